@@ -1,0 +1,50 @@
+// Package api holds the nouns of muster's HTTP API: the JSON types, header and
+// parameter names, and limits that the agent, its clients and the tools share.
+//
+// The shapes are those of Consul's HTTP API (https://developer.hashicorp.com/consul/api-docs),
+// so that existing clients work unchanged: nil and empty lists are told apart
+// where the reference does, byte values are standard base64, and durations are
+// Go duration strings. The package holds no behaviour beyond encoding.
+package api
+
+// Response headers. The wire spelling is Go's canonical one; compare without
+// regard to case.
+const (
+	HeaderIndex        = "X-Consul-Index"
+	HeaderKnownLeader  = "X-Consul-Knownleader"
+	HeaderLastContact  = "X-Consul-Lastcontact"
+	HeaderConsistency  = "X-Consul-Effective-Consistency"
+	HeaderQueryBackend = "X-Consul-Query-Backend"
+	HeaderContentHash  = "X-Consul-Contenthash"
+	HeaderDefaultACL   = "X-Consul-Default-Acl-Policy"
+	HeaderTranslate    = "X-Consul-Translate-Addresses"
+	HeaderReason       = "X-Consul-Reason"
+	HeaderToken        = "X-Consul-Token"
+
+	// HeaderHops counts how often a request was forwarded between agents. It is
+	// muster's own and honoured on the server port only.
+	HeaderHops = "X-Muster-Hops"
+)
+
+// Limits with their defaults; the agent's configuration can change those that
+// have a key (named in the comment).
+const (
+	MaxKVValueSize  = 512 * 1024 // bytes, limits.kv_max_value_size
+	MaxTxnBodySize  = 512 * 1024 // bytes, limits.txn_max_req_len
+	MaxTxnOps       = 128        // operations in one transaction
+	MaxBodySize     = 1 << 20    // bytes, any other request body
+	MaxConnsPerIP   = 200        // limits.http_max_conns_per_client
+	MaxCheckOutput  = 4096       // bytes, check_output_max_size
+	MaxMetaPairs    = 64         // entries of a node's or service's meta map
+	MaxMetaKeyLen   = 128        // bytes
+	MaxMetaValueLen = 512        // bytes
+)
+
+// Error texts that clients match on. They are part of the API.
+const (
+	ErrNoLeader      = "No cluster leader"
+	ErrNoServers     = "No known Consul servers"
+	ErrNoDatacenter  = "No path to datacenter"
+	ErrUnknownWrite  = "write outcome unknown"
+	ErrNotConsistent = "Not ready to serve consistent reads"
+)

@@ -1,0 +1,102 @@
+package client
+
+import (
+	"context"
+	"net/url"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// AgentSelf reads what the agent says of itself, as plain JSON values.
+func (c *Client) AgentSelf(ctx context.Context) (map[string]map[string]any, error) {
+	var out map[string]map[string]any
+	_, err := c.Get(ctx, "/v1/agent/self", nil, &out)
+	return out, err
+}
+
+// AgentVersion reads the agent's version.
+func (c *Client) AgentVersion(ctx context.Context) (*api.AgentVersion, error) {
+	var out api.AgentVersion
+	_, err := c.Get(ctx, "/v1/agent/version", nil, &out)
+	return &out, err
+}
+
+// AgentMembers lists the members of the agent's gossip pool.
+func (c *Client) AgentMembers(ctx context.Context, o *Options) ([]*api.Member, error) {
+	var out []*api.Member
+	_, err := c.Get(ctx, "/v1/agent/members", o, &out)
+	return out, err
+}
+
+// AgentServices lists the services registered at the agent, by id.
+func (c *Client) AgentServices(ctx context.Context, o *Options) (map[string]*api.AgentService, error) {
+	var out map[string]*api.AgentService
+	_, err := c.Get(ctx, "/v1/agent/services", o, &out)
+	return out, err
+}
+
+// AgentChecks lists the checks that run at the agent, by id.
+func (c *Client) AgentChecks(ctx context.Context, o *Options) (map[string]*api.HealthCheck, error) {
+	var out map[string]*api.HealthCheck
+	_, err := c.Get(ctx, "/v1/agent/checks", o, &out)
+	return out, err
+}
+
+// ServiceRegister registers a service at the agent.
+func (c *Client) ServiceRegister(ctx context.Context, r *api.AgentServiceRegistration) error {
+	_, err := c.Put(ctx, "/v1/agent/service/register", nil, r, nil)
+	return err
+}
+
+// ServiceDeregister removes a service from the agent.
+func (c *Client) ServiceDeregister(ctx context.Context, id string) error {
+	_, err := c.Put(ctx, "/v1/agent/service/deregister/"+id, nil, nil, nil)
+	return err
+}
+
+// Join makes the agent join the cluster of the agent at addr.
+func (c *Client) Join(ctx context.Context, addr string, wan bool) error {
+	o := &Options{}
+	if wan {
+		o.Params = url.Values{"wan": {"1"}}
+	}
+	_, err := c.Put(ctx, "/v1/agent/join/"+addr, o, nil, nil)
+	return err
+}
+
+// Leave makes the agent leave its cluster and stop.
+func (c *Client) Leave(ctx context.Context) error {
+	_, err := c.Put(ctx, "/v1/agent/leave", nil, nil, nil)
+	return err
+}
+
+// ForceLeave turns a failed member into one that left; with prune it is
+// forgotten at once.
+func (c *Client) ForceLeave(ctx context.Context, node string, prune bool) error {
+	o := &Options{}
+	if prune {
+		o.Params = url.Values{"prune": {"1"}}
+	}
+	_, err := c.Put(ctx, "/v1/agent/force-leave/"+node, o, nil, nil)
+	return err
+}
+
+// Reload makes the agent read its configuration again.
+func (c *Client) Reload(ctx context.Context) error {
+	_, err := c.Put(ctx, "/v1/agent/reload", nil, nil, nil)
+	return err
+}
+
+// StatusLeader is the leader's address, "" when there is none.
+func (c *Client) StatusLeader(ctx context.Context) (string, error) {
+	var out string
+	_, err := c.Get(ctx, "/v1/status/leader", nil, &out)
+	return out, err
+}
+
+// StatusPeers lists the addresses of the raft peers.
+func (c *Client) StatusPeers(ctx context.Context) ([]string, error) {
+	var out []string
+	_, err := c.Get(ctx, "/v1/status/peers", nil, &out)
+	return out, err
+}

@@ -1,0 +1,39 @@
+package client
+
+import (
+	"context"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// HealthService lists the instances of a service with their checks; with
+// passing only those whose every check passes.
+func (c *Client) HealthService(ctx context.Context, name string, passing bool, o *Options) ([]*api.CheckServiceNode, Meta, error) {
+	if passing {
+		o = o.with("passing", "")
+	}
+	var out []*api.CheckServiceNode
+	meta, err := c.Get(ctx, "/v1/health/service/"+name, o, &out)
+	return out, meta, err
+}
+
+// HealthNode lists the checks of one node.
+func (c *Client) HealthNode(ctx context.Context, node string, o *Options) ([]*api.HealthCheck, Meta, error) {
+	return c.checks(ctx, "/v1/health/node/"+node, o)
+}
+
+// HealthChecks lists the checks of one service.
+func (c *Client) HealthChecks(ctx context.Context, service string, o *Options) ([]*api.HealthCheck, Meta, error) {
+	return c.checks(ctx, "/v1/health/checks/"+service, o)
+}
+
+// HealthState lists the checks in one state, or "any".
+func (c *Client) HealthState(ctx context.Context, state string, o *Options) ([]*api.HealthCheck, Meta, error) {
+	return c.checks(ctx, "/v1/health/state/"+state, o)
+}
+
+func (c *Client) checks(ctx context.Context, path string, o *Options) ([]*api.HealthCheck, Meta, error) {
+	var out []*api.HealthCheck
+	meta, err := c.Get(ctx, path, o, &out)
+	return out, meta, err
+}

@@ -1,0 +1,135 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+func kvPath(key string) string { return "/v1/kv/" + strings.TrimPrefix(key, "/") }
+
+// KVGet reads one key; nil when there is none.
+func (c *Client) KVGet(ctx context.Context, key string, o *Options) (*api.KVPair, Meta, error) {
+	pairs, meta, err := c.kvRead(ctx, key, o, "")
+	if len(pairs) == 0 {
+		return nil, meta, err
+	}
+	return pairs[0], meta, err
+}
+
+// KVList reads every pair under a prefix; none is no error.
+func (c *Client) KVList(ctx context.Context, prefix string, o *Options) ([]*api.KVPair, Meta, error) {
+	return c.kvRead(ctx, prefix, o, "recurse")
+}
+
+func (c *Client) kvRead(ctx context.Context, key string, o *Options, param string) ([]*api.KVPair, Meta, error) {
+	var pairs []*api.KVPair
+	meta, err := c.Get(ctx, kvPath(key), o.with(param, ""), &pairs)
+	if IsStatus(err, http.StatusNotFound) {
+		return nil, meta, nil
+	}
+	return pairs, meta, err
+}
+
+// KVKeys lists the keys under a prefix, up to the first separator after it
+// unless that is empty; none is no error.
+func (c *Client) KVKeys(ctx context.Context, prefix, separator string, o *Options) ([]string, Meta, error) {
+	var keys []string
+	o = o.with("keys", "")
+	if separator != "" {
+		o = o.with("separator", separator)
+	}
+	meta, err := c.Get(ctx, kvPath(prefix), o, &keys)
+	if IsStatus(err, http.StatusNotFound) {
+		return nil, meta, nil
+	}
+	return keys, meta, err
+}
+
+// KVWrite says how to write or delete a key. CAS, where set, is the ModifyIndex
+// the key must have; 0 that it must not exist (for a write).
+type KVWrite struct {
+	Flags   uint64
+	CAS     *uint64
+	Acquire string // session id
+	Release string // session id
+	Recurse bool   // delete only: everything under the prefix
+}
+
+// KVPut writes a value. False means that the condition did not hold.
+func (c *Client) KVPut(ctx context.Context, key string, value []byte, w KVWrite, o *Options) (bool, error) {
+	return c.kvWrite(ctx, http.MethodPut, key, value, w, o)
+}
+
+// KVDelete removes a key or, with Recurse, a prefix.
+func (c *Client) KVDelete(ctx context.Context, key string, w KVWrite, o *Options) (bool, error) {
+	return c.kvWrite(ctx, http.MethodDelete, key, nil, w, o)
+}
+
+func (c *Client) kvWrite(ctx context.Context, method, key string, value []byte, w KVWrite, o *Options) (bool, error) {
+	q := url.Values{}
+	if w.Flags != 0 {
+		q.Set("flags", strconv.FormatUint(w.Flags, 10))
+	}
+	if w.CAS != nil {
+		q.Set("cas", strconv.FormatUint(*w.CAS, 10))
+	}
+	if w.Acquire != "" {
+		q.Set("acquire", w.Acquire)
+	}
+	if w.Release != "" {
+		q.Set("release", w.Release)
+	}
+	if w.Recurse {
+		q.Set("recurse", "")
+	}
+	for name, values := range q {
+		o = o.with(name, values[0])
+	}
+	var in any
+	if method == http.MethodPut {
+		in = value
+		if value == nil {
+			in = []byte{}
+		}
+	}
+	var ok bool
+	_, err := c.Do(ctx, method, kvPath(key), o, in, &ok)
+	return ok, err
+}
+
+// with copies the options and adds one parameter; an empty name adds none.
+func (o *Options) with(name, value string) *Options {
+	var out Options
+	if o != nil {
+		out = *o
+	}
+	params := url.Values{}
+	for k, v := range out.Params {
+		params[k] = v
+	}
+	if name != "" {
+		params.Set(name, value)
+	}
+	out.Params = params
+	return &out
+}
+
+// Txn applies the operations together or not at all. A rollback (status 409) is
+// an answer, not an error: its Errors say why.
+func (c *Client) Txn(ctx context.Context, ops []*api.TxnOp, o *Options) (*api.TxnResponse, error) {
+	resp, err := c.Stream(ctx, http.MethodPut, "/v1/txn", o, ops)
+	if err != nil {
+		return nil, err
+	}
+	defer drain(resp.Body)
+	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusConflict {
+		return nil, statusError(resp)
+	}
+	var out api.TxnResponse
+	return &out, decode(resp.Body, &out)
+}

@@ -1,0 +1,88 @@
+package logx
+
+import (
+	"context"
+	"io"
+	"log"
+	"log/slog"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+// HC makes the logger that raft and autopilot want.
+func HC(l *slog.Logger) hclog.Logger { return hc{log: l} }
+
+type hc struct {
+	log  *slog.Logger
+	name string
+	with []any
+}
+
+func (h hc) Log(level hclog.Level, msg string, args ...any) {
+	h.log.Log(context.Background(), slogLevel(level), msg, args...)
+}
+
+func (h hc) Trace(msg string, args ...any) { h.Log(hclog.Trace, msg, args...) }
+func (h hc) Debug(msg string, args ...any) { h.Log(hclog.Debug, msg, args...) }
+func (h hc) Info(msg string, args ...any)  { h.Log(hclog.Info, msg, args...) }
+func (h hc) Warn(msg string, args ...any)  { h.Log(hclog.Warn, msg, args...) }
+func (h hc) Error(msg string, args ...any) { h.Log(hclog.Error, msg, args...) }
+
+func (h hc) enabled(level slog.Level) bool {
+	return h.log.Enabled(context.Background(), level)
+}
+
+func (h hc) IsTrace() bool { return h.enabled(LevelTrace) }
+func (h hc) IsDebug() bool { return h.enabled(slog.LevelDebug) }
+func (h hc) IsInfo() bool  { return h.enabled(slog.LevelInfo) }
+func (h hc) IsWarn() bool  { return h.enabled(slog.LevelWarn) }
+func (h hc) IsError() bool { return h.enabled(slog.LevelError) }
+
+func (h hc) ImpliedArgs() []any { return h.with }
+func (h hc) Name() string       { return h.name }
+
+func (h hc) With(args ...any) hclog.Logger {
+	all := append(append([]any{}, h.with...), args...)
+	return hc{log: h.log.With(args...), name: h.name, with: all}
+}
+
+func (h hc) Named(name string) hclog.Logger {
+	if h.name != "" {
+		name = h.name + "." + name
+	}
+	return h.ResetNamed(name)
+}
+
+func (h hc) ResetNamed(name string) hclog.Logger {
+	return hc{log: h.log, name: name, with: h.with}
+}
+
+// SetLevel does nothing: the level belongs to whoever made the logger.
+func (h hc) SetLevel(hclog.Level) {}
+
+func (h hc) GetLevel() hclog.Level {
+	for _, level := range []hclog.Level{hclog.Trace, hclog.Debug, hclog.Info, hclog.Warn} {
+		if h.enabled(slogLevel(level)) {
+			return level
+		}
+	}
+	return hclog.Error
+}
+
+func (h hc) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger { return Std(h.log) }
+
+func (h hc) StandardWriter(*hclog.StandardLoggerOptions) io.Writer { return stdWriter{h.log} }
+
+func slogLevel(level hclog.Level) slog.Level {
+	switch level {
+	case hclog.Trace:
+		return LevelTrace
+	case hclog.Debug:
+		return slog.LevelDebug
+	case hclog.Warn:
+		return slog.LevelWarn
+	case hclog.Error:
+		return slog.LevelError
+	}
+	return slog.LevelInfo
+}
