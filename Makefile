@@ -1,0 +1,29 @@
+# muster: see README.md. Ten targets at most.
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X github.com/muster-dev/muster/pkg/cli.version=$(VERSION)
+TOOLS    = agent tmpl
+
+.PHONY: build test lint demo race clean deps
+
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(TOOLS))
+
+# Everything that has to hold, in under 15 minutes on two cores.
+test: deps build lint
+	$(GO) test -race -timeout 14m ./...
+
+lint:
+	@test -z "$$(gofmt -l cmd pkg test examples *.go)" || { gofmt -l cmd pkg test examples *.go; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool -modfile=tools/go.mod staticcheck ./...
+
+# What the tests and the demo run beside muster.
+deps:
+	@./tools/deps.sh
+
+demo: deps build
+	$(GO) run ./examples/haproxy/demo -bin ./bin -dir ./examples/haproxy
+
+clean:
+	rm -rf bin dist

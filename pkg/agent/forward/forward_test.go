@@ -1,0 +1,175 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/logx"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// newServer is the other side: HTTP/2 over TLS, as on a server's port.
+func newServer(t *testing.T, h http.HandlerFunc) *httptest.Server {
+	t.Helper()
+	s := httptest.NewUnstartedServer(h)
+	s.EnableHTTP2 = true
+	s.StartTLS()
+	t.Cleanup(s.Close)
+	return s
+}
+
+func newRouter(t *testing.T, hold time.Duration, servers ...string) *Router {
+	t.Helper()
+	// Trusting the test servers' certificates: they all share one.
+	some := newServer(t, func(http.ResponseWriter, *http.Request) {})
+	transport := some.Client().Transport.(*http.Transport).Clone()
+	t.Cleanup(transport.CloseIdleConnections)
+	return New(Config{
+		Transport:   transport,
+		Servers:     func() []string { return servers },
+		HoldTimeout: hold,
+		Logger:      logx.Discard(),
+	})
+}
+
+func addr(s *httptest.Server) string { return s.Listener.Addr().String() }
+
+// deadAddr is an address at which nobody listens.
+func deadAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func echo(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	w.Header().Set(api.HeaderIndex, "7")
+	w.WriteHeader(http.StatusTeapot)
+	fmt.Fprintf(w, "%s %s hops=%s token=%s body=%s", r.Method, r.URL.RequestURI(),
+		r.Header.Get(api.HeaderHops), r.Header.Get(api.HeaderToken), body)
+}
+
+func TestToServerCarriesRequestAndAnswer(t *testing.T) {
+	s := newServer(t, echo)
+	f := newRouter(t, time.Second, deadAddr(t), addr(s))
+
+	r := httptest.NewRequest("PUT", "/v1/kv/a%2Fb?flags=3", strings.NewReader("value"))
+	r.Header.Set(api.HeaderToken, "secret")
+	w := httptest.NewRecorder()
+	if err := f.ToServer(w, r, 1); err != nil {
+		t.Fatal(err)
+	}
+	want := "PUT /v1/kv/a%2Fb?flags=3 hops=2 token=secret body=value"
+	if w.Code != http.StatusTeapot || w.Body.String() != want || w.Header().Get(api.HeaderIndex) != "7" {
+		t.Fatalf("got %d %q %v, want 418 %q", w.Code, w.Body, w.Header(), want)
+	}
+	if f.candidates()[0] != addr(s) {
+		t.Error("the server that answered is not asked first next time")
+	}
+}
+
+func TestToServerWithoutServers(t *testing.T) {
+	for name, servers := range map[string][]string{"none known": nil, "none reached": {deadAddr(t)}} {
+		t.Run(name, func(t *testing.T) {
+			f := newRouter(t, 50*time.Millisecond, servers...)
+			w := httptest.NewRecorder()
+			err := f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a", nil), 0)
+			var status *api.StatusError
+			if !errors.As(err, &status) || status.Code != 500 || !strings.HasPrefix(status.Text, api.ErrNoServers) {
+				t.Fatalf("error %v, want 500 %s", err, api.ErrNoServers)
+			}
+		})
+	}
+}
+
+// breakAfterReading ends the connection once the request has arrived.
+func breakAfterReading(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+
+func TestBrokenConnection(t *testing.T) {
+	broken := newServer(t, breakAfterReading)
+	good := newServer(t, echo)
+
+	t.Run("a write's outcome is unknown", func(t *testing.T) {
+		f := newRouter(t, time.Second, addr(broken), addr(good))
+		for _, send := range []func(http.ResponseWriter, *http.Request) error{
+			func(w http.ResponseWriter, r *http.Request) error { return f.ToServer(w, r, 0) },
+			func(w http.ResponseWriter, r *http.Request) error { return f.ToLeader(w, r, addr(broken), 0) },
+		} {
+			err := send(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")))
+			if err == nil || !strings.HasPrefix(err.Error(), api.ErrUnknownWrite) {
+				t.Errorf("error %v, want %s", err, api.ErrUnknownWrite)
+			}
+		}
+	})
+	t.Run("a read is asked elsewhere", func(t *testing.T) {
+		f := newRouter(t, time.Second, addr(broken), addr(good))
+		w := httptest.NewRecorder()
+		if err := f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a", nil), 0); err != nil || w.Code != http.StatusTeapot {
+			t.Fatalf("error %v, status %d", err, w.Code)
+		}
+	})
+}
+
+func TestToLeaderSaysWhenNothingWasDone(t *testing.T) {
+	refuses := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		io.WriteString(w, api.ErrNoLeader)
+	})
+	f := newRouter(t, time.Second)
+	for name, to := range map[string]string{"refused": addr(refuses), "unreachable": deadAddr(t)} {
+		err := f.ToLeader(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")), to, 0)
+		if !errors.Is(err, ErrNotLeader) {
+			t.Errorf("%s: error %v, want ErrNotLeader", name, err)
+		}
+	}
+}
+
+func TestOtherErrorsPassThrough(t *testing.T) {
+	text := "seventeen letters" // as long as the text that is looked for
+	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, text[:16], 500) })
+	f := newRouter(t, time.Second)
+	w := httptest.NewRecorder()
+	if err := f.ToLeader(w, httptest.NewRequest("GET", "/v1/kv/a", nil), addr(s), 0); err != nil {
+		t.Fatal(err)
+	}
+	if w.Code != 500 || w.Body.String() != text[:16]+"\n" {
+		t.Fatalf("got %d %q", w.Code, w.Body)
+	}
+}
+
+func TestCancellationReachesTheOtherEnd(t *testing.T) {
+	arrived, ended := make(chan struct{}), make(chan struct{})
+	s := newServer(t, func(_ http.ResponseWriter, r *http.Request) {
+		close(arrived)
+		<-r.Context().Done()
+		close(ended)
+	})
+	f := newRouter(t, time.Minute, addr(s))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- f.ToServer(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/kv/a?index=1", nil).WithContext(ctx), 0)
+	}()
+	<-arrived
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want the caller's", err)
+	}
+	<-ended
+}
