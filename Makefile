@@ -23,6 +23,7 @@ deps:
 	@./tools/deps.sh
 
 demo: deps build
+	CGO_ENABLED=0 $(GO) build -o bin/web ./examples/haproxy/web
 	$(GO) run ./examples/haproxy/demo -bin ./bin -dir ./examples/haproxy
 
 clean:

@@ -1,0 +1,154 @@
+// Package view answers reads of the replicated state, at once or when the
+// answer changes (a blocking query).
+//
+// What it promises:
+//   - A waiting reader wakes only for a change of what it reads: its query names
+//     the keys and prefixes its answer came from, and an answer that turns out
+//     equal to the one before is not given out.
+//   - No change is missed between two reads of one query: a reader that asks
+//     with the index of its last answer gets the next one.
+//   - Readers see whole raft entries only. The goroutine that applies publishes
+//     an immutable snapshot by one atomic pointer; two reads at one snapshot
+//     agree.
+//
+// One goroutine publishes, any number read; the package starts none.
+package view
+
+import (
+	"context"
+	"reflect"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/state"
+)
+
+// Query is a pure function of a snapshot. It may run any number of times.
+type Query func(*state.Snapshot) Answer
+
+// Answer is what a query yields. Value is shared and never modified. Missing
+// says that the thing asked for does not exist (a 404 for some routes).
+type Answer struct {
+	Value   any
+	Meta    state.Meta
+	Missing bool
+}
+
+// Board holds the current snapshot and those who wait for the next.
+type Board struct {
+	current  atomic.Pointer[state.Snapshot]
+	restores atomic.Uint64 // counts the restored states
+
+	mu      sync.Mutex // held while waiters are marked and the pointer is swapped
+	waiters waiters
+}
+
+// New makes a board that shows the given snapshot.
+func New(first *state.Snapshot) *Board {
+	b := &Board{waiters: newWaiters()}
+	b.current.Store(first)
+	return b
+}
+
+// Snapshot is the newest published state.
+func (b *Board) Snapshot() *state.Snapshot { return b.current.Load() }
+
+// Publish shows a new snapshot and wakes the readers of what was touched. Only
+// the goroutine that applies may call it.
+func (b *Board) Publish(snap *state.Snapshot, touched []state.Touch) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	// A reader registers under the same lock, so it either is woken here or
+	// sees the new pointer when it looks again.
+	b.current.Store(snap)
+	for _, t := range touched {
+		b.waiters.wake(t)
+	}
+}
+
+// PublishAll shows a restored state: every reader looks again, and gives out
+// what it sees even where the index fell.
+func (b *Board) PublishAll(snap *state.Snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current.Store(snap)
+	b.restores.Add(1)
+	b.waiters.wakeAll()
+}
+
+// Waiting is the number of readers that wait now.
+func (b *Board) Waiting() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.waiters.all)
+}
+
+// Read runs q. With minIndex above zero it returns once the answer's index is
+// above minIndex and the answer changed, when wait is over (with the current
+// answer), or with ctx's error when ctx ends first.
+func (b *Board) Read(ctx context.Context, q Query, minIndex uint64, wait time.Duration) (Answer, error) {
+	restores := b.restores.Load()
+	snap := b.Snapshot()
+	ans := q(snap)
+	if minIndex == 0 || ans.Meta.Index > minIndex {
+		return ans, nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	return b.await(ctx, q, waitFor{snap, ans, minIndex, restores, timer.C})
+}
+
+type waitFor struct {
+	snap     *state.Snapshot
+	ans      Answer
+	min      uint64
+	restores uint64
+	timeout  <-chan time.Time
+}
+
+func (b *Board) await(ctx context.Context, q Query, f waitFor) (Answer, error) {
+	me := b.register(f.ans.Meta.Watch)
+	defer func() { b.unregister(me) }()
+	for {
+		// What was published before we registered did not wake us.
+		if now := b.Snapshot(); now != f.snap {
+			next := q(now)
+			if b.restores.Load() != f.restores || next.Meta.Index > f.min && changed(f.ans, next) {
+				return next, nil
+			}
+			moved := !reflect.DeepEqual(f.ans.Meta.Watch, next.Meta.Watch)
+			f.snap, f.ans = now, next
+			if moved {
+				b.unregister(me)
+				me = b.register(next.Meta.Watch)
+				continue
+			}
+		}
+		select {
+		case <-me.woken:
+		case <-f.timeout:
+			return q(b.Snapshot()), nil
+		case <-ctx.Done():
+			return Answer{}, ctx.Err()
+		}
+	}
+}
+
+func changed(before, after Answer) bool {
+	return before.Missing != after.Missing || !reflect.DeepEqual(before.Value, after.Value)
+}
+
+func (b *Board) register(watch []state.Watch) *waiter {
+	me := &waiter{watch: watch, woken: make(chan struct{}, 1)}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiters.add(me)
+	return me
+}
+
+func (b *Board) unregister(me *waiter) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiters.remove(me)
+}
