@@ -2,6 +2,7 @@ package logx
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"log"
 	"log/slog"
@@ -19,7 +20,21 @@ type hc struct {
 }
 
 func (h hc) Log(level hclog.Level, msg string, args ...any) {
-	h.log.Log(context.Background(), slogLevel(level), msg, args...)
+	at := slogLevel(level)
+	if !h.enabled(at) {
+		return
+	}
+	h.log.Log(context.Background(), at, msg, formatted(args)...)
+}
+
+// formatted resolves hclog.Fmt values: a format with its arguments.
+func formatted(args []any) []any {
+	for i, arg := range args {
+		if f, ok := arg.(hclog.Format); ok && len(f) > 0 {
+			args[i] = fmt.Sprintf(fmt.Sprint(f[0]), f[1:]...)
+		}
+	}
+	return args
 }
 
 func (h hc) Trace(msg string, args ...any) { h.Log(hclog.Trace, msg, args...) }

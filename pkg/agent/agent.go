@@ -1,0 +1,314 @@
+// Package agent assembles one muster agent, server or client, from its parts.
+// Run reads top to bottom: what is opened first is closed last.
+//
+//	server                          client
+//	------                          ------
+//	data directory: lock, node id   data directory: lock, node id
+//	gossip                          gossip
+//	server port: raft, HTTP/2       (requests go to a server's)
+//	raft, state, leader's duties
+//	own services and checks         own services and checks
+//	DNS                             DNS
+//	HTTP                            HTTP
+//
+// It promises that ports which cannot be opened, and data that cannot be used,
+// are found before anything else happens; that at shutdown clients are turned
+// away first and raft and gossip end last; and that Run returns when nothing of
+// the agent runs any more.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/config"
+	"github.com/muster-dev/muster/pkg/agent/dns"
+	"github.com/muster-dev/muster/pkg/agent/forward"
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
+	"github.com/muster-dev/muster/pkg/agent/local"
+	"github.com/muster-dev/muster/pkg/agent/mux"
+	"github.com/muster-dev/muster/pkg/agent/server"
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// leaveTimeout bounds a graceful leave.
+const leaveTimeout = 15 * time.Second
+
+// Options are what an agent needs beside its configuration.
+type Options struct {
+	Logger   *slog.Logger
+	Level    *slog.LevelVar // changed by a reload; may be nil
+	Version  string
+	Revision string
+	// Reload reads the configuration again, for SIGHUP and PUT /v1/agent/reload.
+	Reload func() (*config.Config, []string, error)
+	// Ready is called once every port is open; may be nil.
+	Ready func()
+}
+
+// Agent is one agent. Its methods may be called while Run runs.
+type Agent struct {
+	cfg  *config.Config
+	opts Options
+	log  *slog.Logger
+	id   string
+
+	pool   *gossip.Pool
+	server *server.Server // nil on a client
+	local  *local.State
+	api    *httpapi.API
+	dns    *dns.Server
+	lookup dns.Lookup
+	limit  *httpapi.ConnLimit
+
+	telemetry *telemetry
+
+	servers atomic.Int32 // others that live, as gossip last said
+	ready   atomic.Bool  // every part is made
+
+	leaving sync.Once
+	left    chan struct{} // closed once the agent has left and is to stop
+
+	reloading sync.Mutex
+}
+
+// New makes an agent. It does nothing until Run.
+func New(cfg *config.Config, opts Options) *Agent {
+	return &Agent{cfg: cfg, opts: opts, log: opts.Logger, left: make(chan struct{})}
+}
+
+// Run runs the agent until ctx ends, it has left, or a part of it fails.
+func (a *Agent) Run(ctx context.Context) (err error) {
+	if a.cfg.DataDir != "" {
+		release, err := lockDataDir(a.cfg.DataDir)
+		if err != nil {
+			return err
+		}
+		defer release()
+	}
+	if a.id, err = config.NodeID(a.cfg.DataDir, a.cfg.NodeID); err != nil {
+		return err
+	}
+	if a.telemetry, err = newTelemetry(a.cfg.Telemetry.MetricsPrefix, a.cfg.Telemetry.PrometheusRetentionTime); err != nil {
+		return err
+	}
+	identity, err := mux.LoadIdentity(a.tlsFiles(), a.log)
+	if err != nil {
+		return err
+	}
+	dialer := mux.NewDialer(identity, 0)
+	transport := dialer.Transport()
+	defer transport.CloseIdleConnections()
+	a.limit = httpapi.NewConnLimit(a.cfg.Limits.HTTPMaxConnsPerClient)
+	listeners, err := listenHTTP(a.cfg, a.limit)
+	if err != nil {
+		return err
+	}
+	defer closeAll(listeners)
+
+	parts := newStack(a.log)
+	defer parts.stop()
+	a.pool = gossip.New(a.gossipConfig())
+	var port *mux.Mux
+	if a.cfg.Server {
+		ln, err := a.listenServer()
+		if err != nil {
+			return err
+		}
+		port = mux.New(mux.Config{Listener: ln, Identity: identity, HandshakeTimeout: a.cfg.Limits.RPCHandshakeTimeout, Logger: a.log})
+		a.server = server.New(a.serverConfig(port, dialer, transport))
+		parts.start("server port", port.Run)
+	}
+	parts.start("gossip", a.pool.Run)
+	if err := a.awaitGossip(ctx, parts); err != nil {
+		return err
+	}
+	if err := a.makeAPI(transport); err != nil {
+		return err
+	}
+	if a.server != nil {
+		parts.start("server", a.server.Run)
+		parts.start("server API", func(ctx context.Context) error {
+			return mux.ServeHTTP(ctx, port.HTTP(), a.server.Handler(a.api.Internal()), a.log)
+		})
+	}
+	if err := a.loadLocal(); err != nil {
+		return err
+	}
+	parts.start("join", a.joiner().run)
+	parts.start("checks", a.local.Run)
+	parts.start("dns", a.dns.Run)
+	parts.start("http", a.web(listeners).run)
+	if err := a.awaitOpen(ctx, parts); err != nil {
+		return err
+	}
+
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-a.left:
+		return nil
+	case err := <-parts.failed:
+		return err
+	}
+}
+
+// awaitGossip waits until the gossip port is open: the server needs to know
+// which it got.
+func (a *Agent) awaitGossip(ctx context.Context, parts *stack) error {
+	if err := a.pool.AwaitUp(ctx); err != nil {
+		select {
+		case failed := <-parts.failed: // says it better
+			return failed
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// awaitOpen waits until DNS listens too, and tells whoever wants to know.
+func (a *Agent) awaitOpen(ctx context.Context, parts *stack) error {
+	opened := make(chan error, 1)
+	wait, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		_, err := a.dns.Addrs(wait)
+		opened <- err
+	}()
+	select {
+	case err := <-parts.failed:
+		return err
+	case <-ctx.Done():
+		return nil
+	case err := <-opened:
+		if err != nil {
+			return <-parts.failed
+		}
+	}
+	a.log.Info("agent runs", "node", a.cfg.NodeName, "id", a.id, "server", a.cfg.Server, "http", a.cfg.Listen.HTTP, "dns", a.cfg.Listen.DNS)
+	if a.opts.Ready != nil {
+		a.opts.Ready()
+	}
+	return nil
+}
+
+func (a *Agent) listenServer() (net.Listener, error) {
+	addr := net.JoinHostPort(a.cfg.Bind.String(), strconv.Itoa(a.cfg.Ports.Server))
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on server port %s: %w; set ports.server or bind_addr to a free one", addr, err)
+	}
+	return ln, nil
+}
+
+// makeAPI makes what answers requests, and what sends them on.
+func (a *Agent) makeAPI(transport http.RoundTripper) error {
+	router := forward.New(forward.Config{
+		Transport:   transport,
+		Servers:     a.otherServers,
+		HoldTimeout: a.cfg.Performance.RPCHoldTimeout,
+		Logger:      a.log,
+	})
+	// The API and the local state need each other: the state reaches the catalog
+	// through the API, the API shows the state.
+	self := &loopback{}
+	own, err := client.New(client.Config{Transport: self, UserAgent: "muster-agent"})
+	if err != nil {
+		return err
+	}
+	a.local = local.New(a.localConfig(catalog{own}))
+	a.lookup = a.makeLookup(own)
+	a.dns = dns.New(a.dnsConfig(a.cfg))
+	conf, err := a.apiConfig(router)
+	if err != nil {
+		return err
+	}
+	a.api = httpapi.New(conf)
+	self.handler = a.api.Public()
+	a.ready.Store(true)
+	return nil
+}
+
+func (a *Agent) web(listeners []net.Listener) *web {
+	return &web{
+		listeners: listeners,
+		handler:   a.api.Public(),
+		maxHeader: a.cfg.HTTP.MaxHeaderBytes,
+		log:       a.log,
+	}
+}
+
+func (a *Agent) loadLocal() error {
+	err := a.local.Reload(a.cfg.Services, a.cfg.Checks, a.cfg.NodeMeta)
+	if err == nil {
+		err = a.local.Load()
+	}
+	if err != nil {
+		return fmt.Errorf("load services and checks: %w", err)
+	}
+	return nil
+}
+
+func (a *Agent) joiner() *joiner {
+	me := a.pool.Local()
+	self := map[string]bool{net.JoinHostPort(me.Addr, strconv.Itoa(int(me.Port))): true}
+	if ip := a.cfg.SerfBind; ip.IsValid() && !ip.IsUnspecified() {
+		self[netip.AddrPortFrom(ip, me.Port).String()] = true
+	}
+	return &joiner{
+		pool: a.pool, addrs: a.cfg.RetryJoin, self: self, port: a.cfg.Ports.SerfLAN,
+		interval: a.cfg.RetryInterval, most: a.cfg.RetryMax, log: a.log,
+	}
+}
+
+// membersChanged is called by gossip, one call at a time.
+func (a *Agent) membersChanged() {
+	if a.server != nil {
+		a.server.MembersChanged()
+	}
+	servers := len(a.otherServers())
+	if known := a.servers.Swap(int32(servers)); int32(servers) > known && a.ready.Load() {
+		a.local.SyncSoon() // what could not be told before perhaps can be now
+	}
+}
+
+// otherServers are the addresses of the living servers but this one.
+func (a *Agent) otherServers() []string {
+	var out []string
+	for _, s := range a.pool.Servers() {
+		if s.Status == api.MemberAlive && s.ID != a.id {
+			out = append(out, s.Addr)
+		}
+	}
+	return out
+}
+
+// Leave leaves the cluster gracefully and ends Run: others see this node as
+// gone, not as failed.
+func (a *Agent) Leave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
+	defer cancel()
+	var err error
+	if a.server != nil {
+		err = a.server.Leave(ctx)
+	} else {
+		err = a.pool.Leave()
+	}
+	a.leaving.Do(func() { close(a.left) })
+	if errors.Is(err, gossip.ErrNotRunning) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,173 @@
+// Package check runs the health checks of one agent. A Checker runs one check
+// and reports what it found; who keeps the result, and who hears of it, is the
+// caller's business (package local).
+//
+// It promises: runs of one check never overlap; the next comes Interval after
+// the end of the one before; the first comes after a random part of the
+// interval, so that a restarted agent does not run everything at once; output
+// is bounded; nothing a check does outlives its timeout, the processes of a
+// script included.
+//
+// Kinds: script, http, tcp, udp, ttl, alias. Others are refused (Supported).
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// MinInterval is the shortest interval at which a check runs, whatever its
+// definition says.
+const MinInterval = time.Second
+
+const defaultTimeout = 10 * time.Second
+
+// Options are what a check needs to know beside its definition.
+type Options struct {
+	ID        string
+	Logger    *slog.Logger
+	OutputMax int         // bytes, the agent's limit; 0 is api.MaxCheckOutput
+	TLS       *tls.Config // what http and tcp checks over TLS start from; may be nil
+	Aliased   Aliased     // needed by alias checks only
+}
+
+// Report receives what a check found. It is called on the Checker's goroutine
+// and must return quickly.
+type Report func(status, output string)
+
+// Checker runs one check.
+type Checker interface {
+	// Run runs the check until ctx ends.
+	Run(ctx context.Context) error
+}
+
+// New makes the Checker of a definition that Validate and Supported accepted.
+// It starts nothing. The one of a TTL check is a *TTL.
+func New(def *api.CheckDefinition, o Options, report Report) Checker {
+	o.OutputMax = outputMax(def, o.OutputMax)
+	switch Type(def) {
+	case TypeTTL:
+		return newTTL(def, o, report)
+	case TypeAlias:
+		return &alias{def: def, o: o, report: report}
+	}
+	var p probe
+	switch Type(def) {
+	case TypeHTTP:
+		p = newHTTP(def, o)
+	case TypeTCP:
+		p = newTCP(def, o)
+	case TypeUDP:
+		p = udpProbe{addr: def.UDP, timeout: timeoutOf(def, defaultTimeout)}
+	case TypeScript:
+		p = scriptProbe{argv: def.ScriptArgs, timeout: timeoutOf(def, scriptTimeout), max: o.OutputMax}
+	default:
+		p = refused{Supported(def)}
+	}
+	return &poller{probe: p, interval: max(def.Interval.D(), MinInterval), count: newCounter(def), report: report}
+}
+
+// probe looks once.
+type probe interface {
+	run(ctx context.Context) (status, output string)
+}
+
+// refused stands for a check that should never have been registered.
+type refused struct{ err error }
+
+func (r refused) run(context.Context) (string, string) {
+	if r.err == nil {
+		return api.HealthCritical, "check has no type"
+	}
+	return api.HealthCritical, r.err.Error()
+}
+
+// poller runs a probe again and again.
+type poller struct {
+	probe    probe
+	interval time.Duration
+	count    counter
+	report   Report
+}
+
+func (p *poller) Run(ctx context.Context) error {
+	timer := time.NewTimer(rand.N(p.interval))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+		}
+		status, output := p.probe.run(ctx)
+		if ctx.Err() != nil {
+			return nil // what was found may be our own doing
+		}
+		if status, ok := p.count.apply(status); ok {
+			p.report(status, output)
+		}
+		timer.Reset(p.interval)
+	}
+}
+
+// counter is the thresholds of a check. It starts at them, so that the very
+// first result counts.
+type counter struct {
+	beforePassing, beforeWarning, beforeCritical int
+	successes, failures                          int
+}
+
+func newCounter(def *api.CheckDefinition) counter {
+	c := counter{
+		beforePassing:  def.SuccessBeforePassing,
+		beforeWarning:  def.FailuresBeforeWarning,
+		beforeCritical: def.FailuresBeforeCritical,
+	}
+	if c.beforeWarning == 0 {
+		c.beforeWarning = c.beforeCritical
+	}
+	c.successes, c.failures = c.beforePassing, c.beforeCritical
+	return c
+}
+
+// apply counts one result and says which status it amounts to; false means
+// that nothing changes yet.
+func (c *counter) apply(status string) (string, bool) {
+	if status == api.HealthPassing || status == api.HealthWarning {
+		c.successes++
+		c.failures = 0
+		return status, c.successes >= c.beforePassing
+	}
+	c.failures++
+	c.successes = 0
+	switch {
+	case c.failures >= c.beforeCritical:
+		return api.HealthCritical, true
+	case c.failures >= c.beforeWarning:
+		return api.HealthWarning, true
+	}
+	return "", false
+}
+
+func timeoutOf(def *api.CheckDefinition, other time.Duration) time.Duration {
+	if def.Timeout > 0 {
+		return def.Timeout.D()
+	}
+	return other
+}
+
+// outputMax is the smaller of the agent's limit and the check's own.
+func outputMax(def *api.CheckDefinition, limit int) int {
+	if limit <= 0 {
+		limit = api.MaxCheckOutput
+	}
+	if def.OutputMaxSize > 0 && def.OutputMaxSize < limit {
+		return def.OutputMaxSize
+	}
+	return limit
+}

@@ -1,0 +1,183 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+const userAgent = "Consul Health Check" // what servers' access rules know
+
+// httpProbe asks a URL: 2xx passes, 429 warns, everything else is critical.
+type httpProbe struct {
+	def    *api.CheckDefinition
+	client *http.Client
+	max    int
+}
+
+func newHTTP(def *api.CheckDefinition, o Options) *httpProbe {
+	client := &http.Client{
+		Timeout: timeoutOf(def, defaultTimeout), // the only one, so that the error text is always the same
+		// No proxy: a running agent reads no environment. No kept connection:
+		// the check shall notice a listener that is gone.
+		Transport: &http.Transport{
+			DialContext:            (&net.Dialer{}).DialContext,
+			TLSClientConfig:        tlsConfig(def, o.TLS),
+			DisableKeepAlives:      true,
+			MaxResponseHeaderBytes: 64 << 10,
+		},
+	}
+	if def.DisableRedirects {
+		client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	}
+	return &httpProbe{def: def, client: client, max: o.OutputMax}
+}
+
+func (p *httpProbe) run(ctx context.Context) (string, string) {
+	method := p.def.Method
+	if method == "" {
+		method = http.MethodGet
+	}
+	req, err := http.NewRequestWithContext(ctx, method, p.def.HTTP, strings.NewReader(p.def.Body))
+	if err != nil {
+		return api.HealthCritical, err.Error()
+	}
+	p.setHeader(req)
+	resp, err := p.client.Do(req)
+	if err != nil {
+		return api.HealthCritical, err.Error()
+	}
+	defer resp.Body.Close()
+	body := readTail(resp.Body, p.max)
+	output := fmt.Sprintf("HTTP %s %s: %s Output: %s", method, p.def.HTTP, resp.Status, body)
+	switch {
+	case resp.StatusCode >= 200 && resp.StatusCode <= 299:
+		return api.HealthPassing, output
+	case resp.StatusCode == http.StatusTooManyRequests:
+		return api.HealthWarning, output
+	}
+	return api.HealthCritical, output
+}
+
+func (p *httpProbe) setHeader(req *http.Request) {
+	for name, values := range p.def.Header {
+		for _, v := range values {
+			req.Header.Add(name, v)
+		}
+	}
+	if host := req.Header.Get("Host"); host != "" {
+		req.Host = host
+	}
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", userAgent)
+	}
+	if req.Header.Get("Accept") == "" {
+		req.Header.Set("Accept", "text/plain, text/*, */*")
+	}
+}
+
+// readTail reads all there is, in bounded memory and under the client's
+// timeout, and returns the last n bytes. A body that breaks off does not make
+// the answer's status another one.
+func readTail(r io.Reader, n int) []byte {
+	var kept []byte
+	chunk := make([]byte, 4096)
+	for {
+		m, err := r.Read(chunk)
+		kept = append(kept, chunk[:m]...)
+		if len(kept) > n {
+			kept = append(kept[:0], kept[len(kept)-n:]...)
+		}
+		if err != nil {
+			return kept
+		}
+	}
+}
+
+// tlsConfig is what a check over TLS uses: the agent's own settings, changed
+// by the definition's.
+func tlsConfig(def *api.CheckDefinition, base *tls.Config) *tls.Config {
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if base != nil {
+		cfg = base.Clone()
+	}
+	if def.TLSSkipVerify {
+		cfg.InsecureSkipVerify = true
+	}
+	if def.TLSServerName != "" {
+		cfg.ServerName = def.TLSServerName
+	}
+	return cfg
+}
+
+func newTCP(def *api.CheckDefinition, o Options) tcpProbe {
+	p := tcpProbe{addr: def.TCP, timeout: timeoutOf(def, defaultTimeout)}
+	if def.TCPUseTLS {
+		p.tls = tlsConfig(def, o.TLS)
+	}
+	return p
+}
+
+// tcpProbe passes when somebody accepts the connection, and the handshake.
+type tcpProbe struct {
+	addr    string
+	timeout time.Duration
+	tls     *tls.Config // nil without TLS
+}
+
+func (p tcpProbe) run(ctx context.Context) (string, string) {
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	dialer := &net.Dialer{Timeout: p.timeout}
+	what := "TCP connect"
+	dial := dialer.DialContext
+	if p.tls != nil {
+		what = "TCP+TLS connect"
+		dial = (&tls.Dialer{NetDialer: dialer, Config: p.tls}).DialContext
+	}
+	conn, err := dial(ctx, "tcp", p.addr)
+	if err != nil {
+		return api.HealthCritical, err.Error()
+	}
+	conn.Close()
+	return api.HealthPassing, fmt.Sprintf("%s %s: Success", what, p.addr)
+}
+
+// udpProbe sends an empty datagram. A reply passes, and so does silence: only a
+// refusal (ICMP) is proof that nobody is there.
+type udpProbe struct {
+	addr    string
+	timeout time.Duration
+}
+
+func (p udpProbe) run(ctx context.Context) (string, string) {
+	conn, err := (&net.Dialer{Timeout: p.timeout}).DialContext(ctx, "udp", p.addr)
+	if err != nil {
+		return api.HealthCritical, err.Error()
+	}
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	success := fmt.Sprintf("UDP connect %s: Success", p.addr)
+	if err := conn.SetDeadline(time.Now().Add(p.timeout)); err != nil {
+		return api.HealthCritical, err.Error()
+	}
+	if _, err := conn.Write(nil); err != nil {
+		return api.HealthCritical, err.Error()
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil && !isTimeout(err) {
+		return api.HealthCritical, err.Error()
+	}
+	return api.HealthPassing, success
+}
+
+func isTimeout(err error) bool {
+	ne, ok := err.(net.Error)
+	return ok && ne.Timeout()
+}

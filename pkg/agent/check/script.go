@@ -1,0 +1,50 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/proc"
+)
+
+const scriptTimeout = 30 * time.Second
+
+// scriptProbe runs a program, without a shell, by the Nagios convention: exit 0
+// passes, 1 warns, everything else is critical.
+type scriptProbe struct {
+	argv    []string
+	timeout time.Duration
+	max     int
+}
+
+func (p scriptProbe) run(ctx context.Context) (string, string) {
+	cmd := proc.Command{Argv: p.argv, Timeout: p.timeout, MaxOutput: p.max}
+	res, err := cmd.Run(ctx)
+	output := captured(res)
+	switch {
+	case errors.Is(err, proc.ErrTimeout):
+		text := fmt.Sprintf("Timed out (%s) running check", p.timeout)
+		if output != "" {
+			text += "\n\n" + output
+		}
+		return api.HealthCritical, text
+	case err != nil:
+		return api.HealthCritical, err.Error()
+	case res.Code == 0:
+		return api.HealthPassing, output
+	case res.Code == 1:
+		return api.HealthWarning, output
+	}
+	return api.HealthCritical, output
+}
+
+// captured is the output, with a line before it when it is only the end.
+func captured(res proc.Result) string {
+	if int64(len(res.Output)) < res.Total {
+		return fmt.Sprintf("Captured %d of %d bytes\n...\n%s", len(res.Output), res.Total, res.Output)
+	}
+	return string(res.Output)
+}

@@ -1,0 +1,100 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// TTL is a check whose state is set from outside and turns critical when it is
+// not set again in time.
+type TTL struct {
+	ttl    time.Duration
+	max    int
+	report Report
+
+	mu      sync.Mutex
+	last    string        // the output of the last Set
+	expires time.Time     // zero: counts from the start of Run
+	changed chan struct{} // holds one token when expires moved
+}
+
+func newTTL(def *api.CheckDefinition, o Options, report Report) *TTL {
+	return &TTL{ttl: def.TTL.D(), max: o.OutputMax, report: report, changed: make(chan struct{}, 1)}
+}
+
+// Set starts the time anew. It returns the output as it is to be kept, cut to
+// the check's limit, and when the check expires. It does not call the report.
+func (t *TTL) Set(output string) (kept string, expires time.Time) {
+	if n := len(output); n > t.max {
+		output = fmt.Sprintf("%s ... (captured %d of %d bytes)", output[:t.max], t.max, n)
+	}
+	expires = time.Now().Add(t.ttl)
+	t.Resume(output, expires)
+	return output, expires
+}
+
+// Resume takes up what an earlier run of the agent kept.
+func (t *TTL) Resume(output string, expires time.Time) {
+	t.mu.Lock()
+	t.last, t.expires = output, expires
+	t.mu.Unlock()
+	select {
+	case t.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Restart starts the time anew and keeps the output.
+func (t *TTL) Restart() {
+	t.mu.Lock()
+	last := t.last
+	t.mu.Unlock()
+	t.Resume(last, time.Now().Add(t.ttl))
+}
+
+// Expired says whether the time is over. A receiver of the report asks again
+// under its own lock, because a Set may have come between.
+func (t *TTL) Expired() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return !time.Now().Before(t.expires)
+}
+
+// Run reports critical each time the check expires.
+func (t *TTL) Run(ctx context.Context) error {
+	t.mu.Lock()
+	if t.expires.IsZero() {
+		t.expires = time.Now().Add(t.ttl)
+	}
+	t.mu.Unlock()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.changed:
+		case <-timer.C:
+		}
+		t.mu.Lock()
+		left, last := time.Until(t.expires), t.last
+		t.mu.Unlock()
+		if left > 0 {
+			timer.Reset(left)
+			continue
+		}
+		t.report(api.HealthCritical, expiredText(last))
+		timer.Stop() // until the next Set
+	}
+}
+
+func expiredText(last string) string {
+	if last == "" {
+		return "TTL expired"
+	}
+	return "TTL expired (last output before timeout follows): " + last
+}

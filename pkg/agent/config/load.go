@@ -1,0 +1,120 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/conf"
+)
+
+// Sources are where the configuration comes from; a later one wins.
+type Sources struct {
+	Dev       bool     // -dev
+	Paths     []string // -config-file and -config-dir, in the order of the command line
+	Format    string   // -config-format: "" is by the extension
+	Fragments []string // -hcl
+	// Flags are settings by their dotted key ("ports.http"), from the command
+	// line. Lists are appended to those of the files, as everywhere.
+	Flags map[string]any
+}
+
+// Load reads every source and returns the configuration that they amount to. The
+// warnings are for the log; there is at most one about keys without effect and
+// at most one about deprecated keys.
+func Load(src Sources) (*Config, []string, error) {
+	in := intake{merged: defaults()}
+	if src.Dev {
+		in.merged = conf.Merge(in.merged, devDefaults())
+	}
+	if err := in.read(src); err != nil {
+		return nil, nil, err
+	}
+	var doc document
+	if err := conf.Decode(derive(in.merged), &doc); err != nil {
+		return nil, nil, fmt.Errorf("failed to read config: %w", err)
+	}
+	cfg := &doc.Config
+	cfg.Dev = src.Dev
+	if err := cfg.definitions(&doc); err != nil {
+		return nil, nil, err
+	}
+	if err := cfg.settle(); err != nil {
+		return nil, nil, err
+	}
+	if err := cfg.Validate(); err != nil {
+		return nil, nil, err
+	}
+	return cfg, append(in.warnings(), cfg.warnings()...), nil
+}
+
+// intake collects what the sources say.
+type intake struct {
+	merged     map[string]any
+	ignored    []string
+	deprecated []string
+	skipped    []string
+}
+
+func (in *intake) read(src Sources) error {
+	format, err := conf.ParseFormat(src.Format)
+	if err != nil {
+		return fmt.Errorf("config: -config-format must be either 'hcl' or 'json', 'yaml' or 'toml', not %q", src.Format)
+	}
+	for _, path := range src.Paths {
+		files, skipped, err := conf.ReadPath(path, format)
+		if err != nil {
+			return err
+		}
+		in.skipped = append(in.skipped, skipped...)
+		for _, file := range files {
+			if err := in.add(file.Name, file.Map); err != nil {
+				return err
+			}
+		}
+	}
+	for _, fragment := range src.Fragments {
+		m, err := conf.Parse("-hcl", []byte(fragment), conf.HCL)
+		if err != nil {
+			return err
+		}
+		if err := in.add("-hcl", m); err != nil {
+			return err
+		}
+	}
+	flags, err := conf.Nest(src.Flags)
+	if err != nil {
+		return fmt.Errorf("failed to read flags: %w", err)
+	}
+	return in.add("flags", flags)
+}
+
+func (in *intake) add(name string, m map[string]any) error {
+	fitted, err := conf.Fit(name, m, document{})
+	if err != nil {
+		return err
+	}
+	fresh, deprecated := modernise(fitted.Map)
+	in.ignored = append(in.ignored, fitted.Ignored...)
+	in.deprecated = append(in.deprecated, deprecated...)
+	in.merged = conf.Merge(in.merged, fresh)
+	return nil
+}
+
+func (in *intake) warnings() []string {
+	var out []string
+	for _, w := range []struct {
+		text string
+		keys []string
+	}{
+		{"config: these keys are accepted but have no effect: ", in.ignored},
+		{"config: these keys are deprecated: ", in.deprecated},
+		{"config: these files were skipped, their extension is none of .hcl, .json, .yaml, .yml, .toml: ", in.skipped},
+	} {
+		if len(w.keys) > 0 {
+			slices.Sort(w.keys)
+			out = append(out, w.text+strings.Join(slices.Compact(w.keys), ", "))
+		}
+	}
+	return out
+}

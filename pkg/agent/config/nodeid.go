@@ -1,0 +1,114 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+const nodeIDFile = "node-id"
+
+// NodeID gives the id of this agent: the configured one, else the one in the data
+// directory, else a new one. A new or changed id is on disk, with the directory
+// entries that lead to it, before NodeID returns: a power cut may not cost an
+// agent its identity. Without a data directory an id lasts as long as the agent.
+func NodeID(dataDir, configured string) (string, error) {
+	id := strings.ToLower(strings.TrimSpace(configured))
+	if id != "" && !isUUID(id) {
+		return "", fmt.Errorf("node_id %q is not a UUID such as 11111111-2222-3333-4444-555555555555", configured)
+	}
+	if dataDir == "" {
+		if id == "" {
+			id = uuid.NewString()
+		}
+		return id, nil
+	}
+	path := filepath.Join(dataDir, nodeIDFile)
+	stored, err := readNodeID(path)
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case id == "" && stored != "":
+		return stored, nil
+	case id == "":
+		id = uuid.NewString()
+	case id == stored:
+		return id, nil
+	}
+	if err := makeDir(dataDir); err != nil {
+		return "", fmt.Errorf("create data directory: %w", err)
+	}
+	if err := writeDurably(path, id); err != nil {
+		return "", fmt.Errorf("store node id in %s: %w", path, err)
+	}
+	return id, nil
+}
+
+func isUUID(s string) bool {
+	_, err := uuid.Parse(s)
+	return err == nil && len(s) == 36
+}
+
+func readNodeID(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("read node id: %w", err)
+	}
+	id := strings.ToLower(strings.TrimSpace(string(data)))
+	if !isUUID(id) {
+		return "", fmt.Errorf("node id in %s is damaged: it holds no UUID; set node_id to the id that this node had, or remove the file to start as a new node", path)
+	}
+	return id, nil
+}
+
+// makeDir creates a directory and its parents, and fsyncs each directory in
+// which it made an entry.
+func makeDir(dir string) error {
+	if _, err := os.Stat(dir); err == nil {
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
+}
+
+func writeDurably(path, text string) error {
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}

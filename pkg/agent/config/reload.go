@@ -1,0 +1,33 @@
+package config
+
+import (
+	"reflect"
+	"slices"
+
+	"github.com/muster-dev/muster/pkg/conf"
+)
+
+// NotReloadable lists the keys that differ between the running configuration and
+// a new one, and that only a restart can change.
+func NotReloadable(running, next *Config) []string {
+	before, after := conf.Walk(running), conf.Walk(next)
+	var out []string
+	for i, p := range before {
+		if slices.Contains(p.Options, "reload") || same(p.Value, after[i].Value) {
+			continue
+		}
+		out = append(out, p.Key)
+	}
+	return out
+}
+
+// same takes an empty list or map for an absent one.
+func same(a, b reflect.Value) bool {
+	switch a.Kind() {
+	case reflect.Slice, reflect.Map:
+		if a.Len() == 0 && b.Len() == 0 {
+			return true
+		}
+	}
+	return reflect.DeepEqual(a.Interface(), b.Interface())
+}

@@ -1,0 +1,218 @@
+package dns
+
+import (
+	"encoding/hex"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	wire "github.com/miekg/dns"
+)
+
+// kind is what a name in our domain is about.
+type kind int
+
+const (
+	kindNone    kind = iota // nothing: the name does not exist
+	kindService             // [tag.]name.service, or _name._tag
+	kindNode                // name.node
+	kindAddr                // c0a80001.addr
+	kindVirtual             // name.virtual: exists, with no record
+)
+
+// target is a name in our domain, understood.
+type target struct {
+	kind   kind
+	name   string // of the service or node; the hex digits of an address
+	tags   []string
+	dc     string
+	domain string
+	srv    bool // spelled by RFC 2782 without ".service": SRV only
+}
+
+// parse understands a name that is in domain.
+func (z *zone) parse(name, domain string) target {
+	labels := splitLabels(name)
+	labels = labels[:max(0, len(labels)-wire.CountLabel(domain))]
+	t := target{domain: domain, dc: z.Datacenter}
+	// The last word that is a kind is the kind: a node's name may hold others.
+	for i := len(labels) - 1; i >= 0; i-- {
+		k, known := kindOf(labels[i])
+		if !known {
+			continue
+		}
+		if !t.suffix(labels[i+1:]) {
+			break // and it may be a part of a name by RFC 2782
+		}
+		t.subject(k, labels[:i])
+		return t
+	}
+	if len(labels) >= 2 && isUnderscored(labels[0]) && isUnderscored(labels[1]) && t.suffix(labels[2:]) {
+		t.subject(kindService, labels[:2])
+		t.srv = true
+	}
+	return t
+}
+
+func kindOf(label string) (k kind, known bool) {
+	switch strings.ToLower(label) {
+	case "service":
+		return kindService, true
+	case "node":
+		return kindNode, true
+	case "addr":
+		return kindAddr, true
+	case "virtual":
+		return kindVirtual, true
+	case "query", "connect", "ingress":
+		return kindNone, true
+	}
+	return kindNone, false
+}
+
+// suffix reads what stands between the kind and the domain: nothing, a
+// datacenter, or pairs of a name and what it names.
+func (t *target) suffix(labels []string) bool {
+	if len(labels) == 1 {
+		t.dc = strings.ToLower(labels[0])
+		return true
+	}
+	for ; len(labels) >= 2; labels = labels[2:] {
+		value := strings.ToLower(labels[0])
+		switch strings.ToLower(labels[1]) {
+		case "dc":
+			t.dc = value
+		case "ns", "ap": // there is only the default one
+			if value != "default" {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return len(labels) == 0
+}
+
+// subject reads what stands before the kind.
+func (t *target) subject(k kind, labels []string) {
+	if len(labels) == 0 {
+		return
+	}
+	last := labels[len(labels)-1]
+	switch k {
+	case kindService:
+		t.kind, t.name = kindService, last
+		if len(labels) == 2 && isUnderscored(labels[0]) && isUnderscored(last) {
+			t.name = labels[0][1:]
+			if tag := last[1:]; !strings.EqualFold(tag, "tcp") {
+				t.tags = []string{tag}
+			}
+			return
+		}
+		if len(labels) > 1 {
+			t.tags = []string{strings.Join(labels[:len(labels)-1], ".")}
+		}
+	case kindNode:
+		t.kind, t.name = kindNode, strings.Join(labels, ".")
+	case kindAddr, kindVirtual:
+		if len(labels) == 1 {
+			t.kind, t.name = k, last
+		}
+	}
+}
+
+func isUnderscored(label string) bool { return len(label) > 1 && label[0] == '_' }
+
+// splitLabels gives the labels of a name without the escapes of the presentation
+// format.
+func splitLabels(name string) []string {
+	labels := wire.SplitDomainName(name)
+	for i, label := range labels {
+		if strings.Contains(label, `\`) {
+			labels[i] = unescape(label)
+		}
+	}
+	return labels
+}
+
+func unescape(label string) string {
+	var out strings.Builder
+	for i := 0; i < len(label); i++ {
+		if label[i] != '\\' || i+1 == len(label) {
+			out.WriteByte(label[i])
+			continue
+		}
+		if i+3 < len(label) {
+			if n, err := strconv.ParseUint(label[i+1:i+4], 10, 8); err == nil {
+				out.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		i++
+		out.WriteByte(label[i])
+	}
+	return out.String()
+}
+
+// nodeName is the name under which a node can be asked for; false if a message
+// cannot carry it.
+func nodeName(node, dc, domain string) (string, bool) {
+	name := escape(node) + ".node." + dc + "." + domain
+	_, ok := wire.IsDomainName(name)
+	return name, ok && node != ""
+}
+
+func serviceName(service, dc, domain string) (string, bool) {
+	name := escape(service) + ".service." + dc + "." + domain
+	_, ok := wire.IsDomainName(name)
+	return name, ok && service != ""
+}
+
+func escape(name string) string { return strings.ReplaceAll(name, `\`, `\\`) }
+
+// hexName is the name of an address: c0a80001.addr.dc1.consul.
+func hexName(ip netip.Addr, dc, domain string) string {
+	return hex.EncodeToString(ip.AsSlice()) + ".addr." + dc + "." + domain
+}
+
+func parseHex(s string) (netip.Addr, bool) {
+	raw, err := hex.DecodeString(s)
+	if err != nil {
+		return netip.Addr{}, false
+	}
+	return netip.AddrFromSlice(raw) // 4 or 16 bytes
+}
+
+// parseArpa reads a reversed address; ours says whether the name is in the
+// reverse tree at all.
+func parseArpa(name string) (ip netip.Addr, ok, ours bool) {
+	name = strings.ToLower(name)
+	if wire.IsSubDomain("in-addr.arpa.", name) {
+		labels := splitLabels(name)
+		if len(labels) != 4+2 {
+			return ip, false, true
+		}
+		addr, err := netip.ParseAddr(labels[3] + "." + labels[2] + "." + labels[1] + "." + labels[0])
+		return addr, err == nil, true
+	}
+	if !wire.IsSubDomain("ip6.arpa.", name) {
+		return ip, false, false
+	}
+	labels := splitLabels(name)
+	if len(labels) != 32+2 {
+		return ip, false, true
+	}
+	var digits strings.Builder
+	for i := 31; i >= 0; i-- {
+		digits.WriteString(labels[i])
+	}
+	ip, ok = parseHex(digits.String())
+	return ip, ok && ip.Is6(), true
+}
+
+// parseIP takes an address apart from a host name.
+func parseIP(s string) (netip.Addr, bool) {
+	ip, err := netip.ParseAddr(s)
+	return ip.Unmap().WithZone(""), err == nil
+}

@@ -1,0 +1,98 @@
+package dns
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strings"
+
+	wire "github.com/miekg/dns"
+)
+
+// node answers for a node: its address and its metadata.
+func (h *handling) node(t target) {
+	ctx, cancel := context.WithTimeout(h.ctx, lookupTimeout)
+	defer cancel()
+	node, err := h.zone.Lookup.Node(ctx, t.dc, t.name)
+	switch {
+	case err != nil:
+		h.failed(t.domain, err)
+		return
+	case node == nil:
+		h.nameError(t.domain)
+		return
+	}
+	qtype, ttl := h.question.Qtype, seconds(h.zone.NodeTTL)
+	if !slices.Contains([]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeANY, wire.TypeTXT, wire.TypeCNAME}, qtype) {
+		return
+	}
+	texts := metaRecords(h.question.Name, node.Meta, ttl)
+	address := h.zone.nodeAddress(node, t.dc)
+	ip, isIP := parseIP(address)
+	host := hostName(address)
+	switch {
+	case qtype == wire.TypeTXT:
+		h.resp.Answer = texts
+	case isIP:
+		if h.wants(ip) {
+			h.resp.Answer = []wire.RR{addressRecord(h.question.Name, ip, ttl)}
+		}
+		if qtype == wire.TypeANY {
+			h.resp.Answer = append(h.resp.Answer, texts...)
+		} else if qtype != wire.TypeCNAME && h.zone.NodeMetaTXT {
+			h.resp.Extra = texts
+		}
+	case host != "":
+		h.alias(host, ttl)
+	}
+}
+
+// addr answers for an address spelled in hex. A type that does not fit gets the
+// record as an additional one.
+func (h *handling) addr(t target) {
+	ip, ok := parseHex(t.name)
+	if !ok {
+		h.nameError(t.domain)
+		return
+	}
+	record := []wire.RR{addressRecord(h.question.Name, ip, seconds(h.zone.NodeTTL))}
+	if h.wants(ip) && h.question.Qtype != wire.TypeTXT {
+		h.resp.Answer = record
+	} else {
+		h.resp.Extra = record
+	}
+}
+
+// metaRecords writes metadata as text records, sorted by key.
+func metaRecords(name string, meta map[string]string, ttl uint32) []wire.RR {
+	var out []wire.RR
+	for _, key := range slices.Sorted(maps.Keys(meta)) {
+		text := rfc1464(key) + "=" + meta[key]
+		if strings.HasPrefix(strings.ToLower(key), "rfc1035-") {
+			text = meta[key]
+		}
+		out = append(out, &wire.TXT{Hdr: header(name, wire.TypeTXT, ttl), Txt: chunks(text)})
+	}
+	return out
+}
+
+// rfc1464 quotes what would end a key early or be stripped from it.
+func rfc1464(key string) string {
+	inner := strings.Trim(key, " \t")
+	start := strings.Index(key, inner)
+	quote := strings.NewReplacer(" ", "` ", "\t", "`\t")
+	return quote.Replace(key[:start]) + strings.NewReplacer("`", "``", "=", "`=").Replace(inner) + quote.Replace(key[start+len(inner):])
+}
+
+// chunks cuts a text into the strings of at most 255 bytes that a record holds,
+// in the presentation format, where a backslash escapes.
+func chunks(text string) []string {
+	var out []string
+	for {
+		n := min(len(text), 255)
+		out = append(out, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text[:n]))
+		if text = text[n:]; text == "" {
+			return out
+		}
+	}
+}

@@ -1,0 +1,258 @@
+package dns
+
+import (
+	"context"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+
+	wire "github.com/miekg/dns"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// maxTargetLookups bounds how many host names of SRV targets one question has
+// resolved by a recursor.
+const maxTargetLookups = 8
+
+// service answers for the healthy instances of a service, in random order.
+func (h *handling) service(t target) {
+	instances, err := h.instances(t.dc, t.name, t.tags)
+	if err != nil {
+		h.failed(t.domain, err)
+		return
+	}
+	if len(instances) == 0 {
+		h.nameError(t.domain)
+		return
+	}
+	rand.Shuffle(len(instances), func(i, j int) { instances[i], instances[j] = instances[j], instances[i] })
+	qtype := h.question.Qtype
+	switch {
+	case qtype == wire.TypeSRV:
+		h.serviceSRV(t, instances)
+	case t.srv: // _name._tcp without .service
+	case qtype == wire.TypeA || qtype == wire.TypeAAAA || qtype == wire.TypeANY || qtype == wire.TypeCNAME || qtype == wire.TypeTXT:
+		h.serviceAddresses(t, instances)
+	}
+	if len(h.resp.Answer) == 0 && h.resp.Rcode == wire.RcodeSuccess {
+		h.resp.Ns = []wire.RR{h.zone.soa(t.domain)}
+	}
+}
+
+// instances gives those that may be sent traffic; the slice is the caller's.
+func (h *handling) instances(dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
+	ctx, cancel := context.WithTimeout(h.ctx, lookupTimeout)
+	defer cancel()
+	all, err := h.zone.Lookup.ServiceInstances(ctx, dc, name, tags)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*api.CheckServiceNode, 0, len(all))
+	for _, in := range all {
+		if in != nil && in.Node != nil && in.Service != nil && h.zone.isHealthy(in.Checks) {
+			out = append(out, in)
+		}
+	}
+	return out, nil
+}
+
+func (z *zone) isHealthy(checks []*api.HealthCheck) bool {
+	for _, check := range checks {
+		if check.Status == api.HealthCritical || z.OnlyPassing && check.Status != api.HealthPassing {
+			return false
+		}
+	}
+	return true
+}
+
+// address is where an instance is reached: an IP address or a host name.
+func (z *zone) address(in *api.CheckServiceNode, dc string) string {
+	if own := z.ownAddress(in, dc); own != "" {
+		return own
+	}
+	return z.nodeAddress(in.Node, dc)
+}
+
+// ownAddress is what the service itself says, "" if it is reached at its node's.
+func (z *zone) ownAddress(in *api.CheckServiceNode, dc string) string {
+	if wan, ok := in.Service.TaggedAddresses["wan"]; ok && wan.Address != "" && z.isRemote(dc) {
+		return wan.Address
+	}
+	return in.Service.Address
+}
+
+func (z *zone) port(in *api.CheckServiceNode, dc string) int {
+	if wan, ok := in.Service.TaggedAddresses["wan"]; ok && wan.Port != 0 && z.isRemote(dc) {
+		return wan.Port
+	}
+	return in.Service.Port
+}
+
+func (z *zone) nodeAddress(node *api.Node, dc string) string {
+	if wan := node.TaggedAddresses["wan"]; wan != "" && z.isRemote(dc) {
+		return wan
+	}
+	return node.Address
+}
+
+func (z *zone) isRemote(dc string) bool { return z.TranslateWAN && dc != z.Datacenter }
+
+// serviceAddresses answers with A and AAAA records, or with one CNAME if no
+// instance has an address of the family that is asked for.
+func (h *handling) serviceAddresses(t target, instances []*api.CheckServiceNode) {
+	ttl, limit := h.zone.serviceTTL(t.name), h.room()
+	if h.zone.ARecordLimit > 0 {
+		limit = min(limit, h.zone.ARecordLimit)
+	}
+	seen := make(map[netip.Addr]bool)
+	host := ""
+	for _, in := range instances {
+		address := h.zone.address(in, t.dc)
+		ip, isIP := parseIP(address)
+		switch {
+		case !isIP && host == "":
+			host = hostName(address)
+		case isIP && !seen[ip] && h.wants(ip):
+			seen[ip] = true
+			h.resp.Answer = append(h.resp.Answer, addressRecord(h.question.Name, ip, ttl))
+		}
+		if len(h.resp.Answer) >= limit {
+			return
+		}
+	}
+	if len(h.resp.Answer) == 0 && host != "" {
+		h.alias(host, ttl)
+	}
+}
+
+// wants tells whether the question is for addresses of this family.
+func (h *handling) wants(ip netip.Addr) bool {
+	switch h.question.Qtype {
+	case wire.TypeA:
+		return ip.Is4()
+	case wire.TypeAAAA:
+		return ip.Is6()
+	case wire.TypeANY, wire.TypeTXT: // the reference answers TXT with addresses, too
+		return true
+	}
+	return false
+}
+
+func (h *handling) serviceSRV(t target, instances []*api.CheckServiceNode) {
+	type place struct {
+		node, address string
+		port          int
+	}
+	ttl, limit := h.zone.serviceTTL(t.name), h.room()
+	seen := make(map[place]bool)
+	h.glue = make(map[string]glue)
+	lookups := maxTargetLookups
+	for _, in := range instances {
+		at := place{in.Node.Node, h.zone.address(in, t.dc), h.zone.port(in, t.dc)}
+		if seen[at] {
+			continue
+		}
+		seen[at] = true
+		name, ok := h.srvTarget(t, in, ttl, &lookups)
+		if !ok {
+			continue
+		}
+		h.resp.Answer = append(h.resp.Answer, &wire.SRV{
+			Hdr: header(h.question.Name, wire.TypeSRV, ttl), Priority: 1, Weight: weight(in),
+			Port: uint16(max(0, min(at.port, 65535))), Target: name,
+		})
+		if len(h.resp.Answer) >= limit {
+			break
+		}
+	}
+	h.resp.Extra = h.glueOf(h.resp.Answer)
+}
+
+// srvTarget names where an instance is, and keeps what helps to reach it.
+func (h *handling) srvTarget(t target, in *api.CheckServiceNode, ttl uint32, lookups *int) (string, bool) {
+	z := h.zone
+	dc := z.dcOf(in.Node, t.dc)
+	own := z.ownAddress(in, t.dc)
+	ip, isIP := parseIP(z.address(in, t.dc))
+	if !isIP {
+		host := hostName(z.address(in, t.dc))
+		if _, known := h.glue[host]; host != "" && !known {
+			h.glue[host] = glue{addresses: h.hostGlue(host, lookups)}
+		}
+		return host, host != ""
+	}
+	name, ok := "", false
+	if own == "" {
+		name, ok = nodeName(in.Node.Node, dc, t.domain)
+	}
+	if !ok { // its own address, or a node that DNS cannot name
+		name = hexName(ip, dc, t.domain)
+	}
+	if _, known := h.glue[name]; !known {
+		g := glue{addresses: []wire.RR{addressRecord(name, ip, ttl)}}
+		if ok && z.NodeMetaTXT {
+			g.texts = metaRecords(name, in.Node.Meta, ttl)
+		}
+		h.glue[name] = g
+	}
+	return name, true
+}
+
+// hostGlue resolves a host name as far as the budget goes. The first failure
+// ends it: with dead recursors every further name would cost their timeout.
+func (h *handling) hostGlue(host string, lookups *int) []wire.RR {
+	if *lookups <= 0 {
+		return nil
+	}
+	*lookups--
+	records, err := h.follow(host, wire.TypeA)
+	if err != nil {
+		_ = 0
+	}
+	return records
+}
+
+// glueOf collects the additional records of SRV answers: first the addresses of
+// all of them, then the texts, which are the first to go when space is short.
+func (h *handling) glueOf(answers []wire.RR) []wire.RR {
+	var addresses, texts []wire.RR
+	done := make(map[string]bool)
+	for _, rr := range answers {
+		srv, ok := rr.(*wire.SRV)
+		if !ok || done[srv.Target] {
+			continue
+		}
+		done[srv.Target] = true
+		addresses = append(addresses, h.glue[srv.Target].addresses...)
+		texts = append(texts, h.glue[srv.Target].texts...)
+	}
+	return append(addresses, texts...)
+}
+
+func weight(in *api.CheckServiceNode) uint16 {
+	w := 0
+	switch api.AggregatedStatus(in.Checks) {
+	case api.HealthPassing:
+		w = in.Service.Weights.Passing
+	case api.HealthWarning:
+		w = in.Service.Weights.Warning
+	}
+	return uint16(max(0, min(w, 65535)))
+}
+
+// hostName makes a full name of a host name, "" if it is none.
+func hostName(address string) string {
+	address = strings.ToLower(strings.TrimSpace(address))
+	if _, ok := wire.IsDomainName(address); address == "" || !ok {
+		return ""
+	}
+	return wire.Fqdn(address)
+}
+
+func addressRecord(name string, ip netip.Addr, ttl uint32) wire.RR {
+	if ip.Is4() {
+		return &wire.A{Hdr: header(name, wire.TypeA, ttl), A: ip.AsSlice()}
+	}
+	return &wire.AAAA{Hdr: header(name, wire.TypeAAAA, ttl), AAAA: ip.AsSlice()}
+}

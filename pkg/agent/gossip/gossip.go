@@ -1,0 +1,368 @@
+// Package gossip is the agent's membership in its datacenter's LAN pool: who is
+// there, at what address, in what role, alive or not. It wraps hashicorp/serf.
+//
+// It promises:
+//   - A member that stops answering is "failed" everywhere within about 3 s (10
+//     members) and never because of a pause below 2 s; one that leaves is "left"
+//     within half a second and nobody sees it as failed.
+//   - Members of another datacenter, and a second name for a node id that is
+//     alive, are refused.
+//   - The addresses of the other members lie fsynced in the data directory, so
+//     that an agent that was killed finds its cluster again (Rejoin).
+//   - OnChange and OnEvent are called by one goroutine, one call at a time.
+//
+// The methods of a Pool may be called at any time from any goroutine; before
+// Run has opened the ports the pool is empty, and after it has returned it still
+// shows who was there at the end.
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+	"github.com/hashicorp/serf/serf"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// Config is what one member of the pool needs to know.
+type Config struct {
+	NodeName   string
+	NodeID     string
+	Datacenter string
+
+	// Server says that this agent is a server, whose server port is ServerPort.
+	Server     bool
+	ServerPort int
+
+	Build     string            // value of the build tag: version:revision
+	Expect    int               // bootstrap_expect, 0 = unset
+	Bootstrap bool              // bootstrap mode
+	UseTLS    bool              // a CA for the server port is configured
+	Tags      map[string]string // further tags; they win
+
+	BindAddr      string // IP; "" and 0.0.0.0: every address
+	BindPort      int    // 0: any free one
+	AdvertiseAddr string // IP; "": BindAddr, or a private address of this machine
+	AdvertisePort int    // 0: the port that was bound
+
+	EncryptKey       []byte // 16, 24 or 32 bytes; none: no encryption
+	DataDir          string // where the peers file lies (in serf/); "": none is kept
+	RejoinAfterLeave bool   // Rejoin even after a graceful leave
+
+	Dev    bool   // the timings of a development agent
+	Timing Timing // values that are set replace the defaults
+
+	Logger *slog.Logger
+
+	// OnChange is called after the membership has changed, OnEvent for every user
+	// event that arrives, our own included. Both must return quickly.
+	OnChange func()
+	OnEvent  func(Event)
+
+	// transport replaces the sockets in tests.
+	transport memberlist.Transport
+}
+
+// Event is a user event of the pool.
+type Event struct {
+	Name    string
+	Payload []byte
+	LTime   uint64
+}
+
+// Pool is the local end of the LAN pool.
+type Pool struct {
+	cfg Config
+
+	up     chan struct{} // closed when serf runs, or Run has failed
+	upOnce sync.Once
+	runErr error // written before up is closed
+
+	// life has room for one: it serialises Leave and the shutdown in Run, since
+	// serf panics when they meet. A channel, because the wait may be long and
+	// tests with fake time can see through it.
+	life chan struct{}
+	serf atomic.Pointer[serf.Serf]
+
+	// viewLock orders refreshes of view; tagLock orders changes of tags.
+	viewLock sync.Mutex
+	view     atomic.Pointer[members]
+	tagLock  sync.Mutex
+	tags     map[string]string
+
+	peers *peersFile
+}
+
+// ErrNotRunning is returned by calls that need the pool while Run does not run.
+var ErrNotRunning = errors.New("gossip: the pool is not running")
+
+// New makes a pool. It does nothing until Run.
+func New(cfg Config) *Pool {
+	p := &Pool{cfg: cfg, up: make(chan struct{}), life: make(chan struct{}, 1), tags: cfg.tags()}
+	p.view.Store(&members{})
+	p.peers = newPeersFile(cfg.DataDir, cfg.NodeName)
+	return p
+}
+
+// Run opens the ports and keeps up the membership until ctx ends; the others
+// then see this member fail, unless Leave was called before. It returns early
+// when the ports cannot be opened or the pool has thrown this member out.
+func (p *Pool) Run(ctx context.Context) error {
+	events := make(chan serf.Event, 256)
+	s, err := p.open(events)
+	if err != nil {
+		p.markUp(err)
+		return err
+	}
+	p.refresh()
+
+	var loops sync.WaitGroup
+	stop := make(chan struct{})
+	loops.Go(func() { p.handleEvents(events, stop) })
+	loops.Go(func() { p.keepPeers(stop) })
+	p.markUp(nil)
+
+	select {
+	case <-ctx.Done():
+	case <-s.ShutdownCh():
+		err = fmt.Errorf("gossip: another member has the name %q and the majority believes it, not us: give one of the two another node_name", p.cfg.NodeName)
+	}
+	p.shutdown(s)
+	close(stop)
+	loops.Wait()
+	return err
+}
+
+func (p *Pool) open(events chan serf.Event) (*serf.Serf, error) {
+	conf, err := p.cfg.serfConfig(events)
+	if err != nil {
+		return nil, err
+	}
+	conf.Merge = mergeRules{p}
+	p.tagLock.Lock() // until serf is published, so that no SetTag is lost
+	defer p.tagLock.Unlock()
+	conf.Tags = maps.Clone(p.tags)
+	transport, err := p.cfg.listen(conf.MemberlistConfig)
+	if err != nil {
+		return nil, err
+	}
+	conf.MemberlistConfig.Transport = transport
+	s, err := serf.Create(conf)
+	if err != nil {
+		_ = transport.Shutdown()
+		return nil, fmt.Errorf("gossip: start on %s: %w", net.JoinHostPort(conf.MemberlistConfig.BindAddr, fmt.Sprint(conf.MemberlistConfig.BindPort)), err)
+	}
+	p.serf.Store(s)
+	return s, nil
+}
+
+func (p *Pool) markUp(err error) {
+	p.upOnce.Do(func() {
+		p.runErr = err
+		close(p.up)
+	})
+}
+
+// AwaitUp waits until Run has opened the ports, and returns its error if it
+// could not.
+func (p *Pool) AwaitUp(ctx context.Context) error {
+	select {
+	case <-p.up:
+		return p.runErr
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Pool) running() (*serf.Serf, error) {
+	if s := p.serf.Load(); s != nil {
+		return s, nil
+	}
+	return nil, ErrNotRunning
+}
+
+// shutdown waits for a Leave that is under way.
+func (p *Pool) shutdown(s *serf.Serf) {
+	p.life <- struct{}{}
+	defer func() { <-p.life }()
+	p.serf.Store(nil)
+	if err := s.Shutdown(); err != nil {
+		p.cfg.Logger.Warn("could not shut the gossip pool down cleanly", "error", err)
+	}
+}
+
+// handleEvents is the only goroutine that calls OnChange and OnEvent. It reads
+// on until serf has been shut down, which would otherwise block.
+func (p *Pool) handleEvents(events <-chan serf.Event, stop <-chan struct{}) {
+	for {
+		select {
+		case e := <-events:
+			p.handleEvent(e)
+		case <-stop:
+			return
+		}
+	}
+}
+
+func (p *Pool) handleEvent(e serf.Event) {
+	switch e := e.(type) {
+	case serf.MemberEvent:
+		p.refresh()
+		if p.cfg.OnChange != nil {
+			p.cfg.OnChange()
+		}
+	case serf.UserEvent:
+		if p.cfg.OnEvent != nil {
+			p.cfg.OnEvent(Event{Name: e.Name, Payload: e.Payload, LTime: uint64(e.LTime)})
+		}
+	}
+}
+
+// Join asks the agents at addrs ("ip", "host", "ip:port") to take us in. It
+// returns how many did, and an error only if none did.
+func (p *Pool) Join(addrs []string) (int, error) {
+	s, err := p.running()
+	if err != nil {
+		return 0, err
+	}
+	n, err := s.Join(addrs, true) // true: events from before we came are not for us
+	p.refresh()
+	if err != nil {
+		return n, fmt.Errorf("gossip: join: %w", err)
+	}
+	return n, nil
+}
+
+// Rejoin joins the members that an earlier run of this agent knew, one after
+// the other until a few took us in, and returns how many did. Nothing known is
+// no error.
+func (p *Pool) Rejoin() (int, error) {
+	addrs, err := p.peers.read(p.cfg.RejoinAfterLeave)
+	if err != nil {
+		return 0, err
+	}
+	joined := 0
+	var failed error
+	for _, addr := range addrs {
+		n, err := p.Join([]string{addr})
+		if joined += n; joined >= rejoinEnough {
+			return joined, nil
+		}
+		failed = errors.Join(failed, err)
+	}
+	if joined > 0 {
+		return joined, nil
+	}
+	return 0, failed
+}
+
+// Leave tells the others that we go for good: they will see us as left. It
+// takes about 0.3 s; the pool goes on until the end of Run's context.
+func (p *Pool) Leave() error {
+	p.life <- struct{}{}
+	defer func() { <-p.life }()
+	s, err := p.running()
+	if err != nil {
+		return err
+	}
+	if err := p.peers.markLeft(); err != nil {
+		p.cfg.Logger.Warn("could not note the leave in the peers file; the next start will rejoin", "error", err)
+	}
+	err = s.Leave()
+	p.refresh()
+	if err != nil {
+		return fmt.Errorf("gossip: leave: %w", err)
+	}
+	return nil
+}
+
+// ForceLeave turns a failed member into one that has left; prune also forgets
+// it at once.
+func (p *Pool) ForceLeave(name string, prune bool) error {
+	s, err := p.running()
+	if err != nil {
+		return err
+	}
+	if _, ok := p.Member(name); !ok {
+		return api.Errorf(500, "agent: No node found with name '%s'", name)
+	}
+	if prune {
+		err = s.RemoveFailedNodePrune(name)
+	} else {
+		err = s.RemoveFailedNode(name)
+	}
+	p.refresh()
+	if err != nil {
+		return fmt.Errorf("gossip: force %s to leave: %w", name, err)
+	}
+	return nil
+}
+
+// SetTag changes one tag of ours and tells the others; an empty value removes
+// the tag. It may block for up to a second.
+func (p *Pool) SetTag(key, value string) error {
+	p.tagLock.Lock()
+	defer p.tagLock.Unlock()
+	if p.tags[key] == value {
+		return nil
+	}
+	if value == "" {
+		delete(p.tags, key)
+	} else {
+		p.tags[key] = value
+	}
+	s, err := p.running()
+	if err != nil {
+		return nil // Run will start with them
+	}
+	if err := s.SetTags(maps.Clone(p.tags)); err != nil {
+		return fmt.Errorf("gossip: set tag %s: %w", key, err)
+	}
+	return nil
+}
+
+func (p *Pool) copyTags() map[string]string {
+	p.tagLock.Lock()
+	defer p.tagLock.Unlock()
+	return maps.Clone(p.tags)
+}
+
+// UserEvent sends an event to every member, ourselves included. Name and
+// payload together may have up to 512 bytes.
+func (p *Pool) UserEvent(name string, payload []byte) error {
+	s, err := p.running()
+	if err != nil {
+		return err
+	}
+	if err := s.UserEvent(name, payload, false); err != nil {
+		return fmt.Errorf("gossip: send event %s: %w", name, err)
+	}
+	return nil
+}
+
+// Stats are the counters that /v1/agent/self shows under serf_lan.
+func (p *Pool) Stats() map[string]string {
+	s, err := p.running()
+	if err != nil {
+		return map[string]string{}
+	}
+	return s.Stats()
+}
+
+// rejoinEnough members tell us all the others; see Rejoin.
+const rejoinEnough = 3
+
+// How long members that are gone are remembered; see serfConfig.
+const (
+	reapFailedAfter = 72 * time.Hour
+	forgetLeftAfter = 24 * time.Hour
+)

@@ -1,0 +1,123 @@
+package gossip
+
+import (
+	"net"
+	"sort"
+	"strconv"
+
+	"github.com/hashicorp/serf/serf"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// members is one moment of the pool. It is immutable.
+type members struct {
+	list    []api.Member // by name
+	servers []Server     // alive ones, by name
+	byID    map[string]string
+}
+
+// Server is a member that is a server.
+type Server struct {
+	ID     string
+	Name   string
+	Addr   string // ip:port of the server port
+	Status int    // api.MemberAlive ...
+	Build  string
+	Expect int // its bootstrap_expect, 0 = unset
+	Tags   map[string]string
+}
+
+// Members returns everybody that is known, by name, ourselves included. The
+// slice and what is in it are shared: never modify them.
+func (p *Pool) Members() []api.Member { return p.view.Load().list }
+
+// NumNodes returns how many members are known, whatever their status.
+func (p *Pool) NumNodes() int { return len(p.view.Load().list) }
+
+// Servers returns the servers that are alive, by name. The slice is shared:
+// never modify it.
+func (p *Pool) Servers() []Server { return p.view.Load().servers }
+
+// Member returns the member of that name.
+func (p *Pool) Member(name string) (api.Member, bool) {
+	list := p.view.Load().list
+	i := sort.Search(len(list), func(i int) bool { return list[i].Name >= name })
+	if i < len(list) && list[i].Name == name {
+		return list[i], true
+	}
+	return api.Member{}, false
+}
+
+// Local returns ourselves as the others see us.
+func (p *Pool) Local() api.Member {
+	if m, ok := p.Member(p.cfg.NodeName); ok {
+		return m
+	}
+	return api.Member{Name: p.cfg.NodeName, Tags: p.copyTags()}
+}
+
+// ServerOf reads a member's tags as those of a server; it returns false for a
+// client, and for a server whose tags say no usable port.
+func ServerOf(m api.Member) (Server, bool) {
+	port, err := strconv.Atoi(m.Tags[tagPort])
+	if m.Tags[tagRole] != roleServer || err != nil || port <= 0 || m.Tags[tagID] == "" {
+		return Server{}, false
+	}
+	expect, _ := strconv.Atoi(m.Tags[tagExpect])
+	return Server{
+		ID:     m.Tags[tagID],
+		Name:   m.Name,
+		Addr:   net.JoinHostPort(m.Addr, strconv.Itoa(port)),
+		Status: m.Status,
+		Build:  m.Tags[tagBuild],
+		Expect: expect,
+		Tags:   m.Tags,
+	}, true
+}
+
+// refresh publishes what serf knows now.
+func (p *Pool) refresh() {
+	p.viewLock.Lock()
+	defer p.viewLock.Unlock()
+	s, err := p.running()
+	if err != nil {
+		return
+	}
+	p.view.Store(newMembers(s.Members()))
+	p.peers.markDirty()
+}
+
+func newMembers(found []serf.Member) *members {
+	v := &members{byID: map[string]string{}}
+	for _, m := range found {
+		v.list = append(v.list, apiMember(m))
+	}
+	sort.Slice(v.list, func(i, j int) bool { return v.list[i].Name < v.list[j].Name })
+	for _, m := range v.list {
+		if m.Status != api.MemberAlive {
+			continue
+		}
+		v.byID[m.Tags[tagID]] = m.Name
+		if s, ok := ServerOf(m); ok {
+			v.servers = append(v.servers, s)
+		}
+	}
+	return v
+}
+
+func apiMember(m serf.Member) api.Member {
+	return api.Member{
+		Name:        m.Name,
+		Addr:        m.Addr.String(),
+		Port:        m.Port,
+		Tags:        m.Tags,
+		Status:      int(m.Status), // the API's numbers are serf's
+		ProtocolMin: m.ProtocolMin,
+		ProtocolMax: m.ProtocolMax,
+		ProtocolCur: m.ProtocolCur,
+		DelegateMin: m.DelegateMin,
+		DelegateMax: m.DelegateMax,
+		DelegateCur: m.DelegateCur,
+	}
+}

@@ -1,0 +1,65 @@
+package gossip
+
+import "strconv"
+
+// The tags by which agents describe themselves to each other. The names are
+// those of Consul, whose tools show them.
+const (
+	tagRole   = "role"
+	tagDC     = "dc"
+	tagID     = "id"
+	tagPort   = "port"
+	tagBuild  = "build"
+	tagExpect = "expect"
+
+	roleServer = "consul"
+	roleClient = "node"
+)
+
+// Tags of muster's own.
+const (
+	// TagBoot is "1" on a server that has raft state, TagProposal the set of
+	// servers with which one without wants to begin. See package server.
+	TagBoot     = "boot"
+	TagProposal = "propose"
+
+	// tagLevel is the feature level: commands that a lower level cannot apply are
+	// not proposed while such a member is there.
+	tagLevel     = "level"
+	featureLevel = "1"
+)
+
+func (c Config) tags() map[string]string {
+	tags := map[string]string{
+		tagRole:   roleClient,
+		tagDC:     c.Datacenter,
+		"segment": "",
+		tagID:     c.NodeID,
+		"vsn":     "2",
+		"vsn_min": "2",
+		"vsn_max": "3",
+		tagBuild:  c.Build,
+		tagLevel:  featureLevel,
+	}
+	if c.Server {
+		tags[tagRole] = roleServer
+		tags["raft_vsn"] = "3"
+		tags[tagPort] = strconv.Itoa(c.ServerPort)
+		tags["acls"] = "0"
+		tags["ft_fs"] = "1"
+		tags["ft_si"] = "1"
+		if c.Bootstrap {
+			tags["bootstrap"] = "1"
+		}
+		if c.Expect != 0 {
+			tags[tagExpect] = strconv.Itoa(c.Expect)
+		}
+		if c.UseTLS {
+			tags["use_tls"] = "1"
+		}
+	}
+	for k, v := range c.Tags {
+		tags[k] = v
+	}
+	return tags
+}

@@ -1,0 +1,193 @@
+package httpapi
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/view"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// gzipFrom is the size in bytes from which answers are compressed.
+const gzipFrom = 1400
+
+// Answers of more than largeAnswer bytes must be taken in at slowestClient bytes
+// a second, and writeGrace more.
+const (
+	largeAnswer   = 64 << 10
+	slowestClient = 32 << 10
+	writeGrace    = 30 * time.Second
+)
+
+const (
+	typeJSON = "application/json"
+	typeText = "text/plain; charset=utf-8"
+)
+
+// reply is an answer that is not simply 200 and JSON. A []byte value is written
+// as it is.
+type reply struct {
+	status int
+	ctype  string
+	value  any
+}
+
+// answer writes what a handler returned: nil is an empty body, a handler of its
+// own writes itself, everything else is JSON.
+func (rq *request) answer(v any) {
+	switch v := v.(type) {
+	case nil:
+		rq.write(http.StatusOK, "", nil)
+	case reply:
+		raw, isRaw := v.value.([]byte)
+		if isRaw {
+			rq.write(v.status, v.ctype, raw)
+			return
+		}
+		rq.writeJSON(v.status, v.value)
+	case http.Handler:
+		rq.wrote = true
+		v.ServeHTTP(rq.w, rq.r)
+	default:
+		rq.writeJSON(http.StatusOK, v)
+	}
+}
+
+func (rq *request) writeJSON(status int, v any) {
+	body, err := rq.encode(v)
+	if err != nil {
+		rq.fail(err)
+		return
+	}
+	rq.write(status, typeJSON, body)
+}
+
+func (rq *request) encode(v any) ([]byte, error) {
+	pretty := rq.has("pretty")
+	if !pretty && !rq.api.cfg.AlwaysPretty {
+		return json.Marshal(v)
+	}
+	body, err := json.MarshalIndent(v, "", "    ")
+	if pretty && err == nil {
+		body = append(body, '\n')
+	}
+	return body, err
+}
+
+// text writes a short answer; an empty one has no type.
+func (rq *request) text(status int, body string) {
+	ctype := typeText
+	if body == "" {
+		ctype = ""
+	}
+	rq.write(status, ctype, []byte(body))
+}
+
+func (rq *request) write(status int, ctype string, body []byte) {
+	h := rq.w.Header()
+	if ctype != "" {
+		h.Set("Content-Type", ctype)
+	}
+	if len(body) >= gzipFrom && acceptsGzip(rq.r.Header) {
+		h.Set("Content-Encoding", "gzip")
+		body = rq.api.compress(body)
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	rq.wrote = true
+	if len(body) > largeAnswer {
+		// A client that stalls would hold the memory. Where the server knows
+		// deadlines; it ends this one with the request.
+		limit := writeGrace + time.Duration(len(body)/slowestClient)*time.Second
+		_ = http.NewResponseController(rq.w).SetWriteDeadline(time.Now().Add(limit))
+	}
+	rq.w.WriteHeader(status)
+	_, _ = rq.w.Write(body) // fails only where the client is gone
+}
+
+func (rq *request) redirect(path string) {
+	rq.wrote = true
+	to := url.URL{Path: path, RawQuery: rq.r.URL.RawQuery}
+	http.Redirect(rq.w, rq.r, to.String(), http.StatusMovedPermanently)
+}
+
+func acceptsGzip(h http.Header) bool {
+	for _, line := range h.Values("Accept-Encoding") {
+		for coding := range strings.SplitSeq(line, ",") {
+			name, weight, _ := strings.Cut(strings.TrimSpace(coding), ";")
+			if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+				q, ok := strings.CutPrefix(strings.ReplaceAll(weight, " ", ""), "q=")
+				f, err := strconv.ParseFloat(q, 64)
+				return !ok || err == nil && f > 0
+			}
+		}
+	}
+	return false
+}
+
+func (a *API) compress(body []byte) []byte {
+	var out bytes.Buffer
+	zw, ok := a.gzips.Get().(*gzip.Writer)
+	if ok {
+		zw.Reset(&out)
+	} else {
+		zw, _ = gzip.NewWriterLevel(&out, gzip.BestSpeed) // the level is valid
+	}
+	_, _ = zw.Write(body) // a bytes.Buffer takes everything
+	_ = zw.Close()
+	a.gzips.Put(zw)
+	return out.Bytes()
+}
+
+// read runs a query, blocking if the request says so, and sets the headers of
+// its answer.
+func (rq *request) read(q view.Query) (any, error) {
+	ans, err := rq.await(q)
+	if err != nil {
+		return nil, err
+	}
+	rq.setMeta(ans.Meta.Index)
+	if err, failed := ans.Value.(error); failed {
+		return nil, err
+	}
+	return ans.Value, nil
+}
+
+func (rq *request) await(q view.Query) (view.Answer, error) {
+	board := rq.api.cfg.Cluster.Views()
+	ans, err := board.Read(rq.ctx, q, rq.index, rq.wait())
+	if err != nil && stopping(rq.ctx) {
+		return q(board.Snapshot()), nil
+	}
+	return ans, err
+}
+
+// setMeta sets the headers of a read. The index is never 0: clients would take
+// that for "do not block".
+func (rq *request) setMeta(index uint64) {
+	h := rq.w.Header()
+	h.Set(api.HeaderIndex, strconv.FormatUint(max(index, 1), 10))
+	h.Set(api.HeaderQueryBackend, "blocking-query")
+	rq.setContact()
+	if rq.route.kind == discovery {
+		h.Set(api.HeaderConsistency, rq.mode.String())
+		if rq.has("cached") {
+			h.Set("X-Cache", "MISS") // there is no cache here yet
+		}
+	}
+}
+
+func (rq *request) setContact() {
+	known, contact := true, time.Duration(0)
+	if rq.mode == stale {
+		known, contact = rq.api.cfg.Cluster.KnownLeader(), rq.api.cfg.Cluster.LastContact()
+	}
+	h := rq.w.Header()
+	h.Set(api.HeaderKnownLeader, strconv.FormatBool(known))
+	h.Set(api.HeaderLastContact, strconv.FormatInt(max(contact.Milliseconds(), 0), 10))
+}

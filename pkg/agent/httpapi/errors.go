@@ -1,0 +1,65 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// statusOf is the one place that maps an error to an HTTP status and a body. An
+// error that carries its own status has it; some texts, which come over other
+// agents as plain text, mean one; anything else is a 500.
+func statusOf(err error) (int, string) {
+	text := err.Error()
+	var own *api.StatusError
+	if errors.As(err, &own) {
+		return own.Code, text
+	}
+	for _, known := range []struct {
+		text string
+		code int
+	}{
+		{"Permission denied", http.StatusForbidden},
+		{"ACL not found", http.StatusForbidden},
+		{"RPC rate limit exceeded", http.StatusTooManyRequests},
+		{"Rate limit reached, try again later", http.StatusTooManyRequests},
+		{"rate limit exceeded, try again later or against a different server", http.StatusTooManyRequests},
+		{"rate limit exceeded for operation that can only be performed by the leader", http.StatusServiceUnavailable},
+	} {
+		if strings.Contains(text, known.text) {
+			return known.code, text
+		}
+	}
+	return http.StatusInternalServerError, text
+}
+
+// fail answers with an error.
+func (rq *request) fail(err error) {
+	if errors.Is(err, context.Canceled) && stopping(rq.ctx) {
+		err = ErrStopping
+	}
+	code, text := statusOf(err)
+	// A discovery read that failed has headers like one that found nothing, which
+	// say that no leader is known. Reads of instances have none.
+	if rq.route.kind == discovery && code >= http.StatusInternalServerError && rq.route.path != healthServicePath {
+		h := rq.w.Header()
+		h.Set(api.HeaderIndex, "1")
+		h.Set(api.HeaderKnownLeader, "false")
+		h.Set(api.HeaderLastContact, "0")
+		h.Set(api.HeaderQueryBackend, "blocking-query")
+		h.Set(api.HeaderConsistency, rq.mode.String())
+	}
+	rq.text(code, text)
+}
+
+// stopping tells a request that ends because the agent does from one whose
+// client went away.
+func stopping(ctx context.Context) bool {
+	return errors.Is(context.Cause(ctx), ErrStopping)
+}
+
+// badRequest is a 400 with the given text.
+func badRequest(text string) error { return api.Errorf(http.StatusBadRequest, "%s", text) }

@@ -1,0 +1,174 @@
+// Package httpapi answers muster's HTTP API: one literal table of routes
+// (routes.go), one dispatcher that decides where a request runs (serve.go), and
+// one file of handlers per noun.
+//
+// What it promises:
+//   - Agents talk to servers in this same API. A request that this agent cannot
+//     answer is forwarded, unchanged, to one that can; it travels agent ->
+//     server -> leader at most, and a server that is addressed as the leader and
+//     is not answers "No cluster leader".
+//   - A read is a pure function of one snapshot. A blocking read returns when
+//     what it would show has changed, filters included.
+//   - No answer is empty because this agent does not know yet: such a request
+//     waits for the hold timeout and then fails.
+//   - Bodies, filters and waiting times are bounded; no input makes it panic,
+//     and a panic in a handler costs that one request only.
+//
+// The package starts no goroutine and holds no listener. It reaches the raft
+// group, the gossip pool and the agent through the interfaces declared here.
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/local"
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// ErrStopping is the cause with which whoever owns the HTTP server cancels its
+// base context at shutdown: blocked reads are then answered with what they see
+// at that moment, like ones whose wait is over.
+var ErrStopping = errors.New("agent is stopping")
+
+// Cluster is the raft group and its state, as a server has it.
+type Cluster interface {
+	Leadership
+	Standing
+	// Views is where the replicated state is read.
+	Views() *view.Board
+}
+
+// Leadership is about doing things as, or through, the leader. Errors whose
+// text is api.ErrNoLeader prove that nothing was done.
+type Leadership interface {
+	// AwaitLeader waits, for the hold timeout at most, for a leader that is
+	// known and, if it is this server, ready. addr is its server port.
+	AwaitLeader(ctx context.Context) (self bool, addr string, err error)
+	// AwaitStale waits until this server may answer stale reads.
+	AwaitStale(ctx context.Context) error
+	// VerifyLeader confirms with a majority that this server leads.
+	VerifyLeader(ctx context.Context) error
+	// Propose applies a command; leader only. What the command itself answers,
+	// be it an error, may be either result. An error that begins with
+	// api.ErrUnknownWrite says that the command may have been applied.
+	Propose(ctx context.Context, cmd state.Command) (any, error)
+}
+
+// Standing is what this server knows of the group without asking anybody.
+type Standing interface {
+	StatusLeader() string
+	Peers() []string
+	LastContact() time.Duration // zero on the leader
+	KnownLeader() bool
+	RaftConfiguration() api.RaftConfiguration
+}
+
+// Members is the gossip pool.
+type Members interface {
+	Members() []api.Member
+	Join(addrs []string) (int, error)
+	ForceLeave(name string, prune bool) error
+}
+
+// Agent is the process around this API.
+type Agent interface {
+	Self() Self
+	// Metrics is the answer of agent/metrics in its JSON form.
+	Metrics() (any, error)
+	// Leave returns when the agent has left the pool and is about to stop.
+	Leave(ctx context.Context) error
+	Reload() error
+}
+
+// Forwarder sends a request to another agent; see package forward. hops counts
+// how often it was forwarded before.
+type Forwarder interface {
+	ToServer(w http.ResponseWriter, r *http.Request, hops int) error
+	ToLeader(w http.ResponseWriter, r *http.Request, addr string, hops int) error
+}
+
+// Config of an API. Zero limits and times mean the defaults.
+type Config struct {
+	Datacenter string
+	Version    api.AgentVersion
+
+	Cluster    Cluster // nil on a client agent
+	Members    Members
+	Agent      Agent
+	Local      *local.State
+	Forward    Forwarder
+	Prometheus http.Handler // nil: metrics in JSON only
+
+	AlwaysPretty      bool          // -dev: indented JSON
+	HoldTimeout       time.Duration // performance.rpc_hold_timeout
+	DefaultQueryTime  time.Duration // default_query_time
+	MaxQueryTime      time.Duration // max_query_time
+	DiscoveryMaxStale time.Duration // discovery_max_stale
+	MaxKVValueSize    int64         // limits.kv_max_value_size
+	MaxTxnBodySize    int64         // limits.txn_max_req_len
+
+	ResponseHeaders map[string]string // http_config.response_headers
+	BlockEndpoints  []string          // http_config.block_endpoints
+	AllowWriteFrom  []netip.Prefix    // http_config.allow_write_http_from
+
+	Logger *slog.Logger
+}
+
+// Defaults of Config.
+const (
+	DefaultHoldTimeout = 7 * time.Second
+	DefaultQueryTime   = 5 * time.Minute
+	DefaultMaxQuery    = 10 * time.Minute
+)
+
+// API answers requests. It is safe for concurrent use.
+type API struct {
+	cfg   Config
+	table table
+	gzips sync.Pool
+}
+
+// New makes an API.
+func New(cfg Config) *API {
+	orDefault(&cfg.HoldTimeout, DefaultHoldTimeout)
+	orDefault(&cfg.DefaultQueryTime, DefaultQueryTime)
+	orDefault(&cfg.MaxQueryTime, DefaultMaxQuery)
+	orDefault(&cfg.MaxKVValueSize, api.MaxKVValueSize)
+	orDefault(&cfg.MaxTxnBodySize, api.MaxTxnBodySize)
+	return &API{cfg: cfg, table: newTable(routes())}
+}
+
+func orDefault[T time.Duration | int64](v *T, def T) {
+	if *v <= 0 {
+		*v = def
+	}
+}
+
+// Public is the handler of the client address. What a client says about hops is
+// not believed.
+func (a *API) Public() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.serve(w, r, 0)
+	})
+}
+
+// Internal is the handler of the server port, where other agents forward to. It
+// counts hops, and offers the cluster's data but not this agent's own endpoints.
+func (a *API) Internal() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		hops, err := strconv.Atoi(r.Header.Get(api.HeaderHops))
+		if err != nil || hops < hopServer {
+			hops = hopServer
+		}
+		a.serve(w, r, hops)
+	})
+}

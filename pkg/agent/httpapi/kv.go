@@ -1,0 +1,161 @@
+package httpapi
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+var errMissingKey = badRequest("Missing key name")
+
+func (a *API) kv(rq *request) (any, error) {
+	switch rq.r.Method {
+	case http.MethodPut:
+		return a.kvPut(rq)
+	case http.MethodDelete:
+		return a.kvDelete(rq)
+	}
+	switch {
+	case rq.has("keys"):
+		return a.kvKeys(rq)
+	case rq.has("recurse"):
+		return a.kvList(rq)
+	case rq.name == "":
+		return nil, errMissingKey
+	}
+	return a.kvGet(rq)
+}
+
+func (a *API) kvGet(rq *request) (any, error) {
+	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+		pair, meta := sn.KVGet(rq.name)
+		return view.Answer{Value: pair, Meta: meta, Missing: pair == nil}
+	})
+	if err != nil {
+		return nil, err
+	}
+	pair := v.(*api.KVPair)
+	switch {
+	case pair == nil:
+		return nil, errNotFound
+	case rq.has("raw"):
+		// A stored value is anybody's text: it must not run in a browser.
+		h := rq.w.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Content-Security-Policy", "sandbox")
+		return reply{http.StatusOK, "text/plain", pair.Value}, nil
+	}
+	return []*api.KVPair{pair}, nil
+}
+
+func (a *API) kvList(rq *request) (any, error) {
+	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+		pairs, meta := sn.KVList(rq.name)
+		return view.Answer{Value: pairs, Meta: meta, Missing: len(pairs) == 0}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(v.([]*api.KVPair)) == 0 {
+		return nil, errNotFound
+	}
+	return v, nil
+}
+
+func (a *API) kvKeys(rq *request) (any, error) {
+	separator := rq.param("seperator") // so spelt once, and still sent
+	if rq.has("separator") {
+		separator = rq.param("separator")
+	}
+	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+		keys, meta := sn.KVKeys(rq.name, separator)
+		return view.Answer{Value: list(keys), Meta: meta, Missing: len(keys) == 0}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if len(v.([]string)) == 0 && rq.name != "" {
+		return nil, errNotFound
+	}
+	return v, nil
+}
+
+func (rq *request) conflictingFlags() error {
+	return api.Errorf(http.StatusBadRequest, "Conflicting flags: %s", rq.r.URL.RawQuery)
+}
+
+func (a *API) kvPut(rq *request) (any, error) {
+	if rq.name == "" {
+		return nil, errMissingKey
+	}
+	cmd := &state.KV{Op: state.KVSet, Entry: api.KVPair{Key: rq.name, Value: rq.body}}
+	var err error
+	if rq.has("flags") {
+		if cmd.Entry.Flags, err = rq.number("flags"); err != nil {
+			return nil, err
+		}
+	}
+	given := 0
+	if rq.has("cas") {
+		given++
+		cmd.Op = state.KVCAS
+		if cmd.Index, err = rq.number("cas"); err != nil {
+			return nil, err
+		}
+	}
+	for name, op := range map[string]state.KVOp{"acquire": state.KVLock, "release": state.KVUnlock} {
+		if rq.has(name) {
+			given++
+			cmd.Op, cmd.Entry.Session = op, rq.param(name)
+		}
+	}
+	if given > 1 {
+		return nil, rq.conflictingFlags()
+	}
+	if (cmd.Op == state.KVLock || cmd.Op == state.KVUnlock) && cmd.Entry.Session == "" {
+		return nil, api.Errorf(http.StatusInternalServerError, "%smissing session", raftApplyFailed)
+	}
+	return a.propose(rq, cmd, raftApplyFailed)
+}
+
+func (a *API) kvDelete(rq *request) (any, error) {
+	cmd := &state.KV{Op: state.KVDelete, Entry: api.KVPair{Key: rq.name}}
+	switch {
+	case rq.has("recurse") && rq.has("cas"):
+		return nil, rq.conflictingFlags()
+	case rq.has("recurse"):
+		cmd.Op = state.KVDeleteTree
+	case rq.name == "":
+		return nil, errMissingKey
+	case rq.has("cas"):
+		index, err := rq.number("cas")
+		if err != nil {
+			return nil, err
+		}
+		cmd.Op, cmd.Index = state.KVDeleteCAS, index
+	}
+	return a.propose(rq, cmd, raftApplyFailed)
+}
+
+const raftApplyFailed = "raft apply failed: "
+
+// propose applies a command. An error is given the prefix, so that it reads as
+// in the reference, but for those that tell whether the command was applied at
+// all: clients match on them.
+func (a *API) propose(rq *request, cmd state.Command, prefix string) (any, error) {
+	v, err := a.cfg.Cluster.Propose(rq.ctx, cmd)
+	if failed, isErr := v.(error); isErr && err == nil {
+		v, err = nil, failed
+	}
+	switch {
+	case err == nil:
+		return v, nil
+	case isNoLeader(err), strings.HasPrefix(err.Error(), api.ErrUnknownWrite), rq.ctx.Err() != nil:
+		return nil, err
+	}
+	return nil, fmt.Errorf("%s%w", prefix, err)
+}

@@ -1,0 +1,152 @@
+package httpapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// dispatch runs the request where its route and its mode say.
+//
+//	client agent              -> a server
+//	server, stale read        -> here, once it has applied what it knew
+//	server, anything else     -> the leader, looked for until the hold timeout
+func (a *API) dispatch(rq *request) {
+	switch {
+	case rq.route.where == here:
+		a.run(rq)
+	case a.cfg.Cluster == nil:
+		rq.rewind()
+		if err := a.cfg.Forward.ToServer(rq.w, rq.r, rq.hops); err != nil {
+			rq.fail(err)
+		}
+	case rq.route.where == anyServer:
+		a.run(rq)
+	case rq.mode == stale && rq.readOnly():
+		if err := a.cfg.Cluster.AwaitStale(rq.ctx); err != nil {
+			rq.fail(err)
+			return
+		}
+		a.run(rq)
+	default:
+		a.runAtLeader(rq)
+	}
+}
+
+func (a *API) run(rq *request) {
+	v, err := rq.route.handle(a, rq)
+	if err != nil {
+		rq.fail(err)
+		return
+	}
+	rq.answer(v)
+}
+
+// runAtLeader looks for the leader, again whenever the one it found turns out
+// not to be it, until the hold timeout ends.
+func (a *API) runAtLeader(rq *request) {
+	hold := a.cfg.HoldTimeout
+	if rq.hops >= hopLeader {
+		hold = min(hold, leaderPatience)
+	}
+	rq.deadline = time.Now().Add(hold)
+	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+		err := a.tryLeader(rq)
+		if err == nil {
+			return
+		}
+		if !isNoLeader(err) || rq.hops >= hopLeader || time.Now().Add(pause).After(rq.deadline) {
+			rq.fail(err)
+			return
+		}
+		select {
+		case <-time.After(pause):
+		case <-rq.ctx.Done():
+			rq.fail(rq.ctx.Err())
+			return
+		}
+	}
+}
+
+// tryLeader asks the leader once. A nil error means that the request is
+// answered; one that is no leader's, that nothing was done.
+func (a *API) tryLeader(rq *request) error {
+	ctx, cancel := context.WithDeadline(rq.ctx, rq.deadline)
+	defer cancel()
+	self, addr, err := a.cfg.Cluster.AwaitLeader(ctx)
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) && rq.ctx.Err() == nil:
+		return errNoLeader
+	case err != nil:
+		return err
+	case self:
+		return a.runAsLeader(rq)
+	case rq.hops >= hopLeader:
+		return errNoLeader
+	}
+	rq.rewind()
+	// One hop is left, whether this agent or another was asked first.
+	return a.cfg.Forward.ToLeader(rq.w, rq.r, addr, hopLeader-1)
+}
+
+// rewind makes the body that was read in one to be sent.
+func (rq *request) rewind() {
+	rq.r.Body, rq.r.ContentLength = http.NoBody, 0
+	if len(rq.body) > 0 {
+		rq.r.Body, rq.r.ContentLength = io.NopCloser(bytes.NewReader(rq.body)), int64(len(rq.body))
+	}
+}
+
+func (a *API) runAsLeader(rq *request) error {
+	if rq.mode == consistent && rq.readOnly() {
+		if err := a.cfg.Cluster.VerifyLeader(rq.ctx); err != nil {
+			return err
+		}
+	}
+	v, err := rq.route.handle(a, rq)
+	if isNoLeader(err) {
+		return err
+	}
+	if rq.index > 0 && rq.readOnly() && a.deposed(rq) {
+		return errNoLeader
+	}
+	if err != nil {
+		rq.fail(err)
+		return nil
+	}
+	rq.answer(v)
+	return nil
+}
+
+// deposed tells, after a blocking read, whether leadership was lost meanwhile.
+// The new leader is then asked for the rest of the time: this server may lack
+// what the reader should have seen.
+func (a *API) deposed(rq *request) bool {
+	if rq.ctx.Err() != nil {
+		return false // stopping: what we have is the answer
+	}
+	rq.deadline = time.Now().Add(a.cfg.HoldTimeout)
+	ctx, cancel := context.WithDeadline(rq.ctx, rq.deadline)
+	defer cancel()
+	self, _, err := a.cfg.Cluster.AwaitLeader(ctx)
+	if err == nil && self {
+		return false
+	}
+	rq.shortenWait()
+	return true
+}
+
+func isNoLeader(err error) bool { return err != nil && err.Error() == api.ErrNoLeader }
+
+// readOnly tells requests that change nothing, and so may run on a follower.
+func (rq *request) readOnly() bool {
+	if rq.r.Method == http.MethodGet {
+		return true
+	}
+	return rq.route.path == txnPath && rq.api.readOnlyTxn(rq.body)
+}

@@ -1,0 +1,199 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+func asClient(c *Config) { c.Cluster = nil }
+
+func follow(addr string) func(*fakeCluster) { return func(c *fakeCluster) { c.follower = addr } }
+
+func TestWhereRequestsRun(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		setup  func(*Config)
+		change func(*fakeCluster)
+		rows   map[string]string // target -> call to the forwarder; "" when it runs here
+	}{
+		{"client agent", asClient, nil, map[string]string{
+			"GET /v1/agent/services":        "",
+			"GET /v1/status/leader":         "server hop 1 GET /v1/status/leader",
+			"GET /v1/catalog/nodes?stale":   "server hop 1 GET /v1/catalog/nodes?stale",
+			"GET /v1/kv/a?index=3&wait=10s": "server hop 1 GET /v1/kv/a?index=3&wait=10s",
+			"PUT /v1/kv/a":                  "server hop 1 PUT /v1/kv/a body",
+		}},
+		{"follower", nil, follow("l:1"), map[string]string{
+			"GET /v1/agent/services":          "",
+			"GET /v1/status/leader":           "",
+			"GET /v1/catalog/nodes?stale":     "",
+			"GET /v1/catalog/nodes":           "leader l:1 hop 2 GET /v1/catalog/nodes",
+			"GET /v1/kv/a?consistent":         "leader l:1 hop 2 GET /v1/kv/a?consistent",
+			"PUT /v1/kv/a?stale":              "leader l:1 hop 2 PUT /v1/kv/a?stale body",
+			"DELETE /v1/kv/a":                 "leader l:1 hop 2 DELETE /v1/kv/a",
+			"GET /v1/catalog/nodes?leader=":   "leader l:1 hop 2 GET /v1/catalog/nodes?leader=",
+			"GET /v1/health/state/any?cached": "leader l:1 hop 2 GET /v1/health/state/any?cached",
+		}},
+		{"leader", nil, nil, map[string]string{
+			"GET /v1/catalog/nodes": "", "GET /v1/catalog/nodes?consistent": "", "PUT /v1/kv/a": "",
+		}},
+		{"follower too stale", nil, func(c *fakeCluster) { c.follower, c.contact = "l:1", time.Minute }, map[string]string{
+			"GET /v1/catalog/nodes?max_stale=2m":  "",
+			"GET /v1/catalog/nodes?max_stale=10s": "leader l:1 hop 2 GET /v1/catalog/nodes?max_stale=10s",
+			"GET /v1/kv/?keys&max_stale=10s":      "",
+		}},
+		{"discovery_max_stale", func(c *Config) { c.DiscoveryMaxStale = time.Hour }, follow("l:1"), map[string]string{
+			"GET /v1/catalog/nodes":            "",
+			"GET /v1/catalog/nodes?leader":     "leader l:1 hop 2 GET /v1/catalog/nodes?leader",
+			"GET /v1/catalog/nodes?consistent": "leader l:1 hop 2 GET /v1/catalog/nodes?consistent",
+			"GET /v1/kv/?keys":                 "leader l:1 hop 2 GET /v1/kv/?keys",
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, func(cfg *Config) {
+				if c.setup != nil {
+					c.setup(cfg)
+				}
+			})
+			if c.change != nil {
+				r.cluster.set(c.change)
+			}
+			for target, call := range c.rows {
+				r.forward.calls = nil
+				body := ""
+				if strings.HasPrefix(target, "PUT") {
+					body = "body"
+				}
+				w := r.do(target, body)
+				got := strings.Join(r.forward.calls, ";")
+				if got != call || w.Code != 200 {
+					t.Errorf("%s: %d, forwarded %q, want %q", target, w.Code, got, call)
+				}
+				if call != "" && !strings.HasPrefix(w.Body.String(), "from ") {
+					t.Errorf("%s: the answer of the other side was lost: %q", target, w.Body)
+				}
+			}
+		})
+	}
+}
+
+func TestStaleReadOnlyTxnRunsOnFollower(t *testing.T) {
+	r := newRig(t)
+	r.cluster.set(follow("l:1"))
+	r.do("PUT /v1/txn?stale", `[{"KV":{"Verb":"get-tree","Key":"a"}}]`)
+	if len(r.forward.calls) != 0 {
+		t.Errorf("a stale transaction that only reads was forwarded: %v", r.forward.calls)
+	}
+	r.do("PUT /v1/txn?stale", `[{"KV":{"Verb":"set","Key":"a"}}]`)
+	if len(r.forward.calls) != 1 {
+		t.Errorf("a write was not forwarded: %v", r.forward.calls)
+	}
+}
+
+func TestHopsAreBounded(t *testing.T) {
+	r := newRig(t)
+	r.cluster.set(follow("l:1"))
+	ctx := context.Background()
+	for hops, want := range map[string]string{"": "from leader l:1 hop 2", "1": "from leader l:1 hop 2", "2": api.ErrNoLeader, "99": api.ErrNoLeader, "-5": "from leader l:1 hop 2", "x": "from leader l:1 hop 2"} {
+		w := r.send(ctx, r.api.Internal(), "PUT /v1/kv/a", "v", api.HeaderHops, hops)
+		if w.Body.String() != want {
+			t.Errorf("%q hops: %d %q, want %q", hops, w.Code, w.Body, want)
+		}
+	}
+	// A client's own word on hops counts for nothing.
+	if w := r.do("PUT /v1/kv/a", "v", api.HeaderHops, "2"); w.Code != 200 {
+		t.Errorf("a client's hop header was believed: %d %q", w.Code, w.Body)
+	}
+}
+
+// A request waits for a leader for the hold timeout, but for a moment only where
+// it was sent on to one: who sent it can look elsewhere.
+func TestHowLongALeaderIsAwaited(t *testing.T) {
+	for hops, want := range map[string]time.Duration{"1": 7 * time.Second, "2": leaderPatience} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newRig(t, func(c *Config) { c.HoldTimeout = 0 })
+			r.cluster.set(func(c *fakeCluster) { c.electing = true })
+			began := time.Now()
+			w := r.send(context.Background(), r.api.Internal(), "GET /v1/kv/a", "", api.HeaderHops, hops)
+			if took := time.Since(began); took != want || w.Body.String() != api.ErrNoLeader || w.Code != 500 {
+				t.Errorf("%s hops: %d %q after %v, want %v", hops, w.Code, w.Body, took, want)
+			}
+		})
+	}
+}
+
+func TestServerPortHasNoAgentEndpoints(t *testing.T) {
+	r := newRig(t)
+	for _, rt := range routes() {
+		w := r.send(context.Background(), r.api.Internal(), strings.Split(rt.methods, ",")[0]+" "+rt.path, "")
+		if refused := w.Code == 404 && strings.Contains(w.Body.String(), "not a recognized"); refused != (rt.where == here) {
+			t.Errorf("%s on the server port: %d %q", rt.path, w.Code, w.Body)
+		}
+	}
+}
+
+func TestLeaderIsLookedForAgain(t *testing.T) {
+	r := newRig(t)
+	r.cluster.set(follow("l:1"))
+	refused := errors.New(api.ErrNoLeader)
+	r.forward.errs = []error{refused, refused}
+	if w := r.do("PUT /v1/kv/a", "v"); w.Code != 200 || len(r.forward.calls) != 3 || r.forward.calls[2] != r.forward.calls[0] {
+		t.Errorf("%d %q after %q", w.Code, w.Body, r.forward.calls)
+	}
+	// Past the hold timeout it gives up.
+	r.forward.calls, r.forward.errs = nil, slices.Repeat([]error{refused}, 100)
+	began := time.Now()
+	w := r.do("PUT /v1/kv/a", "v")
+	if w.Code != 500 || w.Body.String() != api.ErrNoLeader {
+		t.Errorf("%d %q", w.Code, w.Body)
+	}
+	if took := time.Since(began); took > 5*time.Second || len(r.forward.calls) < 2 {
+		t.Errorf("gave up after %v and %d calls", took, len(r.forward.calls))
+	}
+	// A write of unknown outcome is not sent again.
+	r.forward.calls, r.forward.errs = nil, []error{api.Errorf(500, api.ErrUnknownWrite+": x")}
+	if w := r.do("PUT /v1/kv/a", "v"); w.Code != 500 || len(r.forward.calls) != 1 {
+		t.Errorf("%d %q after %q", w.Code, w.Body, r.forward.calls)
+	}
+}
+
+func TestDeposedLeaderTriesAgain(t *testing.T) {
+	r := newRig(t)
+	r.cluster.set(func(c *fakeCluster) { c.proposeErr = []error{errors.New(api.ErrNoLeader)} })
+	if got := r.must("PUT /v1/kv/a", "v"); got != "true" {
+		t.Errorf("answered %q", got)
+	}
+}
+
+func TestNoTruthNoAnswer(t *testing.T) {
+	r := newRig(t)
+	noLeader := api.Errorf(500, api.ErrNoLeader)
+	r.cluster.set(func(c *fakeCluster) { c.awaitErr = noLeader })
+	r.check(t, []want{
+		{"GET /v1/catalog/nodes", "", 500, api.ErrNoLeader},
+		{"GET /v1/kv/a", "", 500, api.ErrNoLeader},
+		{"PUT /v1/kv/a", "v", 500, api.ErrNoLeader},
+		{"GET /v1/catalog/nodes?stale", "", 200, "[]"},
+		{"GET /v1/status/leader", "", 200, `"10.0.0.1:8300"`},
+	})
+	if h := r.do("GET /v1/kv/a", "").Header(); h.Get(api.HeaderIndex) != "" {
+		t.Errorf("a failed KV read has headers %v", h)
+	}
+	r.cluster.set(func(c *fakeCluster) { c.awaitErr, c.staleErr = nil, api.Errorf(500, "not yet") })
+	r.check(t, []want{{"GET /v1/catalog/nodes?stale", "", 500, "not yet"}})
+	r.cluster.set(func(c *fakeCluster) { c.verifyErr = api.Errorf(500, api.ErrNotConsistent) })
+	r.check(t, []want{
+		{"GET /v1/catalog/nodes?consistent", "", 500, api.ErrNotConsistent},
+		{"GET /v1/catalog/nodes", "", 200, "[]"},
+	})
+	if r.cluster.verified != 1 {
+		t.Errorf("leadership was verified %d times, want 1", r.cluster.verified)
+	}
+}

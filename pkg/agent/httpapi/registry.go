@@ -1,0 +1,146 @@
+package httpapi
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/local"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// hashPoll is how often a blocked read of one of our own services looks again.
+// The local registry wakes nobody, and few clients block here.
+const hashPoll = 250 * time.Millisecond
+
+func (a *API) agentServices(rq *request) (any, error) {
+	keep, err := filterFor[*api.AgentService](rq)
+	if err != nil {
+		return nil, err
+	}
+	services := map[string]*api.AgentService{}
+	for id, svc := range a.cfg.Local.Services() {
+		if keep.one(svc) {
+			services[id] = svc
+		}
+	}
+	return services, nil
+}
+
+func (a *API) agentChecks(rq *request) (any, error) {
+	keep, err := filterFor[*api.HealthCheck](rq)
+	if err != nil {
+		return nil, err
+	}
+	checks := map[string]*api.HealthCheck{}
+	for id, c := range a.cfg.Local.Checks() {
+		if keep.one(c) {
+			checks[id] = c
+		}
+	}
+	return checks, nil
+}
+
+// agentService answers with one service; given the hash of an earlier answer it
+// waits for another one.
+func (a *API) agentService(rq *request) (any, error) {
+	if err := rq.parseWait(); err != nil {
+		return nil, err
+	}
+	tick := time.NewTicker(hashPoll)
+	defer tick.Stop()
+	over := time.NewTimer(rq.wait())
+	defer over.Stop()
+	for done := false; ; {
+		svc := a.cfg.Local.Services()[rq.name]
+		if svc == nil {
+			return nil, api.Errorf(http.StatusNotFound, "unknown service ID: %s", rq.name)
+		}
+		hash := contentHash(svc)
+		if done || rq.hash == "" || rq.hash != hash {
+			shown := *svc
+			shown.ContentHash = hash
+			rq.w.Header().Set(api.HeaderContentHash, hash)
+			return &shown, nil
+		}
+		select {
+		case <-tick.C:
+		case <-over.C:
+			done = true
+		case <-rq.ctx.Done():
+			if done = stopping(rq.ctx); !done {
+				return nil, rq.ctx.Err()
+			}
+		}
+	}
+}
+
+// contentHash tells two definitions of a service apart.
+func contentHash(svc *api.AgentService) string {
+	plain := *svc
+	plain.ContentHash, plain.CreateIndex, plain.ModifyIndex = "", 0, 0
+	text, _ := json.Marshal(plain) // strings and numbers only: cannot fail
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+func (a *API) agentServiceRegister(rq *request) (any, error) {
+	var reg api.AgentServiceRegistration
+	if err := decode(rq.body, serviceShape(), &reg); err != nil {
+		return nil, err
+	}
+	replace := rq.has("replace-existing-checks")
+	if v := rq.param("replace-existing-checks"); v != "" {
+		replace = v == "true"
+	}
+	return nil, a.cfg.Local.RegisterService(&reg, local.Options{ReplaceExistingChecks: replace})
+}
+
+func (a *API) agentServiceDeregister(rq *request) (any, error) {
+	return nil, a.cfg.Local.DeregisterService(rq.name)
+}
+
+func (a *API) agentServiceMaintenance(rq *request) (any, error) {
+	if rq.name == "" {
+		return nil, badRequest("Missing service ID")
+	}
+	on, err := rq.enable()
+	if err != nil {
+		return nil, err
+	}
+	return nil, a.cfg.Local.SetServiceMaintenance(rq.name, on, rq.param("reason"))
+}
+
+func (a *API) agentCheckRegister(rq *request) (any, error) {
+	var def api.CheckDefinition
+	if err := decode(rq.body, checkShape(), &def); err != nil {
+		return nil, err
+	}
+	return nil, a.cfg.Local.RegisterCheck(&def, local.Options{})
+}
+
+func (a *API) agentCheckDeregister(rq *request) (any, error) {
+	return nil, a.cfg.Local.DeregisterCheck(rq.name)
+}
+
+func (a *API) agentCheckPass(rq *request) (any, error) { return a.note(rq, api.HealthPassing) }
+func (a *API) agentCheckWarn(rq *request) (any, error) { return a.note(rq, api.HealthWarning) }
+func (a *API) agentCheckFail(rq *request) (any, error) { return a.note(rq, api.HealthCritical) }
+
+func (a *API) note(rq *request, status string) (any, error) {
+	return nil, a.cfg.Local.UpdateTTL(rq.name, status, rq.param("note"))
+}
+
+func (a *API) agentCheckUpdate(rq *request) (any, error) {
+	var update struct{ Status, Output string }
+	if err := decode(rq.body, nil, &update); err != nil {
+		return nil, err
+	}
+	switch update.Status {
+	case api.HealthPassing, api.HealthWarning, api.HealthCritical:
+		return nil, a.cfg.Local.UpdateTTL(rq.name, update.Status, update.Output)
+	}
+	return nil, api.Errorf(http.StatusBadRequest, "Invalid check status: '%s'", update.Status)
+}

@@ -1,0 +1,278 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"runtime/debug"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// How far a request has come; the value of api.HeaderHops.
+const (
+	hopServer = 1 // sent to any server
+	hopLeader = 2 // sent to the leader: never sent on
+)
+
+const (
+	// bodyTimeout is how long a client may take to send its body.
+	bodyTimeout = 30 * time.Second
+	// leaderPatience is how long a server that is addressed as the leader waits
+	// to become ready; who sent the request can look elsewhere.
+	leaderPatience = time.Second
+
+	retryFirst = 20 * time.Millisecond
+	retryMost  = 500 * time.Millisecond
+)
+
+// Texts of the API's outside.
+const (
+	textUnknownPath = "Invalid URL path: not a recognized HTTP API endpoint\n"
+	textNoBase      = "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n"
+	textUIDisabled  = "Consul Agent: UI disabled. To enable, set ui_config.enabled=true in the agent configuration and restart."
+)
+
+var errNoLeader = api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoLeader)
+
+// request is one request on its way through the dispatcher to its handler.
+type request struct {
+	api   *API
+	w     http.ResponseWriter
+	r     *http.Request
+	ctx   context.Context
+	route *route
+	name  string // what follows the route's path
+	body  []byte
+	hops  int
+	wrote bool // an answer has begun
+
+	params
+}
+
+func (a *API) serve(w http.ResponseWriter, r *http.Request, hops int) {
+	// A copy, because net/http goes by its own request's body and length when it
+	// gets the connection ready for the next one.
+	r = r.WithContext(r.Context())
+	rq := &request{api: a, w: w, r: r, ctx: r.Context(), hops: hops}
+	began := time.Now()
+	defer func() { a.finish(rq, began, recover()) }()
+	for name, value := range a.cfg.ResponseHeaders {
+		w.Header().Set(name, value)
+	}
+	if !a.locate(rq) || !a.admit(rq) {
+		return
+	}
+	if err := rq.readBody(); err != nil {
+		rq.fail(err)
+		return
+	}
+	if err := rq.parse(); err != nil {
+		rq.fail(err)
+		return
+	}
+	a.dispatch(rq)
+}
+
+// locate finds the route, or answers that there is none.
+func (a *API) locate(rq *request) bool {
+	p := rq.r.URL.Path
+	if strings.ContainsFunc(p, func(c rune) bool { return !unicode.IsPrint(c) }) || !strings.HasPrefix(p, "/") {
+		rq.text(http.StatusBadRequest, "")
+		return false
+	}
+	if clean := cleanPath(p); clean != p {
+		rq.redirect(clean)
+		return false
+	}
+	rt, name, redirect := a.table.find(p)
+	switch {
+	case redirect:
+		rq.redirect(p + "/")
+	case rt != nil && (rq.hops == 0 || rt.where != here):
+		rq.route, rq.name = rt, name
+		return true
+	case p == "/":
+		rq.text(http.StatusOK, textUIDisabled)
+	case strings.Contains(p, "/v1/"):
+		rq.text(http.StatusNotFound, textUnknownPath)
+	default:
+		rq.text(http.StatusNotFound, textNoBase)
+	}
+	return false
+}
+
+// cleanPath resolves empty, "." and ".." segments and keeps a trailing slash.
+func cleanPath(p string) string {
+	clean := path.Clean(p)
+	if clean != "/" && strings.HasSuffix(p, "/") {
+		clean += "/"
+	}
+	return clean
+}
+
+// admit answers what needs no handler: refusals, OPTIONS, a query string that
+// cannot be read.
+func (a *API) admit(rq *request) bool {
+	h := rq.w.Header()
+	h.Set(api.HeaderDefaultACL, "allow")
+	h.Set("Vary", "Accept-Encoding")
+	method := rq.r.Method
+	switch {
+	case a.blocked(rq.r.URL.Path):
+		rq.text(http.StatusForbidden, "Endpoint is blocked by agent configuration")
+		return false
+	case !a.mayWrite(rq.r):
+		rq.text(http.StatusForbidden, "Access is restricted")
+		return false
+	case method == http.MethodOptions:
+		h.Set("Allow", rq.route.allow())
+		rq.text(http.StatusOK, "")
+		return false
+	case !rq.route.allows(method):
+		h.Set("Allow", rq.route.allow())
+		rq.text(http.StatusMethodNotAllowed, "method "+method+" not allowed")
+		return false
+	}
+	values, err := url.ParseQuery(rq.r.URL.RawQuery)
+	if err != nil {
+		rq.text(http.StatusInternalServerError, "")
+		return false
+	}
+	rq.values = values
+	return true
+}
+
+func (a *API) blocked(p string) bool {
+	for _, prefix := range a.cfg.BlockEndpoints {
+		if strings.HasPrefix(p, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+func (a *API) mayWrite(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	if len(a.cfg.AllowWriteFrom) == 0 {
+		return true
+	}
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return false
+	}
+	for _, net := range a.cfg.AllowWriteFrom {
+		if net.Contains(from.Addr().Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// readBody takes the whole body in, up to the route's limit, so that a request
+// can be sent again to another server, and drops the body of a read.
+func (rq *request) readBody() error {
+	r := rq.r
+	if r.Method != http.MethodPut && r.Method != http.MethodPost {
+		if r.ContentLength != 0 {
+			rq.api.cfg.Logger.Debug("request has a body that is ignored", "method", r.Method, "path", r.URL.Path)
+		}
+		r.Body, r.ContentLength = http.NoBody, 0
+		return nil
+	}
+	limit, hint := rq.api.bodyLimit(rq.route)
+	if r.ContentLength > limit {
+		return rq.tooLarge(r.ContentLength, limit, hint)
+	}
+	if r.ContentLength == 0 {
+		return nil // net/http waits for the client's end already: no deadline for that
+	}
+	// Where the server knows deadlines; it ends this one with the body.
+	_ = http.NewResponseController(rq.w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	if err != nil {
+		rq.closeAfter()
+		return api.Errorf(http.StatusBadRequest, "read request body: %v", err)
+	}
+	if int64(len(body)) > limit {
+		return rq.tooLarge(int64(len(body)), limit, hint)
+	}
+	rq.body = body
+	return nil
+}
+
+// tooLarge refuses a body that is too large; one without a Content-Length is
+// read only as far as the limit.
+func (rq *request) tooLarge(n, limit int64, hint string) error {
+	rq.closeAfter()
+	return api.Errorf(http.StatusRequestEntityTooLarge,
+		"Request body(%d bytes) too large, max size: %d bytes.%s", n, limit, hint)
+}
+
+// closeAfter gives a connection up whose request was not read to its end. Over
+// HTTP/2 that is a matter of the one stream.
+func (rq *request) closeAfter() {
+	if rq.r.ProtoMajor == 1 {
+		rq.w.Header().Set("Connection", "close")
+	}
+}
+
+func (a *API) bodyLimit(rt *route) (limit int64, hint string) {
+	const see = " See https://www.consul.io/docs/agent/config/config-files#"
+	switch rt.path {
+	case "/v1/kv/":
+		return a.cfg.MaxKVValueSize, see + "kv_max_value_size."
+	case "/v1/txn":
+		return max(a.cfg.MaxTxnBodySize, a.cfg.MaxKVValueSize), see + "txn_max_req_len."
+	}
+	return api.MaxBodySize, ""
+}
+
+// finish logs the request, and turns a handler's panic into an answer. A panic
+// after the answer began breaks the connection, so that half an answer is never
+// taken for a whole one.
+func (a *API) finish(rq *request, began time.Time, panicked any) {
+	log := a.cfg.Logger
+	if panicked == nil {
+		if !log.Enabled(rq.ctx, slog.LevelDebug) {
+			return
+		}
+		log.Debug("request finished", "method", rq.r.Method, "url", loggable(rq.r.URL),
+			"from", rq.r.RemoteAddr, "latency", time.Since(began))
+		return
+	}
+	if err, ok := panicked.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(http.ErrAbortHandler)
+	}
+	log.Error("request handler panicked", "method", rq.r.Method, "url", loggable(rq.r.URL),
+		"panic", panicked, "stack", string(debug.Stack()))
+	if rq.wrote {
+		panic(http.ErrAbortHandler)
+	}
+	rq.text(http.StatusInternalServerError, "internal error; the agent's log says more")
+}
+
+// loggable is the URL without secrets.
+func loggable(u *url.URL) string {
+	if !strings.Contains(u.RawQuery, "token") {
+		return u.RequestURI()
+	}
+	hidden := *u
+	q := hidden.Query()
+	if q.Has("token") {
+		q.Set("token", "<hidden>")
+	}
+	hidden.RawQuery = q.Encode()
+	return hidden.RequestURI()
+}

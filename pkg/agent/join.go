@@ -1,0 +1,102 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// firstRetry is the pause after the first failed attempt; it doubles up to
+// retry_interval, so that agents that are started together meet at once.
+const firstRetry = 100 * time.Millisecond
+
+// joiner finds the cluster: those of -retry-join, and those who were in it when
+// this agent last ran.
+type joiner struct {
+	pool     pool
+	addrs    []string // host or host:port
+	self     map[string]bool
+	port     int // where none is named
+	interval time.Duration
+	most     int // attempts; 0 is no limit
+	log      *slog.Logger
+}
+
+type pool interface {
+	Join(addrs []string) (int, error)
+	Rejoin() (int, error)
+	Members() []api.Member
+	AwaitUp(ctx context.Context) error
+}
+
+// run tries until another member is reached.
+func (j *joiner) run(ctx context.Context) error {
+	if err := j.pool.AwaitUp(ctx); err != nil {
+		return nil // the pool says itself what is wrong
+	}
+	if n, err := j.pool.Rejoin(); err != nil {
+		j.log.Debug("members of the last run do not answer", "error", err)
+	} else if n > 0 {
+		j.log.Info("joined members of the last run", "members", n)
+	}
+	others := j.others()
+	pause := min(firstRetry, j.interval)
+	for attempt := 1; len(others) > 0 && !j.joined(); attempt++ {
+		n, err := j.pool.Join(others)
+		if n > 0 {
+			j.log.Info("joined the cluster", "contacted", n)
+			return nil
+		}
+		if j.most > 0 && attempt >= j.most {
+			return fmt.Errorf("join %v: no member answers after %d attempts (retry_max): %w", others, attempt, err)
+		}
+		level := slog.LevelDebug
+		if pause >= j.interval {
+			level = slog.LevelWarn
+		}
+		j.log.Log(ctx, level, "no member answers, trying again", "addresses", others, "in", pause, "error", err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+			pause = min(2*pause, j.interval)
+		}
+	}
+	return nil
+}
+
+// others are the addresses to join but our own: joining oneself always works
+// and says nothing.
+func (j *joiner) others() []string {
+	var out []string
+	for _, addr := range j.addrs {
+		full := withPort(addr, j.port)
+		if !j.self[full] {
+			out = append(out, full)
+		}
+	}
+	return out
+}
+
+// joined says whether somebody else lives here already: they may have found us.
+func (j *joiner) joined() bool {
+	alive := 0
+	for _, m := range j.pool.Members() {
+		if m.Status == api.MemberAlive {
+			alive++
+		}
+	}
+	return alive > 1
+}
+
+func withPort(addr string, port int) string {
+	if _, _, err := net.SplitHostPort(addr); err == nil {
+		return addr
+	}
+	return net.JoinHostPort(addr, strconv.Itoa(port))
+}

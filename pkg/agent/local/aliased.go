@@ -1,0 +1,81 @@
+package local
+
+import (
+	"context"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/check"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// remotePoll is how often an alias check looks at a service of another node.
+const remotePoll = 10 * time.Second
+
+// aliased tells alias checks of their targets: our own node's from memory, as
+// soon as they change, another's from the catalog.
+type aliased struct{ s *State }
+
+func (a aliased) AliasedChecks(ctx context.Context, t check.AliasTarget, since uint64, wait time.Duration) (check.AliasState, error) {
+	if t.Node != "" && t.Node != a.s.cfg.Node.Node {
+		return a.remote(ctx, t, since, min(wait, remotePoll))
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	for {
+		state, changed := a.own(t)
+		if state.Index > since {
+			return state, nil
+		}
+		select {
+		case <-ctx.Done():
+			return state, ctx.Err()
+		case <-timer.C:
+			return state, nil
+		case <-changed:
+		}
+	}
+}
+
+// own is the present state of a target on this node, and what closes when
+// anything changes.
+func (a aliased) own(t check.AliasTarget) (check.AliasState, <-chan struct{}) {
+	s := a.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	state := check.AliasState{Index: s.version + 1, Found: t.Service == "" || s.services[t.Service] != nil}
+	for id, e := range s.checks {
+		if id != t.Except && (e.health.ServiceID == "" || e.health.ServiceID == t.Service) {
+			state.Checks = append(state.Checks, cloneHealth(&e.health))
+		}
+	}
+	return state, s.changed
+}
+
+func (a aliased) remote(ctx context.Context, t check.AliasTarget, since uint64, wait time.Duration) (check.AliasState, error) {
+	if since > 0 {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-ctx.Done():
+			return check.AliasState{}, ctx.Err()
+		case <-timer.C:
+		}
+	}
+	state := check.AliasState{Index: since + 1}
+	services, err := call(ctx, func(ctx context.Context) (*api.NodeServices, error) {
+		return a.s.cfg.Catalog.NodeServices(ctx, t.Node)
+	})
+	if err != nil || services == nil {
+		return state, err
+	}
+	state.Found = t.Service == "" || services.Services[t.Service] != nil
+	checks, err := call(ctx, func(ctx context.Context) ([]*api.HealthCheck, error) {
+		return a.s.cfg.Catalog.NodeChecks(ctx, t.Node)
+	})
+	for _, c := range checks {
+		if c.ServiceID == "" || c.ServiceID == t.Service {
+			state.Checks = append(state.Checks, c)
+		}
+	}
+	return state, err
+}

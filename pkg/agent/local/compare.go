@@ -1,0 +1,136 @@
+package local
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// consulService is the service that the leader registers for each server.
+const consulService = "consul"
+
+// compareAll asks what the catalog has of this node and marks what differs.
+// Ours wins: what we do not know is to go, except what the leader keeps there.
+func (s *State) compareAll(ctx context.Context) error {
+	services, err := call(ctx, func(ctx context.Context) (*api.NodeServices, error) {
+		return s.cfg.Catalog.NodeServices(ctx, s.cfg.Node.Node)
+	})
+	if err != nil {
+		return fmt.Errorf("read this node's services: %w", err)
+	}
+	checks, err := call(ctx, func(ctx context.Context) ([]*api.HealthCheck, error) {
+		return s.cfg.Catalog.NodeChecks(ctx, s.cfg.Node.Node)
+	})
+	if err != nil {
+		return fmt.Errorf("read this node's checks: %w", err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var node *api.Node
+	var byID map[string]*api.NodeService
+	if services != nil {
+		node, byID = services.Node, services.Services
+	}
+	s.compareNode(node)
+	s.compareServices(byID)
+	s.compareChecks(checks)
+	return nil
+}
+
+// call gives one call of the catalog its time limit.
+func call[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return f(ctx)
+}
+
+func (s *State) compareNode(remote *api.Node) {
+	n := &s.node
+	equal := remote != nil && remote.ID == n.ID && remote.Address == n.Address &&
+		maps.Equal(remote.TaggedAddresses, n.TaggedAddresses) && maps.Equal(remote.Meta, n.Meta)
+	n.settleIf(equal)
+}
+
+func (s *State) compareServices(remote map[string]*api.NodeService) {
+	for id := range remote {
+		if s.services[id] == nil && id != consulService {
+			s.goneServices[id] = true
+		}
+	}
+	for id := range s.goneServices {
+		if remote[id] == nil {
+			delete(s.goneServices, id)
+		}
+	}
+	for id, svc := range s.services {
+		r := remote[id]
+		if r == nil {
+			svc.settleIf(false)
+			continue
+		}
+		if svc.def.EnableTagOverride && !slices.Equal(r.Tags, svc.def.Tags) {
+			c := *svc.def
+			c.Tags = append([]string{}, r.Tags...)
+			svc.def = &c
+			s.renameTags(svc)
+			s.note()
+		}
+		svc.settleIf(sameService(svc.def, r))
+	}
+}
+
+// renameTags shows tags that were edited in the catalog on the service's
+// checks, where the catalog has them already. Called with mu held.
+func (s *State) renameTags(svc *service) {
+	for _, e := range s.checks {
+		if e.health.ServiceID == svc.def.ID {
+			e.health.ServiceTags = slices.Clone(svc.def.Tags)
+		}
+	}
+}
+
+func (s *State) compareChecks(remote []*api.HealthCheck) {
+	byID := make(map[string]*api.HealthCheck, len(remote))
+	for _, r := range remote {
+		byID[r.CheckID] = r
+		if s.checks[r.CheckID] == nil && r.CheckID != api.SerfHealthID {
+			s.goneChecks[r.CheckID] = r.ServiceID
+		}
+	}
+	for id := range s.goneChecks {
+		if byID[id] == nil {
+			delete(s.goneChecks, id)
+		}
+	}
+	for id, e := range s.checks {
+		r := byID[id]
+		e.settleIf(r != nil && sameCheck(&e.health, r, e.deferred != nil))
+	}
+}
+
+// settleIf records what a comparison found.
+func (m *mark) settleIf(equal bool) {
+	switch {
+	case equal:
+		m.settle(m.rev)
+	case !m.isDirty():
+		m.touch()
+	}
+}
+
+func sameService(a, b *api.NodeService) bool {
+	return a.Kind == b.Kind && a.ID == b.ID && a.Service == b.Service && slices.Equal(a.Tags, b.Tags) &&
+		a.Address == b.Address && maps.Equal(a.TaggedAddresses, b.TaggedAddresses) && maps.Equal(a.Meta, b.Meta) &&
+		a.Port == b.Port && a.SocketPath == b.SocketPath && a.Weights == b.Weights &&
+		a.EnableTagOverride == b.EnableTagOverride
+}
+
+// sameCheck compares what we decide on; the service's name and tags are the
+// catalog's to fill in.
+func sameCheck(a, b *api.HealthCheck, anyOutput bool) bool {
+	return a.Name == b.Name && a.Status == b.Status && a.Notes == b.Notes && (anyOutput || a.Output == b.Output) &&
+		a.ServiceID == b.ServiceID && a.Type == b.Type && a.Interval == b.Interval && a.Timeout == b.Timeout
+}

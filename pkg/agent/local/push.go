@@ -1,0 +1,196 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// maxFailures is how many calls in a row may fail before a push gives up until
+// the next attempt: one bad definition does not hold up the others, an absent
+// server does.
+const maxFailures = 3
+
+// push brings to the catalog what it does not know yet. What changes meanwhile
+// marks itself dirty again, and comes with the next push.
+func (s *State) push(ctx context.Context) error {
+	var errs []error
+	inRow := 0
+	for _, step := range s.plan() {
+		err := step(ctx)
+		if err == nil {
+			inRow = 0
+			continue
+		}
+		errs = append(errs, err)
+		if inRow++; inRow == maxFailures || ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// plan lists the calls to make: what goes, then each service with those of its
+// checks that changed, then the node's own checks. Each step looks at the state
+// again when its turn comes.
+func (s *State) plan() []func(context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var steps []func(context.Context) error
+	for _, id := range slices.Sorted(maps.Keys(s.goneServices)) {
+		steps = append(steps, func(ctx context.Context) error { return s.pushGoneService(ctx, id) })
+	}
+	for _, id := range slices.Sorted(maps.Keys(s.goneChecks)) {
+		if s.goneServices[s.goneChecks[id]] {
+			continue // goes with its service
+		}
+		steps = append(steps, func(ctx context.Context) error { return s.pushGoneCheck(ctx, id) })
+	}
+	owners := map[string]bool{} // services with something to push; "" is the node
+	for id, svc := range s.services {
+		if svc.isDirty() {
+			owners[id] = true
+		}
+	}
+	for _, e := range s.checks {
+		if e.isDirty() {
+			owners[e.health.ServiceID] = true
+		}
+	}
+	if s.node.isDirty() && len(owners) == 0 {
+		owners[""] = true
+	}
+	for _, id := range slices.Sorted(maps.Keys(owners)) {
+		steps = append(steps, func(ctx context.Context) error { return s.pushOwner(ctx, id) })
+	}
+	return steps
+}
+
+func (s *State) pushGoneService(ctx context.Context, id string) error {
+	s.mu.Lock()
+	gone := s.goneServices[id]
+	s.mu.Unlock()
+	if !gone {
+		return nil // registered again
+	}
+	if err := s.deregister(ctx, &api.CatalogDeregistration{ServiceID: id}); err != nil {
+		return fmt.Errorf("deregister service %q: %w", id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.goneServices, id)
+	for c, owner := range s.goneChecks {
+		if owner == id {
+			delete(s.goneChecks, c)
+		}
+	}
+	if svc := s.services[id]; svc != nil {
+		s.touchAll(svc) // registered again while we removed it
+	}
+	return nil
+}
+
+// touchAll has a service pushed with all its checks. Called with mu held.
+func (s *State) touchAll(svc *service) {
+	svc.touch()
+	for _, e := range s.checks {
+		if e.health.ServiceID == svc.def.ID {
+			e.touch()
+		}
+	}
+	s.kick()
+}
+
+func (s *State) pushGoneCheck(ctx context.Context, id string) error {
+	s.mu.Lock()
+	_, gone := s.goneChecks[id]
+	s.mu.Unlock()
+	if !gone {
+		return nil
+	}
+	if err := s.deregister(ctx, &api.CatalogDeregistration{CheckID: id}); err != nil {
+		return fmt.Errorf("deregister check %q: %w", id, err)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.goneChecks, id)
+	if e := s.checks[id]; e != nil {
+		e.touch()
+		s.kick()
+	}
+	return nil
+}
+
+func (s *State) deregister(ctx context.Context, d *api.CatalogDeregistration) error {
+	d.Node, d.Datacenter = s.cfg.Node.Node, s.cfg.Node.Datacenter
+	_, err := call(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.cfg.Catalog.Deregister(ctx, d)
+	})
+	return err
+}
+
+// pushOwner registers, in one call, what is dirty of one service and its
+// checks, or of the node's own checks (id ""). The node's record goes along.
+func (s *State) pushOwner(ctx context.Context, id string) error {
+	reg, settle := s.registration(id)
+	if reg == nil {
+		return nil
+	}
+	_, err := call(ctx, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, s.cfg.Catalog.Register(ctx, reg)
+	})
+	if err != nil {
+		if id == "" {
+			return fmt.Errorf("register node %q: %w", s.cfg.Node.Node, err)
+		}
+		return fmt.Errorf("register service %q: %w", id, err)
+	}
+	settle()
+	return nil
+}
+
+// registration is what is to be pushed for an owner, and what to do once it
+// was; nil if nothing is left to push.
+func (s *State) registration(id string) (*api.CatalogRegistration, func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var pushed []*mark
+	var revs []uint64
+	add := func(m *mark) { pushed, revs = append(pushed, m), append(revs, m.rev) }
+
+	n := &s.node
+	reg := &api.CatalogRegistration{
+		Datacenter: n.Datacenter, ID: n.ID, Node: n.Node.Node, Address: n.Address,
+		TaggedAddresses: maps.Clone(n.TaggedAddresses), NodeMeta: maps.Clone(n.Meta),
+		SkipNodeUpdate: !n.isDirty(),
+	}
+	if n.isDirty() {
+		add(&n.mark)
+	}
+	if svc := s.services[id]; svc != nil && svc.isDirty() {
+		reg.Service = cloneService(svc.def)
+		add(&svc.mark)
+	}
+	for _, cid := range slices.Sorted(maps.Keys(s.checks)) {
+		e := s.checks[cid]
+		if e.health.ServiceID == id && e.isDirty() {
+			e.cancelDeferred() // the output goes along
+			reg.Checks = append(reg.Checks, cloneHealth(&e.health))
+			add(&e.mark)
+		}
+	}
+	if len(pushed) == 0 {
+		return nil, nil
+	}
+	return reg, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for i, m := range pushed {
+			m.settle(revs[i])
+		}
+	}
+}

@@ -1,0 +1,291 @@
+package local
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/muster-dev/muster/pkg/agent/check"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// RegisterService adds or replaces a service with its checks. Checks that exist
+// keep their status; those the request lacks stay unless o says otherwise.
+func (s *State) RegisterService(reg *api.AgentServiceRegistration, o Options) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	p, err := s.prepareService(reg, o.FromConfig)
+	if err != nil {
+		return err
+	}
+	var old []string
+	if o.ReplaceExistingChecks {
+		old = s.otherChecks(p)
+	}
+	if o.FromConfig {
+		err = s.unsave(p.svc.def.ID, p.checkIDs())
+	} else {
+		err = s.saveService(reg, p)
+	}
+	if err == nil {
+		err = s.forget("", old)
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putService(p)
+	for _, id := range old {
+		s.dropCheck(id)
+	}
+	s.kick()
+	return nil
+}
+
+// RegisterCheck adds or replaces a check, of the node or of a service that exists.
+func (s *State) RegisterCheck(def *api.CheckDefinition, o Options) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	p, err := s.prepareCheck(def, o.FromConfig)
+	if err != nil {
+		return err
+	}
+	if id := p.def.ServiceID; id != "" && !s.hasService(id) {
+		return api.Errorf(http.StatusNotFound, "ServiceID %q does not exist", id)
+	}
+	if o.FromConfig {
+		err = s.unsave("", []string{p.def.ID})
+	} else {
+		err = s.saveCheck(p)
+	}
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putCheck(p)
+	s.kick()
+	return nil
+}
+
+func (p *prepared) checkIDs() []string {
+	ids := make([]string, 0, len(p.checks))
+	for _, c := range p.checks {
+		ids = append(ids, c.def.ID)
+	}
+	return ids
+}
+
+func (s *State) hasService(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.services[id] != nil
+}
+
+// otherChecks are the checks that a service has beyond those of a new
+// registration. Its maintenance is not part of a registration.
+func (s *State) otherChecks(p *prepared) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	keep := p.checkIDs()
+	var ids []string
+	for id, e := range s.checks {
+		if e.health.ServiceID == p.svc.def.ID && !e.maintenance && !slices.Contains(keep, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// putService takes a prepared service into memory. Called with mu held.
+func (s *State) putService(p *prepared) {
+	id := p.svc.def.ID
+	old := s.services[id]
+	if old == nil {
+		p.svc.touch()
+		s.services[id] = p.svc
+		delete(s.goneServices, id)
+	} else {
+		def := p.svc.def
+		if def.EnableTagOverride && slices.Equal(old.tags, p.svc.tags) {
+			c := *def
+			c.Tags = old.def.Tags // may be the catalog's
+			def = &c
+		}
+		if !sameJSON(old.def, def) {
+			old.touch()
+		}
+		old.def, old.tags, old.token, old.fromConfig = def, p.svc.tags, p.svc.token, p.svc.fromConfig
+	}
+	for _, c := range p.checks {
+		s.putCheck(c)
+	}
+	s.nameChecks(s.services[id])
+	s.note()
+}
+
+// nameChecks writes what a service's checks say of it. Called with mu held.
+func (s *State) nameChecks(svc *service) {
+	for _, e := range s.checks {
+		if e.health.ServiceID != svc.def.ID {
+			continue
+		}
+		if e.health.ServiceName != svc.def.Service || !slices.Equal(e.health.ServiceTags, svc.def.Tags) {
+			e.health.ServiceName = svc.def.Service
+			e.health.ServiceTags = slices.Clone(svc.def.Tags)
+			e.touch()
+		}
+	}
+}
+
+// putCheck takes a prepared check into memory. One that exists keeps its
+// status, and goes on running unless what it does is another thing now. Called
+// with mu held.
+func (s *State) putCheck(p *preparedCheck) {
+	health := s.health(p)
+	e := s.checks[p.def.ID]
+	if e == nil {
+		e = s.newCheck(p, health)
+		s.checks[p.def.ID] = e
+		delete(s.goneChecks, p.def.ID)
+	} else {
+		health.Status, health.Output = e.health.Status, e.health.Output
+		if !sameJSON(&health, &e.health) {
+			e.touch()
+		}
+		same := sameJSON(howItRuns(e.def), howItRuns(p.def))
+		e.def, e.health, e.maintenance = p.def, health, p.maintenance
+		e.fromConfig, e.inService = p.fromConfig, p.inService
+		switch {
+		case !same:
+			s.stopCheck(e)
+			s.setRunner(e)
+		case e.ttl() != nil && !p.fromConfig:
+			e.ttl().Restart() // clients that register again and again count on it
+		}
+	}
+	s.note()
+}
+
+// howItRuns is the part of a definition that, changed, needs a new runner.
+func howItRuns(def *api.CheckDefinition) *api.CheckDefinition {
+	d := *def
+	d.Name, d.Notes, d.ServiceID, d.Status, d.Token = "", "", "", "", ""
+	d.DeregisterCriticalServiceAfter = 0
+	return &d
+}
+
+// health is a check as the catalog will have it before its first run. Called
+// with mu held.
+func (s *State) health(p *preparedCheck) api.HealthCheck {
+	d := p.def
+	unset := "0s"
+	if p.inService || p.maintenance {
+		unset = ""
+	}
+	h := api.HealthCheck{
+		Node: s.node.Node.Node, CheckID: d.ID, Name: d.Name, Status: firstOf(d.Status, api.HealthCritical),
+		Notes: d.Notes, ServiceID: d.ServiceID, ServiceTags: []string{}, Type: check.Type(d),
+		Interval: durationText(d.Interval, unset), Timeout: durationText(d.Timeout, unset),
+	}
+	if p.maintenance {
+		h.Type = check.TypeMaintenance
+	}
+	if svc := s.services[d.ServiceID]; svc != nil {
+		h.ServiceName = svc.def.Service
+		h.ServiceTags = slices.Clone(svc.def.Tags)
+	}
+	return h
+}
+
+func durationText(d api.Duration, unset string) string {
+	if d <= 0 {
+		return unset
+	}
+	return d.String()
+}
+
+// UpdateTTL sets the state of a TTL check.
+func (s *State) UpdateTTL(id, status, output string) error {
+	if !check.ValidStatus(status) {
+		return api.Errorf(http.StatusBadRequest, "Invalid check status: '%s'", status)
+	}
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	state, turned, err := s.setTTL(id, status, output)
+	if err != nil {
+		return err
+	}
+	if err := s.saveState(state, turned); err != nil {
+		s.log.Warn("cannot keep the state of a TTL check: it starts critical after a restart", "check", id, "error", err)
+	}
+	return nil
+}
+
+func (s *State) setTTL(id, status, output string) (*savedState, bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.checks[id]
+	if e == nil {
+		return nil, false, errUnknownCheck(id)
+	}
+	if e.ttl() == nil {
+		return nil, false, api.Errorf(http.StatusInternalServerError, "CheckID %q does not have associated TTL", id)
+	}
+	if s.cfg.DiscardCheckOutput {
+		output = ""
+	}
+	kept, expires := e.ttl().Set(output)
+	turned := e.health.Status != status
+	s.setHealth(e, status, kept)
+	return &savedState{CheckID: id, Status: status, Output: kept, Expires: expires}, turned, nil
+}
+
+const (
+	nodeMaintenanceText    = "Maintenance mode is enabled for this node, but no reason was provided. This is a default message."
+	serviceMaintenanceText = "Maintenance mode is enabled for this service, but no reason was provided. This is a default message."
+)
+
+// SetNodeMaintenance switches the node's maintenance mode.
+func (s *State) SetNodeMaintenance(on bool, reason string) error {
+	return s.setMaintenance(on, &api.CheckDefinition{
+		ID: api.NodeMaintenanceID, Name: "Node Maintenance Mode", Notes: firstOf(reason, nodeMaintenanceText),
+	})
+}
+
+// SetServiceMaintenance switches a service's maintenance mode.
+func (s *State) SetServiceMaintenance(id string, on bool, reason string) error {
+	return s.setMaintenance(on, &api.CheckDefinition{
+		ID: api.ServiceMaintenancePrefix + id, Name: "Service Maintenance Mode", ServiceID: id,
+		Notes: firstOf(reason, serviceMaintenanceText),
+	})
+}
+
+// setMaintenance adds or removes a check that is always critical. One that is
+// there already keeps its reason.
+func (s *State) setMaintenance(on bool, def *api.CheckDefinition) error {
+	s.disk.Lock()
+	defer s.disk.Unlock()
+	if def.ServiceID != "" && !s.hasService(def.ServiceID) {
+		return errUnknownService(def.ServiceID)
+	}
+	s.mu.Lock()
+	exists := s.checks[def.ID] != nil
+	s.mu.Unlock()
+	if exists == on {
+		return nil
+	}
+	if !on {
+		return s.removeCheck(def.ID)
+	}
+	p := &preparedCheck{def: def, maintenance: true}
+	if err := s.saveCheck(p); err != nil {
+		return err
+	}
+	s.log.Info("maintenance mode on", "check", def.ID, "reason", def.Notes)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.putCheck(p)
+	s.kick()
+	return nil
+}

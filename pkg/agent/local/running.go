@@ -1,0 +1,170 @@
+package local
+
+import (
+	"context"
+	"math/rand/v2"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/check"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// checkEntry is one check: what was asked for, what it found, and what runs it.
+//
+//	         putCheck             Run, or at once while it runs
+//	(none) ------------> waiting ------------------------------> running
+//	                        ^                                    |    |
+//	                        |      another definition            |    | dropCheck,
+//	                        +------------------------------------+    | end of Run
+//	                                                                  v
+//	                                                               stopped
+//
+// A runner that was replaced or stopped may still report once; setRunner's
+// closure sees that it is no longer the entry's own, and drops the report.
+type checkEntry struct {
+	mark
+	def           *api.CheckDefinition
+	health        api.HealthCheck
+	fromConfig    bool
+	inService     bool
+	maintenance   bool
+	criticalSince time.Time
+	runner        *runner     // nil for maintenance
+	deferred      *time.Timer // a change of output alone waits for it
+}
+
+type runner struct {
+	checker check.Checker
+	cancel  context.CancelFunc // nil until it runs
+}
+
+// ttl is the check's runner if it is a TTL check, else nil.
+func (e *checkEntry) ttl() *check.TTL {
+	if e.runner == nil {
+		return nil
+	}
+	t, _ := e.runner.checker.(*check.TTL)
+	return t
+}
+
+// newCheck makes the entry of a check that was not there. Called with mu held.
+func (s *State) newCheck(p *preparedCheck, health api.HealthCheck) *checkEntry {
+	if p.state != nil {
+		health.Status, health.Output = p.state.Status, p.state.Output
+	}
+	e := &checkEntry{
+		def: p.def, health: health, fromConfig: p.fromConfig, inService: p.inService,
+		maintenance: p.maintenance, criticalSince: time.Now(),
+	}
+	e.touch()
+	s.setRunner(e)
+	if t := e.ttl(); t != nil && p.state != nil {
+		t.Resume(p.state.Output, p.state.Expires)
+	}
+	return e
+}
+
+// setRunner gives an entry a runner for its present definition, and starts it
+// if Run runs. Called with mu held.
+func (s *State) setRunner(e *checkEntry) {
+	if e.maintenance {
+		return
+	}
+	r := &runner{}
+	r.checker = check.New(e.def, check.Options{
+		ID: e.def.ID, Logger: s.log, OutputMax: s.cfg.CheckOutputMaxSize, Aliased: aliased{s},
+	}, func(status, output string) { s.report(e, r, status, output) })
+	e.runner = r
+	s.startCheck(e)
+}
+
+// startCheck runs an entry's runner if it does not run yet. Called with mu held.
+func (s *State) startCheck(e *checkEntry) {
+	if s.running == nil || e.runner == nil || e.runner.cancel != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(s.running)
+	e.runner.cancel = cancel
+	id, checker := e.def.ID, e.runner.checker
+	s.wg.Go(func() {
+		if err := checker.Run(ctx); err != nil {
+			s.log.Error("check ended", "check", id, "error", err)
+		}
+	})
+}
+
+// stopCheck ends an entry's runner, without waiting for it. Called with mu held.
+func (s *State) stopCheck(e *checkEntry) {
+	if e.runner != nil && e.runner.cancel != nil {
+		e.runner.cancel()
+	}
+	e.runner = nil
+}
+
+func (e *checkEntry) cancelDeferred() {
+	if e.deferred != nil {
+		e.deferred.Stop()
+		e.deferred = nil
+	}
+}
+
+// report takes what a runner found.
+func (s *State) report(e *checkEntry, r *runner, status, output string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e.runner != r {
+		return // replaced or stopped meanwhile
+	}
+	if t, ok := r.checker.(*check.TTL); ok && !t.Expired() {
+		return // set meanwhile
+	}
+	s.setHealth(e, status, output)
+}
+
+// setHealth changes a check's status and output. Called with mu held.
+func (s *State) setHealth(e *checkEntry, status, output string) {
+	if s.cfg.DiscardCheckOutput {
+		output = ""
+	}
+	if e.health.Status == status && e.health.Output == output {
+		return
+	}
+	turned := e.health.Status != status
+	if turned {
+		s.log.Info("check changed", "check", e.def.ID, "service", e.health.ServiceID,
+			"from", e.health.Status, "to", status)
+		if status == api.HealthCritical {
+			e.criticalSince = time.Now()
+		}
+	}
+	e.health.Status, e.health.Output = status, output
+	s.note()
+	if turned || s.cfg.CheckUpdateInterval <= 0 {
+		e.cancelDeferred()
+		e.touch()
+		s.kick()
+		return
+	}
+	s.deferPush(e)
+}
+
+// deferPush has a change of output alone pushed later, together with those that
+// come until then. Called with mu held.
+func (s *State) deferPush(e *checkEntry) {
+	if e.deferred != nil {
+		return
+	}
+	wait := s.cfg.CheckUpdateInterval/2 + rand.N(s.cfg.CheckUpdateInterval)
+	var timer *time.Timer
+	timer = time.AfterFunc(wait, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if e.deferred != timer {
+			return
+		}
+		e.deferred = nil
+		e.touch()
+		s.kick()
+	})
+	e.deferred = timer
+}

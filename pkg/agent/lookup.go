@@ -1,0 +1,127 @@
+package agent
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/agent/dns"
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// serverLookup answers DNS from this server's own state, once that may be asked
+// (a stale read: DNS stays up while there is no leader).
+type serverLookup struct {
+	dc    string
+	views *view.Board
+	await func(ctx context.Context) error
+}
+
+func (l serverLookup) snapshot(ctx context.Context, dc string) (*state.Snapshot, error) {
+	if !strings.EqualFold(dc, l.dc) {
+		return nil, dns.ErrUnknownDatacenter
+	}
+	if err := l.await(ctx); err != nil {
+		return nil, err
+	}
+	return l.views.Snapshot(), nil
+}
+
+func (l serverLookup) ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
+	s, err := l.snapshot(ctx, dc)
+	if err != nil {
+		return nil, err
+	}
+	out, _ := s.HealthService(name, state.Select{Tags: tags})
+	return out, nil
+}
+
+func (l serverLookup) Node(ctx context.Context, dc, name string) (*api.Node, error) {
+	s, err := l.snapshot(ctx, dc)
+	if err != nil {
+		return nil, err
+	}
+	out, _ := s.Node(name)
+	return out, nil
+}
+
+func (l serverLookup) NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error) {
+	s, err := l.snapshot(ctx, dc)
+	if err != nil {
+		return nil, err
+	}
+	out, _ := s.NodeByAddress(ip)
+	return out, nil
+}
+
+func (l serverLookup) ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error) {
+	s, err := l.snapshot(ctx, dc)
+	if err != nil {
+		return nil, err
+	}
+	out, _ := s.ServiceByAddress(ip)
+	return out, nil
+}
+
+// clientLookup asks a server, any that answers.
+type clientLookup struct {
+	dc string
+	c  *client.Client
+}
+
+func (l clientLookup) options(dc string) (*client.Options, error) {
+	if !strings.EqualFold(dc, l.dc) {
+		return nil, dns.ErrUnknownDatacenter
+	}
+	return &client.Options{Stale: true}, nil
+}
+
+func (l clientLookup) ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
+	o, err := l.options(dc)
+	if err != nil {
+		return nil, err
+	}
+	if len(tags) > 0 {
+		o.Params = url.Values{"tag": tags}
+	}
+	out, _, err := l.c.HealthService(ctx, name, false, o)
+	return out, err
+}
+
+func (l clientLookup) Node(ctx context.Context, dc, name string) (*api.Node, error) {
+	o, err := l.options(dc)
+	if err != nil {
+		return nil, err
+	}
+	services, _, err := l.c.NodeServices(ctx, name, o)
+	if err != nil || services == nil {
+		return nil, err
+	}
+	return services.Node, nil
+}
+
+func (l clientLookup) NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error) {
+	return byAddress[api.Node](ctx, l, dc, "node", ip)
+}
+
+func (l clientLookup) ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error) {
+	return byAddress[api.ServiceNode](ctx, l, dc, "service", ip)
+}
+
+// byAddress asks what the public API has no question for.
+func byAddress[T any](ctx context.Context, l clientLookup, dc, kind, ip string) (*T, error) {
+	o, err := l.options(dc)
+	if err != nil {
+		return nil, err
+	}
+	var out *T
+	_, err = l.c.Get(ctx, "/v1/internal/by-address/"+kind+"/"+ip, o, &out)
+	if client.IsStatus(err, http.StatusNotFound) {
+		return nil, nil
+	}
+	return out, err
+}

@@ -1,0 +1,51 @@
+package mux
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+)
+
+const defaultDialTimeout = 5 * time.Second
+
+// Dialer makes connections to the server ports of other agents.
+type Dialer struct {
+	id      *Identity
+	timeout time.Duration
+}
+
+// NewDialer makes a Dialer; timeout bounds connecting and the handshake
+// together, 0 is 5 s.
+func NewDialer(id *Identity, timeout time.Duration) *Dialer {
+	if timeout == 0 {
+		timeout = defaultDialTimeout
+	}
+	return &Dialer{id: id, timeout: timeout}
+}
+
+// Dial connects to addr and agrees on proto.
+func (d *Dialer) Dial(ctx context.Context, addr, proto string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, d.timeout)
+	defer cancel()
+	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		return nil, err // it says "dial tcp ADDR: ..." itself
+	}
+	conn := tls.Client(raw, d.id.client(proto))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: %w", addr, err)
+	}
+	if got := conn.ConnectionState().NegotiatedProtocol; got != proto {
+		_ = raw.Close()
+		return nil, fmt.Errorf("TLS handshake with %s: it does not speak %s: is this a server port?", addr, proto)
+	}
+	return conn, nil
+}
+
+// DialRaft connects to addr for raft.
+func (d *Dialer) DialRaft(ctx context.Context, addr string) (net.Conn, error) {
+	return d.Dial(ctx, addr, ProtoRaft)
+}

@@ -1,0 +1,297 @@
+// Package mux shares an agent's server port between two protocols. Every
+// connection is TLS 1.3, and ALPN says what it carries: "h2" is the HTTP API
+// between agents, "raft" is raft's stream.
+//
+// A Mux accepts, shakes hands and hands each connection to the listener of its
+// protocol; a Dialer makes connections to the Mux of another agent. Both hold
+// the same Identity. The Mux promises that neither random bytes nor a handshake
+// that never ends, nor a protocol that nobody serves, holds up anybody else:
+// handshakes have a deadline and a cap, and past the cap the oldest gives way.
+package mux
+
+import (
+	"container/list"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+)
+
+// The protocols of the port, by their ALPN names.
+const (
+	ProtoHTTP = "h2"
+	ProtoRaft = "raft"
+)
+
+const (
+	defaultHandshakeTimeout = 5 * time.Second
+	defaultMaxHandshakes    = 256
+
+	// Accept errors that are not the listener's end, such as too many open
+	// files, are tried again after these pauses.
+	minAcceptPause = 5 * time.Millisecond
+	maxAcceptPause = time.Second
+)
+
+// Config is what a Mux needs. Zero values take the defaults.
+type Config struct {
+	Listener net.Listener // TCP; Run closes it
+	Identity *Identity
+
+	HandshakeTimeout time.Duration // 5 s; also the time a protocol has to take a connection over
+	MaxHandshakes    int           // 256 under way at once
+	MaxConnsPerIP    int           // no limit
+
+	Logger *slog.Logger
+}
+
+// Mux is one shared port.
+type Mux struct {
+	cfg   Config
+	tls   *tls.Config
+	http  *listener
+	raft  *listener
+	conns *connTable
+
+	handshakes sync.WaitGroup
+}
+
+// New makes a Mux that accepts nothing before Run.
+func New(cfg Config) *Mux {
+	if cfg.HandshakeTimeout == 0 {
+		cfg.HandshakeTimeout = defaultHandshakeTimeout
+	}
+	if cfg.MaxHandshakes == 0 {
+		cfg.MaxHandshakes = defaultMaxHandshakes
+	}
+	return &Mux{
+		cfg:   cfg,
+		tls:   cfg.Identity.server(),
+		http:  newListener(cfg.Listener.Addr()),
+		raft:  newListener(cfg.Listener.Addr()),
+		conns: newConnTable(cfg.MaxConnsPerIP),
+	}
+}
+
+// HTTP yields the connections that speak HTTP/2. They are *tls.Conn themselves,
+// because net/http recognises HTTP/2 by that type.
+func (m *Mux) HTTP() net.Listener { return m.http }
+
+// Raft yields the connections that speak raft.
+func (m *Mux) Raft() net.Listener { return m.raft }
+
+// Run accepts connections until ctx ends. Then it closes the port, both
+// listeners and every connection that is still open: who wants to end in order
+// stops the HTTP server and raft before.
+func (m *Mux) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = m.cfg.Listener.Close() })
+	defer func() {
+		cancel()
+		if stop() {
+			_ = m.cfg.Listener.Close()
+		}
+		_ = m.http.Close()
+		_ = m.raft.Close()
+		m.conns.closeAll()
+		m.handshakes.Wait()
+	}()
+	return m.accept(ctx)
+}
+
+func (m *Mux) accept(ctx context.Context) error {
+	pause := minAcceptPause
+	for {
+		raw, err := m.cfg.Listener.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = raw.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept on %s: %w", m.cfg.Listener.Addr(), err)
+		case err != nil:
+			m.cfg.Logger.Warn("cannot accept a connection, trying again", "addr", m.cfg.Listener.Addr(), "pause", pause, "err", err)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			pause = min(2*pause, maxAcceptPause)
+			continue
+		}
+		pause = minAcceptPause
+		m.begin(ctx, raw)
+	}
+}
+
+// begin starts the handshake of one connection, in a goroutine of its own.
+func (m *Mux) begin(ctx context.Context, raw net.Conn) {
+	conn, err := m.conns.add(raw)
+	if err != nil {
+		m.cfg.Logger.Debug("connection refused", "remote", raw.RemoteAddr(), "err", err)
+		_ = raw.Close()
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.HandshakeTimeout)
+	place := m.conns.queue(cancel, m.cfg.MaxHandshakes)
+	m.handshakes.Go(func() {
+		defer cancel()
+		defer m.conns.unqueue(place)
+		if err := m.hand(ctx, conn); err != nil {
+			m.cfg.Logger.Debug("connection dropped", "remote", raw.RemoteAddr(), "err", err)
+			_ = conn.Close()
+		}
+	})
+}
+
+// hand shakes hands and gives the connection to its protocol's listener.
+func (m *Mux) hand(ctx context.Context, conn *trackedConn) error {
+	tc := tls.Server(conn, m.tls)
+	if err := tc.HandshakeContext(ctx); err != nil {
+		return fmt.Errorf("handshake: %w", err)
+	}
+	switch proto := tc.ConnectionState().NegotiatedProtocol; proto {
+	case ProtoHTTP:
+		return m.http.deliver(ctx, tc)
+	case ProtoRaft:
+		return m.raft.deliver(ctx, tc)
+	default:
+		return fmt.Errorf("the other end asked for no protocol: this port speaks %s and %s", ProtoHTTP, ProtoRaft)
+	}
+}
+
+// listener is the net.Listener of one protocol.
+type listener struct {
+	addr   net.Addr
+	conns  chan net.Conn
+	closed chan struct{}
+	close  func()
+}
+
+func newListener(addr net.Addr) *listener {
+	l := &listener{addr: addr, conns: make(chan net.Conn), closed: make(chan struct{})}
+	l.close = sync.OnceFunc(func() { close(l.closed) })
+	return l
+}
+
+func (l *listener) Addr() net.Addr { return l.addr }
+
+func (l *listener) Close() error {
+	l.close()
+	return nil
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case <-l.closed: // a closed listener yields nothing, whoever is waiting
+		return nil, net.ErrClosed
+	default:
+	}
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) deliver(ctx context.Context, c net.Conn) error {
+	select {
+	case l.conns <- c:
+		return nil
+	case <-l.closed:
+		return errors.New("nobody serves its protocol")
+	case <-ctx.Done():
+		return fmt.Errorf("nobody took it over: %w", ctx.Err())
+	}
+}
+
+// connTable knows every open connection, so that all can be closed, and the
+// handshakes under way, oldest first.
+type connTable struct {
+	perIP int
+
+	mu      sync.Mutex
+	open    map[*trackedConn]struct{}
+	byIP    map[string]int
+	pending *list.List // of context.CancelFunc
+}
+
+func newConnTable(perIP int) *connTable {
+	return &connTable{
+		perIP:   perIP,
+		open:    map[*trackedConn]struct{}{},
+		byIP:    map[string]int{},
+		pending: list.New(),
+	}
+}
+
+func (t *connTable) add(raw net.Conn) (*trackedConn, error) {
+	host, _, err := net.SplitHostPort(raw.RemoteAddr().String())
+	if err != nil {
+		host = raw.RemoteAddr().String()
+	}
+	c := &trackedConn{Conn: raw}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.perIP > 0 && t.byIP[host] >= t.perIP {
+		return nil, fmt.Errorf("%s has %d connections already, the limit per address", host, t.perIP)
+	}
+	t.open[c] = struct{}{}
+	t.byIP[host]++
+	c.forget = sync.OnceFunc(func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.open, c)
+		if t.byIP[host]--; t.byIP[host] == 0 {
+			delete(t.byIP, host)
+		}
+	})
+	return c, nil
+}
+
+// queue notes a handshake. At the cap it ends the oldest one: a handshake takes
+// milliseconds, so the oldest is the one that is going nowhere.
+func (t *connTable) queue(cancel context.CancelFunc, limit int) *list.Element {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for t.pending.Len() >= limit {
+		oldest := t.pending.Remove(t.pending.Front()).(context.CancelFunc)
+		oldest()
+	}
+	return t.pending.PushBack(cancel)
+}
+
+func (t *connTable) unqueue(place *list.Element) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.pending.Remove(place) // does nothing for one that has given way
+}
+
+func (t *connTable) closeAll() {
+	t.mu.Lock()
+	open := make([]*trackedConn, 0, len(t.open))
+	for c := range t.open {
+		open = append(open, c)
+	}
+	t.mu.Unlock()
+	for _, c := range open {
+		_ = c.Close()
+	}
+}
+
+// trackedConn lies below TLS: what is above stays a plain *tls.Conn.
+type trackedConn struct {
+	net.Conn
+	forget func()
+}
+
+func (c *trackedConn) Close() error {
+	c.forget()
+	return c.Conn.Close()
+}

@@ -1,0 +1,245 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/agent/config"
+	"github.com/muster-dev/muster/pkg/agent/dns"
+	"github.com/muster-dev/muster/pkg/agent/forward"
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
+	"github.com/muster-dev/muster/pkg/agent/local"
+	"github.com/muster-dev/muster/pkg/agent/mux"
+	"github.com/muster-dev/muster/pkg/agent/server"
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// This file fills each part's small Config from the agent's large one.
+
+func (a *Agent) build() string { return buildTag(a.opts.Version, a.opts.Revision) }
+
+// buildTag is what the members read of each other's versions: N.N.N first.
+func buildTag(version, revision string) string {
+	if len(revision) > 8 {
+		revision = revision[:8]
+	}
+	return version + ":" + revision
+}
+
+func (a *Agent) tlsFiles() mux.Files {
+	rpc, all := a.cfg.TLS.InternalRPC, a.cfg.TLS.Defaults
+	first := func(values ...string) string {
+		for _, v := range values {
+			if v != "" {
+				return v
+			}
+		}
+		return ""
+	}
+	f := mux.Files{
+		CA:   first(rpc.CAFile, all.CAFile),
+		Cert: first(rpc.CertFile, all.CertFile),
+		Key:  first(rpc.KeyFile, all.KeyFile),
+	}
+	if rpc.VerifyServerHostname || all.VerifyServerHostname {
+		f.ServerName = "server." + a.cfg.Datacenter + "." + strings.TrimSuffix(a.cfg.Domain, ".")
+	}
+	return f
+}
+
+func (a *Agent) gossipConfig() gossip.Config {
+	g := a.cfg.GossipLAN
+	return gossip.Config{
+		NodeName:   a.cfg.NodeName,
+		NodeID:     a.id,
+		Datacenter: a.cfg.Datacenter,
+		Server:     a.cfg.Server,
+		ServerPort: a.cfg.Ports.Server,
+		Build:      a.build(),
+		Expect:     a.cfg.BootstrapExpect,
+		Bootstrap:  a.cfg.Bootstrap,
+		UseTLS:     a.tlsFiles().CA != "",
+
+		BindAddr:      a.cfg.SerfBind.String(),
+		BindPort:      a.cfg.Ports.SerfLAN,
+		AdvertiseAddr: a.cfg.Advertise.String(),
+
+		EncryptKey:       a.cfg.EncryptKey,
+		DataDir:          a.cfg.DataDir,
+		RejoinAfterLeave: a.cfg.RejoinAfterLeave,
+		Dev:              a.cfg.Dev,
+		Timing: gossip.Timing{
+			GossipNodes:    g.Nodes,
+			GossipInterval: g.Interval,
+			ProbeInterval:  g.ProbeInterval,
+			ProbeTimeout:   g.ProbeTimeout,
+			SuspicionMult:  g.SuspicionMult,
+			RetransmitMult: g.RetransmitMult,
+		},
+		Logger:   a.log,
+		OnChange: a.membersChanged,
+	}
+}
+
+func (a *Agent) serverConfig(port *mux.Mux, dialer *mux.Dialer, transport http.RoundTripper) server.Config {
+	p := a.cfg.Autopilot
+	return server.Config{
+		NodeName:    a.cfg.NodeName,
+		NodeID:      a.id,
+		Datacenter:  a.cfg.Datacenter,
+		Address:     net.JoinHostPort(a.cfg.Advertise.String(), strconv.Itoa(a.cfg.Ports.Server)),
+		Bootstrap:   a.cfg.Bootstrap,
+		Expect:      a.cfg.BootstrapExpect,
+		HoldTimeout: a.cfg.Performance.RPCHoldTimeout,
+		Raft: server.Raft{
+			DataDir:           a.cfg.DataDir,
+			Listener:          port.Raft(),
+			Dial:              dialer.DialRaft,
+			Multiplier:        a.cfg.Performance.RaftMultiplier,
+			SnapshotThreshold: uint64(a.cfg.RaftSnapshotThreshold),
+			SnapshotInterval:  a.cfg.RaftSnapshotInterval,
+			TrailingLogs:      uint64(a.cfg.RaftTrailingLogs),
+		},
+		Autopilot: server.Autopilot{
+			KeepDeadServers:         !p.CleanupDeadServers,
+			LastContactThreshold:    p.LastContactThreshold,
+			MaxTrailingLogs:         uint64(p.MaxTrailingLogs),
+			MinQuorum:               uint(p.MinQuorum),
+			ServerStabilizationTime: p.ServerStabilizationTime,
+		},
+		Pool:      a.pool,
+		Transport: transport,
+		Logger:    a.log,
+	}
+}
+
+func (a *Agent) localConfig(c local.Catalog) local.Config {
+	return local.Config{
+		Node: api.Node{
+			ID:              a.id,
+			Node:            a.cfg.NodeName,
+			Address:         a.cfg.Advertise.String(),
+			Datacenter:      a.cfg.Datacenter,
+			TaggedAddresses: a.taggedAddresses(),
+			Meta:            a.cfg.NodeMeta,
+		},
+		DataDir:                 a.cfg.DataDir,
+		Catalog:                 c,
+		Logger:                  a.log,
+		CheckUpdateInterval:     a.cfg.CheckUpdateInterval,
+		CheckOutputMaxSize:      a.cfg.CheckOutputMaxSize,
+		DiscardCheckOutput:      a.cfg.DiscardCheckOutput,
+		EnableScriptChecks:      a.cfg.EnableScriptChecks,
+		EnableLocalScriptChecks: a.cfg.EnableLocalScriptChecks,
+		ClusterSize:             a.pool.NumNodes,
+	}
+}
+
+func (a *Agent) taggedAddresses() map[string]string {
+	addr := a.cfg.Advertise
+	family := "_ipv4"
+	if addr.Is6() && !addr.Is4In6() {
+		family = "_ipv6"
+	}
+	out := map[string]string{}
+	for _, kind := range []string{"lan", "wan"} {
+		out[kind], out[kind+family] = addr.String(), addr.String()
+	}
+	maps.Copy(out, a.cfg.TaggedAddresses)
+	return out
+}
+
+func (a *Agent) makeLookup(own *client.Client) dns.Lookup {
+	if a.server != nil {
+		return serverLookup{dc: a.cfg.Datacenter, views: a.server.Views(), await: a.server.AwaitStale}
+	}
+	return clientLookup{dc: a.cfg.Datacenter, c: own}
+}
+
+// dnsConfig takes the settings that a reload can change from cfg, the rest from
+// what the agent was started with.
+func (a *Agent) dnsConfig(cfg *config.Config) dns.Config {
+	d := cfg.DNS
+	return dns.Config{
+		Addrs:              a.cfg.Listen.DNS,
+		Domain:             a.cfg.Domain,
+		AltDomain:          a.cfg.AltDomain,
+		Datacenter:         a.cfg.Datacenter,
+		Lookup:             a.lookup,
+		Logger:             a.log,
+		NodeTTL:            d.NodeTTL,
+		ServiceTTL:         d.ServiceTTL,
+		SOA:                dns.SOA(d.SOA),
+		EnableTruncate:     d.EnableTruncate,
+		OnlyPassing:        d.OnlyPassing,
+		UDPAnswerLimit:     d.UDPAnswerLimit,
+		ARecordLimit:       d.ARecordLimit,
+		DisableCompression: d.DisableCompression,
+		NodeMetaTXT:        d.EnableAdditionalNodeMetaTXT,
+		TranslateWAN:       a.cfg.TranslateWANAddrs,
+		Recursors:          cfg.Recursors,
+		RecursorTimeout:    d.RecursorTimeout,
+		RandomRecursor:     d.RecursorStrategy == "random",
+	}
+}
+
+func (a *Agent) apiConfig(router *forward.Router) (httpapi.Config, error) {
+	writers, err := prefixes(a.cfg.HTTP.AllowWriteHTTPFrom)
+	if err != nil {
+		return httpapi.Config{}, err
+	}
+	conf := httpapi.Config{
+		Datacenter: a.cfg.Datacenter,
+		Version:    api.AgentVersion{SHA: a.opts.Revision, HumanVersion: a.opts.Version},
+		Members:    a.pool,
+		Agent:      a,
+		Local:      a.local,
+		Forward:    router,
+
+		AlwaysPretty:      a.cfg.Dev,
+		HoldTimeout:       a.cfg.Performance.RPCHoldTimeout,
+		DefaultQueryTime:  a.cfg.DefaultQueryTime,
+		MaxQueryTime:      a.cfg.MaxQueryTime,
+		DiscoveryMaxStale: a.cfg.DiscoveryMaxStale,
+		MaxKVValueSize:    int64(a.cfg.Limits.KVMaxValueSize),
+		MaxTxnBodySize:    int64(a.cfg.Limits.TxnMaxReqLen),
+		ResponseHeaders:   a.cfg.HTTP.ResponseHeaders,
+		BlockEndpoints:    a.cfg.HTTP.BlockEndpoints,
+		AllowWriteFrom:    writers,
+		Prometheus:        a.telemetry.prom,
+		Logger:            a.log,
+	}
+	if a.server != nil {
+		conf.Cluster = cluster{a.server}
+	}
+	return conf, nil
+}
+
+func prefixes(texts []string) ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range texts {
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("http_config.allow_write_http_from: %w", err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// cluster is the server as the API sees it.
+type cluster struct{ *server.Server }
+
+// AwaitLeader says whether this server leads, or the address of who does.
+func (c cluster) AwaitLeader(ctx context.Context) (self bool, addr string, err error) {
+	l, err := c.Server.AwaitLeader(ctx)
+	return l.Self, l.Addr, err
+}

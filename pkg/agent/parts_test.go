@@ -1,0 +1,170 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/logx"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestStackStopsInOppositeOrder(t *testing.T) {
+	s := newStack(logx.Discard())
+	var mu sync.Mutex
+	var ended []string
+	for _, name := range []string{"a", "b", "c"} {
+		s.start(name, func(ctx context.Context) error {
+			<-ctx.Done()
+			mu.Lock()
+			defer mu.Unlock()
+			ended = append(ended, name)
+			return ctx.Err()
+		})
+	}
+	s.stop()
+	if !slices.Equal(ended, []string{"c", "b", "a"}) {
+		t.Errorf("ended in the order %v", ended)
+	}
+	select {
+	case err := <-s.failed:
+		t.Errorf("an orderly end is no failure: %v", err)
+	default:
+	}
+}
+
+func TestStackReportsTheFirstFailure(t *testing.T) {
+	s := newStack(logx.Discard())
+	s.start("done", func(context.Context) error { return nil })
+	s.start("broken", func(context.Context) error { return errors.New("no port") })
+	if err := <-s.failed; err == nil || err.Error() != "broken: no port" {
+		t.Errorf("got %v", err)
+	}
+	s.stop()
+}
+
+func TestLoopback(t *testing.T) {
+	c, err := client.New(client.Config{Transport: loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/v1/status/leader":
+			io.WriteString(w, `"a:1"`)
+		case "/v1/status/peers":
+			panic(http.ErrAbortHandler)
+		default:
+			<-r.Context().Done()
+		}
+	})}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if leader, err := c.StatusLeader(t.Context()); err != nil || leader != "a:1" {
+		t.Errorf("got %q, %v", leader, err)
+	}
+	if _, err := c.StatusPeers(t.Context()); err == nil {
+		t.Error("an answer that broke midway is no error")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := c.Nodes(ctx, nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestDataDirIsLocked(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "data")
+	release, err := lockDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockDataDir(dir); err == nil || !strings.Contains(err.Error(), "in use by another agent") {
+		t.Errorf("a second agent on %s: %v", dir, err)
+	}
+	release()
+	again, err := lockDataDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again()
+}
+
+// fakePool answers joins from the address "up".
+type fakePool struct {
+	sync.Mutex
+	up      string
+	tried   []string
+	joined  int
+	members []api.Member
+}
+
+func (p *fakePool) AwaitUp(context.Context) error { return nil }
+func (p *fakePool) Rejoin() (int, error)          { return 0, nil }
+func (p *fakePool) Members() []api.Member         { return p.members }
+
+func (p *fakePool) Join(addrs []string) (int, error) {
+	p.Lock()
+	defer p.Unlock()
+	p.tried = addrs
+	p.joined++
+	if slices.Contains(addrs, p.up) {
+		return 1, nil
+	}
+	return 0, fmt.Errorf("nobody at %v", addrs)
+}
+
+func TestJoinerTriesUntilSomebodyElseAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &fakePool{}
+		j := &joiner{
+			pool: p, addrs: []string{"10.0.0.1", "10.0.0.2:9"}, self: map[string]bool{"10.0.0.1:8301": true},
+			port: 8301, interval: 2 * time.Second, log: logx.Discard(),
+		}
+		done := make(chan error, 1)
+		go func() { done <- j.run(t.Context()) }()
+		time.Sleep(10*time.Second + time.Millisecond)
+		p.Lock()
+		if !slices.Equal(p.tried, []string{"10.0.0.2:9"}) {
+			t.Errorf("tried %v: its own address must not be among them", p.tried)
+		}
+		// 0.1, 0.2 ... 1.6, 2, 2 s between them
+		if p.joined < 8 || p.joined > 10 {
+			t.Errorf("%d attempts in ten seconds", p.joined)
+		}
+		p.up = "10.0.0.2:9"
+		p.Unlock()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestJoinerGivesUpAtRetryMax(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := &fakePool{}
+		j := &joiner{pool: p, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, most: 3, log: logx.Discard()}
+		if err := j.run(t.Context()); err == nil || !strings.Contains(err.Error(), "retry_max") || p.joined != 3 {
+			t.Errorf("%v after %d attempts", err, p.joined)
+		}
+	})
+}
+
+func TestJoinerIsContentWhenItWasFound(t *testing.T) {
+	p := &fakePool{members: []api.Member{{Status: api.MemberAlive}, {Status: api.MemberAlive}}}
+	j := &joiner{pool: p, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, log: logx.Discard()}
+	if err := j.run(t.Context()); err != nil || p.joined != 0 {
+		t.Errorf("%v after %d attempts", err, p.joined)
+	}
+}

@@ -1,0 +1,275 @@
+package raftnode
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hashicorp/raft"
+	"go.uber.org/goleak"
+
+	"github.com/muster-dev/muster/pkg/agent/mux"
+	"github.com/muster-dev/muster/pkg/logx"
+)
+
+// patience is for conditions that take a second or three on an idle machine.
+const patience = 60 * time.Second
+
+// tape is a state machine that remembers every command.
+type tape struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (f *tape) ApplyBatch(logs []*raft.Log) []any {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	results := make([]any, len(logs))
+	for i, log := range logs {
+		f.lines = append(f.lines, string(log.Data))
+		results[i] = fmt.Sprintf("%d:%s", len(f.lines), log.Data)
+	}
+	return results
+}
+
+func (f *tape) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0] }
+
+func (f *tape) Lines() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.lines)
+}
+
+func (f *tape) Snapshot() (raft.FSMSnapshot, error) { return tapeSnapshot(f.Lines()), nil }
+
+func (f *tape) Restore(r io.ReadCloser) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.lines = nil
+	return json.NewDecoder(r).Decode(&f.lines)
+}
+
+type tapeSnapshot []string
+
+func (s tapeSnapshot) Persist(sink raft.SnapshotSink) error {
+	if err := json.NewEncoder(sink).Encode(s); err != nil {
+		return errors.Join(err, sink.Cancel())
+	}
+	return sink.Close()
+}
+
+func (s tapeSnapshot) Release() {}
+
+// member is one server of a cluster in this process.
+type member struct {
+	*Node
+	id, addr, dir string
+	tape          *tape
+	reigns        *reigns
+	said          *said
+	stop          func() error // hands over, stops and waits
+}
+
+// reigns is what OnLeader was told.
+type reigns struct {
+	mu  sync.Mutex
+	all []bool
+}
+
+func (r *reigns) note(leader bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, leader)
+}
+
+func (r *reigns) list() []bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.all)
+}
+
+// said is a log.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+type cluster struct {
+	t       *testing.T
+	id      *mux.Identity
+	mu      sync.Mutex
+	members map[string]*member // the newest run of each, by id
+}
+
+func newCluster(t *testing.T) *cluster {
+	t.Helper()
+	t.Cleanup(func() { goleak.VerifyNone(t) }) // runs last
+	id, err := mux.LoadIdentity(mux.Files{}, logx.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &cluster{t: t, id: id, members: map[string]*member{}}
+}
+
+func (c *cluster) addressOf(id string) (string, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if m := c.members[id]; m != nil {
+		return m.addr, true
+	}
+	return "", false
+}
+
+// prepare makes a server with its port, on a new address; dir "" is memory.
+func (c *cluster) prepare(id, dir string) (*member, func() error) {
+	c.t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	port := mux.New(mux.Config{Listener: ln, Identity: c.id, Logger: logx.Discard()})
+	m := &member{id: id, addr: ln.Addr().String(), dir: dir, tape: &tape{}, reigns: &reigns{}, said: &said{}}
+	m.Node = New(Config{
+		ID: id, Address: m.addr, DataDir: dir, FSM: m.tape,
+		Listener: port.Raft(), Dial: mux.NewDialer(c.id, 0).DialRaft, AddressOf: c.addressOf,
+		OnLeader: m.reigns.note, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := port.Run(ctx); err != nil {
+			c.t.Error(err)
+		}
+	})
+	return m, func() error { cancel(); running.Wait(); return nil }
+}
+
+func (c *cluster) start(id, dir string) *member {
+	c.t.Helper()
+	m, stopPort := c.prepare(id, dir)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	m.stop = sync.OnceValue(func() error {
+		cancel()
+		return errors.Join(<-ended, stopPort())
+	})
+	c.t.Cleanup(func() {
+		if err := m.stop(); err != nil {
+			c.t.Errorf("stop %s: %v", id, err)
+		}
+	})
+	if err := m.Started(c.t.Context()); err != nil {
+		c.t.Fatal(err)
+	}
+	c.mu.Lock()
+	c.members[id] = m
+	c.mu.Unlock()
+	return m
+}
+
+// found starts servers a, b, ... on disk and makes them a cluster.
+func (c *cluster) found(n int) []*member {
+	c.t.Helper()
+	var all []*member
+	for i := range n {
+		all = append(all, c.start(string(rune('a'+i)), c.t.TempDir()))
+	}
+	for _, m := range all {
+		if err := m.Bootstrap(voters(all)); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+	return all
+}
+
+func voters(members []*member) []raft.Server {
+	var servers []raft.Server
+	for _, m := range members {
+		servers = append(servers, raft.Server{
+			Suffrage: raft.Voter, ID: raft.ServerID(m.id), Address: raft.ServerAddress(m.addr),
+		})
+	}
+	return servers
+}
+
+// leader waits for one that all of them follow and that has done its barrier.
+func (c *cluster) leader(members []*member) *member {
+	c.t.Helper()
+	var leader *member
+	until(c.t, "all follow one leader", func() bool {
+		for _, m := range members {
+			if !m.IsLeader() {
+				continue
+			}
+			for _, other := range members {
+				if id, addr := other.Leader(); id != m.id || addr != m.addr {
+					return false
+				}
+			}
+			leader = m
+			return m.Barrier(c.t.Context()) == nil
+		}
+		return false
+	})
+	return leader
+}
+
+// write proposes until it is taken, by whoever leads.
+func (c *cluster) write(members []*member, line string) {
+	c.t.Helper()
+	until(c.t, "somebody takes "+line, func() bool {
+		for _, m := range members {
+			_, err := m.Propose(c.t.Context(), []byte(line))
+			if err == nil {
+				return true
+			}
+			if !errors.Is(err, ErrNotLeader) {
+				c.t.Fatalf("propose %s: %v", line, err)
+			}
+		}
+		return false
+	})
+}
+
+func (c *cluster) wantLines(members []*member, want ...string) {
+	c.t.Helper()
+	for _, m := range members {
+		until(c.t, m.id+" has every line", func() bool { return len(m.tape.Lines()) >= len(want) })
+		if got := m.tape.Lines(); !slices.Equal(got, want) {
+			c.t.Errorf("%s holds %q, want %q", m.id, got, want)
+		}
+	}
+}
+
+// until waits for a condition that other goroutines bring about.
+func until(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(patience); !holds(); <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited %v in vain: %s", patience, what)
+		}
+	}
+}

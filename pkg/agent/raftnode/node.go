@@ -1,0 +1,260 @@
+// Package raftnode runs one raft server (hashicorp/raft) over a stream layer and
+// a state machine that it is given.
+//
+// A Node promises:
+//
+//   - What Propose acknowledged is on the disks of a majority, and applied here.
+//     Its errors say whether the entry can have been proposed: ErrNotLeader means
+//     surely not, so that it may be sent elsewhere; ErrUnknown means that nobody
+//     can tell.
+//   - Before Started returns, the state machine holds the newest snapshot and
+//     every entry that was known to be committed when the last run ended, leader
+//     or no leader (CommitAtStart). All of that was verified on the way; what is
+//     damaged is named and nothing is started.
+//   - A leader that is stopped hands its leadership over first.
+//   - A lone voter leads at once, without waiting for an election timer.
+//
+// New does nothing but remember; Run opens the stores, runs raft and closes
+// everything again. A Node runs once. Methods that need raft say ErrNotRunning
+// before Run has started it and after it has ended.
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+var (
+	// ErrNotRunning is what methods say before raft runs, and after.
+	ErrNotRunning = errors.New("raft is not running")
+
+	// ErrNotLeader: this server does not lead, and the entry was surely not
+	// proposed: it is safe to send it elsewhere.
+	ErrNotLeader = errors.New("not the raft leader")
+
+	// ErrUnknown: the entry may be committed, now or later, or never.
+	ErrUnknown = errors.New(api.ErrUnknownWrite)
+)
+
+// FSM is the state machine. Only commands (raft.LogCommand) reach it, through
+// ApplyBatch; each is applied once in the life of a Node, in order, on one
+// goroutine, and so are Snapshot and Restore.
+type FSM = raft.BatchingFSM
+
+// Config says who this server is and what it works with. Zero values of the
+// numbers take the defaults.
+type Config struct {
+	ID      string // stable: it stays in the data directory while addresses change
+	Address string // ip:port at which the others reach this server
+	DataDir string // raft's files lie in DataDir/raft; "" keeps everything in memory
+
+	FSM      FSM
+	Listener net.Listener // accepts raft streams; Run closes it
+	Dial     func(ctx context.Context, addr string) (net.Conn, error)
+
+	// AddressOf gives a server's present address, as gossip knows it. Without an
+	// answer the one from raft's configuration is dialled.
+	AddressOf func(id string) (addr string, ok bool)
+
+	// OnLeader is called on one goroutine, in order: true when this server starts
+	// to lead, false when it has stopped. It may take its time, but a reign that
+	// began and ended meanwhile is skipped.
+	OnLeader func(leader bool)
+
+	Multiplier        int           // of the timers' 1000 ms; 1
+	SnapshotThreshold uint64        // entries since the last snapshot; 16384
+	SnapshotInterval  time.Duration // how often that is looked at; 30 s
+	TrailingLogs      uint64        // entries that stay behind a snapshot; 10240
+
+	Logger *slog.Logger
+}
+
+// Node is one raft server. Its methods are safe for concurrent use.
+type Node struct {
+	cfg Config
+
+	started chan struct{} // closed when raft runs or could not be started
+
+	mu       sync.Mutex
+	ran      bool
+	server   *server // nil: not running
+	startErr error
+}
+
+// New makes a Node that does not run yet.
+func New(cfg Config) *Node {
+	cfg.Multiplier = max(cfg.Multiplier, 1)
+	if cfg.SnapshotThreshold == 0 {
+		cfg.SnapshotThreshold = 16384
+	}
+	if cfg.SnapshotInterval == 0 {
+		cfg.SnapshotInterval = 30 * time.Second
+	}
+	if cfg.TrailingLogs == 0 {
+		cfg.TrailingLogs = 10240
+	}
+	if cfg.OnLeader == nil {
+		cfg.OnLeader = func(bool) {}
+	}
+	return &Node{cfg: cfg, started: make(chan struct{})}
+}
+
+// Run opens the stores, brings the state machine up to date and runs raft until
+// ctx ends. Then it hands over leadership, stops raft and closes the stores.
+func (n *Node) Run(ctx context.Context) error {
+	n.mu.Lock()
+	again := n.ran
+	n.ran = true
+	n.mu.Unlock()
+	if again {
+		return errors.New("start raft: this node has run already")
+	}
+	s, err := start(ctx, n.cfg)
+	if err != nil {
+		err = fmt.Errorf("start raft: %w", err)
+	}
+	n.mu.Lock()
+	n.server, n.startErr = s, err
+	n.mu.Unlock()
+	close(n.started)
+	if err != nil {
+		return err
+	}
+
+	<-ctx.Done()
+	n.mu.Lock()
+	s.stopping = true // no new calls
+	n.mu.Unlock()
+	err = s.stop()
+	n.mu.Lock()
+	n.server, n.startErr = nil, ErrNotRunning
+	n.mu.Unlock()
+	return err
+}
+
+// Started waits until raft runs. An error says why it does not.
+func (n *Node) Started(ctx context.Context) error {
+	select {
+	case <-n.started:
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return n.startErr
+	case <-ctx.Done():
+		return fmt.Errorf("wait for raft to start: %w", context.Cause(ctx))
+	}
+}
+
+// enter begins a call that the stop waits for; done ends it.
+func (n *Node) enter() (s *server, done func(), err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server == nil || n.server.stopping {
+		return nil, nil, ErrNotRunning
+	}
+	n.server.calls.Add(1)
+	return n.server, n.server.calls.Done, nil
+}
+
+// peek gives the server for a look at raft's variables, nil if it does not run.
+func (n *Node) peek() *server {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.server
+}
+
+// Leader is who leads, as far as this server knows; "" for nobody.
+func (n *Node) Leader() (id, addr string) {
+	s := n.peek()
+	if s == nil {
+		return "", ""
+	}
+	raftAddr, raftID := s.raft.LeaderWithID()
+	return string(raftID), string(raftAddr)
+}
+
+// IsLeader says whether this server believes that it leads. VerifyLeader makes sure.
+func (n *Node) IsLeader() bool {
+	s := n.peek()
+	return s != nil && s.raft.State() == raft.Leader
+}
+
+// AppliedIndex is the newest entry that the state machine holds. Entries that
+// are raft's own do not count.
+func (n *Node) AppliedIndex() uint64 {
+	if s := n.peek(); s != nil {
+		return s.fsm.Applied()
+	}
+	return 0
+}
+
+// LastIndex is the newest entry here, committed or not.
+func (n *Node) LastIndex() uint64 {
+	if s := n.peek(); s != nil {
+		return s.raft.LastIndex()
+	}
+	return 0
+}
+
+// CommitIndex is the newest entry that this server knows to be committed.
+func (n *Node) CommitIndex() uint64 {
+	if s := n.peek(); s != nil {
+		return max(s.raft.CommitIndex(), s.commitAtStart)
+	}
+	return 0
+}
+
+// CommitAtStart is the commit index that was stored before this run. It was
+// applied before Started returned.
+func (n *Node) CommitAtStart() uint64 {
+	if s := n.peek(); s != nil {
+		return s.commitAtStart
+	}
+	return 0
+}
+
+// LastContact is the time since a leader was last heard: 0 at the leader itself,
+// negative if there never was one.
+func (n *Node) LastContact() time.Duration {
+	s := n.peek()
+	if s == nil {
+		return -1
+	}
+	if s.raft.State() == raft.Leader {
+		return 0
+	}
+	last := s.raft.LastContact()
+	if last.IsZero() {
+		return -1
+	}
+	return time.Since(last)
+}
+
+// Stats is raft's own, as text.
+func (n *Node) Stats() map[string]string {
+	s := n.peek()
+	if s == nil {
+		return map[string]string{}
+	}
+	stats := s.raft.Stats()
+	stats["latest_configuration_index"] = fmt.Sprint(s.fsm.ConfigIndex()) // raft's is always 0
+	return stats
+}
+
+// Raft is for raft-autopilot, which wants raft itself.
+func (n *Node) Raft() (*raft.Raft, error) {
+	s, done, err := n.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return s.raft, nil
+}

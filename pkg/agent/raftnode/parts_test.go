@@ -1,0 +1,267 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/raft"
+)
+
+func command(index uint64) *raft.Log {
+	return &raft.Log{Index: index, Type: raft.LogCommand, Data: fmt.Append(nil, index)}
+}
+
+func config(index uint64) *raft.Log { return &raft.Log{Index: index, Type: raft.LogConfiguration} }
+
+// TestTrackerSkipsWhatWasReplayed, keeps results beside their entries, and takes
+// no snapshot of a state that raft does not know yet.
+func TestTrackerSkipsWhatWasReplayed(t *testing.T) {
+	fsm := &tape{}
+	tr := &tracker{inner: fsm}
+	tr.replay([]*raft.Log{config(1), command(2), command(3)})
+	if tr.Applied() != 3 || tr.ConfigIndex() != 1 {
+		t.Errorf("after the replay: applied %d, configuration %d", tr.Applied(), tr.ConfigIndex())
+	}
+	if got := tr.ApplyBatch([]*raft.Log{config(1), command(2)}); !slices.Equal(got, []any{nil, nil}) {
+		t.Errorf("replayed entries gave %v", got)
+	}
+	if _, err := tr.Snapshot(); err == nil {
+		t.Error("a snapshot of entries 1 to 3 would be labelled 2")
+	}
+	got := tr.ApplyBatch([]*raft.Log{command(3), command(4), config(5), command(6)})
+	if want := []any{nil, "3:4", nil, "4:6"}; !slices.Equal(got, want) {
+		t.Errorf("results %v, want %v", got, want)
+	}
+	if _, err := tr.Snapshot(); err != nil {
+		t.Error(err)
+	}
+	if want := []string{"2", "3", "4", "6"}; !slices.Equal(fsm.Lines(), want) {
+		t.Errorf("applied %q, want %q", fsm.Lines(), want)
+	}
+	if tr.Applied() != 6 || tr.ConfigIndex() != 5 {
+		t.Errorf("applied %d, configuration %d", tr.Applied(), tr.ConfigIndex())
+	}
+}
+
+// TestTrackerRestore: after it nothing is skipped, and the index is known.
+func TestTrackerRestore(t *testing.T) {
+	store := raft.NewInmemSnapshotStore()
+	sink, err := store.Create(1, 7, 1, raft.Configuration{}, 1, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (tapeSnapshot{"x"}).Persist(sink); err != nil {
+		t.Fatal(err)
+	}
+	_, source, err := snapshots{store}.Open(sink.ID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsm := &tape{}
+	tr := &tracker{inner: fsm}
+	tr.replay([]*raft.Log{command(20)})
+	tr.applied = 0
+	if err := tr.Restore(wrapped{source}); err != nil {
+		t.Fatal(err)
+	}
+	if tr.Applied() != 7 {
+		t.Errorf("applied %d after a snapshot at 7", tr.Applied())
+	}
+	tr.ApplyBatch([]*raft.Log{command(8)})
+	if want := []string{"x", "8"}; !slices.Equal(fsm.Lines(), want) {
+		t.Errorf("%q, want %q", fsm.Lines(), want)
+	}
+}
+
+// wrapped is what raft hands to Restore.
+type wrapped struct{ io.ReadCloser }
+
+func (w wrapped) WrappedReadCloser() io.ReadCloser { return w.ReadCloser }
+
+func TestTrackerAwait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := &tracker{inner: &tape{}}
+		var reached atomic.Bool
+		go func() {
+			if err := tr.await(t.Context(), 3, nil); err != nil {
+				t.Error(err)
+			}
+			reached.Store(true)
+		}()
+		tr.ApplyBatch([]*raft.Log{command(2)})
+		synctest.Wait()
+		if reached.Load() {
+			t.Error("3 is reached at 2")
+		}
+		tr.ApplyBatch([]*raft.Log{command(3)})
+		synctest.Wait()
+		if !reached.Load() {
+			t.Error("3 is not reached at 3")
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := tr.await(ctx, 4, nil); !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		stopped := make(chan struct{})
+		close(stopped)
+		if err := tr.await(t.Context(), 4, stopped); !errors.Is(err, ErrNotRunning) {
+			t.Error(err)
+		}
+	})
+}
+
+// TestVerifierShares: those who come while a question is under way share the
+// next one; none is answered by a question that was asked before it came.
+func TestVerifierShares(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		asked := 0
+		answer := make(chan error)
+		v := &verifier{ask: func() error { asked++; return <-answer }}
+		var first, rest sync.WaitGroup
+		first.Go(func() {
+			if err := v.do(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		failed := errors.New("no majority")
+		var bad atomic.Int32
+		for range 50 {
+			rest.Go(func() {
+				if err := v.do(t.Context()); !errors.Is(err, failed) {
+					bad.Add(1)
+				}
+			})
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := v.do(ctx); !errors.Is(err, context.Canceled) {
+			t.Errorf("a caller that gave up: %v", err)
+		}
+		synctest.Wait()
+		answer <- nil
+		first.Wait()
+		answer <- failed
+		rest.Wait()
+		synctest.Wait()
+		if asked != 2 || bad.Load() != 0 {
+			t.Errorf("%d questions for 51 callers, %d wrong answers", asked, bad.Load())
+		}
+		go func() { answer <- nil }()
+		if err := v.do(t.Context()); err != nil || asked != 3 {
+			t.Errorf("a later caller: %v, %d questions", err, asked)
+		}
+	})
+}
+
+// TestHerald: raft is never kept waiting, and the callback hears true and false
+// in turn whatever it missed.
+func TestHerald(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		from, done, slow := make(chan bool), make(chan struct{}), make(chan struct{})
+		var heard []bool
+		h := newHerald(from, func(leader bool) {
+			heard = append(heard, leader)
+			<-slow
+		})
+		var running sync.WaitGroup
+		running.Go(func() { h.run(done) })
+		for range 5 {
+			from <- true
+			from <- false
+		}
+		from <- true
+		synctest.Wait()
+		close(slow)
+		synctest.Wait()
+		if want := []bool{true, false, true}; !slices.Equal(heard, want) {
+			t.Errorf("heard %v, want %v", heard, want)
+		}
+		close(done)
+		running.Wait()
+		if want := []bool{true, false, true, false}; !slices.Equal(heard, want) {
+			t.Errorf("heard %v at the end, want %v", heard, want)
+		}
+	})
+}
+
+func TestVerdict(t *testing.T) {
+	tests := []struct {
+		future raft.Future
+		err    error
+		want   error
+	}{
+		{indexed(0), raft.ErrNotLeader, ErrNotLeader},
+		{indexed(0), raft.ErrLeadershipTransferInProgress, ErrNotLeader},
+		{indexed(0), raft.ErrEnqueueTimeout, ErrNotLeader},
+		{indexed(0), raft.ErrRaftShutdown, ErrNotLeader},
+		{indexed(9), raft.ErrRaftShutdown, ErrUnknown},
+		{indexed(9), raft.ErrLeadershipLost, ErrUnknown},
+		{indexed(9), raft.ErrAbortedByRestore, ErrUnknown},
+		{indexed(9), errors.New("disk full"), ErrUnknown},
+		{nil, context.Canceled, ErrUnknown},
+		{nil, ErrNotRunning, ErrUnknown},
+	}
+	for _, tt := range tests {
+		got := verdict(tt.future, tt.err)
+		if !errors.Is(got, tt.want) || !errors.Is(got, tt.err) || errors.Is(got, ErrNotLeader) == errors.Is(got, ErrUnknown) {
+			t.Errorf("%v of entry %v: %v", tt.err, tt.future, got)
+		}
+	}
+	if err := verdict(indexed(9), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+type indexed uint64
+
+func (i indexed) Index() uint64 { return uint64(i) }
+func (i indexed) Error() error  { return nil }
+
+// TestVerifyLeaderWaitsForTheStateMachine: committed is not applied.
+func TestVerifyLeaderWaitsForTheStateMachine(t *testing.T) {
+	c := newCluster(t)
+	m := c.start("a", "")
+	if err := m.Bootstrap(voters([]*member{m})); err != nil {
+		t.Fatal(err)
+	}
+	c.leader([]*member{m})
+	before := m.CommitIndex()
+	m.tape.mu.Lock() // the state machine hangs
+	release := sync.OnceFunc(m.tape.mu.Unlock)
+	defer release()
+	proposed := make(chan error, 1)
+	go func() {
+		_, err := m.Propose(context.Background(), []byte("one"))
+		proposed <- err
+	}()
+	until(t, "it is committed", func() bool { return m.CommitIndex() > before })
+	verified := make(chan []string, 1)
+	go func() {
+		if err := m.VerifyLeader(context.Background()); err != nil {
+			t.Error(err)
+		}
+		verified <- m.tape.Lines()
+	}()
+	until(t, "the reader waits for the state machine", func() bool {
+		tr := m.peek().fsm
+		tr.mu.Lock()
+		defer tr.mu.Unlock()
+		return tr.moved != nil
+	})
+	release()
+	if got := <-verified; !slices.Equal(got, []string{"one"}) {
+		t.Errorf("a verified read sees %q", got)
+	}
+	if err := <-proposed; err != nil {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,195 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// enqueueTimeout is how long raft's main goroutine may be too busy to take an
+// entry, which is a disk that stands still.
+const enqueueTimeout = 10 * time.Second
+
+// Propose replicates one command and gives the state machine's result for it.
+// When ctx ends first, the outcome is unknown.
+func (n *Node) Propose(ctx context.Context, data []byte) (any, error) {
+	s, done, err := n.enter()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	defer done()
+	if s.raft.State() != raft.Leader {
+		return nil, ErrNotLeader
+	}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: nothing was proposed: %w", ErrNotLeader, context.Cause(ctx))
+	}
+	f, err := await(ctx, s, func() raft.ApplyFuture { return s.raft.Apply(data, enqueueTimeout) })
+	if err != nil {
+		return nil, verdict(f, err)
+	}
+	return f.Response(), nil
+}
+
+// Barrier waits until everything that was proposed before it is applied here. A
+// new leader calls it before it answers: from then on the state machine holds
+// all that any leader before it acknowledged.
+func (n *Node) Barrier(ctx context.Context) error {
+	s, done, err := n.enter()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	defer done()
+	f, err := await(ctx, s, func() raft.Future { return s.raft.Barrier(enqueueTimeout) })
+	return verdict(f, err)
+}
+
+// await waits for a future of raft's, which knows no contexts.
+func await[F raft.Future](ctx context.Context, s *server, begin func() F) (F, error) {
+	type outcome struct {
+		future F
+		err    error
+	}
+	out := make(chan outcome, 1)
+	go func() {
+		f := begin()
+		out <- outcome{f, f.Error()}
+	}()
+	var none F
+	select {
+	case o := <-out:
+		return o.future, o.err
+	case <-ctx.Done():
+		return none, context.Cause(ctx)
+	case <-s.done:
+		return none, ErrNotRunning
+	}
+}
+
+// verdict says of a failed future, or of a wait for one that was given up,
+// whether its entry can have been proposed.
+func verdict(f raft.Future, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, raft.ErrNotLeader),
+		errors.Is(err, raft.ErrLeadershipTransferInProgress),
+		errors.Is(err, raft.ErrEnqueueTimeout):
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	case errors.Is(err, raft.ErrRaftShutdown):
+		// Raft says the same before it takes an entry and after it has committed
+		// one; only the latter has an index.
+		if indexed, ok := f.(raft.IndexFuture); ok && indexed.Index() == 0 {
+			return fmt.Errorf("%w: %w", ErrNotLeader, err)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnknown, err)
+}
+
+// VerifyLeader makes sure, by asking a majority, that this server led at some
+// moment after the call, and then waits until the state machine holds all that
+// was committed at the call: a read after it is linearizable, at a leader that
+// has done its Barrier. Calls that arrive together share one round of questions.
+func (n *Node) VerifyLeader(ctx context.Context) error {
+	s, done, err := n.enter()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	defer done()
+	if s.raft.State() != raft.Leader {
+		return ErrNotLeader
+	}
+	commit := s.raft.CommitIndex()
+	if err := s.verify.do(ctx); err != nil {
+		return err
+	}
+	index, err := s.lastForFSM(commit)
+	if err != nil {
+		return err
+	}
+	return s.fsm.await(ctx, index, s.done)
+}
+
+// lastForFSM is the newest entry up to index that reaches the state machine:
+// raft keeps its no-ops and barriers for itself.
+func (s *server) lastForFSM(index uint64) (uint64, error) {
+	for ; index > s.fsm.Applied(); index-- {
+		var log raft.Log
+		switch err := s.log.GetLog(index, &log); {
+		case errors.Is(err, raft.ErrLogNotFound): // in a snapshot
+		case err != nil:
+			return 0, err
+		case log.Type == raft.LogCommand, log.Type == raft.LogConfiguration:
+			return index, nil
+		}
+	}
+	return 0, nil
+}
+
+func (s *server) askMajority() error {
+	answer := make(chan error, 1)
+	go func() { answer <- s.raft.VerifyLeader().Error() }()
+	select {
+	case err := <-answer:
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrNotLeader, err)
+		}
+		return nil
+	case <-s.done:
+		return fmt.Errorf("%w: %w", ErrNotLeader, ErrNotRunning)
+	}
+}
+
+// verifier lets one question serve all who came before it was asked. Who comes
+// while it is under way waits for the next.
+type verifier struct {
+	ask func() error
+
+	mu     sync.Mutex
+	asking bool
+	next   *round
+}
+
+type round struct {
+	done chan struct{}
+	err  error
+}
+
+func (v *verifier) do(ctx context.Context) error {
+	v.mu.Lock()
+	if v.next == nil {
+		v.next = &round{done: make(chan struct{})}
+	}
+	mine := v.next
+	if !v.asking {
+		v.asking = true
+		go v.run()
+	}
+	v.mu.Unlock()
+	select {
+	case <-mine.done:
+		return mine.err
+	case <-ctx.Done():
+		return fmt.Errorf("verify the leadership: %w", context.Cause(ctx))
+	}
+}
+
+// run asks until nobody waits.
+func (v *verifier) run() {
+	for {
+		v.mu.Lock()
+		now := v.next
+		v.next = nil
+		v.asking = now != nil
+		v.mu.Unlock()
+		if now == nil {
+			return
+		}
+		now.err = v.ask()
+		close(now.done)
+	}
+}

@@ -1,0 +1,234 @@
+package raftnode
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/muster-dev/muster/pkg/agent/seal"
+)
+
+// TestSnapshots: one is restored at a restart, with the entries after it, and is
+// sent to a server that is new.
+func TestSnapshots(t *testing.T) {
+	c := newCluster(t)
+	a := c.start("a", t.TempDir())
+	if err := a.Bootstrap(voters([]*member{a})); err != nil {
+		t.Fatal(err)
+	}
+	c.leader([]*member{a})
+	var want []string
+	write := func(n int) {
+		for range n {
+			want = append(want, fmt.Sprint("line ", len(want)))
+			c.write([]*member{a}, want[len(want)-1])
+		}
+	}
+	write(20)
+	if err := a.Snapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Snapshot(t.Context()); err != nil {
+		t.Errorf("a second snapshot of the same: %v", err)
+	}
+	write(20)
+	if err := a.Snapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	write(5)
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	a = c.start("a", a.dir)
+	if n := len(a.tape.Lines()); n < 40 {
+		t.Errorf("%d lines at the start, 40 are in the snapshot", n)
+	}
+	c.leader([]*member{a})
+	c.wantLines([]*member{a}, want...)
+	if _, index, err := a.Configuration(); index != 1 || err != nil {
+		t.Errorf("index of the configuration after a restart from a snapshot: %d, %v", index, err)
+	}
+
+	b := c.start("b", t.TempDir()) // a has compacted what b would need
+	if err := a.AddNonvoter(t.Context(), "b", b.addr); err != nil {
+		t.Fatal(err)
+	}
+	c.wantLines([]*member{b}, want...)
+	write(1)
+	c.wantLines([]*member{a, b}, want...)
+	if b.AppliedIndex() != a.AppliedIndex() {
+		t.Errorf("applied: %d at a, %d at b", a.AppliedIndex(), b.AppliedIndex())
+	}
+}
+
+// TestDamageStopsTheStart: never is a server started on less than it had.
+func TestDamageStopsTheStart(t *testing.T) {
+	tests := []struct {
+		name  string
+		spoil func(t *testing.T, dir string)
+		names []string
+	}{
+		{"an entry", func(t *testing.T, dir string) {
+			flip(t, dir, "logs", binary.BigEndian.AppendUint64(nil, 42))
+		}, []string{"raft.db", "entry 42"}},
+		{"a missing entry", func(t *testing.T, dir string) {
+			edit(t, dir, func(tx *bbolt.Tx) error {
+				return tx.Bucket([]byte("logs")).Delete(binary.BigEndian.AppendUint64(nil, 42))
+			})
+		}, []string{"entry 42 is missing"}},
+		{"the term", func(t *testing.T, dir string) { flip(t, dir, "conf", []byte("CurrentTerm")) }, []string{"raft.db", "CurrentTerm"}},
+		{"the vote", func(t *testing.T, dir string) { flip(t, dir, "conf", []byte("LastVoteCand")) }, []string{"raft.db", "LastVoteCand"}},
+		{"the newest snapshot", func(t *testing.T, dir string) { flipFile(t, newestSnapshot(t, dir), "state.bin") }, []string{"snapshot", "CRC"}},
+		{"its description", func(t *testing.T, dir string) { flipFile(t, newestSnapshot(t, dir), "meta.json") }, []string{"meta.json", "damaged"}},
+		{"the whole log", func(t *testing.T, dir string) {
+			if err := os.Remove(filepath.Join(dir, "raft", "raft.db")); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"raft.db", "is gone"}},
+	}
+	c := newCluster(t)
+	origin := c.start("a", t.TempDir())
+	if err := origin.Bootstrap(voters([]*member{origin})); err != nil {
+		t.Fatal(err)
+	}
+	c.leader([]*member{origin})
+	for i := range 40 {
+		c.write([]*member{origin}, fmt.Sprint("line ", i))
+		if i == 20 || i == 30 {
+			if err := origin.Snapshot(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := origin.stop(); err != nil {
+		t.Fatal(err)
+	}
+
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			if err := os.CopyFS(dir, os.DirFS(origin.dir)); err != nil {
+				t.Fatal(err)
+			}
+			tt.spoil(t, dir)
+			m, stopPort := c.prepare("a", dir)
+			defer stopPort()
+			err := m.Run(t.Context())
+			if err == nil {
+				t.Fatal("it started")
+			}
+			for _, part := range append(tt.names, dir) {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("%v\ndoes not name %q", err, part)
+				}
+			}
+			if started := m.Started(t.Context()); !errors.Is(started, err) {
+				t.Errorf("Started: %v", started)
+			}
+			if len(m.tape.Lines()) > 40 {
+				t.Error("more lines than were written")
+			}
+		})
+	}
+}
+
+func TestDirectoryInUse(t *testing.T) {
+	c := newCluster(t)
+	a := c.start("a", t.TempDir())
+	m, stopPort := c.prepare("a", a.dir)
+	defer stopPort()
+	if err := m.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "in use by another process") {
+		t.Errorf("a second server on one directory: %v", err)
+	}
+}
+
+// TestCancelledStart: a stop during a long replay ends it.
+func TestCancelledStart(t *testing.T) {
+	c := newCluster(t)
+	a := c.start("a", t.TempDir())
+	if err := a.Bootstrap(voters([]*member{a})); err != nil {
+		t.Fatal(err)
+	}
+	c.write([]*member{a}, "one")
+	c.write([]*member{a}, "two")
+	if err := a.stop(); err != nil {
+		t.Fatal(err)
+	}
+	m, stopPort := c.prepare("a", a.dir)
+	defer stopPort()
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Run(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("Run: %v", err)
+	}
+	again, err := seal.Open(filepath.Join(a.dir, "raft"), m.cfg.Logger)
+	if err != nil {
+		t.Fatalf("the log was not closed: %v", err)
+	}
+	again.Close()
+}
+
+func newestSnapshot(t *testing.T, dir string) string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(dir, "raft", "snapshots", "*"))
+	if err != nil || len(dirs) != retainSnapshots {
+		t.Fatalf("snapshots: %v, %v", dirs, err)
+	}
+	newest, highest := "", uint64(0)
+	for _, d := range dirs {
+		var term, index, millis uint64
+		if _, err := fmt.Sscanf(filepath.Base(d), "%d-%d-%d", &term, &index, &millis); err != nil {
+			t.Fatal(err)
+		}
+		if index > highest {
+			newest, highest = d, index
+		}
+	}
+	return newest
+}
+
+func flipFile(t *testing.T, dir, name string) {
+	t.Helper()
+	path := filepath.Join(dir, name)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data[0] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flip changes one bit of a stored value behind the seal's back.
+func flip(t *testing.T, dir, bucket string, key []byte) {
+	t.Helper()
+	edit(t, dir, func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucket))
+		val := append([]byte(nil), b.Get(key)...)
+		if len(val) == 0 {
+			return fmt.Errorf("no %q in %s", key, bucket)
+		}
+		val[len(val)/2] ^= 1
+		return b.Put(key, val)
+	})
+}
+
+func edit(t *testing.T, dir string, change func(*bbolt.Tx) error) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, "raft", "raft.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(db.Update(change), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}

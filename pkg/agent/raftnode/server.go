@@ -1,0 +1,256 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/logx"
+)
+
+const (
+	// timer is raft's heartbeat, election and lease time at multiplier 1. Shorter
+	// ones make false elections on busy machines.
+	timer = 1000 * time.Millisecond
+
+	// rpcTimeout bounds each message to another server.
+	rpcTimeout = 10 * time.Second
+
+	// poolSize is how many idle connections are kept for each other server.
+	poolSize = 3
+
+	retainSnapshots = 2
+
+	// At the stop: how long calls that are under way may take to end, and how
+	// long raft may take to let go of its connections.
+	drainTime = time.Second
+	closeTime = 2 * time.Second
+)
+
+// server is everything that lives while raft runs.
+type server struct {
+	cfg    Config
+	log    *seal.Store
+	snaps  raft.SnapshotStore
+	fsm    *tracker
+	stream *stream
+	trans  *raft.NetworkTransport
+	raft   *raft.Raft
+
+	commitAtStart uint64
+	verify        *verifier
+
+	calls    sync.WaitGroup // of the Node's methods; guarded by its mutex
+	stopping bool           // likewise
+
+	heralding sync.WaitGroup
+	done      chan struct{} // closed when raft has stopped
+}
+
+// start opens the stores, replays what is known to be committed, and starts raft.
+func start(ctx context.Context, cfg Config) (_ *server, err error) {
+	s := &server{cfg: cfg, fsm: &tracker{inner: cfg.FSM}, done: make(chan struct{})}
+	if err := s.openStores(); err != nil {
+		_ = cfg.Listener.Close()
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = cfg.Listener.Close()
+			err = errors.Join(err, s.log.Close())
+		}
+	}()
+	if err := s.replay(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.startRaft(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *server) openStores() error {
+	if s.cfg.DataDir == "" {
+		s.log, s.snaps = seal.Memory(), snapshots{raft.NewInmemSnapshotStore()}
+		return nil
+	}
+	dir := filepath.Join(s.cfg.DataDir, "raft")
+	log, err := seal.Open(dir, s.cfg.Logger)
+	if err != nil {
+		return err
+	}
+	files, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, logx.HC(s.cfg.Logger))
+	if err == nil {
+		err = syncDir(dir) // the snapshot directory's own name
+	}
+	if err == nil {
+		err = checkSnapshots(filepath.Join(dir, "snapshots"), files)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("open snapshots in %s: %w", dir, err), log.Close())
+	}
+	s.log, s.snaps = log, snapshots{files}
+	return nil
+}
+
+func (s *server) startRaft() error {
+	notify := make(chan bool, 1)
+	var running atomic.Pointer[raft.Raft]
+	s.stream = newStream(s.cfg)
+	s.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream:                s.stream,
+		MaxPool:               poolSize,
+		Timeout:               rpcTimeout,
+		Logger:                logx.HC(s.cfg.Logger),
+		ServerAddressProvider: s.provider(&running),
+	})
+	log := &stagingLog{Store: s.log, raft: &running}
+	r, err := raft.NewRaft(s.raftConfig(notify), s.fsm, log, s.log, s.snaps, s.trans)
+	if err != nil {
+		s.stream.drop()
+		_ = s.trans.Close()
+		return err
+	}
+	running.Store(r)
+	s.raft = r
+	s.verify = &verifier{ask: s.askMajority}
+	s.heralding.Go(func() { newHerald(notify, s.cfg.OnLeader).run(s.done) })
+	s.hurryIfAlone()
+	return nil
+}
+
+func (s *server) provider(running *atomic.Pointer[raft.Raft]) raft.ServerAddressProvider {
+	if s.cfg.AddressOf == nil {
+		return nil
+	}
+	return addresses{of: s.cfg.AddressOf, raft: running.Load}
+}
+
+func (s *server) raftConfig(notify chan<- bool) *raft.Config {
+	t := timer * time.Duration(s.cfg.Multiplier)
+	c := raft.DefaultConfig() // pre-vote is on in it
+	c.LocalID = raft.ServerID(s.cfg.ID)
+	c.HeartbeatTimeout = t + time.Millisecond // see hurryIfAlone
+	c.ElectionTimeout = t + time.Millisecond
+	c.LeaderLeaseTimeout = t
+	c.SnapshotThreshold = s.cfg.SnapshotThreshold
+	c.SnapshotInterval = s.cfg.SnapshotInterval
+	c.TrailingLogs = s.cfg.TrailingLogs
+	c.ShutdownOnRemove = false        // who was removed may be added again
+	c.NoSnapshotRestoreOnStart = true // replay has done it
+	c.NoLegacyTelemetry = true
+	c.NotifyCh = notify
+	c.Logger = logx.HC(s.cfg.Logger)
+	return c
+}
+
+// hurryIfAlone makes a lone voter stand at once. Its timer would run for a whole
+// heartbeat first, though there is nobody to hear from; setting a shorter one
+// ends the wait, and as a heartbeat below the lease is refused, the timers begin
+// a millisecond longer than they have to be.
+func (s *server) hurryIfAlone() {
+	voters, me := 0, false
+	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+		if server.Suffrage == raft.Voter {
+			voters++
+			me = me || server.ID == raft.ServerID(s.cfg.ID)
+		}
+	}
+	if voters != 1 || !me {
+		return
+	}
+	t := timer * time.Duration(s.cfg.Multiplier)
+	rc := s.raft.ReloadableConfig()
+	rc.HeartbeatTimeout, rc.ElectionTimeout = t, t
+	if err := s.raft.ReloadConfig(rc); err != nil {
+		s.cfg.Logger.Warn("the first election has to wait for its timer", "err", err)
+	}
+}
+
+// stop ends everything, what needs the rest first: calls, leadership, raft and
+// its connections, the transport, the stores.
+func (s *server) stop() error {
+	s.drain()
+
+	stopped := s.raft.Shutdown()
+	s.stream.drop()        // or raft would wait for answers that nobody needs
+	err := stopped.Error() // closes the transport, too
+	s.trans.CloseStreams()
+	if !s.stream.wait(closeTime) {
+		s.cfg.Logger.Warn("raft did not let go of its connections in time", "waited", closeTime)
+	}
+	close(s.done)
+	s.heralding.Wait()
+	s.calls.Wait()
+	if err := errors.Join(err, s.log.Close()); err != nil {
+		return fmt.Errorf("stop raft: %w", err)
+	}
+	return nil
+}
+
+// drain lets the calls that are under way end: raft never answers some of those
+// that are cut off by its shutdown.
+func (s *server) drain() {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.calls.Wait()
+	}()
+	select {
+	case <-done:
+	case <-time.After(drainTime):
+	}
+}
+
+// handOver gives the leadership to another voter, so that the others need not
+// find out by their timers that we are gone.
+func (s *server) handOver() {
+	if s.raft.State() != raft.Leader {
+		return
+	}
+	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+		if server.Suffrage == raft.Voter && server.ID != raft.ServerID(s.cfg.ID) {
+			if err := s.raft.LeadershipTransfer().Error(); err != nil {
+				s.cfg.Logger.Warn("could not hand over the leadership before the stop", "err", err)
+			}
+			return
+		}
+	}
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// stagingLog stores the newest known commit index with every write. Raft would
+// do that itself with RestoreCommittedLogs, but in v1.8.0 that option forgets
+// the configurations among the entries that it restores, so that a restarted
+// server knows no peers; and it fills a channel that nobody reads yet, and hangs
+// once some thousand entries are to be restored. So the replay is ours too.
+type stagingLog struct {
+	*seal.Store
+	raft *atomic.Pointer[raft.Raft]
+}
+
+func (l *stagingLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
+
+func (l *stagingLog) StoreLogs(logs []*raft.Log) error {
+	if r := l.raft.Load(); r != nil {
+		if err := l.StageCommitIndex(r.CommitIndex()); err != nil {
+			return err
+		}
+	}
+	return l.Store.StoreLogs(logs)
+}

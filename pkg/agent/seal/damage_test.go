@@ -1,0 +1,307 @@
+package seal
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/raft"
+	"go.etcd.io/bbolt"
+
+	"github.com/muster-dev/muster/pkg/logx"
+)
+
+// TestEveryFlippedBitOfAnEntryIsSeen stores as many entries as an entry has
+// bits and flips another one in each.
+func TestEveryFlippedBitOfAnEntryIsSeen(t *testing.T) {
+	const entries = 1200
+	dir := filepath.Join(t.TempDir(), "raft")
+	s := open(t, dir)
+	storeRange(t, s, 1, entries+1) // Open reads the newest: it stays whole
+	want := make([]raft.Log, entries+1)
+	for i := uint64(1); i <= entries; i++ {
+		want[i] = read(t, s, i)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, dir, "logs", func(b *bbolt.Bucket) {
+		for i := 1; i <= entries; i++ {
+			key := binary.BigEndian.AppendUint64(nil, uint64(i))
+			flip(t, b, key, i)
+			if bits := len(b.Get(key)) * 8; bits > entries {
+				t.Fatalf("%d entries do not cover %d bits", entries, bits)
+			}
+		}
+	})
+
+	s = open(t, dir)
+	defer s.Close()
+	refused := 0
+	for i := uint64(1); i <= entries; i++ {
+		var log raft.Log
+		err := s.GetLog(i, &log)
+		if err == nil { // a bit of the encoding that means nothing
+			if !sameEntry(log, want[i]) {
+				t.Errorf("entry %d: wrong data without an error", i)
+			}
+			continue
+		}
+		refused++
+		wantDamage(t, err, filepath.Join(dir, logFile), fmt.Sprintf("entry %d", i))
+	}
+	if refused < entries*9/10 {
+		t.Errorf("only %d of %d damaged entries were refused", refused, entries)
+	}
+}
+
+func TestEveryFlippedBitOfAValueIsSeen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	s := open(t, dir)
+	bits := (8 + valueSeal) * 8
+	key := func(bit int) []byte { return fmt.Appendf(nil, "key-%03d", bit) }
+	for bit := range bits {
+		if err := s.SetUint64(key(bit), 7); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, dir, "conf", func(b *bbolt.Bucket) {
+		for bit := range bits {
+			flip(t, b, key(bit), bit)
+		}
+	})
+
+	s = open(t, dir)
+	defer s.Close()
+	for bit := range bits {
+		n, err := s.GetUint64(key(bit))
+		if err == nil {
+			t.Errorf("bit %d: read %d without an error", bit, n)
+			continue
+		}
+		wantDamage(t, err, filepath.Join(dir, logFile), string(key(bit)))
+	}
+}
+
+// TestSwappedIsSeen: whole, intact values in the wrong place.
+func TestSwappedIsSeen(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	s := open(t, dir)
+	storeRange(t, s, 1, 2)
+	for _, key := range []string{"CurrentTerm", "LastVoteTerm"} {
+		if err := s.SetUint64([]byte(key), 4); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	one, two := binary.BigEndian.AppendUint64(nil, 1), binary.BigEndian.AppendUint64(nil, 2)
+	raw(t, dir, "logs", func(b *bbolt.Bucket) { put(t, b, one, bytes.Clone(b.Get(two))) })
+	raw(t, dir, "conf", func(b *bbolt.Bucket) {
+		put(t, b, []byte("CurrentTerm"), bytes.Clone(b.Get([]byte("LastVoteTerm"))))
+	})
+
+	s = open(t, dir)
+	defer s.Close()
+	wantDamage(t, s.GetLog(1, new(raft.Log)), dir, "it says that it is entry 2")
+	_, err := s.GetUint64([]byte("CurrentTerm"))
+	wantDamage(t, err, dir, "CurrentTerm")
+}
+
+func TestOpenRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		spoil  func(t *testing.T, dir string)
+		want   string
+		damage bool
+	}{
+		{"newer format", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, versionFile), "2\n")
+		}, "is from a newer version of muster: it has format 2, this version reads up to 1", false},
+		{"garbled format", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, versionFile), "\x00\x00")
+		}, "instead of a number", true},
+		{"log is gone", func(t *testing.T, dir string) {
+			remove(t, filepath.Join(dir, logFile))
+		}, "is gone or empty", false},
+		{"log is empty", func(t *testing.T, dir string) {
+			truncate(t, filepath.Join(dir, logFile), 0)
+		}, "is gone or empty", false},
+		{"log is cut off", func(t *testing.T, dir string) {
+			truncate(t, filepath.Join(dir, logFile), 3*4096)
+		}, "bytes long where it says", true},
+		{"newest entry is damaged", func(t *testing.T, dir string) {
+			raw(t, dir, "logs", func(b *bbolt.Bucket) { flip(t, b, binary.BigEndian.AppendUint64(nil, 500), 300) })
+		}, "entry 500", true},
+		{"log is something else", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, logFile), strings.Repeat("not bolt ", 10000))
+		}, "raft.db is damaged", true},
+		{"log of another program", func(t *testing.T, dir string) {
+			remove(t, filepath.Join(dir, versionFile))
+		}, "muster did not write it", false},
+		{"a directory is a file", func(t *testing.T, dir string) {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir, "")
+		}, "is not a directory", false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "raft")
+			s := open(t, dir)
+			storeRange(t, s, 1, 500)
+			if err := s.SetUint64([]byte("CurrentTerm"), 1); err != nil {
+				t.Fatal(err)
+			}
+			s.Close()
+			tt.spoil(t, dir)
+			s, err := Open(dir, logx.Discard())
+			if err == nil {
+				s.Close()
+				t.Fatal("opened")
+			}
+			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("%v\nwants %q and %q in it", err, tt.want, dir)
+			}
+			if errors.Is(err, ErrDamaged) != tt.damage {
+				t.Errorf("%v: is ErrDamaged: %t", err, !tt.damage)
+			}
+		})
+	}
+}
+
+// TestGarbledPagesNeverPanic overwrites one page after the other.
+func TestGarbledPagesNeverPanic(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	s := open(t, dir)
+	storeRange(t, s, 1, 200)
+	s.Close()
+	path := filepath.Join(dir, logFile)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page := os.Getpagesize()
+	refused := 0
+	for at := 0; at+page <= len(good); at += page {
+		bad := bytes.Clone(good)
+		copy(bad[at:], bytes.Repeat([]byte{0xa5}, page))
+		write(t, path, string(bad))
+		s, err := Open(dir, logx.Discard())
+		if err != nil {
+			refused++
+			continue
+		}
+		for i := uint64(1); i <= 200; i++ {
+			if err := s.GetLog(i, new(raft.Log)); err != nil {
+				refused++
+				break
+			}
+		}
+		s.Close()
+	}
+	if refused == 0 {
+		t.Error("no garbled page was noticed")
+	}
+}
+
+func TestLockedDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	s := open(t, dir)
+	defer s.Close()
+	other, err := Open(dir, logx.Discard())
+	if err == nil {
+		other.Close()
+		t.Fatal("two at once")
+	}
+	if !strings.Contains(err.Error(), "in use by another process") || !strings.Contains(err.Error(), dir) {
+		t.Error(err)
+	}
+}
+
+// TestFirstStartCutOff: a log without a version file and without content is
+// what a crash during the first start leaves.
+func TestFirstStartCutOff(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	open(t, dir).Close()
+	remove(t, filepath.Join(dir, versionFile))
+	open(t, dir).Close()
+	remove(t, filepath.Join(dir, versionFile))
+	truncate(t, filepath.Join(dir, logFile), 0)
+	open(t, dir).Close()
+}
+
+func sameEntry(a, b raft.Log) bool {
+	return a.Index == b.Index && a.Term == b.Term && a.Type == b.Type && a.AppendedAt.Equal(b.AppendedAt) &&
+		bytes.Equal(a.Data, b.Data) && bytes.Equal(a.Extensions, b.Extensions)
+}
+
+func wantDamage(t *testing.T, err error, parts ...string) {
+	t.Helper()
+	if !errors.Is(err, ErrDamaged) {
+		t.Errorf("%v: not ErrDamaged", err)
+		return
+	}
+	for _, part := range parts {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("%v: does not name %q", err, part)
+		}
+	}
+}
+
+// raw changes a bucket behind the store's back.
+func raw(t *testing.T, dir, bucket string, change func(*bbolt.Bucket)) {
+	t.Helper()
+	db, err := bbolt.Open(filepath.Join(dir, logFile), 0o600, &bbolt.Options{Timeout: lockWait})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.Update(func(tx *bbolt.Tx) error { change(tx.Bucket([]byte(bucket))); return nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func flip(t *testing.T, b *bbolt.Bucket, key []byte, bit int) {
+	t.Helper()
+	bad := bytes.Clone(b.Get(key))
+	bit %= len(bad) * 8
+	bad[bit/8] ^= 1 << (bit % 8)
+	put(t, b, key, bad)
+}
+
+func put(t *testing.T, b *bbolt.Bucket, key, val []byte) {
+	t.Helper()
+	if err := b.Put(key, val); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func remove(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func truncate(t *testing.T, path string, size int64) {
+	t.Helper()
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+}

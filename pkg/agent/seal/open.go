@@ -1,0 +1,202 @@
+package seal
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"time"
+
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+const (
+	logFile     = "raft.db"
+	versionFile = "version"
+
+	// formatVersion is that of the directory: its files and the seals in them.
+	formatVersion = 1
+
+	// lockWait is how long another process may take to let go of the file: one
+	// that is being restarted still closes it.
+	lockWait = time.Second
+)
+
+// Open opens the log in dir, and makes it where there is none yet.
+func Open(dir string, logger *slog.Logger) (*Store, error) {
+	if err := makeDurable(dir); err != nil {
+		return nil, fmt.Errorf("make data directory: %w", err)
+	}
+	path := filepath.Join(dir, logFile)
+	known, err := readVersion(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPages(path, known); err != nil {
+		return nil, err
+	}
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path:        path,
+		BoltOptions: &bbolt.Options{Timeout: lockWait, NoFreelistSync: true},
+	})
+	if err != nil {
+		return nil, openError(path, err)
+	}
+	s := &Store{logs: bolt, stable: bolt, name: path, close: bolt.Close}
+	if err := s.begin(dir, known); err != nil {
+		_ = bolt.Close()
+		return nil, err
+	}
+	logger.Debug("raft log opened", "path", path, "format", formatVersion)
+	return s, nil
+}
+
+// begin marks a new directory, and takes up the commit index of an old one.
+func (s *Store) begin(dir string, known bool) error {
+	if !known {
+		// The version file is written last, so a log without one is from a first
+		// start that was cut off, and is empty, or it is not ours.
+		last, err := s.LastIndex()
+		if err != nil {
+			return err
+		}
+		term, err := s.stable.Get([]byte("CurrentTerm"))
+		if last != 0 || (err == nil && len(term) > 0) {
+			return fmt.Errorf("open raft log %s: there is no %s file beside it, so muster did not write it: use another data directory, or move this one away", s.name, versionFile)
+		}
+		if err := writeVersion(dir); err != nil {
+			return err
+		}
+	}
+	commit, err := s.GetCommitIndex()
+	if err != nil {
+		return err
+	}
+	return s.StageCommitIndex(commit)
+}
+
+// readVersion says whether the directory was in use before, and refuses one
+// that a newer muster wrote.
+func readVersion(dir string) (known bool, err error) {
+	path := filepath.Join(dir, versionFile)
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("read format of the data directory: %w", err)
+	}
+	version, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil || version < 1 {
+		return false, fmt.Errorf("format file %s is %w: it holds %.20q instead of a number", path, ErrDamaged, text)
+	}
+	if version > formatVersion {
+		return false, fmt.Errorf("data directory %s is from a newer version of muster: it has format %d, this version reads up to %d: start the newer version again", dir, version, formatVersion)
+	}
+	return true, nil
+}
+
+func writeVersion(dir string) error {
+	path := filepath.Join(dir, versionFile)
+	if err := writeSynced(path+".tmp", []byte(strconv.Itoa(formatVersion)+"\n")); err != nil {
+		return fmt.Errorf("write format of the data directory: %w", err)
+	}
+	if err := os.Rename(path+".tmp", path); err != nil {
+		return fmt.Errorf("write format of the data directory: %w", err)
+	}
+	return syncDir(dir) // the log's own name too
+}
+
+func writeSynced(path string, data []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// checkPages walks the whole file once, read only, before it is opened for
+// writing: bolt looks for free pages then, in a goroutine of its own, where a
+// page that is gone or garbled ends the process instead of giving an error.
+func checkPages(path string, known bool) (err error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) || (err == nil && info.Size() == 0) {
+		if known {
+			return fmt.Errorf("raft log %s is gone or empty, and with it what this server voted: it may not start again under its old id: restore the data directory, or move it away and let the server join anew", path)
+		}
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open raft log: %w", err)
+	}
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
+	if err != nil {
+		return openError(path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+
+	// The file is mapped: a page behind its end is a fault, not an error.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("raft log %s is %w: %v", path, ErrDamaged, r)
+		}
+	}()
+	return db.View(func(tx *bbolt.Tx) error {
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("raft log %s is %w: %d bytes long where it says %d", path, ErrDamaged, info.Size(), tx.Size())
+		}
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error {
+			return b.ForEach(func(_, _ []byte) error { return nil })
+		})
+	})
+}
+
+func openError(path string, err error) error {
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return fmt.Errorf("open raft log %s: the data directory is in use by another process", path)
+	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
+		return fmt.Errorf("raft log %s is %w: %w", path, ErrDamaged, err)
+	}
+	return fmt.Errorf("open raft log: %w", err)
+}
+
+// makeDurable makes a directory and its parents, and syncs each parent that got
+// a new name in it, so that a power cut cannot take the directory away again.
+func makeDurable(dir string) error {
+	if info, err := os.Stat(dir); err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("%s is not a directory", dir)
+		}
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := makeDurable(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return syncDir(parent)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync %s: %w", dir, err)
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+package server
+
+import (
+	"context"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
+
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/logx"
+)
+
+// Autopilot says when servers become voters and when dead ones are removed.
+// Zero values mean the defaults.
+type Autopilot struct {
+	KeepDeadServers         bool          // cleanup_dead_servers = false
+	LastContactThreshold    time.Duration // 200 ms
+	MaxTrailingLogs         uint64        // 250
+	MinQuorum               uint
+	ServerStabilizationTime time.Duration // 10 s
+
+	UpdateInterval    time.Duration // 2 s: how often the servers' health is asked for
+	ReconcileInterval time.Duration // 10 s: how often it has consequences
+}
+
+func (a Autopilot) withDefaults() Autopilot {
+	set := func(v *time.Duration, def time.Duration) {
+		if *v == 0 {
+			*v = def
+		}
+	}
+	set(&a.LastContactThreshold, 200*time.Millisecond)
+	set(&a.ServerStabilizationTime, 10*time.Second)
+	set(&a.UpdateInterval, autopilot.DefaultUpdateInterval)
+	set(&a.ReconcileInterval, autopilot.DefaultReconcileInterval)
+	if a.MaxTrailingLogs == 0 {
+		a.MaxTrailingLogs = 250
+	}
+	return a
+}
+
+type autopilotState = autopilot.State
+
+// newAutopilot makes the autopilot of one tenure. What it starts on the side
+// runs in helpers.
+func (s *Server) newAutopilot(helpers *sync.WaitGroup) (*autopilot.Autopilot, error) {
+	r, err := s.node.Raft()
+	if err != nil {
+		return nil, err
+	}
+	conf := s.cfg.Autopilot
+	return autopilot.New(r, pilotDelegate{s, helpers},
+		autopilot.WithLogger(logx.HC(s.cfg.Logger)),
+		autopilot.WithPromoter(&promoter{}),
+		autopilot.WithUpdateInterval(conf.UpdateInterval),
+		autopilot.WithReconcileInterval(conf.ReconcileInterval)), nil
+}
+
+// pilotDelegate is how autopilot sees the cluster.
+type pilotDelegate struct {
+	s       *Server
+	helpers *sync.WaitGroup
+}
+
+func (d pilotDelegate) AutopilotConfig() *autopilot.Config {
+	conf := d.s.cfg.Autopilot
+	return &autopilot.Config{
+		CleanupDeadServers:      !conf.KeepDeadServers,
+		LastContactThreshold:    conf.LastContactThreshold,
+		MaxTrailingLogs:         conf.MaxTrailingLogs,
+		MinQuorum:               conf.MinQuorum,
+		ServerStabilizationTime: conf.ServerStabilizationTime,
+	}
+}
+
+func (d pilotDelegate) NotifyState(st *autopilot.State) { d.s.pilot.Store(st) }
+
+func (d pilotDelegate) KnownServers() map[raft.ServerID]*autopilot.Server {
+	known := map[raft.ServerID]*autopilot.Server{}
+	leader, _ := d.s.node.Leader()
+	for _, m := range d.s.cfg.Pool.Members() {
+		srv, ok := gossip.ServerOf(m)
+		if !ok {
+			continue
+		}
+		id := raft.ServerID(srv.ID)
+		if have := known[id]; have != nil && have.NodeStatus == autopilot.NodeAlive {
+			continue // the same server under a former name
+		}
+		known[id] = &autopilot.Server{
+			ID: id, Name: srv.Name, Address: raft.ServerAddress(srv.Addr), NodeStatus: nodeStatus(m.Status),
+			Version: versionPattern.FindString(srv.Build), RaftVersion: 3, IsLeader: srv.ID == leader,
+			NodeType: autopilot.NodeVoter,
+		}
+	}
+	return known
+}
+
+func nodeStatus(status int) autopilot.NodeStatus {
+	switch status {
+	case api.MemberAlive, api.MemberLeaving:
+		return autopilot.NodeAlive
+	case api.MemberLeft:
+		return autopilot.NodeLeft
+	case api.MemberFailed:
+		return autopilot.NodeFailed
+	}
+	return autopilot.NodeUnknown
+}
+
+// FetchServerStats asks every server for its place in the log. Who does not
+// answer is missing in the result.
+func (d pilotDelegate) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
+	var lock sync.Mutex
+	found := map[raft.ServerID]*autopilot.ServerStats{}
+	var asking sync.WaitGroup
+	for id, srv := range servers {
+		asking.Go(func() {
+			stats, err := d.s.statsOf(ctx, string(id), string(srv.Address))
+			if err != nil {
+				d.s.cfg.Logger.Debug("a server does not tell its place in the log", "name", srv.Name, "error", err)
+				return
+			}
+			lock.Lock()
+			defer lock.Unlock()
+			found[id] = &autopilot.ServerStats{LastContact: stats.LastContact, LastTerm: stats.LastTerm, LastIndex: stats.LastIndex}
+		})
+	}
+	asking.Wait()
+	return found
+}
+
+// RemoveFailedServer makes a dead server leave the pool; that it left then
+// removes it from raft's configuration and from the catalog.
+func (d pilotDelegate) RemoveFailedServer(srv *autopilot.Server) {
+	if srv.NodeStatus != autopilot.NodeFailed {
+		return // those that left are removed already
+	}
+	d.helpers.Go(func() {
+		d.s.cfg.Logger.Info("removing a dead server", "name", srv.Name, "id", srv.ID)
+		if err := d.s.cfg.Pool.ForceLeave(srv.Name, false); err != nil {
+			d.s.cfg.Logger.Warn("could not remove a dead server; it will be tried again", "name", srv.Name, "error", err)
+		}
+	})
+}
+
+// promoter is autopilot's own but for the dead.
+type promoter struct{ autopilot.StablePromoter }
+
+// FilterFailedServerRemovals lets dead voters go only if that helps: when as
+// many others live as there are voters (replacements have come), or when fewer
+// voters need a smaller majority. To go from three to two, for one, gains
+// nothing, and the third could not help when it comes back.
+func (*promoter) FilterFailedServerRemovals(_ *autopilot.Config, st *autopilot.State, failed *autopilot.FailedServers) *autopilot.FailedServers {
+	voters, living := 0, 0
+	for _, srv := range st.Servers {
+		if srv.HasVotingRights() {
+			voters++
+		}
+		if srv.Server.NodeStatus == autopilot.NodeAlive {
+			living++
+		}
+	}
+	dead := len(failed.StaleVoters) + len(failed.FailedVoters)
+	if living >= voters || (voters-dead)/2 < voters/2 {
+		return failed
+	}
+	failed.StaleVoters, failed.FailedVoters = nil, nil
+	return failed
+}
+
+// ownStats is this server's place in the log.
+func (s *Server) ownStats() peerStats {
+	term, _ := strconv.ParseUint(s.node.Stats()["last_log_term"], 10, 64)
+	return peerStats{LastContact: s.node.LastContact(), LastTerm: term, LastIndex: s.node.LastIndex()}
+}

@@ -1,0 +1,195 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"encoding/hex"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// A cluster begins when somebody writes raft's first configuration, and two that
+// begin with different ones would be two clusters. So servers with
+// bootstrap_expect = N agree through their tags first: each that knows N such
+// servers proposes the first N by id (tag "propose", a hash of the ids), and one
+// that sees all of the N propose what it proposes itself begins. A server that
+// has raft state carries the tag "boot"; while anybody does, nobody begins, and
+// who came late is added by the leader.
+
+// settleTime is waited when more servers than needed are there: their views of
+// the pool may still differ.
+const settleTime = 500 * time.Millisecond
+
+type tag struct{ key, value string }
+
+// sendTags changes this server's tags, in order, beside everything else: it
+// takes a few rounds of gossip.
+func (s *Server) sendTags(ctx context.Context) {
+	if s.cfg.Pool.AwaitUp(ctx) != nil {
+		return
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case t := <-s.tags:
+			if err := s.cfg.Pool.SetTag(t.key, t.value); err != nil {
+				s.cfg.Logger.Warn("could not tell all members of a changed tag; they will learn of it later", "tag", t.key, "error", err)
+			}
+		}
+	}
+}
+
+func (s *Server) setTag(ctx context.Context, key, value string) {
+	select {
+	case s.tags <- tag{key, value}:
+	case <-ctx.Done():
+	}
+}
+
+// runBootstrap returns once this server has raft state: its own, or what a
+// leader has sent.
+func (s *Server) runBootstrap(ctx context.Context) {
+	proposed := ""
+	warned := false
+	var since time.Time // when the whole set agreed
+	for {
+		next := s.changed.next()
+		if has, err := s.node.HasState(); err != nil || has {
+			if err == nil {
+				s.setTag(ctx, gossip.TagBoot, "1")
+				s.setTag(ctx, gossip.TagProposal, "")
+			}
+			return
+		}
+		set, crowd, conflict := s.candidates()
+		if conflict != "" && !warned {
+			s.cfg.Logger.Error("the cluster cannot begin: servers disagree on bootstrap_expect", "this server", s.cfg.Expect, "other", conflict)
+			warned = true
+		}
+		key := setKey(set)
+		if key != proposed {
+			s.setTag(ctx, gossip.TagProposal, key)
+			proposed, since = key, time.Time{}
+		}
+		wait := time.Duration(-1)
+		if len(set) > 0 && s.agreed(set, key) {
+			if since.IsZero() {
+				since = time.Now()
+			}
+			if wait = time.Until(since.Add(settleTime)); !crowd || wait <= 0 {
+				if s.begin(set) {
+					continue
+				}
+				wait = settleTime
+			}
+		}
+		if !waitFor(ctx, next, wait) {
+			return
+		}
+	}
+}
+
+// waitFor waits for next, or for the time if that is not negative. It returns
+// false if ctx ended.
+func waitFor(ctx context.Context, next <-chan struct{}, d time.Duration) bool {
+	var after <-chan time.Time
+	if d >= 0 {
+		timer := time.NewTimer(d)
+		defer timer.Stop()
+		after = timer.C
+	}
+	select {
+	case <-next:
+	case <-after:
+	case <-ctx.Done():
+		return false
+	}
+	return true
+}
+
+// candidates are the servers to begin with, sorted by id; none while it cannot
+// be. crowd says that there are more than needed, conflict names a server that
+// expects another number.
+func (s *Server) candidates() (set []gossip.Server, crowd bool, conflict string) {
+	self := gossip.Server{ID: s.cfg.NodeID, Name: s.cfg.NodeName, Addr: s.cfg.Address}
+	if s.cfg.Bootstrap || s.cfg.Expect == 1 {
+		return []gossip.Server{self}, false, ""
+	}
+	if s.cfg.Expect == 0 {
+		return nil, false, ""
+	}
+	for _, m := range s.cfg.Pool.Members() {
+		srv, ok := gossip.ServerOf(m)
+		if !ok || m.Status == api.MemberLeft {
+			continue
+		}
+		if srv.Tags[gossip.TagBoot] != "" { // even if it has failed: a cluster exists
+			return nil, false, ""
+		}
+		if m.Status != api.MemberAlive || srv.Expect == 0 {
+			continue
+		}
+		if srv.Expect != s.cfg.Expect {
+			conflict = srv.Name
+		}
+		set = append(set, srv)
+	}
+	if conflict != "" || len(set) < s.cfg.Expect {
+		return nil, false, conflict
+	}
+	slices.SortFunc(set, func(a, b gossip.Server) int { return cmp.Compare(a.ID, b.ID) })
+	crowd = len(set) > s.cfg.Expect
+	set = set[:s.cfg.Expect]
+	if !slices.ContainsFunc(set, func(srv gossip.Server) bool { return srv.ID == self.ID }) {
+		return nil, false, "" // the others begin and add this one
+	}
+	return set, crowd, ""
+}
+
+// setKey names a set of servers; "" for none.
+func setKey(set []gossip.Server) string {
+	if len(set) == 0 {
+		return ""
+	}
+	ids := make([]string, len(set))
+	for i, srv := range set {
+		ids[i] = srv.ID
+	}
+	sum := fnv.New64a()
+	_, _ = sum.Write([]byte(strings.Join(ids, ",")))
+	return hex.EncodeToString(sum.Sum(nil))
+}
+
+// agreed says whether everybody in the set proposes it.
+func (s *Server) agreed(set []gossip.Server, key string) bool {
+	for _, srv := range set {
+		if srv.ID != s.cfg.NodeID && srv.Tags[gossip.TagProposal] != key {
+			return false
+		}
+	}
+	return true
+}
+
+// begin writes the first configuration. The others of the set may do so too:
+// they write the same.
+func (s *Server) begin(set []gossip.Server) bool {
+	servers := make([]raft.Server, len(set))
+	for i, srv := range set {
+		servers[i] = raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(srv.ID), Address: raft.ServerAddress(srv.Addr)}
+	}
+	s.cfg.Logger.Info("beginning a new cluster", "servers", len(servers))
+	if err := s.node.Bootstrap(servers); err != nil {
+		// Most likely a leader was quicker and has written it here already.
+		s.cfg.Logger.Info("could not write the first raft configuration", "error", err)
+		return false
+	}
+	return true
+}

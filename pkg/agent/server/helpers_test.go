@@ -1,0 +1,38 @@
+package server
+
+import (
+	"context"
+	"strconv"
+
+	autopilot "github.com/hashicorp/raft-autopilot"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// pilotConf is what startServer configures.
+var pilotConf = autopilot.Config{ServerStabilizationTime: time.Second}
+
+func portText(port int) string { return strconv.Itoa(port) }
+
+func voterState(ts *testServer, name string) string {
+	for _, srv := range ts.RaftConfiguration().Servers {
+		if srv.Node == name {
+			if srv.Voter {
+				return "voter"
+			}
+			return "non-voter"
+		}
+	}
+	return ""
+}
+
+// noPool is a pool that never came up.
+type noPool struct{}
+
+func (noPool) AwaitUp(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
+func (noPool) Members() []api.Member             { return nil }
+func (noPool) SetTag(string, string) error       { return nil }
+func (noPool) ForceLeave(string, bool) error     { return nil }
+func (noPool) UserEvent(string, []byte) error    { return nil }
+func (noPool) Leave() error                      { return nil }

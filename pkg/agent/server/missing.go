@@ -1,0 +1,90 @@
+package server
+
+import (
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// How a node is treated that the catalog has with a serfHealth, but the pool
+// does not know. One that this server has met before was reaped or pruned, and
+// goes. One that it never met may have died, or may just not have found the way
+// back yet while this server itself has only started: to drop it at once would
+// empty the catalog at every restart of a lone server.
+const (
+	absentGrace = 15 * time.Second // then it is critical
+	absentLimit = 72 * time.Hour   // then it goes, as a failed member does
+)
+
+// absentees remembers who was met, and since when who is missing. Names are in
+// lower case.
+type absentees struct {
+	met   map[string]bool
+	since map[string]time.Time
+}
+
+func newAbsentees() absentees {
+	return absentees{met: map[string]bool{}, since: map[string]time.Time{}}
+}
+
+// plan says what to write for the absent, and when to look again at the latest.
+func (a absentees) plan(snap *state.Snapshot, members []api.Member, now time.Time) ([]state.Command, time.Duration) {
+	here := make(map[string]bool, len(members))
+	for _, m := range members {
+		name := strings.ToLower(m.Name)
+		here[name], a.met[name] = true, true
+		delete(a.since, name)
+	}
+	var plan []state.Command
+	again := absentLimit
+	known := make(map[string]bool)
+	nodes, _ := snap.Nodes(nil)
+	for _, n := range nodes {
+		name := strings.ToLower(n.Node)
+		known[name] = true
+		if here[name] || lookUp(snap, n.Node).health == nil {
+			continue
+		}
+		cmds, wait := a.planOne(snap, n, name, now)
+		plan = append(plan, cmds...)
+		again = min(again, wait)
+	}
+	a.forget(known, here)
+	return plan, again
+}
+
+func (a absentees) planOne(snap *state.Snapshot, n *api.Node, name string, now time.Time) ([]state.Command, time.Duration) {
+	gone := []state.Command{&state.Deregister{Node: n.Node}}
+	if a.met[name] {
+		return gone, absentLimit
+	}
+	since, ok := a.since[name]
+	if !ok {
+		since = now
+		a.since[name] = now
+	}
+	switch missing := now.Sub(since); {
+	case missing < absentGrace:
+		return nil, absentGrace - missing
+	case missing < absentLimit:
+		return planFailed(snap, n.Node, n.ID), absentLimit - missing
+	default:
+		return gone, absentLimit
+	}
+}
+
+// forget keeps the maps as small as catalog and pool are.
+func (a absentees) forget(known, here map[string]bool) {
+	for name := range a.met {
+		if !known[name] && !here[name] {
+			delete(a.met, name)
+		}
+	}
+	for name := range a.since {
+		if !known[name] {
+			delete(a.since, name)
+		}
+	}
+}

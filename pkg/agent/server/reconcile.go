@@ -1,0 +1,321 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// serverService is the name and id under which servers stand in the catalog.
+const serverService = "consul"
+
+// maxProposals is how many members are written at once: many at the same time
+// share one fsync.
+const maxProposals = 64
+
+// reconcile makes the catalog and raft's configuration agree with the pool. It
+// returns after which time at the latest it wants to run again.
+func (s *Server) reconcile(ctx context.Context, pilot *autopilot.Autopilot) (time.Duration, error) {
+	if _, ok := s.selfMember(); !ok {
+		return s.cfg.ReconcileInterval, errors.New("the gossip pool does not know this server")
+	}
+	members := s.cfg.Pool.Members()
+	snap := s.board.Snapshot()
+	plan, again := s.absent.plan(snap, members, time.Now())
+	for _, m := range members {
+		plan = append(plan, s.planMember(snap, m)...)
+	}
+	err := s.proposeAll(ctx, plan)
+	return again, errors.Join(err, s.reconcileServers(pilot, members))
+}
+
+// proposeAll proposes commands that do not depend on each other.
+func (s *Server) proposeAll(ctx context.Context, plan []state.Command) error {
+	var group errgroup.Group // without a context: one failure stops no other
+	group.SetLimit(maxProposals)
+	var lock sync.Mutex
+	var failed error
+	for _, cmd := range plan {
+		group.Go(func() error {
+			if _, err := s.Propose(ctx, cmd); err != nil {
+				lock.Lock()
+				defer lock.Unlock()
+				failed = errors.Join(failed, fmt.Errorf("node %s: %w", nodeOf(cmd), err))
+			}
+			return nil
+		})
+	}
+	_ = group.Wait()
+	return failed
+}
+
+func nodeOf(cmd state.Command) string {
+	switch c := cmd.(type) {
+	case *state.Register:
+		return c.Node.Node
+	case *state.Deregister:
+		return c.Node
+	}
+	return "?"
+}
+
+func (s *Server) selfMember() (api.Member, bool) {
+	for _, m := range s.cfg.Pool.Members() {
+		if m.Name == s.cfg.NodeName {
+			return m, m.Tags["id"] == s.cfg.NodeID
+		}
+	}
+	return api.Member{}, false
+}
+
+// planMember says what is to be written for one member: nothing, if the catalog
+// has it right.
+func (s *Server) planMember(snap *state.Snapshot, m api.Member) []state.Command {
+	switch m.Status {
+	case api.MemberAlive:
+		return s.planAlive(snap, m)
+	case api.MemberFailed:
+		return planFailed(snap, m.Name, m.Tags["id"])
+	case api.MemberLeft:
+		if m.Name != s.cfg.NodeName { // that one's successor deregisters it
+			return planLeft(snap, m)
+		}
+	}
+	return nil
+}
+
+// record is what the catalog has of a member; nil where it has nothing.
+type record struct {
+	node    *api.Node
+	service *api.NodeService // the consul service
+	health  *api.HealthCheck // serfHealth
+}
+
+func lookUp(snap *state.Snapshot, name string) record {
+	found, _ := snap.NodeServices(name)
+	if found == nil || !strings.EqualFold(found.Node.Node, name) { // found by an id that begins like the name
+		return record{}
+	}
+	r := record{node: found.Node, service: found.Services[serverService]}
+	checks, _ := snap.HealthNode(found.Node.Node)
+	for _, c := range checks {
+		if c.CheckID == api.SerfHealthID && c.ServiceID == "" {
+			r.health = c
+		}
+	}
+	return r
+}
+
+// planAlive registers a member. Its agent adds the rest of the node's record
+// itself (Meta, tagged addresses): what is there is kept.
+func (s *Server) planAlive(snap *state.Snapshot, m api.Member) []state.Command {
+	have := lookUp(snap, m.Name)
+	want := serviceOf(m)
+	reg := &state.Register{Node: &api.Node{Node: m.Name}, SkipNodeUpdate: true}
+	right := true
+	if have.node == nil || have.node.Address != m.Addr || have.node.ID != m.Tags["id"] {
+		right = false
+		reg.Node, reg.SkipNodeUpdate = s.nodeRecord(have.node, m), false
+	}
+	if h := have.health; h == nil || h.Status != api.HealthPassing || h.Output != api.SerfAliveOutput {
+		right = false
+		reg.Checks = []*api.HealthCheck{serfHealth(m.Name, api.HealthPassing, api.SerfAliveOutput)}
+	}
+	if want != nil && !sameService(have.service, want) {
+		right = false
+		reg.Service = want
+	}
+	var plan []state.Command
+	if !right {
+		plan = append(plan, reg)
+	}
+	if want == nil && have.service != nil && have.service.Service == serverService { // it was a server once
+		plan = append(plan, &state.Deregister{Node: have.node.Node, ServiceID: serverService})
+	}
+	return plan
+}
+
+func (s *Server) nodeRecord(have *api.Node, m api.Member) *api.Node {
+	n := &api.Node{
+		ID: m.Tags["id"], Node: m.Name, Address: m.Addr, Datacenter: s.cfg.Datacenter,
+		TaggedAddresses: map[string]string{"lan": m.Addr, "wan": m.Addr},
+	}
+	if have == nil {
+		return n
+	}
+	n.Meta = have.Meta
+	// What was tagged with the old address moves along; what was set apart stays.
+	for name, addr := range have.TaggedAddresses {
+		if addr == have.Address {
+			addr = m.Addr
+		}
+		n.TaggedAddresses[name] = addr
+	}
+	return n
+}
+
+func serfHealth(node, status, output string) *api.HealthCheck {
+	return &api.HealthCheck{
+		Node: node, CheckID: api.SerfHealthID, Name: api.SerfHealthName, Status: status, Output: output,
+	}
+}
+
+// versionPattern finds the version in a build tag.
+var versionPattern = regexp.MustCompile(`\d+\.\d+\.\d+`)
+
+// serviceOf is the consul service of a server, nil for a client.
+func serviceOf(m api.Member) *api.NodeService {
+	srv, ok := gossip.ServerOf(m)
+	if !ok {
+		return nil
+	}
+	port, _ := strconv.Atoi(m.Tags["port"])
+	return &api.NodeService{
+		ID: serverService, Service: serverService, Port: port, Tags: []string{},
+		Weights: api.Weights{Passing: 1, Warning: 1},
+		Meta: map[string]string{
+			"version":               versionPattern.FindString(srv.Build),
+			"raft_version":          m.Tags["raft_vsn"],
+			"serf_protocol_current": strconv.Itoa(int(m.ProtocolCur)),
+			"serf_protocol_min":     strconv.Itoa(int(m.ProtocolMin)),
+			"serf_protocol_max":     strconv.Itoa(int(m.ProtocolMax)),
+			"non_voter":             "false",
+			"read_replica":          "false",
+		},
+	}
+}
+
+func sameService(have, want *api.NodeService) bool {
+	return have != nil && have.Service == want.Service && have.Port == want.Port && have.Address == want.Address &&
+		maps.Equal(have.Meta, want.Meta)
+}
+
+// planFailed turns a node critical. One that the catalog does not have, or that
+// belongs to another agent by now, is left alone.
+func planFailed(snap *state.Snapshot, name, id string) []state.Command {
+	have := lookUp(snap, name)
+	if have.node == nil || id != "" && have.node.ID != "" && have.node.ID != id {
+		return nil
+	}
+	if have.health != nil && have.health.Status == api.HealthCritical && have.health.Output == api.SerfFailedOutput {
+		return nil
+	}
+	return []state.Command{&state.Register{
+		Node: &api.Node{Node: have.node.Node}, SkipNodeUpdate: true,
+		Checks: []*api.HealthCheck{serfHealth(have.node.Node, api.HealthCritical, api.SerfFailedOutput)},
+	}}
+}
+
+// planLeft removes a node. Without serfHealth it is no agent's: somebody
+// registered it again by hand.
+func planLeft(snap *state.Snapshot, m api.Member) []state.Command {
+	have := lookUp(snap, m.Name)
+	id := m.Tags["id"]
+	if have.node == nil || have.health == nil || have.node.ID != "" && have.node.ID != id {
+		return nil
+	}
+	return []state.Command{&state.Deregister{Node: have.node.Node}}
+}
+
+// reconcileServers makes raft's configuration follow the servers of the pool:
+// who is alive is added (as a non-voter at first), who has left is removed.
+// What failed is autopilot's business.
+func (s *Server) reconcileServers(pilot *autopilot.Autopilot, members []api.Member) error {
+	alive := map[string]gossip.Server{}
+	var left []gossip.Server
+	for _, m := range members {
+		if srv, ok := gossip.ServerOf(m); ok {
+			switch m.Status {
+			case api.MemberAlive:
+				alive[srv.ID] = srv
+			case api.MemberLeft:
+				left = append(left, srv)
+			}
+		}
+	}
+	var failed error
+	for _, srv := range alive {
+		if err := s.addServer(pilot, srv); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("add server %s (%s) to the raft configuration: %w", srv.Name, srv.Addr, err))
+		}
+	}
+	for _, srv := range left {
+		if _, back := alive[srv.ID]; back || srv.ID == s.cfg.NodeID {
+			continue
+		}
+		if err := s.removeServer(pilot, srv, alive); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("remove server %s (%s) from the raft configuration: %w", srv.Name, srv.Addr, err))
+		}
+	}
+	return failed
+}
+
+// addServer does nothing for a server that is configured with this address.
+func (s *Server) addServer(pilot *autopilot.Autopilot, srv gossip.Server) error {
+	servers, _, err := s.node.Configuration()
+	if err != nil {
+		return err
+	}
+	for _, have := range servers {
+		if string(have.ID) == srv.ID && string(have.Address) == srv.Addr {
+			return nil
+		}
+	}
+	s.cfg.Logger.Info("adding a server to the raft configuration", "name", srv.Name, "id", srv.ID, "address", srv.Addr)
+	return pilot.AddServer(&autopilot.Server{
+		ID: raft.ServerID(srv.ID), Name: srv.Name, Address: raft.ServerAddress(srv.Addr), NodeStatus: autopilot.NodeAlive,
+	})
+}
+
+// removeServer leaves a voter in the configuration while its removal would cost
+// the quorum: the votes that are left would not reach the majority.
+func (s *Server) removeServer(pilot *autopilot.Autopilot, srv gossip.Server, alive map[string]gossip.Server) error {
+	servers, _, err := s.node.Configuration()
+	if err != nil {
+		return err
+	}
+	configured, safe := removable(servers, srv.ID, alive)
+	if !configured {
+		return nil
+	}
+	if !safe {
+		s.cfg.Logger.Warn("a server has left but stays in the raft configuration: without it the others have no majority", "name", srv.Name, "id", srv.ID)
+		return nil
+	}
+	s.cfg.Logger.Info("removing a server that left from the raft configuration", "name", srv.Name, "id", srv.ID)
+	return pilot.RemoveServer(raft.ServerID(srv.ID))
+}
+
+// removable says whether a server is configured, and whether the voters that
+// remain without it, and live, are a majority of them.
+func removable(servers []raft.Server, id string, alive map[string]gossip.Server) (configured, safe bool) {
+	rest, living := 0, 0
+	voter := false
+	for _, have := range servers {
+		if string(have.ID) == id {
+			configured, voter = true, have.Suffrage == raft.Voter
+			continue
+		}
+		if have.Suffrage == raft.Voter {
+			rest++
+			if _, ok := alive[string(have.ID)]; ok {
+				living++
+			}
+		}
+	}
+	return configured, !voter || living > rest/2
+}

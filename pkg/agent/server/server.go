@@ -1,0 +1,267 @@
+// Package server is what makes an agent a server: a raft node, the replicated
+// state it applies to, and the duties of the one server that leads.
+//
+// It promises:
+//   - A write that Propose acknowledges is durable on a majority; one that fails
+//     says whether it was surely not proposed (api.ErrNoLeader) or may have been
+//     (api.ErrUnknownWrite).
+//   - Nothing is answered from a state that is not known to be whole:
+//     AwaitLeader yields this server only after it has applied everything
+//     committed before its election and registered itself; AwaitStale returns
+//     once what was committed before the last stop is applied again.
+//   - The catalog follows the gossip pool: members that are alive are registered
+//     and pass, failed ones are critical, those that left are gone. The leader
+//     proposes only what differs.
+//   - Servers that come become voters once they are stable; dead and departed
+//     ones are removed as long as the others keep a quorum.
+//
+// The files: server.go the parts and their life; fsm.go raft entries -> state ->
+// views; reads.go who may answer when; status.go what is told about the group;
+// leader.go, reconcile.go, missing.go and autopilot.go the leader's duties;
+// bootstrap.go the first configuration; peers.go how servers ask each other.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/raftnode"
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// Pool is what a server needs of the gossip pool.
+type Pool interface {
+	AwaitUp(ctx context.Context) error
+	Members() []api.Member
+	SetTag(key, value string) error
+	ForceLeave(name string, prune bool) error
+	UserEvent(name string, payload []byte) error
+	Leave() error
+}
+
+// Raft are the settings of the raft node; see raftnode.Config.
+type Raft struct {
+	DataDir           string // "" keeps everything in memory
+	Listener          net.Listener
+	Dial              func(ctx context.Context, addr string) (net.Conn, error)
+	Multiplier        int
+	SnapshotThreshold uint64
+	SnapshotInterval  time.Duration
+	TrailingLogs      uint64
+}
+
+// Config is what a server needs to know. Zero times mean the defaults.
+type Config struct {
+	NodeName   string
+	NodeID     string // its raft id too
+	Datacenter string
+	Address    string // ip:port at which others reach the server port
+
+	Bootstrap bool // begin a cluster alone
+	Expect    int  // begin one as soon as this many servers are there; 1 is Bootstrap
+
+	HoldTimeout       time.Duration // 7 s, rpc_hold_timeout
+	ReconcileInterval time.Duration // 60 s
+
+	Raft      Raft
+	Autopilot Autopilot
+	Pool      Pool
+	Transport http.RoundTripper // HTTP/2 to other server ports
+
+	Logger *slog.Logger
+}
+
+const (
+	defaultHold      = 7 * time.Second
+	defaultReconcile = 60 * time.Second
+)
+
+// Server is one server. Its methods may be called at any time from any
+// goroutine; while Run does not run they find no leader.
+type Server struct {
+	cfg   Config
+	node  *raftnode.Node
+	board *view.Board
+	began time.Time // set by Run before its goroutines start
+
+	// changed fires whenever one of the answers in reads.go may have become
+	// another one: a leader comes or goes, a batch is applied.
+	changed broadcast
+	// members fires when the gossip pool has changed.
+	members broadcast
+
+	started  atomic.Bool            // raft runs, or has run
+	ready    atomic.Pointer[tenure] // the tenure for which this server is ready to answer
+	caughtUp atomic.Bool            // see AwaitStale
+	pilot    atomic.Pointer[autopilotState]
+
+	tenures chan *tenure // the newest one, for the goroutine that leads
+	tags    chan tag
+	current *tenure // touched by raft's leadership callback, after its end by Run
+
+	absent absentees // touched by the goroutine that leads
+}
+
+// New makes a server. It does nothing until Run.
+func New(cfg Config) *Server {
+	if cfg.HoldTimeout == 0 {
+		cfg.HoldTimeout = defaultHold
+	}
+	if cfg.ReconcileInterval == 0 {
+		cfg.ReconcileInterval = defaultReconcile
+	}
+	cfg.Autopilot = cfg.Autopilot.withDefaults()
+	store := state.New()
+	s := &Server{
+		cfg:     cfg,
+		board:   view.New(store.Snapshot()),
+		began:   time.Now(),
+		tenures: make(chan *tenure, 1),
+		tags:    make(chan tag, 8),
+		absent:  newAbsentees(),
+	}
+	s.node = raftnode.New(raftnode.Config{
+		ID:                cfg.NodeID,
+		Address:           cfg.Address,
+		DataDir:           cfg.Raft.DataDir,
+		FSM:               &fsm{store: store, board: s.board, applied: s.changed.fire},
+		Listener:          cfg.Raft.Listener,
+		Dial:              cfg.Raft.Dial,
+		AddressOf:         s.addressOf,
+		OnLeader:          s.onLeader,
+		Multiplier:        cfg.Raft.Multiplier,
+		SnapshotThreshold: cfg.Raft.SnapshotThreshold,
+		SnapshotInterval:  cfg.Raft.SnapshotInterval,
+		TrailingLogs:      cfg.Raft.TrailingLogs,
+		Logger:            cfg.Logger,
+	})
+	return s
+}
+
+// Run runs the raft node and, while it leads, the leader's duties. It returns
+// when ctx has ended and everything has stopped, or when raft cannot go on.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	// The duties propose to raft: raft ends after them.
+	raftCtx, stopRaft := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRaft()
+	ended := make(chan error, 1)
+	go func() {
+		ended <- s.node.Run(raftCtx)
+		cancel()
+	}()
+
+	var duties sync.WaitGroup
+	if s.node.Started(ctx) == nil { // else Run of the node says what is wrong
+		s.startDuties(ctx, &duties)
+	}
+	<-ctx.Done()
+	duties.Wait()
+	stopRaft()
+	err := <-ended
+	s.endTenure()
+	s.changed.fire()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("server: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
+	if err := s.watchLeader(ctx, duties); err != nil {
+		return // raft has ended already
+	}
+	s.started.Store(true)
+	s.changed.fire()
+	duties.Go(func() { s.watchCatchUp(ctx) })
+	duties.Go(func() { s.runBootstrap(ctx) })
+	duties.Go(func() { s.sendTags(ctx) })
+	duties.Go(func() { s.runTenures(ctx) })
+}
+
+// MembersChanged tells the server that the gossip pool has changed. It returns
+// at once.
+func (s *Server) MembersChanged() {
+	s.members.fire()
+	s.changed.fire()
+}
+
+// Views is where the replicated state is read.
+func (s *Server) Views() *view.Board { return s.board }
+
+// watchLeader fires changed whenever raft hears of another leader.
+func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error {
+	r, err := s.node.Raft()
+	if err != nil {
+		return err
+	}
+	// What is observed is not looked at, so it may be dropped when one waits.
+	seen := make(chan raft.Observation, 1)
+	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
+		_, ok := o.Data.(raft.LeaderObservation)
+		return ok
+	})
+	r.RegisterObserver(observer)
+	duties.Go(func() {
+		defer r.DeregisterObserver(observer)
+		for {
+			select {
+			case <-seen:
+				s.changed.fire()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	return nil
+}
+
+// addressOf is where gossip says that a server lives now: a server that moved
+// is found without touching raft's configuration.
+func (s *Server) addressOf(id string) (string, bool) {
+	for _, m := range s.cfg.Pool.Members() {
+		if srv, ok := gossip.ServerOf(m); ok && srv.ID == id && m.Status != api.MemberLeft {
+			return srv.Addr, true
+		}
+	}
+	return "", false
+}
+
+// broadcast wakes everybody who waits for something to change.
+type broadcast struct {
+	lock sync.Mutex
+	ch   chan struct{}
+}
+
+// next returns a channel that the next fire closes. Take it before looking at
+// what is waited for.
+func (b *broadcast) next() <-chan struct{} {
+	b.lock.Lock()
+	defer b.lock.Unlock()
+	if b.ch == nil {
+		b.ch = make(chan struct{})
+	}
+	return b.ch
+}
+
+func (b *broadcast) fire() {
+	b.lock.Lock()
+	defer b.lock.Unlock()
+	if b.ch != nil {
+		close(b.ch)
+		b.ch = nil
+	}
+}

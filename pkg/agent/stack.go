@@ -1,0 +1,79 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+)
+
+// stack runs components and ends them in the opposite order of their start,
+// each only after the one above it has ended. One that ends by itself with an
+// error brings the others down.
+type stack struct {
+	log    *slog.Logger
+	failed chan error // holds the first failure
+	runs   []running
+}
+
+type running struct {
+	name   string
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+func newStack(log *slog.Logger) *stack {
+	return &stack{log: log, failed: make(chan error, 1)}
+}
+
+// start runs a component until its turn in stop.
+func (s *stack) start(name string, run func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	r := running{name: name, cancel: cancel, done: make(chan struct{})}
+	s.runs = append(s.runs, r)
+	go func() {
+		defer close(r.done)
+		err := run(ctx)
+		if ctx.Err() == nil && err == nil {
+			return // it had nothing more to do
+		}
+		if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			return
+		}
+		select {
+		case s.failed <- fmt.Errorf("%s: %w", name, err):
+		default:
+			s.log.Error("component ended", "component", name, "error", err)
+		}
+	}()
+}
+
+// stop ends everything that was started, the newest first.
+func (s *stack) stop() {
+	for i := len(s.runs) - 1; i >= 0; i-- {
+		s.log.Debug("stopping", "component", s.runs[i].name)
+		s.runs[i].cancel()
+		<-s.runs[i].done
+	}
+	s.runs = nil
+}
+
+// all runs several components as one: when one fails, or ctx ends, all end.
+func all(runs ...func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		var wg sync.WaitGroup
+		errs := make([]error, len(runs))
+		for i, run := range runs {
+			wg.Go(func() {
+				if errs[i] = run(ctx); errs[i] != nil {
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
+		return errors.Join(errs...)
+	}
+}

@@ -1,0 +1,232 @@
+package state
+
+import (
+	"fmt"
+	"iter"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// stateAny is the state that all checks are in.
+const stateAny = "any"
+
+func (r reader) check(node, id string) *api.HealthCheck {
+	return first[api.HealthCheck](r, tableChecks, "id", keyOf(strings.ToLower(node), id))
+}
+
+// checksOf yields all checks of a node in order of ids.
+func (r reader) checksOf(node string) iter.Seq[*api.HealthCheck] {
+	return scan[api.HealthCheck](r, tableChecks, "id_prefix", nodeKey(node))
+}
+
+func unknownService(c *api.HealthCheck) error {
+	return fmt.Errorf("Unknown service ID '%s' for check ID '%s'", c.ServiceID, c.CheckID)
+}
+
+// putCheck makes a node's check what want says. svc is the service that want
+// names, nil if none.
+func (x *tx) putCheck(n *api.Node, svc *api.NodeService, want *api.HealthCheck) *api.HealthCheck {
+	c := *want
+	tidyCheck(&c)
+	c.Node = n.Node
+	c.ServiceID, c.ServiceName, c.ServiceTags = "", "", []string{}
+	if svc != nil {
+		c.ServiceID, c.ServiceName, c.ServiceTags = svc.ID, svc.Service, svc.Tags
+	}
+	c.CreateIndex, c.ModifyIndex = x.Index, x.Index
+	old := x.check(n.Node, c.CheckID)
+	if old != nil {
+		c.CreateIndex, c.ModifyIndex = old.CreateIndex, old.ModifyIndex
+		if reflect.DeepEqual(&c, old) {
+			return old
+		}
+		c.ModifyIndex = x.Index
+	} else {
+		x.stats.Checks++
+	}
+	x.insert(tableChecks, &c)
+	x.holdCheck(old, &c)
+	x.touchCheck(old)
+	x.touchCheck(&c)
+	return &c
+}
+
+func (x *tx) deleteCheck(c *api.HealthCheck) {
+	x.delete(tableChecks, c)
+	x.holdCheck(c, nil)
+	x.stats.Checks--
+	x.touchCheck(c)
+}
+
+// holdCheck keeps the lists of checks true that instances and nodes hold, when
+// old (or nil) becomes now (or nil). It tells whether whom now is about exists.
+func (x *tx) holdCheck(old, now *api.HealthCheck) bool {
+	if old != nil && (now == nil || now.ServiceID != old.ServiceID) {
+		x.editChecks(old, func(held []*api.HealthCheck, at int) []*api.HealthCheck {
+			return slices.Delete(held, at, at+1)
+		})
+	}
+	return now == nil || x.editChecks(now, func(held []*api.HealthCheck, at int) []*api.HealthCheck {
+		if at < len(held) && held[at].CheckID == now.CheckID {
+			held[at] = now
+			return held
+		}
+		return slices.Insert(held, at, now)
+	})
+}
+
+// editChecks edits a copy of the list that holds c or should: at is its place.
+func (x *tx) editChecks(c *api.HealthCheck, edit func(held []*api.HealthCheck, at int) []*api.HealthCheck) bool {
+	edited := func(held []*api.HealthCheck) []*api.HealthCheck {
+		at, _ := slices.BinarySearchFunc(held, c.CheckID, func(h *api.HealthCheck, id string) int { return strings.Compare(h.CheckID, id) })
+		return edit(slices.Clone(held), at)
+	}
+	if c.ServiceID == "" {
+		row := x.nodeRow(c.Node)
+		if row == nil {
+			return false
+		}
+		x.insert(tableNodes, &nodeRow{Node: row.Node, Checks: edited(row.Checks)})
+		return true
+	}
+	i := x.instance(c.Node, c.ServiceID)
+	if i == nil {
+		return false
+	}
+	x.insert(tableServices, &instance{Node: i.Node, Service: i.Service, Checks: edited(i.Checks)})
+	return true
+}
+
+// touchCheck marks what shows a check: a node-level one is part of every
+// service of its node.
+func (x *tx) touchCheck(c *api.HealthCheck) {
+	if c == nil {
+		return
+	}
+	x.touch(topicChecks, "")
+	x.touch(topicState, strings.ToLower(c.Status))
+	x.touch(topicNodeChecks, strings.ToLower(c.Node))
+	if c.ServiceID != "" {
+		name := strings.ToLower(c.ServiceName)
+		x.touch(topicServiceChecks, name)
+		x.touch(topicServiceHealth, name)
+		return
+	}
+	for i := range x.instancesOf(c.Node) {
+		x.touch(topicServiceHealth, strings.ToLower(i.Service.Service))
+	}
+}
+
+// tidyCheck settles what may be left out.
+func tidyCheck(c *api.HealthCheck) {
+	if c.CheckID == "" {
+		c.CheckID = c.Name
+	}
+	if c.Status == "" {
+		c.Status = api.HealthCritical
+	}
+	if len(c.Definition.Header) == 0 {
+		c.Definition.Header = nil
+	}
+	if c.Type == "" {
+		switch d := c.Definition; {
+		case d.HTTP != "":
+			c.Type = "http"
+		case d.TCP != "":
+			c.Type = "tcp"
+		case d.UDP != "":
+			c.Type = "udp"
+		}
+	}
+}
+
+// HealthNode returns the checks of a node in order of ids.
+func (sn *Snapshot) HealthNode(node string) ([]*api.HealthCheck, Meta) {
+	r := sn.read()
+	checks := []*api.HealthCheck{}
+	for c := range r.checksOf(node) {
+		checks = append(checks, c)
+	}
+	return checks, r.meta(about(topicNodeChecks, node))
+}
+
+// HealthChecks returns the checks of a service's instances, without those of
+// their nodes, in order of nodes and ids.
+func (sn *Snapshot) HealthChecks(service string, nodeMeta map[string]string) ([]*api.HealthCheck, Meta) {
+	r := sn.read()
+	checks := r.selectChecks(scan[api.HealthCheck](r, tableChecks, "service", nodeKey(service)), nodeMeta)
+	if len(nodeMeta) > 0 {
+		// A node's Meta counts only where the service has an instance.
+		return checks, r.meta(about(topicServiceChecks, service), about(topicService, service))
+	}
+	return checks, r.meta(about(topicServiceChecks, service))
+}
+
+// HealthState returns the checks in a state, or in "any", in order of nodes and
+// ids.
+func (sn *Snapshot) HealthState(state string, nodeMeta map[string]string) ([]*api.HealthCheck, Meta) {
+	r := sn.read()
+	found, watches := scan[api.HealthCheck](r, tableChecks, "status", nodeKey(state)), []Watch{about(topicState, state)}
+	if strings.EqualFold(state, stateAny) {
+		found, watches = scan[api.HealthCheck](r, tableChecks, "id_prefix", nil), []Watch{anyOf(topicChecks)}
+	}
+	if len(nodeMeta) > 0 {
+		watches = append(watches, anyOf(topicNodeMeta))
+	}
+	return r.selectChecks(found, nodeMeta), r.meta(watches...)
+}
+
+func (r reader) selectChecks(found iter.Seq[*api.HealthCheck], nodeMeta map[string]string) []*api.HealthCheck {
+	checks := []*api.HealthCheck{}
+	nodes := r.nodeCache()
+	for c := range found {
+		if len(nodeMeta) == 0 || hasMeta(nodes.get(c.Node).Node, nodeMeta) {
+			checks = append(checks, c)
+		}
+	}
+	return checks
+}
+
+// HealthService returns the instances of a service, in order of nodes and ids,
+// each with its node and with all checks that decide on its health: those of
+// the node first.
+func (sn *Snapshot) HealthService(name string, sel Select) ([]*api.CheckServiceNode, Meta) {
+	r := sn.read()
+	rows := []api.CheckServiceNode{}
+	nodes := r.nodeCache()
+	for i := range r.instancesNamed(name) {
+		n := nodes.get(i.Node)
+		if !sel.matches(n.Node, i.Service) || sel.Passing && !(allPass(n.Checks) && allPass(i.Checks)) {
+			continue
+		}
+		rows = append(rows, api.CheckServiceNode{Node: n.Node, Service: i.Service, Checks: join(n.Checks, i.Checks)})
+	}
+	out := make([]*api.CheckServiceNode, len(rows))
+	for k := range rows {
+		out[k] = &rows[k]
+	}
+	return out, r.meta(about(topicService, name), about(topicServiceHealth, name))
+}
+
+func allPass(checks []*api.HealthCheck) bool {
+	for _, c := range checks {
+		if c.Status != api.HealthPassing {
+			return false
+		}
+	}
+	return true
+}
+
+// join shares what it can; the result is never nil.
+func join(a, b []*api.HealthCheck) []*api.HealthCheck {
+	switch {
+	case len(b) == 0 && a != nil:
+		return a
+	case len(a) == 0 && b != nil:
+		return b
+	}
+	return append(append(make([]*api.HealthCheck, 0, len(a)+len(b)), a...), b...)
+}

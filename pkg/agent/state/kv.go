@@ -1,0 +1,169 @@
+package state
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+var (
+	errNoKey     = errors.New("Must provide key")
+	errNoSession = errors.New("missing session")
+)
+
+// kv runs a KV command: a bool or an error.
+func (x *tx) kv(c *KV) any {
+	if c.Entry.Key == "" && c.Op != KVDeleteTree {
+		return errNoKey
+	}
+	switch c.Op {
+	case KVSet:
+		x.kvSet(&c.Entry)
+		return true
+	case KVCAS:
+		_, ok := x.kvCAS(&c.Entry, c.Index)
+		return ok
+	case KVDelete:
+		x.kvDelete(x.kvEntry(c.Entry.Key))
+		return true
+	case KVDeleteCAS:
+		return x.kvDeleteCAS(c.Entry.Key, c.Index)
+	case KVDeleteTree:
+		x.kvDeleteTree(c.Entry.Key)
+		return true
+	case KVLock, KVUnlock:
+		return checkSession(c.Entry.Session)
+	}
+	return fmt.Errorf("unknown KV verb %q", string(c.Op))
+}
+
+// checkSession refuses every session: there are none yet.
+func checkSession(id string) error {
+	if id == "" {
+		return errNoSession
+	}
+	return fmt.Errorf("invalid session %q", id)
+}
+
+func (r reader) kvEntry(key string) *api.KVPair {
+	return first[api.KVPair](r, tableKV, "id", []byte(key))
+}
+
+// kvSet writes a key and returns it as it is then. Writing what is there
+// already is no change. A lock on the key stays, but counts from 0 again.
+func (x *tx) kvSet(want *api.KVPair) *api.KVPair {
+	old := x.kvEntry(want.Key)
+	if old != nil && old.Flags == want.Flags && bytes.Equal(old.Value, want.Value) {
+		return old
+	}
+	e := &api.KVPair{Key: want.Key, Value: want.Value, Flags: want.Flags, CreateIndex: x.Index, ModifyIndex: x.Index}
+	if len(e.Value) == 0 {
+		e.Value = nil
+	}
+	if old != nil {
+		e.CreateIndex, e.Session = old.CreateIndex, old.Session
+	} else {
+		x.stats.Keys++
+	}
+	x.insert(tableKV, e)
+	x.KVIndex = x.Index
+	if old == nil && x.dead[topicKV] > 0 {
+		x.touch(topicKV, e.Key) // there may be a tombstone
+	} else {
+		x.touched[Touch{topicKV, e.Key}] = struct{}{} // a key that lives has no mark
+	}
+	return e
+}
+
+// kvCAS writes a key if its ModifyIndex is index, or, for 0, if it is absent.
+func (x *tx) kvCAS(want *api.KVPair, index uint64) (*api.KVPair, bool) {
+	old := x.kvEntry(want.Key)
+	if old == nil && index != 0 || old != nil && (index == 0 || old.ModifyIndex != index) {
+		return nil, false
+	}
+	return x.kvSet(want), true
+}
+
+func (x *tx) kvDelete(e *api.KVPair) {
+	if e == nil {
+		return
+	}
+	x.delete(tableKV, e)
+	x.stats.Keys--
+	x.KVIndex = x.Index
+	x.touch(topicKV, e.Key)
+}
+
+// kvDeleteCAS tells whether the key is gone now.
+func (x *tx) kvDeleteCAS(key string, index uint64) bool {
+	e := x.kvEntry(key)
+	if e != nil && e.ModifyIndex != index {
+		return false
+	}
+	x.kvDelete(e)
+	return true
+}
+
+func (x *tx) kvDeleteTree(prefix string) {
+	for e := range scan[api.KVPair](x.reader, tableKV, "id_prefix", []byte(prefix)) {
+		x.kvDelete(e)
+	}
+}
+
+// KVGet returns an entry, or nil. Its index is the entry's own; where there is
+// none, that of its removal.
+func (sn *Snapshot) KVGet(key string) (*api.KVPair, Meta) {
+	r := sn.read()
+	w := Watch{Topic: topicKV, Key: key}
+	if e := r.kvEntry(key); e != nil {
+		return e, Meta{Index: e.ModifyIndex, Watch: []Watch{w}}
+	}
+	return nil, r.meta(w)
+}
+
+// KVList returns the entries whose keys begin with prefix, in order of keys.
+func (sn *Snapshot) KVList(prefix string) ([]*api.KVPair, Meta) {
+	r := sn.read()
+	entries := []*api.KVPair{}
+	var newest uint64
+	for e := range scan[api.KVPair](r, tableKV, "id_prefix", []byte(prefix)) {
+		entries = append(entries, e)
+		newest = max(newest, e.ModifyIndex)
+	}
+	return entries, r.kvMeta(prefix, newest)
+}
+
+// KVKeys returns the keys that begin with prefix, in order. With a separator
+// each is cut behind the first one that follows the prefix, and equal ones are
+// named once.
+func (sn *Snapshot) KVKeys(prefix, separator string) ([]string, Meta) {
+	r := sn.read()
+	keys := []string{}
+	var newest uint64
+	for e := range scan[api.KVPair](r, tableKV, "id_prefix", []byte(prefix)) {
+		newest = max(newest, e.ModifyIndex)
+		key := e.Key
+		if separator != "" {
+			if i := strings.Index(key[len(prefix):], separator); i >= 0 {
+				key = key[:len(prefix)+i+len(separator)]
+			}
+		}
+		if n := len(keys); n == 0 || keys[n-1] != key {
+			keys = append(keys, key)
+		}
+	}
+	return keys, r.kvMeta(prefix, newest)
+}
+
+// kvMeta is the Meta of a list whose newest entry is given: what was removed
+// below the prefix counts too.
+func (r reader) kvMeta(prefix string, newest uint64) Meta {
+	w := Watch{Topic: topicKV, Key: prefix, Prefix: true}
+	if prefix == "" {
+		return Meta{Index: max(1, r.KVIndex), Watch: []Watch{w}}
+	}
+	return Meta{Index: max(1, newest, r.lastChange(w)), Watch: []Watch{w}}
+}

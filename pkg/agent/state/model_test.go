@@ -1,0 +1,405 @@
+package state
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// model is the state machine again, as plainly as can be: maps, loops, copies,
+// and no indexes but those on the records. It knows the rules of the API and
+// nothing of tables, marks or snapshots.
+type model struct {
+	index    uint64
+	kv       map[string]api.KVPair
+	nodes    map[string]api.Node        // by lower-case name
+	services map[[2]string]modelService // by lower-case node and id
+	checks   map[[2]string]api.HealthCheck
+}
+
+type modelService struct {
+	node string
+	api.NodeService
+}
+
+func newModel() *model {
+	return &model{
+		kv: map[string]api.KVPair{}, nodes: map[string]api.Node{},
+		services: map[[2]string]modelService{}, checks: map[[2]string]api.HealthCheck{},
+	}
+}
+
+func (m *model) clone() *model {
+	return &model{m.index, maps.Clone(m.kv), maps.Clone(m.nodes), maps.Clone(m.services), maps.Clone(m.checks)}
+}
+
+// apply returns what the command answers, errors as their texts.
+func (m *model) apply(index uint64, cmd Command) any {
+	m.index = index
+	switch c := cmd.(type) {
+	case *KV:
+		return m.applyKV(c)
+	case *Register:
+		return m.register(c)
+	case *Deregister:
+		switch {
+		case c.ServiceID != "":
+			m.removeService(c.Node, c.ServiceID)
+		case c.CheckID != "":
+			delete(m.checks, [2]string{strings.ToLower(c.Node), c.CheckID})
+		default:
+			m.removeNode(c.Node)
+		}
+		return nil
+	case *Txn:
+		return m.txn(c)
+	}
+	panic("unknown command")
+}
+
+func (m *model) applyKV(c *KV) any {
+	e, ok := m.kv[c.Entry.Key]
+	switch c.Op {
+	case KVSet:
+		m.set(c.Entry)
+	case KVCAS:
+		if c.Index == 0 && ok || c.Index != 0 && (!ok || e.ModifyIndex != c.Index) {
+			return false
+		}
+		m.set(c.Entry)
+	case KVDelete:
+		delete(m.kv, c.Entry.Key)
+	case KVDeleteCAS:
+		if ok && e.ModifyIndex != c.Index {
+			return false
+		}
+		delete(m.kv, c.Entry.Key)
+	case KVDeleteTree:
+		maps.DeleteFunc(m.kv, func(k string, _ api.KVPair) bool { return strings.HasPrefix(k, c.Entry.Key) })
+	}
+	return true
+}
+
+func (m *model) set(want api.KVPair) {
+	e, ok := m.kv[want.Key]
+	if ok && string(e.Value) == string(want.Value) && e.Flags == want.Flags {
+		return
+	}
+	if !ok {
+		e.CreateIndex = m.index
+	}
+	e.Key, e.Value, e.Flags, e.ModifyIndex = want.Key, want.Value, want.Flags, m.index
+	if len(e.Value) == 0 {
+		e.Value = nil
+	}
+	m.kv[want.Key] = e
+}
+
+func (m *model) register(c *Register) any {
+	try := m.clone()
+	name := strings.ToLower(c.Node.Node)
+	if _, ok := m.nodes[name]; !ok || !c.SkipNodeUpdate {
+		if why := try.setNode(*c.Node); why != "" {
+			return why
+		}
+	}
+	if c.Service != nil {
+		try.setService(name, *c.Service)
+	}
+	for _, check := range c.Checks {
+		if why := try.setCheck(name, *check); why != "" {
+			return why
+		}
+	}
+	*m = *try
+	return nil
+}
+
+func (m *model) setNode(want api.Node) string {
+	name := strings.ToLower(want.Node)
+	old, known := m.nodes[name]
+	if want.ID != "" {
+		clash := func(key string, n api.Node) bool {
+			return (key == name) != (n.ID == want.ID) && (key != name || n.ID != "")
+		}
+		for _, other := range slices.SortedFunc(maps.Keys(m.nodes), func(a, b string) int {
+			return cmp.Compare(strings.Count(a, name), strings.Count(b, name)) // the same name last
+		}) {
+			n := m.nodes[other]
+			if clash(other, n) && m.checks[[2]string{other, api.SerfHealthID}].Status != api.HealthCritical {
+				return fmt.Sprintf("failed inserting node: Error while renaming Node ID: %q: Node name %s is reserved by node %s with name %s (%s)",
+					want.ID, want.Node, n.ID, n.Node, n.Address)
+			}
+		}
+		for other, n := range m.nodes {
+			if other != name && n.ID == want.ID {
+				m.removeNode(other)
+			}
+		}
+	} else {
+		want.ID = old.ID
+	}
+	want.CreateIndex, want.ModifyIndex = m.index, m.index
+	if known {
+		want.Node, want.CreateIndex, want.ModifyIndex = old.Node, old.CreateIndex, old.ModifyIndex
+		if reflect.DeepEqual(want, old) {
+			return ""
+		}
+		want.ModifyIndex = m.index
+	}
+	m.nodes[name] = want
+	return ""
+}
+
+func (m *model) setService(name string, want api.NodeService) {
+	if want.Tags == nil {
+		want.Tags = []string{}
+	}
+	want.Weights = api.Weights{Passing: 1, Warning: 1}
+	want.CreateIndex, want.ModifyIndex = m.index, m.index
+	key := [2]string{name, want.ID}
+	old, known := m.services[key]
+	if known {
+		want.CreateIndex, want.ModifyIndex = old.CreateIndex, old.ModifyIndex
+		if reflect.DeepEqual(want, old.NodeService) {
+			return
+		}
+		want.ModifyIndex = m.index
+	}
+	m.services[key] = modelService{m.nodes[name].Node, want}
+	for k, c := range m.checks {
+		if k[0] == name && c.ServiceID == want.ID && (c.ServiceName != want.Service || !slices.Equal(c.ServiceTags, want.Tags)) {
+			c.ServiceName, c.ServiceTags, c.ModifyIndex = want.Service, want.Tags, m.index
+			m.checks[k] = c
+		}
+	}
+}
+
+func (m *model) setCheck(name string, want api.HealthCheck) string {
+	want.Node, want.ServiceTags = m.nodes[name].Node, []string{}
+	if want.ServiceID != "" {
+		svc, ok := m.services[[2]string{name, want.ServiceID}]
+		if !ok {
+			return fmt.Sprintf("Unknown service ID '%s' for check ID '%s'", want.ServiceID, want.CheckID)
+		}
+		want.ServiceName, want.ServiceTags = svc.Service, svc.Tags
+	}
+	want.CreateIndex, want.ModifyIndex = m.index, m.index
+	key := [2]string{name, want.CheckID}
+	if old, ok := m.checks[key]; ok {
+		want.CreateIndex, want.ModifyIndex = old.CreateIndex, old.ModifyIndex
+		if reflect.DeepEqual(want, old) {
+			return ""
+		}
+		want.ModifyIndex = m.index
+	}
+	m.checks[key] = want
+	return ""
+}
+
+func (m *model) removeService(node, id string) {
+	node = strings.ToLower(node)
+	delete(m.services, [2]string{node, id})
+	maps.DeleteFunc(m.checks, func(k [2]string, c api.HealthCheck) bool { return k[0] == node && c.ServiceID == id })
+}
+
+func (m *model) removeNode(node string) {
+	node = strings.ToLower(node)
+	delete(m.nodes, node)
+	maps.DeleteFunc(m.services, func(k [2]string, _ modelService) bool { return k[0] == node })
+	maps.DeleteFunc(m.checks, func(k [2]string, _ api.HealthCheck) bool { return k[0] == node })
+}
+
+// txn knows the verbs that the generator uses; it answers with the number of
+// results, or the texts of the errors.
+func (m *model) txn(c *Txn) any {
+	try := m.clone()
+	results := 0
+	var failed []string
+	for i, op := range c.Ops {
+		n, why := try.op(op)
+		results += n
+		if why != "" {
+			failed = append(failed, fmt.Sprintf("%d: %s", i, why))
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	*m = *try
+	return results
+}
+
+func (m *model) op(op *api.TxnOp) (results int, why string) {
+	switch {
+	case op.KV != nil:
+		e, ok := m.kv[op.KV.Key]
+		switch op.KV.Verb {
+		case "get":
+			if !ok {
+				return 0, fmt.Sprintf("key %q doesn't exist", op.KV.Key)
+			}
+		case "set":
+			m.set(api.KVPair{Key: op.KV.Key, Value: op.KV.Value})
+		case "delete":
+			delete(m.kv, op.KV.Key)
+			return 0, ""
+		case "cas":
+			if ok != (op.KV.Index != 0) || ok && e.ModifyIndex != op.KV.Index {
+				return 0, fmt.Sprintf("failed to set key %q, index is stale", op.KV.Key)
+			}
+			m.set(api.KVPair{Key: op.KV.Key, Value: op.KV.Value})
+		}
+		return 1, ""
+	case op.Node != nil:
+		if op.Node.Verb == "delete" {
+			m.removeNode(op.Node.Node.Node)
+			return 0, ""
+		}
+		return 1, m.setNode(op.Node.Node)
+	case op.Service != nil:
+		if op.Service.Verb == "delete" {
+			m.removeService(op.Service.Node, op.Service.Service.ID)
+			return 0, ""
+		}
+		if _, ok := m.nodes[strings.ToLower(op.Service.Node)]; !ok {
+			return 0, "Missing node registration"
+		}
+		m.setService(strings.ToLower(op.Service.Node), op.Service.Service)
+		return 1, ""
+	case op.Check != nil:
+		if _, ok := m.nodes[strings.ToLower(op.Check.Check.Node)]; !ok {
+			return 0, "Missing node registration"
+		}
+		return 1, m.setCheck(strings.ToLower(op.Check.Check.Node), op.Check.Check)
+	}
+	return 0, ""
+}
+
+// The queries.
+
+func sorted[K cmp.Ordered, V any](m map[K]V, pick func(V) bool) []V {
+	out := []V{}
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if pick(m[k]) {
+			out = append(out, m[k])
+		}
+	}
+	return out
+}
+
+// sortedPairs is sorted for keys of node and id.
+func sortedPairs[V any](m map[[2]string]V, pick func(V) bool) []V {
+	out := []V{}
+	keys := slices.SortedFunc(maps.Keys(m), func(a, b [2]string) int { return slices.Compare(a[:], b[:]) })
+	for _, k := range keys {
+		if pick(m[k]) {
+			out = append(out, m[k])
+		}
+	}
+	return out
+}
+
+func (m *model) findNode(q string) any {
+	if n, ok := m.nodes[strings.ToLower(q)]; ok {
+		return n
+	}
+	found := sorted(m.nodes, func(n api.Node) bool { return len(q) >= 2 && n.ID != "" && strings.HasPrefix(n.ID, q) })
+	if len(found) != 1 {
+		return nil
+	}
+	return found[0]
+}
+
+func (m *model) nodeServices(q string) any {
+	n, ok := m.findNode(q).(api.Node)
+	if !ok {
+		return nil
+	}
+	out := api.NodeServices{Node: &n, Services: map[string]*api.NodeService{}}
+	for _, s := range m.services {
+		if strings.EqualFold(s.node, n.Node) {
+			out.Services[s.ID] = &s.NodeService
+		}
+	}
+	return out
+}
+
+func hasAll(have, want map[string]string) bool {
+	for k, v := range want {
+		if h, ok := have[k]; !ok || h != v {
+			return false
+		}
+	}
+	return true
+}
+
+func (m *model) servicesMap(meta map[string]string) any {
+	out := map[string][]string{}
+	for _, s := range m.services {
+		if !hasAll(m.nodes[strings.ToLower(s.node)].Meta, meta) {
+			continue
+		}
+		tags := append(out[s.Service], s.Tags...)
+		slices.Sort(tags)
+		out[s.Service] = append([]string{}, slices.Compact(tags)...)
+	}
+	return out
+}
+
+func (m *model) health(name string, sel Select) (out []api.CheckServiceNode) {
+	out = []api.CheckServiceNode{}
+	for _, s := range sortedPairs(m.services, func(s modelService) bool { return strings.EqualFold(s.Service, name) }) {
+		n := m.nodes[strings.ToLower(s.node)]
+		row := api.CheckServiceNode{Node: &n, Service: &s.NodeService, Checks: []*api.HealthCheck{}}
+		keep := hasAll(n.Meta, sel.NodeMeta)
+		for _, t := range sel.Tags {
+			keep = keep && slices.Contains(s.Tags, t)
+		}
+		for _, scope := range []string{"", s.ID} {
+			for _, c := range sortedPairs(m.checks, func(c api.HealthCheck) bool { return c.Node == s.node && c.ServiceID == scope }) {
+				row.Checks = append(row.Checks, &c)
+				keep = keep && !(sel.Passing && c.Status != "passing")
+			}
+		}
+		if keep {
+			out = append(out, row)
+		}
+	}
+	return out
+}
+
+func (m *model) serviceNodes(name string) []api.ServiceNode {
+	out := []api.ServiceNode{}
+	for _, row := range m.health(name, Select{}) {
+		out = append(out, joinService(row.Node, row.Service))
+	}
+	return out
+}
+
+func (m *model) checksWhere(meta map[string]string, pick func(api.HealthCheck) bool) any {
+	return sortedPairs(m.checks, func(c api.HealthCheck) bool {
+		return pick(c) && hasAll(m.nodes[strings.ToLower(c.Node)].Meta, meta)
+	})
+}
+
+func (m *model) keys(prefix, separator string) any {
+	var out []string
+	for _, e := range m.list(prefix) {
+		key := e.Key
+		if i := strings.Index(key[len(prefix):], separator); separator != "" && i >= 0 {
+			key = key[:len(prefix)+i+len(separator)]
+		}
+		out = append(out, key)
+	}
+	return append([]string{}, slices.Compact(out)...)
+}
+
+func (m *model) list(prefix string) []api.KVPair {
+	return sorted(m.kv, func(e api.KVPair) bool { return strings.HasPrefix(e.Key, prefix) })
+}

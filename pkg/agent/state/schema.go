@@ -1,0 +1,167 @@
+package state
+
+import (
+	"encoding/binary"
+	"errors"
+	"iter"
+	"strings"
+
+	"github.com/hashicorp/go-memdb"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+const (
+	tableKV       = "kv"       // *api.KVPair
+	tableNodes    = "nodes"    // *nodeRow
+	tableServices = "services" // *instance
+	tableChecks   = "checks"   // *api.HealthCheck
+	tableMarks    = "marks"    // *mark
+)
+
+// newDB makes the tables. Every index takes one ready []byte as its argument;
+// the key functions below make them. The name of a non-unique index orders rows
+// of equal value by their id.
+func newDB() *memdb.MemDB {
+	db, err := memdb.NewMemDB(&memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
+		tableKV: table(tableKV,
+			unique("id", func(e *api.KVPair) []byte { return []byte(e.Key) })),
+		tableNodes: table(tableNodes,
+			unique("id", func(n *nodeRow) []byte { return nodeKey(n.Node.Node) }),
+			multi("uuid", func(n *nodeRow) []byte { return optional(strings.ToLower(n.Node.ID)) }),
+			multi("address", func(n *nodeRow) []byte { return optional(plainIP(n.Node.Address)) })),
+		tableServices: table(tableServices,
+			unique("id", func(i *instance) []byte { return keyOf(strings.ToLower(i.Node), i.Service.ID) }),
+			multi("name", func(i *instance) []byte { return nodeKey(i.Service.Service) }),
+			multi("address", func(i *instance) []byte { return optional(plainIP(i.Service.Address)) })),
+		tableChecks: table(tableChecks,
+			unique("id", func(c *api.HealthCheck) []byte { return keyOf(strings.ToLower(c.Node), c.CheckID) }),
+			multi("service", serviceOfCheck),
+			multi("status", func(c *api.HealthCheck) []byte { return nodeKey(c.Status) })),
+		tableMarks: table(tableMarks,
+			unique("id", func(m *mark) []byte { return markKey(m.Topic, m.Key) }),
+			multi("dead", deadKey)),
+	}})
+	if err != nil {
+		panic(err) // the literal above is wrong
+	}
+	return db
+}
+
+func serviceOfCheck(c *api.HealthCheck) []byte {
+	if c.ServiceID == "" {
+		return nil
+	}
+	return nodeKey(c.ServiceName)
+}
+
+// keyOf joins parts so that no two lists of parts give the same key, a key of
+// fewer parts is a prefix of those that continue it and of no others, and keys
+// sort as their parts do.
+func keyOf(parts ...string) []byte {
+	n := 0
+	for _, p := range parts {
+		n += len(p) + 2
+	}
+	key := make([]byte, 0, n+8)
+	for _, p := range parts {
+		for strings.IndexByte(p, 0) >= 0 {
+			i := strings.IndexByte(p, 0)
+			key = append(append(key, p[:i]...), 0, 0xff)
+			p = p[i+1:]
+		}
+		key = append(append(key, p...), 0, 1)
+	}
+	return key
+}
+
+// nodeKey is the key of a name that is matched without regard to case: of a
+// node, a service, a status.
+func nodeKey(name string) []byte { return keyOf(strings.ToLower(name)) }
+
+func optional(value string) []byte {
+	if value == "" {
+		return nil
+	}
+	return keyOf(value)
+}
+
+func markKey(topic Topic, key string) []byte {
+	return append([]byte{byte(topic)}, key...)
+}
+
+// deadKey orders the tombstones of a topic by age.
+func deadKey(m *mark) []byte {
+	if !m.Dead {
+		return nil
+	}
+	return binary.BigEndian.AppendUint64([]byte{byte(m.Topic)}, m.Index)
+}
+
+func table(name string, indexes ...*memdb.IndexSchema) *memdb.TableSchema {
+	t := &memdb.TableSchema{Name: name, Indexes: make(map[string]*memdb.IndexSchema)}
+	for _, ix := range indexes {
+		t.Indexes[ix.Name] = ix
+	}
+	return t
+}
+
+func unique[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
+	return &memdb.IndexSchema{Name: name, Unique: true, Indexer: indexer[T]{key}}
+}
+
+func multi[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
+	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: indexer[T]{key}}
+}
+
+// indexer makes keys by a plain function; a nil key keeps the row out of the
+// index. The keys it returns are appended to: they must be fresh.
+type indexer[T any] struct{ key func(*T) []byte }
+
+func (ix indexer[T]) FromObject(row any) (bool, []byte, error) {
+	key := ix.key(row.(*T))
+	return key != nil, key, nil
+}
+
+func (ix indexer[T]) FromArgs(args ...any) ([]byte, error) {
+	key, ok := args[0].([]byte)
+	if !ok {
+		return nil, errors.New("an index takes one []byte")
+	}
+	return key, nil
+}
+
+func (ix indexer[T]) PrefixFromArgs(args ...any) ([]byte, error) { return ix.FromArgs(args...) }
+
+// must stops the program on an error that only a mistake in the schema or in
+// this package can cause; no command and no data can.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
+}
+
+// first returns the row with this key, the first of several, or nil.
+func first[T any](r reader, table, index string, key []byte) *T {
+	raw, err := r.t.First(table, index, key)
+	must(err)
+	if raw == nil {
+		return nil
+	}
+	return raw.(*T)
+}
+
+// scan yields the rows of a key in order; with "_prefix" behind the index's
+// name, of all keys that begin with it. Rows may be changed meanwhile: it goes
+// through those that were there when it began.
+func scan[T any](r reader, table, index string, key []byte) iter.Seq[*T] {
+	return func(yield func(*T) bool) {
+		it, err := r.t.Get(table, index, key)
+		must(err)
+		for raw := it.Next(); raw != nil; raw = it.Next() {
+			if !yield(raw.(*T)) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package state
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// The snapshot format. It is read for ever: testdata holds one of each version.
+//
+//	magic    "muster state\n", then the format version as one byte
+//	records  type byte, length as uvarint, msgpack; the head first, then the
+//	         rows of each table in order of their keys
+//	end      type byte 0xff, CRC-32C (big endian) of every byte before it
+//
+// Equal states give equal bytes.
+const (
+	snapshotMagic   = "muster state\n"
+	snapshotVersion = 1
+
+	recordHead    = 1 // root
+	recordKV      = 2 // api.KVPair
+	recordNode    = 3 // api.Node
+	recordService = 4 // instance
+	recordCheck   = 5 // api.HealthCheck
+	recordMark    = 6 // mark
+	recordEnd     = 0xff
+)
+
+// head is the first record.
+type head struct {
+	Index   uint64
+	KVIndex uint64
+	Floors  []uint64 // by topic
+}
+
+// Write streams the snapshot to w.
+func (sn *Snapshot) Write(w io.Writer) error {
+	out := &recordWriter{w: bufio.NewWriterSize(w, 64<<10), sum: newSum()}
+	out.raw([]byte(snapshotMagic + string([]byte{snapshotVersion})))
+	out.record(recordHead, &head{sn.root.Index, sn.root.KVIndex, sn.root.Floors[:]})
+	txn := sn.db.Txn(false)
+	for _, t := range []struct {
+		kind  byte
+		table string
+	}{
+		{recordKV, tableKV}, {recordNode, tableNodes}, {recordService, tableServices},
+		{recordCheck, tableChecks}, {recordMark, tableMarks},
+	} {
+		rows, err := txn.Get(t.table, "id_prefix", []byte(nil))
+		must(err)
+		for row := rows.Next(); row != nil && out.err == nil; row = rows.Next() {
+			if n, ok := row.(*nodeRow); ok {
+				row = n.Node
+			}
+			out.record(t.kind, row)
+		}
+	}
+	out.raw(binary.BigEndian.AppendUint32([]byte{recordEnd}, out.sum.Sum32()))
+	if out.err == nil {
+		out.err = out.w.Flush()
+	}
+	if out.err != nil {
+		return fmt.Errorf("write state snapshot at index %d: %w", sn.root.Index, out.err)
+	}
+	return nil
+}
+
+func newSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
+
+// recordWriter writes records and sums them up; it keeps the first error.
+type recordWriter struct {
+	w   *bufio.Writer
+	sum hash.Hash32
+	err error
+}
+
+func (o *recordWriter) raw(data []byte) {
+	if o.err == nil {
+		_, o.err = o.w.Write(data)
+		o.sum.Write(data)
+	}
+}
+
+func (o *recordWriter) record(kind byte, v any) {
+	body, err := pack(nil, v)
+	if err != nil && o.err == nil {
+		o.err = err
+	}
+	o.raw(binary.AppendUvarint([]byte{kind}, uint64(len(body))))
+	o.raw(body)
+}
+
+// Restore replaces the state by the snapshot that r holds, or changes nothing
+// and says why.
+func (s *Store) Restore(r io.Reader) error {
+	db := newDB()
+	x := &tx{reader: reader{t: db.Txn(true), root: root{maxDead: s.root.maxDead}}}
+	if err := x.readSnapshot(r); err != nil {
+		return fmt.Errorf("read state snapshot: %w", err)
+	}
+	x.t.Commit()
+	s.db, s.root = db, x.root
+	return nil
+}
+
+func (x *tx) readSnapshot(r io.Reader) error {
+	in := &recordReader{r: bufio.NewReaderSize(r, 64<<10), sum: newSum()}
+	start := make([]byte, len(snapshotMagic)+1)
+	if err := in.full(start); err != nil {
+		return err
+	}
+	if string(start[:len(snapshotMagic)]) != snapshotMagic {
+		return errors.New("this is no muster state snapshot")
+	}
+	if v := start[len(snapshotMagic)]; v == 0 || v > snapshotVersion {
+		return fmt.Errorf("format version %d is not known here (newest is %d): upgrade this server", v, snapshotVersion)
+	}
+	for n := 0; ; n++ {
+		sum := in.sum.Sum32()
+		kind, err := in.ReadByte()
+		if err != nil {
+			return noEOF(err)
+		}
+		if kind == recordEnd && n > 0 {
+			return in.end(sum)
+		}
+		body, err := in.body()
+		if err != nil {
+			return fmt.Errorf("record %d: %w", n, err)
+		}
+		if (kind == recordHead) != (n == 0) {
+			return fmt.Errorf("record %d: type %d is out of place", n, kind)
+		}
+		if err := x.restoreRecord(kind, body); err != nil {
+			return fmt.Errorf("record %d of type %d: %w", n, kind, err)
+		}
+	}
+}
+
+func (x *tx) restoreRecord(kind byte, body []byte) error {
+	switch kind {
+	case recordHead:
+		var h head
+		if err := unpack(body, &h); err != nil {
+			return err
+		}
+		if len(h.Floors) > topicCount {
+			return errors.New("it has topics that are not known here: upgrade this server")
+		}
+		x.Index, x.KVIndex = h.Index, h.KVIndex
+		copy(x.Floors[:], h.Floors)
+	case recordKV:
+		e, err := unpackRow[api.KVPair](body)
+		if err != nil {
+			return err
+		}
+		x.stats.Keys++
+		x.insert(tableKV, e)
+	case recordNode:
+		n, err := unpackRow[api.Node](body)
+		if err != nil {
+			return err
+		}
+		x.stats.Nodes++
+		x.insert(tableNodes, &nodeRow{Node: n})
+	case recordService:
+		i, err := unpackRow[instance](body)
+		if err != nil {
+			return err
+		}
+		if i.Service == nil || x.node(i.Node) == nil {
+			return errors.New("its service or its node is missing")
+		}
+		x.insertInstance(nil, i)
+	case recordCheck:
+		c, err := unpackRow[api.HealthCheck](body)
+		if err != nil {
+			return err
+		}
+		if x.node(c.Node) == nil || !x.holdCheck(nil, c) {
+			return errors.New("its node or its service is missing")
+		}
+		x.stats.Checks++
+		x.insert(tableChecks, c)
+	case recordMark:
+		m, err := unpackRow[mark](body)
+		if err != nil {
+			return err
+		}
+		if m.Topic >= topicCount {
+			return fmt.Errorf("topic %d is not known here: upgrade this server", m.Topic)
+		}
+		x.putMark(nil, m)
+	default:
+		return errors.New("this type is not known here: upgrade this server")
+	}
+	return nil
+}
+
+func unpackRow[T any](body []byte) (*T, error) {
+	row := new(T)
+	return row, unpack(body, row)
+}
+
+// recordReader reads records and sums up what it reads.
+type recordReader struct {
+	r   *bufio.Reader
+	sum hash.Hash32
+}
+
+func (in *recordReader) full(p []byte) error {
+	_, err := io.ReadFull(in.r, p)
+	in.sum.Write(p)
+	return noEOF(err)
+}
+
+// ReadByte makes it an io.ByteReader for binary.ReadUvarint.
+func (in *recordReader) ReadByte() (byte, error) {
+	b, err := in.r.ReadByte()
+	if err == nil {
+		in.sum.Write([]byte{b})
+	}
+	return b, err
+}
+
+// body reads a length and as many bytes. It trusts the length no further than
+// there are bytes.
+func (in *recordReader) body() ([]byte, error) {
+	n, err := binary.ReadUvarint(in)
+	if err != nil {
+		return nil, noEOF(err)
+	}
+	var buf bytes.Buffer
+	if _, err := io.CopyN(&buf, in.r, int64(min(n, 1<<62))); err != nil {
+		return nil, noEOF(err)
+	}
+	in.sum.Write(buf.Bytes())
+	return buf.Bytes(), nil
+}
+
+// end reads the checksum and wants nothing behind it.
+func (in *recordReader) end(sum uint32) error {
+	var want [4]byte
+	if err := in.full(want[:]); err != nil {
+		return err
+	}
+	if got := binary.BigEndian.Uint32(want[:]); got != sum {
+		return fmt.Errorf("checksum is %08x, but the content gives %08x: the file is damaged", got, sum)
+	}
+	if _, err := in.r.ReadByte(); err != io.EOF {
+		return errors.New("something follows its end")
+	}
+	return nil
+}
+
+// noEOF turns an end of input where more must follow into what it means.
+func noEOF(err error) error {
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return errors.New("it ends too early: the file is damaged")
+	}
+	return err
+}

@@ -1,0 +1,188 @@
+// Package state is the replicated state machine: a pure function of
+// (state, raft index, command). It has no clock, no randomness, no goroutine and
+// no I/O of its own; whoever proposes a command puts times and ids into it. The
+// same log gives the same snapshot bytes on any machine, however it was cut into
+// batches.
+//
+// A Store is changed by one goroutine only, the one that applies the log. What
+// readers see is a Snapshot: an immutable view at one raft index whose queries
+// are pure functions. Every query answers with a Meta: the index of the answer
+// and what it was read from. The two belong together: the index of an answer is
+// the raft index at which something it was read from last changed, so it moves
+// exactly when one of its watches is touched, and never falls. What is gone
+// leaves its index behind (marks.go).
+//
+// Results are shared between callers and never change: do not modify them.
+package state
+
+import (
+	"github.com/hashicorp/go-memdb"
+)
+
+// An Entry is one command of the raft log.
+type Entry struct {
+	Index uint64
+	Data  []byte // made by Encode
+}
+
+// A Store holds the newest state. All its methods belong to the one goroutine
+// that applies the log; hand Snapshots to everybody else.
+type Store struct {
+	db   *memdb.MemDB
+	root root
+}
+
+// root is what a state holds beside its tables. It is copied, never shared.
+type root struct {
+	Index   uint64 // last applied raft index
+	KVIndex uint64 // last change of any key
+	// Floors are, per topic, the indexes below which tombstones were dropped.
+	Floors [topicCount]uint64
+
+	stats Stats
+	dead  [topicCount]int // tombstones per topic
+	// maxDead bounds dead; it is MaxTombstones but in tests.
+	maxDead int
+}
+
+// Stats counts what a state holds.
+type Stats struct {
+	Nodes     int
+	Services  int // distinct names
+	Instances int
+	Checks    int
+	Keys      int
+}
+
+// New returns an empty store.
+func New() *Store {
+	return &Store{db: newDB(), root: root{maxDead: MaxTombstones}}
+}
+
+// ApplyBatch applies entries in the order given. A result is what its command
+// answers (see the command types) or an error; a bad command changes nothing and
+// harms no other entry of the batch. touched names everything that changed, each
+// once.
+func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
+	results = make([]any, len(entries))
+	all := make(map[Touch]struct{}, len(entries))
+	x := s.begin(all)
+	for i, e := range entries {
+		x.Index = e.Index
+		cmd, err := Decode(e.Data)
+		if err != nil {
+			results[i] = err
+			continue
+		}
+		if txn, ok := cmd.(*Txn); ok {
+			// memdb has no savepoints, and a transaction must be able to fail.
+			s.commit(x)
+			results[i] = s.applyTxn(txn, e.Index, all)
+			x = s.begin(all)
+			continue
+		}
+		results[i] = x.apply(cmd)
+	}
+	s.commit(x)
+	touched = make([]Touch, 0, len(all))
+	for t := range all {
+		touched = append(touched, t)
+	}
+	return results, touched
+}
+
+// applyTxn runs a transaction on its own, all or nothing.
+func (s *Store) applyTxn(cmd *Txn, index uint64, all map[Touch]struct{}) any {
+	mine := make(map[Touch]struct{})
+	x := s.begin(mine)
+	x.Index = index
+	resp := x.txn(cmd.Ops)
+	if len(resp.Errors) > 0 {
+		x.t.Abort()
+		s.root.Index = index
+		return resp
+	}
+	x.settleMarks()
+	s.commit(x)
+	for t := range mine {
+		all[t] = struct{}{}
+	}
+	return resp
+}
+
+func (s *Store) begin(touched map[Touch]struct{}) *tx {
+	return &tx{
+		reader:  reader{t: s.db.Txn(true), root: s.root},
+		marks:   make(map[Touch]bool),
+		touched: touched,
+	}
+}
+
+func (s *Store) commit(x *tx) {
+	x.t.Commit()
+	s.root = x.root
+}
+
+// Snapshot returns the state as it is now. It costs next to nothing, never
+// changes, and may be used by any number of goroutines.
+func (s *Store) Snapshot() *Snapshot {
+	return &Snapshot{db: s.db.Snapshot(), root: s.root}
+}
+
+// A Snapshot is the state at one raft index.
+type Snapshot struct {
+	db   *memdb.MemDB
+	root root
+}
+
+// Index is the raft index of the last entry that was applied.
+func (sn *Snapshot) Index() uint64 { return sn.root.Index }
+
+// Stats counts what the snapshot holds.
+func (sn *Snapshot) Stats() Stats { return sn.root.stats }
+
+func (sn *Snapshot) read() reader {
+	return reader{t: sn.db.Txn(false), root: sn.root}
+}
+
+// reader is the read side that queries and commands share.
+type reader struct {
+	root
+	t *memdb.Txn
+}
+
+// tx is the write side: one memdb transaction, which several commands may share.
+type tx struct {
+	reader
+	// marks are the things the running command has touched (true) or whose
+	// liveness alone it may have changed (false); settleMarks writes them.
+	marks map[Touch]bool
+	// touched is what the caller is told, over all commands.
+	touched map[Touch]struct{}
+}
+
+// apply runs one command that cannot fail halfway: it checks everything before
+// it writes anything.
+func (x *tx) apply(cmd Command) any {
+	var result any
+	switch c := cmd.(type) {
+	case *KV:
+		result = x.kv(c)
+	case *Register:
+		if err := x.register(c); err != nil {
+			return err
+		}
+	case *Deregister:
+		x.deregister(c)
+	}
+	x.settleMarks()
+	return result
+}
+
+func (x *tx) insert(table string, row any) {
+	must(x.t.Insert(table, row))
+}
+
+func (x *tx) delete(table string, row any) {
+	must(x.t.Delete(table, row))
+}

@@ -1,0 +1,177 @@
+package state
+
+import (
+	"bytes"
+	"encoding/json"
+	"slices"
+	"testing"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// lab drives a store as raft would, one command at a time.
+type lab struct {
+	t     testing.TB
+	s     *Store
+	index uint64
+	sn    *Snapshot
+}
+
+func newLab(t testing.TB) *lab {
+	s := New()
+	return &lab{t: t, s: s, index: 9, sn: s.Snapshot()}
+}
+
+// do applies one command and returns its result and what it touched.
+func (l *lab) do(cmd Command) (any, []Touch) {
+	l.t.Helper()
+	l.index++
+	results, touched := l.s.ApplyBatch([]Entry{l.entry(cmd, l.index)})
+	l.sn = l.s.Snapshot()
+	return results[0], touched
+}
+
+func (l *lab) entry(cmd Command, index uint64) Entry {
+	l.t.Helper()
+	data, err := Encode(cmd)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	return Entry{Index: index, Data: data}
+}
+
+// must applies a command that may not fail.
+func (l *lab) must(cmd Command) []Touch {
+	l.t.Helper()
+	result, touched := l.do(cmd)
+	switch r := result.(type) {
+	case error:
+		l.t.Fatalf("%T: %v", cmd, r)
+	case *api.TxnResponse:
+		if r.Errors != nil {
+			l.t.Fatalf("txn: %s", r.Errors[0].What)
+		}
+	}
+	return touched
+}
+
+func (l *lab) put(key, value string) []Touch {
+	l.t.Helper()
+	return l.must(&KV{Op: KVSet, Entry: api.KVPair{Key: key, Value: []byte(value)}})
+}
+
+func (l *lab) bytes() []byte {
+	l.t.Helper()
+	return snapshotBytes(l.t, l.s)
+}
+
+func snapshotBytes(t testing.TB, s *Store) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	if err := s.Snapshot().Write(&buf); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+func node(name string) *api.Node {
+	return &api.Node{Node: name, Address: "10.0.0.1", Datacenter: "dc1"}
+}
+
+func service(id, name string, tags ...string) *api.NodeService {
+	return &api.NodeService{ID: id, Service: name, Tags: tags, Port: 80}
+}
+
+func check(id, serviceID, status string) *api.HealthCheck {
+	return &api.HealthCheck{CheckID: id, Name: id, ServiceID: serviceID, Status: status}
+}
+
+func register(nodeName string, svc *api.NodeService, checks ...*api.HealthCheck) *Register {
+	return &Register{Node: node(nodeName), Service: svc, Checks: checks}
+}
+
+func asJSON(t testing.TB, v any) string {
+	t.Helper()
+	out, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
+// wakes tells whether touched concerns somebody who watches w.
+func wakes(w Watch, touched []Touch) bool {
+	return slices.ContainsFunc(touched, func(t Touch) bool {
+		if t.Topic != w.Topic {
+			return false
+		}
+		return t.Key == w.Key || w.Prefix && len(t.Key) >= len(w.Key) && t.Key[:len(w.Key)] == w.Key
+	})
+}
+
+func anyWakes(m Meta, touched []Touch) bool {
+	return slices.ContainsFunc(m.Watch, func(w Watch) bool { return wakes(w, touched) })
+}
+
+func TestABadEntryHarmsNoOther(t *testing.T) {
+	l := newLab(t)
+	good := func(key string) []byte { return l.entry(&KV{Op: KVSet, Entry: api.KVPair{Key: key}}, 1).Data }
+	results, touched := l.s.ApplyBatch([]Entry{
+		{Index: 1, Data: good("a")},
+		{Index: 2, Data: nil},
+		{Index: 3, Data: []byte{99, 1}},
+		{Index: 4, Data: []byte{typeKV, commandVersion + 1}},
+		{Index: 5, Data: []byte{typeKV, commandVersion, 0xc1}},
+		{Index: 6, Data: append(good("x"), 0)},
+		{Index: 7, Data: good("b")},
+		{Index: 8, Data: l.entry(&Register{}, 8).Data},
+	})
+	want := []string{
+		"", "decode command: 0 bytes are too few",
+		"decode command: type 99 is not known here: upgrade this server",
+		"decode command of type 3: version 2 is not known here (newest is 1): upgrade this server",
+		"?", "decode command of type 3: 1 bytes are left over", "", "Must provide node",
+	}
+	for i, text := range want {
+		err, failed := results[i].(error)
+		switch {
+		case text == "" && results[i] != true:
+			t.Errorf("entry %d: %v, want true", i, results[i])
+		case text != "" && !failed:
+			t.Errorf("entry %d: %v, want an error", i, results[i])
+		case text != "" && text != "?" && err.Error() != text:
+			t.Errorf("entry %d: %q, want %q", i, err, text)
+		}
+	}
+	if len(touched) != 2 || l.s.Snapshot().Index() != 8 || l.s.Snapshot().Stats().Keys != 2 {
+		t.Errorf("touched %v, index %d, %+v", touched, l.s.Snapshot().Index(), l.s.Snapshot().Stats())
+	}
+}
+
+func TestASnapshotNeverChanges(t *testing.T) {
+	l := newLab(t)
+	l.put("a", "1")
+	old := l.sn
+	l.put("a", "2")
+	l.put("b", "1")
+	if e, m := old.KVGet("a"); string(e.Value) != "1" || m.Index != 10 || old.Index() != 10 {
+		t.Errorf("old snapshot has %s at %d", e.Value, m.Index)
+	}
+	if keys, _ := old.KVKeys("", ""); len(keys) != 1 || old.Stats().Keys != 1 {
+		t.Errorf("old snapshot has keys %v, %+v", keys, old.Stats())
+	}
+}
+
+func TestDecodedCommandsDoNotShareTheirBytes(t *testing.T) {
+	l := newLab(t)
+	e := l.entry(&KV{Op: KVSet, Entry: api.KVPair{Key: "key", Value: []byte("value")}}, 10)
+	l.s.ApplyBatch([]Entry{e})
+	for i := range e.Data {
+		e.Data[i] = '!'
+	}
+	if got, _ := l.s.Snapshot().KVGet("key"); got == nil || string(got.Value) != "value" {
+		t.Errorf("entry is %+v after its log entry was overwritten", got)
+	}
+}
+
+func bytesReader(b []byte) *bytes.Reader { return bytes.NewReader(b) }

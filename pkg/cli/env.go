@@ -1,0 +1,68 @@
+package cli
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// Env says what a child's environment is made of. Patterns are globs; Deny wins
+// over Allow, and Custom is always there.
+type Env struct {
+	Pristine bool     // nothing of our own
+	Allow    []string // of our own only these; empty: all
+	Deny     []string
+	Custom   []string // NAME=value
+}
+
+// Build filters own, adds extra, then Custom. A later value of a name wins.
+func (e Env) Build(own, extra []string) ([]string, error) {
+	for _, pair := range e.Custom {
+		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
+			return nil, fmt.Errorf("%q in the custom environment is not NAME=value", pair)
+		}
+	}
+	for _, pattern := range append(append([]string{}, e.Allow...), e.Deny...) {
+		if _, err := path.Match(pattern, ""); err != nil {
+			return nil, fmt.Errorf("environment pattern %q: %w", pattern, err)
+		}
+	}
+	var all []string
+	if !e.Pristine {
+		all = append(all, own...)
+	}
+	var out []string
+	for _, pair := range append(all, extra...) {
+		name, _, _ := strings.Cut(pair, "=")
+		if len(e.Allow) > 0 && !matches(e.Allow, name) || matches(e.Deny, name) {
+			continue
+		}
+		out = append(out, pair)
+	}
+	return unique(append(out, e.Custom...)), nil
+}
+
+func matches(patterns []string, name string) bool {
+	for _, p := range patterns {
+		if hit, err := path.Match(p, name); err == nil && hit {
+			return true
+		}
+	}
+	return false
+}
+
+// unique keeps the last value of each name, because not every program does.
+func unique(pairs []string) []string {
+	last := map[string]int{}
+	for i, pair := range pairs {
+		name, _, _ := strings.Cut(pair, "=")
+		last[name] = i
+	}
+	out := []string{}
+	for i, pair := range pairs {
+		if name, _, _ := strings.Cut(pair, "="); last[name] == i {
+			out = append(out, pair)
+		}
+	}
+	return out
+}

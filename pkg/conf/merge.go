@@ -1,0 +1,55 @@
+package conf
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Merge lays over on top of base and returns the result; it changes neither. A
+// scalar of over overrides, its lists are appended, its objects are merged; a
+// null changes nothing.
+func Merge(base, over map[string]any) map[string]any {
+	out := maps.Clone(base)
+	if out == nil {
+		out = make(map[string]any, len(over))
+	}
+	for key, v := range over {
+		out[key] = merged(out[key], v)
+	}
+	return out
+}
+
+func merged(base, over any) any {
+	switch over := over.(type) {
+	case nil:
+		return base
+	case map[string]any:
+		b, _ := base.(map[string]any)
+		return Merge(b, over) // also without a base: the result shares no map with over
+	case []any:
+		b, _ := base.([]any)
+		return slices.Concat(b, over)
+	}
+	return over
+}
+
+// Nest makes nested objects of dotted keys ("ports.http" and its value), as flags
+// and environment variables are named. It takes the value types that flags have:
+// strings, numbers, truth values, durations, and lists and maps of them.
+func Nest(flat map[string]any) (map[string]any, error) {
+	out := make(map[string]any)
+	for _, path := range slices.Sorted(maps.Keys(flat)) {
+		value, err := normal(flat[path], 0)
+		if err != nil {
+			return nil, fmt.Errorf("setting %s: %w", path, err)
+		}
+		parts := strings.Split(path, ".")
+		for i := len(parts) - 1; i >= 0; i-- {
+			value = map[string]any{parts[i]: value}
+		}
+		out = Merge(out, value.(map[string]any))
+	}
+	return out, nil
+}

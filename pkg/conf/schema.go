@@ -1,0 +1,120 @@
+package conf
+
+import (
+	"encoding"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// field is what a struct field's tag says.
+type field struct {
+	names   []string // the key, then its other spellings
+	typ     reflect.Type
+	index   []int
+	unused  bool
+	ignored bool
+	silent  bool
+	tags    []string
+}
+
+func (f field) name() string { return f.names[0] }
+
+// fieldsOf reads the tags of a struct type. Fields without a tag are not settings.
+func fieldsOf(t reflect.Type) []field {
+	var out []field
+	for i := range t.NumField() {
+		sf := t.Field(i)
+		tag, ok := sf.Tag.Lookup("conf")
+		if !ok || tag == "-" {
+			continue
+		}
+		parts := strings.Split(tag, ",")
+		options := parts[1:]
+		if slices.Contains(options, "squash") {
+			for _, inner := range fieldsOf(sf.Type) {
+				inner.index = append([]int{i}, inner.index...)
+				out = append(out, inner)
+			}
+			continue
+		}
+		f := field{
+			names: strings.Split(parts[0], "|"), typ: sf.Type, index: []int{i}, tags: options,
+			unused:  slices.Contains(options, "unused"),
+			ignored: slices.Contains(options, "ignored"),
+			silent:  slices.Contains(options, "silent"),
+		}
+		if f.ignored || f.silent { // several keys may share one such field
+			for _, name := range f.names {
+				one := f
+				one.names = []string{name}
+				out = append(out, one)
+			}
+			continue
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// findField looks a key up: as it is written first, then without regard to case.
+func findField(fields []field, key string) (field, bool) {
+	for _, equal := range []func(a, b string) bool{func(a, b string) bool { return a == b }, strings.EqualFold} {
+		for _, f := range fields {
+			for _, name := range f.names {
+				if equal(name, key) {
+					return f, true
+				}
+			}
+		}
+	}
+	return field{}, false
+}
+
+// isLeaf tells the types that are filled from one scalar.
+func isLeaf(t reflect.Type) bool {
+	if t == reflect.TypeFor[time.Duration]() || reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return true
+	}
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map, reflect.Slice, reflect.Interface, reflect.Pointer:
+		return false
+	}
+	return true
+}
+
+// isObject tells the types that are filled from an object.
+func isObject(t reflect.Type) bool {
+	return !isLeaf(t) && (t.Kind() == reflect.Struct || t.Kind() == reflect.Map)
+}
+
+// Path is one setting of a struct: its dotted key and the value of the field.
+type Path struct {
+	Key     string
+	Value   reflect.Value
+	Options []string // what stands in the tag after the name
+}
+
+// Walk lists the settings of the struct that v points to, nested ones by their
+// dotted keys, in the order of the fields.
+func Walk(v any) []Path {
+	return walk("", nil, reflect.Indirect(reflect.ValueOf(v)))
+}
+
+func walk(prefix string, outer []string, v reflect.Value) []Path {
+	var out []Path
+	for _, f := range fieldsOf(v.Type()) {
+		if f.ignored || f.silent {
+			continue
+		}
+		value, key := v.FieldByIndex(f.index), prefix+f.name()
+		options := append(slices.Clone(outer), f.tags...)
+		if f.typ.Kind() == reflect.Struct && !isLeaf(f.typ) {
+			out = append(out, walk(key+".", options, value)...)
+			continue
+		}
+		out = append(out, Path{key, value, options})
+	}
+	return out
+}

@@ -1,0 +1,68 @@
+package funcs
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/proc"
+)
+
+const (
+	pluginTimeout   = 30 * time.Second
+	pluginMaxOutput = 16 << 20 // bytes
+	pluginMaxStderr = 4 << 10
+)
+
+// plugin runs a program and returns what it prints. It runs only while the pass
+// is complete: a program that acts on what it is given must never be given the
+// emptiness of an answer that is still to come.
+func (p *pass) plugin(name string, args ...any) (string, error) {
+	if name == "" {
+		return "", nil
+	}
+	argv := []string{name}
+	for _, arg := range args {
+		argv = append(argv, fmt.Sprint(arg))
+	}
+	if !p.complete {
+		return "", nil
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		return "", fmt.Errorf("plugin %s: %w", name, err)
+	}
+	defer read.Close()
+	said := make(chan []byte, 1)
+	go func() {
+		head, _ := io.ReadAll(io.LimitReader(read, pluginMaxStderr))
+		said <- head
+		_, _ = io.Copy(io.Discard, read)
+	}()
+	res, err := proc.Command{
+		Argv: argv, Stderr: write, Timeout: pluginTimeout, MaxOutput: pluginMaxOutput,
+	}.Run(p.ctx)
+	// Whoever the plugin left behind may hold the pipe: stop reading it.
+	write.Close()
+	_ = read.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+	stderr := strings.TrimSpace(string(<-said))
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("plugin %s: %w%s", name, err, quoted(stderr))
+	case res.Code != 0:
+		return "", fmt.Errorf("plugin %s: exit code %d%s", name, res.Code, quoted(stderr))
+	case res.Total > int64(len(res.Output)):
+		return "", fmt.Errorf("plugin %s: printed %d bytes, more than the limit of %d", name, res.Total, pluginMaxOutput)
+	}
+	return string(bytes.TrimSpace(res.Output)), nil
+}
+
+func quoted(stderr string) string {
+	if stderr == "" {
+		return ""
+	}
+	return ": " + stderr
+}

@@ -1,0 +1,212 @@
+package funcs
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Kind says what a Query asks for, and with it the type of its answer.
+type Kind string
+
+// The kinds, each with the type that Source.Lookup must return for it. The
+// texts are those of consul-template's messages.
+const (
+	KindKey         Kind = "kv.get"              // *api.KVPair, nil: there is no such key
+	KindPrefix      Kind = "kv.list"             // []*api.KVPair
+	KindService     Kind = "health.service"      // []*api.CheckServiceNode
+	KindServices    Kind = "catalog.services"    // map[string][]string
+	KindNode        Kind = "catalog.node"        // *api.NodeServices, nil: no such node
+	KindNodes       Kind = "catalog.nodes"       // []*api.Node
+	KindDatacenters Kind = "catalog.datacenters" // []string
+	KindFile        Kind = "file"                // string
+)
+
+// Query says what a template needs. Two queries that ask for the same are equal,
+// so a Query is fit to be a map key.
+type Query struct {
+	Kind Kind
+	// Name is the key, the prefix, the service, the node ("" is the agent's
+	// own) or the file's path.
+	Name       string
+	Tag        string // service: only instances with this tag
+	Datacenter string // "" is the agent's own
+	Near       string // service, nodes: sort by distance from this node
+	// Passing is set for services of which only healthy instances are wanted;
+	// otherwise all are asked for and the template's filter picks.
+	Passing bool
+	// IgnoreFailing leaves out datacenters that do not answer.
+	IgnoreFailing bool
+	// Params holds ns, partition, peer and sameness-group, URL-encoded in
+	// sorted order; muster's agent ignores them.
+	Params string
+}
+
+// String shows the query as consul-template's log lines do.
+func (q Query) String() string {
+	var b strings.Builder
+	b.WriteString(string(q.Kind))
+	b.WriteByte('(')
+	if q.Tag != "" {
+		b.WriteString(q.Tag + ".")
+	}
+	b.WriteString(q.Name)
+	for _, part := range []struct{ mark, text string }{{"?", q.Params}, {"@", q.Datacenter}, {"~", q.Near}} {
+		if part.text != "" {
+			b.WriteString(part.mark + part.text)
+		}
+	}
+	switch {
+	case q.Kind == KindService && q.Passing:
+		b.WriteString("|passing")
+	case q.Kind == KindService:
+		b.WriteString("|any")
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// ParseQuery reads the argument of a dependency function. The health filter of a
+// service only decides on Passing.
+func ParseQuery(kind Kind, arg string) (Query, error) {
+	q, _, err := parse(kind, string(kind), arg)
+	return q, err
+}
+
+// parse reads arg by the grammar of kind; label stands in front of errors. The
+// health filter is returned beside the query: one query may serve several.
+func parse(kind Kind, label, arg string) (Query, []string, error) {
+	q := Query{Kind: kind}
+	if kind == KindFile {
+		if arg == "" {
+			return q, nil, invalid(label, arg)
+		}
+		q.Name = arg
+		return q, nil, nil
+	}
+	rest, filters, err := cutFilter(kind, label, arg)
+	if err != nil {
+		return q, nil, err
+	}
+	if kind == KindService || kind == KindNodes {
+		if rest, q.Near, err = cutWord(rest, "~"); err != nil {
+			return q, nil, invalid(label, arg)
+		}
+	}
+	if rest, q.Datacenter, err = cutWord(rest, "@"); err != nil {
+		return q, nil, invalid(label, arg)
+	}
+	rest, raw, found := strings.Cut(rest, "?")
+	if found {
+		if q.Params, err = params(raw); err != nil {
+			return q, nil, fmt.Errorf("%s: invalid query: %q: %w", label, raw, err)
+		}
+	}
+	if !q.setName(rest) {
+		return q, nil, invalid(label, arg)
+	}
+	q.Passing = kind == KindService && len(filters) == 1 && filters[0] == "passing"
+	return q, filters, nil
+}
+
+// setName takes what is left of an argument once its suffixes are gone.
+func (q *Query) setName(s string) bool {
+	switch q.Kind {
+	case KindKey:
+		q.Name = strings.TrimPrefix(s, "/")
+		return q.Name != "" && !strings.Contains(s, "@")
+	case KindPrefix:
+		q.Name = strings.TrimPrefix(s, "/")
+		return !strings.Contains(s, "@")
+	case KindService:
+		q.Name = s
+		if i := strings.LastIndexByte(s, '.'); i >= 0 {
+			q.Tag, q.Name = s[:i], s[i+1:]
+			if q.Tag == "" {
+				return false
+			}
+		}
+		return q.Name != "" && word(q.Name, "-") && word(q.Tag, "=:.-")
+	case KindNode:
+		q.Name = s
+		return word(s, ".-")
+	default:
+		return s == ""
+	}
+}
+
+// cutFilter splits the health filter off a service argument; without one only
+// passing instances are wanted.
+func cutFilter(kind Kind, label, arg string) (rest string, filters []string, err error) {
+	if kind != KindService {
+		return arg, nil, nil
+	}
+	rest, list, found := strings.Cut(arg, "|")
+	if !found {
+		return rest, []string{"passing"}, nil
+	}
+	if list == "" || strings.Contains(list, "|") {
+		return "", nil, invalid(label, arg)
+	}
+	for f := range strings.SplitSeq(list, ",") {
+		switch f = strings.TrimSpace(f); f {
+		case "":
+		case "any", "passing", "warning", "critical", "maintenance":
+			filters = append(filters, f)
+		default:
+			return "", nil, fmt.Errorf("%s: invalid filter: %q in %q", label, f, arg)
+		}
+	}
+	if len(filters) == 0 {
+		return "", nil, invalid(label, arg)
+	}
+	return rest, filters, nil
+}
+
+// cutWord splits the last part that starts with mark off s: a datacenter or a
+// node name.
+func cutWord(s, mark string) (rest, value string, err error) {
+	i := strings.LastIndex(s, mark)
+	if i < 0 {
+		return s, "", nil
+	}
+	value = s[i+1:]
+	if value == "" || !word(value, ".-") {
+		return "", "", fmt.Errorf("invalid %q", s[i:])
+	}
+	return s[:i], value, nil
+}
+
+// params checks the ?query part and brings it into sorted order.
+func params(raw string) (string, error) {
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return "", err
+	}
+	for name := range values {
+		switch name {
+		case "ns", "peer", "partition", "sameness-group":
+		default:
+			return "", fmt.Errorf("unknown parameter %q, known are ns, partition, peer, sameness-group", name)
+		}
+	}
+	return values.Encode(), nil
+}
+
+// word reports whether s consists of letters, digits, _ and the characters of
+// extra only.
+func word(s, extra string) bool {
+	for _, r := range s {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
+		case strings.ContainsRune(extra, r):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func invalid(label, arg string) error {
+	return fmt.Errorf("%s: invalid format: %q", label, arg)
+}

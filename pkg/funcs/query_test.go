@@ -1,0 +1,111 @@
+package funcs
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestParseQuery(t *testing.T) {
+	for _, c := range []struct {
+		kind Kind
+		arg  string
+		want string // String of the query, or the error
+	}{
+		{KindKey, "a/b", "kv.get(a/b)"},
+		{KindKey, "/a/b@dc-1.eu", "kv.get(a/b@dc-1.eu)"},
+		{KindKey, "//a", "kv.get(/a)"},
+		{KindKey, "a b:c.d~e|f", "kv.get(a b:c.d~e|f)"},
+		{KindKey, "a?ns=x&partition=p@dc1", "kv.get(a?ns=x&partition=p@dc1)"},
+		{KindKey, "a?partition=p&ns=x", "kv.get(a?ns=x&partition=p)"},
+		{KindKey, "a?index=1", `kv.get: invalid query: "index=1": unknown parameter "index"`},
+		{KindKey, "a?%zz=1", `kv.get: invalid query: "%zz=1"`},
+		{KindKey, "", `kv.get: invalid format: ""`},
+		{KindKey, "/", `kv.get: invalid format: "/"`},
+		{KindKey, "a@b c", `kv.get: invalid format: "a@b c"`},
+		{KindPrefix, "", "kv.list()"},
+		{KindPrefix, "/", "kv.list()"},
+		{KindPrefix, "a/@dc1", "kv.list(a/@dc1)"},
+		{KindService, "web", "health.service(web|passing)"},
+		{KindService, "web|passing", "health.service(web|passing)"},
+		{KindService, "web|any", "health.service(web|any)"},
+		{KindService, "web|passing,warning", "health.service(web|any)"},
+		{KindService, "web| passing , warning ", "health.service(web|any)"},
+		{KindService, "a=1:b-c.d.web-api_2@dc1~n-1.x|critical,maintenance", "health.service(a=1:b-c.d.web-api_2@dc1~n-1.x|any)"},
+		{KindService, "t.web?sameness-group=g&peer=p@dc1~_agent", "health.service(t.web?peer=p&sameness-group=g@dc1~_agent|passing)"},
+		{KindService, "", `health.service: invalid format: ""`},
+		{KindService, ".web", `health.service: invalid format: ".web"`},
+		{KindService, "tag.", `health.service: invalid format: "tag."`},
+		{KindService, "web/2", `health.service: invalid format: "web/2"`},
+		{KindService, "web~n@dc1", `health.service: invalid format: "web~n@dc1"`}, // wrong order
+		{KindService, "web@", `health.service: invalid format: "web@"`},
+		{KindService, "web|", `health.service: invalid format: "web|"`},
+		{KindService, "web|any|any", `health.service: invalid format: "web|any|any"`},
+		{KindService, "web|up", `health.service: invalid filter: "up" in "web|up"`},
+		{KindServices, "", "catalog.services()"},
+		{KindServices, "@dc1", "catalog.services(@dc1)"},
+		{KindServices, "?ns=a@dc1", "catalog.services(?ns=a@dc1)"},
+		{KindServices, "@dc1~n1", `catalog.services: invalid format: "@dc1~n1"`},
+		{KindNodes, "@dc1~_agent", "catalog.nodes(@dc1~_agent)"},
+		{KindNodes, "~n1", "catalog.nodes(~n1)"},
+		{KindNodes, "dc1", `catalog.nodes: invalid format: "dc1"`},
+		{KindNode, "", "catalog.node()"},
+		{KindNode, "n1.example-2@dc1", "catalog.node(n1.example-2@dc1)"},
+		{KindNode, "@dc1", "catalog.node(@dc1)"},
+		{KindNode, "n1~n2", `catalog.node: invalid format: "n1~n2"`},
+		{KindDatacenters, "", "catalog.datacenters()"},
+		{KindFile, "/a@b?c|d", "file(/a@b?c|d)"},
+		{KindFile, "", `file: invalid format: ""`},
+	} {
+		q, err := ParseQuery(c.kind, c.arg)
+		got := q.String()
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.HasPrefix(got, c.want) || err == nil && got != c.want {
+			t.Errorf("%s %q: got %s, want %s", c.kind, c.arg, got, c.want)
+		}
+	}
+}
+
+// TestEqualQueries: what asks for the same is one dependency.
+func TestEqualQueries(t *testing.T) {
+	for _, c := range []struct {
+		kind Kind
+		a, b string
+		want bool
+	}{
+		{KindService, "web|any", "web|passing,critical", true},
+		{KindService, "web", "web|passing", true},
+		{KindService, "web", "web|any", false},
+		{KindKey, "/a", "a", true},
+		{KindKey, "a?ns=1&peer=2", "a?peer=2&ns=1", true},
+		{KindKey, "a", "a@dc1", false},
+	} {
+		a, err := ParseQuery(c.kind, c.a)
+		b, err2 := ParseQuery(c.kind, c.b)
+		if err != nil || err2 != nil || (a == b) != c.want {
+			t.Errorf("%s and %s: equal %v, want %v (%v %v)", c.a, c.b, a == b, c.want, err, err2)
+		}
+	}
+}
+
+func FuzzParseQuery(f *testing.F) {
+	for _, s := range []string{"web", "t.web@dc~n|any", "a?ns=b@c", "", "|", "@", "~", "?"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for _, kind := range []Kind{KindKey, KindPrefix, KindService, KindServices, KindNode, KindNodes} {
+			q, err := ParseQuery(kind, s)
+			if err != nil {
+				continue
+			}
+			again, err := ParseQuery(kind, strings.TrimSuffix(strings.TrimPrefix(q.String(), string(kind)+"("), ")"))
+			if err != nil && !strings.HasPrefix(q.Name, "/") {
+				t.Errorf("%s %q: %s does not parse: %v", kind, s, q, err)
+			}
+			if err == nil && again != q && !strings.HasPrefix(q.Name, "/") {
+				t.Errorf("%s %q: %s reads back as %s", kind, s, q, again)
+			}
+		}
+	})
+}

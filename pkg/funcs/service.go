@@ -1,0 +1,107 @@
+package funcs
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// ServiceTags are the sorted tags of a service.
+type ServiceTags []string
+
+// Contains reports whether tag is among the tags.
+func (t ServiceTags) Contains(tag string) bool { return slices.Contains(t, tag) }
+
+// ContainsAll reports whether every tag given is among the tags.
+func (t ServiceTags) ContainsAll(tags ...string) bool {
+	return !slices.ContainsFunc(tags, func(tag string) bool { return !t.Contains(tag) })
+}
+
+// ContainsAny reports whether some tag given is among the tags.
+func (t ServiceTags) ContainsAny(tags ...string) bool { return slices.ContainsFunc(tags, t.Contains) }
+
+// ContainsNone reports whether no tag given is among the tags.
+func (t ServiceTags) ContainsNone(tags ...string) bool { return !t.ContainsAny(tags...) }
+
+// HealthService is one instance of a service.
+type HealthService struct {
+	Node                   string
+	NodeID                 string
+	NodeAddress            string
+	NodeDatacenter         string
+	NodeTaggedAddresses    map[string]string
+	NodeMeta               map[string]string
+	ServiceMeta            map[string]string
+	Address                string // of the service, else of its node
+	ServiceTaggedAddresses map[string]api.ServiceAddress
+	ID                     string
+	Name                   string
+	Tags                   ServiceTags
+	Checks                 []*api.HealthCheck
+	Status                 string // the worst of its checks
+	Port                   int
+	Weights                api.Weights
+}
+
+// service takes the filter as a part of its argument or as a second one.
+func (p *pass) service(args ...string) ([]*HealthService, error) {
+	out := []*HealthService{}
+	if len(args) == 0 || args[0] == "" {
+		return out, nil
+	}
+	q, filters, err := parse(KindService, "health.service", strings.Join(args, "|"))
+	if err != nil {
+		return out, err
+	}
+	instances, ok, err := lookup[[]*api.CheckServiceNode](p, q)
+	if err != nil || !ok {
+		return out, err
+	}
+	everything := slices.Contains(filters, "any")
+	for _, in := range instances {
+		if in.Node == nil || in.Service == nil {
+			continue
+		}
+		if status := api.AggregatedStatus(in.Checks); everything || slices.Contains(filters, status) {
+			out = append(out, newHealthService(in, status))
+		}
+	}
+	if q.Near == "" {
+		slices.SortStableFunc(out, func(a, b *HealthService) int {
+			return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID))
+		})
+	}
+	return out, nil
+}
+
+// newHealthService copies what a template could modify.
+func newHealthService(in *api.CheckServiceNode, status string) *HealthService {
+	return &HealthService{
+		Node:                   in.Node.Node,
+		NodeID:                 in.Node.ID,
+		NodeAddress:            in.Node.Address,
+		NodeDatacenter:         in.Node.Datacenter,
+		NodeTaggedAddresses:    maps.Clone(in.Node.TaggedAddresses),
+		NodeMeta:               maps.Clone(in.Node.Meta),
+		ServiceMeta:            maps.Clone(in.Service.Meta),
+		Address:                cmp.Or(in.Service.Address, in.Node.Address),
+		ServiceTaggedAddresses: maps.Clone(in.Service.TaggedAddresses),
+		ID:                     in.Service.ID,
+		Name:                   in.Service.Service,
+		Tags:                   sortedTags(in.Service.Tags),
+		Checks:                 slices.Clone(in.Checks),
+		Status:                 status,
+		Port:                   in.Service.Port,
+		Weights:                in.Service.Weights,
+	}
+}
+
+// sortedTags are a copy, never nil: a list of tags prints as [].
+func sortedTags(tags []string) ServiceTags {
+	out := append(ServiceTags{}, tags...)
+	slices.Sort(out)
+	return out
+}

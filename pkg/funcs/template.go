@@ -1,0 +1,151 @@
+package funcs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"path"
+	"strings"
+	"text/template"
+)
+
+// ErrUnsupported is the error of functions that consul-template has and muster
+// does not: Vault, Nomad and the service mesh. It does not depend on data: report
+// it even where the pass is incomplete.
+var ErrUnsupported = errors.New("not supported by muster")
+
+// MaxOutput bounds what one pass may write, in bytes.
+const MaxOutput = 64 << 20
+
+// maxNesting bounds templates that execute themselves by executeTemplate.
+const maxNesting = 200
+
+// Options are what a template block of the configuration says about the
+// language.
+type Options struct {
+	LeftDelim, RightDelim string    // "" is {{ and }}
+	ErrorOnMissingKey     bool      // a missing map key fails instead of printing <no value>
+	Denylist              []string  // patterns (path.Match) of functions that fail when called
+	SandboxPath           string    // file arguments must lie below, "": no limit
+	Env                   []string  // KEY=value, read by env before the process's own
+	Stdout                io.Writer // of spew_dump and spew_printf, nil: discarded
+}
+
+// Template is a parsed template. It is immutable and safe for concurrent use.
+type Template struct {
+	name   string
+	opts   Options
+	parsed *template.Template
+	denied template.FuncMap
+}
+
+// Parse reads a template. Name stands in front of every error, with the line:
+// give the path of the source file.
+func Parse(name, text string, o Options) (*Template, error) {
+	if o.Stdout == nil {
+		o.Stdout = io.Discard
+	}
+	t := &Template{name: name, opts: o}
+	all := helpers()
+	maps.Copy(all, newPass(context.Background(), nil, o).table())
+	denied, err := deny(all, o.Denylist)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	maps.Copy(all, denied)
+	t.denied = denied
+
+	missing := "missingkey=default"
+	if o.ErrorOnMissingKey {
+		missing = "missingkey=error"
+	}
+	t.parsed, err = template.New(name).Delims(o.LeftDelim, o.RightDelim).Option(missing).Funcs(all).Parse(text)
+	if err != nil {
+		return nil, plain(err)
+	}
+	return t, nil
+}
+
+// Name is the name given to Parse.
+func (t *Template) Name() string { return t.name }
+
+// Output is what one pass made.
+type Output struct {
+	// Text is meaningful only if Complete.
+	Text []byte
+	// Complete: every look-up had an answer and none was blocked.
+	Complete bool
+	// Files are those that writeToFile asked for, in order. Nothing has been
+	// written: the caller does, when it commits Text.
+	Files []File
+}
+
+// Execute runs one pass; ctx ends plugins. The Output is never nil. An error of an
+// incomplete pass often comes from the data that is missing (index of an empty
+// list): hold it back until a pass is complete, unless it is ErrUnsupported.
+func (t *Template) Execute(ctx context.Context, src Source) (*Output, error) {
+	p := newPass(ctx, src, t.opts)
+	run, err := t.parsed.Clone()
+	if err != nil {
+		return &Output{}, fmt.Errorf("%s: %w", t.name, err)
+	}
+	bound := p.table()
+	for name, fn := range t.denied {
+		bound[name] = fn
+	}
+	p.set = run.Funcs(bound)
+	buf := &bounded{}
+	err = p.set.Execute(buf, nil)
+	out := &Output{Text: buf.Bytes(), Complete: p.complete, Files: p.files}
+	if err != nil {
+		return out, plain(err)
+	}
+	return out, nil
+}
+
+// deny makes a failing stand-in for every function that a pattern matches.
+func deny(all template.FuncMap, patterns []string) (template.FuncMap, error) {
+	denied := template.FuncMap{}
+	for _, pattern := range patterns {
+		for name := range all {
+			hit, err := path.Match(pattern, name)
+			if err != nil {
+				return nil, fmt.Errorf("function denylist: bad pattern %q: %w", pattern, err)
+			}
+			if hit {
+				denied[name] = func(...any) (string, error) { return "", errors.New("function is disabled") }
+			}
+		}
+	}
+	return denied, nil
+}
+
+// plain takes the word that text/template puts in front of its errors off, so
+// that they begin with the file.
+func plain(err error) error {
+	if text, cut := strings.CutPrefix(err.Error(), "template: "); cut {
+		return &templateError{text: text, err: err}
+	}
+	return err
+}
+
+type templateError struct {
+	text string
+	err  error
+}
+
+func (e *templateError) Error() string { return e.text }
+func (e *templateError) Unwrap() error { return e.err }
+
+// bounded is a buffer that refuses to grow past MaxOutput.
+type bounded struct{ bytes.Buffer }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > MaxOutput {
+		return 0, fmt.Errorf("template writes more than %d MiB", MaxOutput>>20)
+	}
+	return b.Buffer.Write(p)
+}

@@ -1,0 +1,94 @@
+package funcs
+
+import (
+	"fmt"
+	"reflect"
+	"regexp"
+	"strings"
+	"unicode"
+)
+
+// indent puts n spaces before each line that is not empty.
+func indent(n any, s string) (string, error) {
+	spaces, err := number(n)
+	if err != nil {
+		return "", fmt.Errorf("indent: %w", err)
+	}
+	if spaces < 0 || spaces > 1000 {
+		return "", fmt.Errorf("indent: %d is not a positive number up to 1000", spaces)
+	}
+	pad := strings.Repeat(" ", int(spaces))
+	lines := strings.Split(s, "\n")
+	for i, line := range lines {
+		if line != "" {
+			lines[i] = pad + line
+		}
+	}
+	return strings.Join(lines, "\n"), nil
+}
+
+// join takes a list of anything: strings, numbers from JSON, values of scratch.
+func join(sep string, list any) (string, error) {
+	l := reflect.ValueOf(list)
+	if !l.IsValid() {
+		return "", nil
+	}
+	if l.Kind() != reflect.Slice && l.Kind() != reflect.Array {
+		return "", fmt.Errorf("join: wanted a list, not %v (%T)", list, list)
+	}
+	words := make([]string, l.Len())
+	for i := range words {
+		words[i] = fmt.Sprint(l.Index(i).Interface())
+	}
+	return strings.Join(words, sep), nil
+}
+
+func split(sep, s string) []string {
+	s = strings.TrimSpace(s)
+	if s == "" {
+		return []string{}
+	}
+	return strings.Split(s, sep)
+}
+
+func regexMatch(expr, s string) (bool, error) {
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return false, err
+	}
+	return re.MatchString(s), nil
+}
+
+func regexReplaceAll(expr, to, s string) (string, error) {
+	re, err := regexp.Compile(expr)
+	if err != nil {
+		return "", err
+	}
+	return re.ReplaceAllString(s, to), nil
+}
+
+// toTitle makes the first letter of each word a capital.
+func toTitle(s string) string {
+	inWord := false
+	return strings.Map(func(r rune) rune {
+		first := !inWord
+		inWord = unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' || r == '\'' && inWord
+		if first {
+			return unicode.ToTitle(r)
+		}
+		return r
+	}, s)
+}
+
+// splitToMap splits s at sep into pairs, and these at kvsep.
+func splitToMap(sep, kvsep, s string) (map[string]any, error) {
+	m := map[string]any{}
+	for _, pair := range split(sep, s) {
+		key, value, found := strings.Cut(pair, kvsep)
+		if !found {
+			return nil, fmt.Errorf("splitToMap: %q has no %q", pair, kvsep)
+		}
+		m[strings.TrimSpace(key)] = strings.TrimSpace(value)
+	}
+	return m, nil
+}

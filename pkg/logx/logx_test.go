@@ -1,0 +1,53 @@
+package logx
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+func TestParseLevel(t *testing.T) {
+	for text, want := range map[string]slog.Level{
+		"trace": LevelTrace, "DEBUG": slog.LevelDebug, "": slog.LevelInfo, "warning": slog.LevelWarn, "err": slog.LevelError,
+	} {
+		if got, err := ParseLevel(text); err != nil || got != want {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	if _, err := ParseLevel("loud"); err == nil {
+		t.Error("an unknown level is no error")
+	}
+}
+
+func TestStdTakesLevelFromThePrefix(t *testing.T) {
+	var out bytes.Buffer
+	l := Std(New(&out, slog.LevelInfo, false))
+	l.Print("[WARN] serf: odd")
+	l.Print("[DEBUG] serf: not shown")
+	l.Print("plain")
+	got := out.String()
+	if !strings.Contains(got, `level=WARN msg="serf: odd"`) || !strings.Contains(got, "level=INFO msg=plain") || strings.Contains(got, "not shown") {
+		t.Errorf("logged:\n%s", got)
+	}
+}
+
+func TestHC(t *testing.T) {
+	var out bytes.Buffer
+	level := &slog.LevelVar{}
+	l := HC(New(&out, level, false)).Named("raft").With("id", 7)
+	l.Info("conf", "servers", hclog.Fmt("%d of %d", 1, 3))
+	l.Debug("not shown")
+	if got := out.String(); !strings.Contains(got, `servers="1 of 3"`) || !strings.Contains(got, "id=7") || strings.Contains(got, "not shown") {
+		t.Errorf("logged:\n%s", got)
+	}
+	if l.IsDebug() || !l.IsInfo() || l.GetLevel() != hclog.Info || l.Name() != "raft" {
+		t.Errorf("level %v, name %q", l.GetLevel(), l.Name())
+	}
+	level.Set(slog.LevelDebug)
+	if !l.IsDebug() {
+		t.Error("a changed level is not seen")
+	}
+}

@@ -1,0 +1,84 @@
+package render
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/proc"
+)
+
+// checkTimeout is how long a check may run unless it says otherwise.
+const checkTimeout = 30 * time.Second
+
+// Check is a command that must accept a staged file.
+type Check struct {
+	// Command is argv, or one string with blanks for the shell; {path} stands
+	// for the staged file. Empty: everything is accepted.
+	Command []string
+	Shell   *bool         // overrides whether the shell runs it
+	Env     []string      // nil: our own
+	Timeout time.Duration // 0: 30 s
+}
+
+// CheckError says that a check refused a file.
+type CheckError struct {
+	Path    string // the destination, which is as it was
+	Command string
+	Code    int
+	Output  string
+}
+
+func (e *CheckError) Error() string {
+	text := fmt.Sprintf("check of %s failed, it is kept as it was: %s: exit code %d", e.Path, e.Command, e.Code)
+	if e.Output != "" {
+		text += ": " + e.Output
+	}
+	return text
+}
+
+// Check runs c on the staged file; a refusal is a *CheckError. Where nothing
+// changes it does nothing.
+func (s *Staged) Check(ctx context.Context, c Check) error {
+	if s.temp == nil || len(c.Command) == 0 {
+		return nil
+	}
+	shown := strings.Join(c.Command, " ")
+	argv, _, err := proc.Resolve(c.Command, c.Shell)
+	if err != nil {
+		return fmt.Errorf("check of %s: %w", s.path, err)
+	}
+	path := s.temp.Name()
+	if len(argv) == 3 && argv[0] == "sh" && argv[1] == "-c" {
+		path = shellWord(path)
+	}
+	for i := range argv {
+		argv[i] = strings.ReplaceAll(argv[i], "{path}", path)
+	}
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = checkTimeout
+	}
+	res, err := proc.Command{Argv: argv, Env: c.Env, Timeout: timeout}.Run(ctx)
+	output := string(bytes.TrimSpace(res.Output))
+	if err != nil {
+		return fmt.Errorf("check of %s: %w, after %q", s.path, err, output)
+	}
+	if res.Code != 0 {
+		return &CheckError{Path: s.path, Command: shown, Code: res.Code, Output: output}
+	}
+	return nil
+}
+
+// shellWord quotes a path that the shell would take apart.
+func shellWord(path string) string {
+	plain := strings.IndexFunc(path, func(r rune) bool {
+		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%,=", r))
+	}) < 0
+	if plain {
+		return path
+	}
+	return "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+}

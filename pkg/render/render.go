@@ -1,0 +1,170 @@
+// Package render writes files so that no reader ever sees half of one.
+//
+// A write has three steps, so that a group of files can take each step together:
+// Stage puts the content into a hidden file in the destination's directory (fsynced,
+// with owner, mode and extended attributes of what it will replace), Check runs a
+// command on the staged file, Commit renames it over the destination and fsyncs the
+// directory. Until Commit the destination is untouched; a Staged that is not
+// committed must be discarded. Staged files of a process that was killed are
+// removed when the same destination is staged again.
+//
+// What would change nothing is not written at all.
+package render
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// MaxSize bounds a file's content, in bytes: that which is written and that which
+// is replaced (a destination of this size is a mistake).
+const MaxSize = 64 << 20
+
+// ErrMountPoint: the destination is a mount point of its own (a single file
+// bind-mounted into a container) and cannot be replaced by renaming.
+var ErrMountPoint = errors.New("it is a mount point of its own (a single file bind-mounted into a container?) " +
+	"and cannot be replaced: mount its directory instead")
+
+// File is what shall stand at Path.
+type File struct {
+	Path    string // symbolic links are followed: what they point to is replaced
+	Content []byte
+	Mode    fs.FileMode // 0: that of the existing file, else 0644
+	User    string      // name or number, "": owner of the existing file, else ours
+	Group   string
+	NoDirs  bool // a missing directory is an error instead of being made
+	Backup  bool // keep what is replaced as Path.bak
+}
+
+// Result says what a Commit did.
+type Result struct {
+	Path     string // the file itself, links followed
+	Changed  bool   // it was written; false: it was already so
+	Previous Previous
+}
+
+// Previous is the file before Commit, to restore it from.
+type Previous struct {
+	Existed  bool
+	Content  []byte
+	Mode     fs.FileMode
+	UID, GID int
+}
+
+// Staged is a file ready to replace its destination. Use it from one goroutine.
+type Staged struct {
+	path     string   // the destination, links followed
+	temp     *os.File // locked; nil: nothing changes, or all is done
+	backup   bool
+	changed  bool
+	previous Previous
+}
+
+// Stage prepares f. The caller must Commit or Discard what it returns.
+func Stage(f File) (*Staged, error) {
+	s, err := stage(f)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", f.Path, err)
+	}
+	return s, nil
+}
+
+func stage(f File) (*Staged, error) {
+	if len(f.Content) > MaxSize {
+		return nil, fmt.Errorf("the content has %d bytes, more than the limit of %d MiB", len(f.Content), MaxSize>>20)
+	}
+	path, err := follow(f.Path)
+	if err != nil {
+		return nil, err
+	}
+	s := &Staged{path: path, backup: f.Backup}
+	if s.previous, err = readPrevious(path); err != nil {
+		return nil, err
+	}
+	uid, gid, err := owner(f, s.previous)
+	if err != nil {
+		return nil, err
+	}
+	mode := wantedMode(f, s.previous)
+	if p := s.previous; p.Existed && bytes.Equal(p.Content, f.Content) && p.Mode == mode && p.UID == uid && p.GID == gid {
+		return s, nil
+	}
+	s.changed = true
+	dir := filepath.Dir(path)
+	if err := ensureDir(dir, !f.NoDirs); err != nil {
+		return nil, err
+	}
+	removeStale(path)
+	if s.temp, err = createTemp(path); err != nil {
+		return nil, err
+	}
+	if err := fill(s.temp, f.Content, s.previous, path, uid, gid, mode); err != nil {
+		s.Discard()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Changed reports whether Commit would write anything.
+func (s *Staged) Changed() bool { return s.changed }
+
+// Path is the staged file, or the destination where nothing changes.
+func (s *Staged) Path() string {
+	if s.temp != nil {
+		return s.temp.Name()
+	}
+	return s.path
+}
+
+// Commit replaces the destination. On an error the destination is as it was,
+// except if only the last fsync failed.
+func (s *Staged) Commit() (Result, error) {
+	res := Result{Path: s.path, Previous: s.previous}
+	if s.temp == nil {
+		return res, nil
+	}
+	defer s.Discard()
+	if s.backup && s.previous.Existed {
+		if err := keepBackup(s.path); err != nil {
+			return res, fmt.Errorf("write %s: keep backup: %w", s.path, err)
+		}
+	}
+	if err := rename(s.temp.Name(), s.path); err != nil {
+		return res, fmt.Errorf("write %s: %w", s.path, err)
+	}
+	s.temp.Close()
+	s.temp = nil
+	res.Changed = true
+	if err := syncDir(filepath.Dir(s.path)); err != nil {
+		return res, fmt.Errorf("write %s: it is written, but may not survive a power cut: %w", s.path, err)
+	}
+	return res, nil
+}
+
+// Discard removes the staged file. After a Commit it does nothing.
+func (s *Staged) Discard() {
+	if s.temp == nil {
+		return
+	}
+	os.Remove(s.temp.Name())
+	s.temp.Close() // the lock goes last, so that nobody takes the file for stale
+	s.temp = nil
+}
+
+// Write stages f, checks it if c has a command, and commits it.
+func Write(ctx context.Context, f File, c Check) (Result, error) {
+	s, err := Stage(f)
+	if err != nil {
+		return Result{Path: f.Path}, err
+	}
+	defer s.Discard()
+	if err := s.Check(ctx, c); err != nil {
+		return Result{Path: s.path, Previous: s.previous}, err
+	}
+	return s.Commit()
+}

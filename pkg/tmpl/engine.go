@@ -1,0 +1,357 @@
+package tmpl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/funcs"
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// engine is the loop and what it owns. Everything but exec's and watcher's
+// insides belongs to the goroutine in run.
+type engine struct {
+	cfg    Config
+	log    *slog.Logger
+	reload <-chan struct{}
+
+	units    []*unit
+	data     map[watch.Query]watch.Result
+	files    *files
+	watcher  *watch.Watcher
+	exec     *executor // nil: none
+	commands map[command]*retry
+	notices  *notices
+
+	complete bool  // every unit has been rendered once
+	first    error // Once: the first failure, which becomes the exit code
+	nextLook time.Time
+}
+
+func newEngine(cfg Config, reload <-chan struct{}) *engine {
+	e := &engine{
+		cfg: cfg, log: cfg.Logger, reload: reload,
+		data: map[watch.Query]watch.Result{}, files: newFiles(),
+		commands: map[command]*retry{}, notices: &notices{log: cfg.Logger},
+	}
+	for _, t := range cfg.Templates {
+		e.units = append(e.units, &unit{Template: t})
+	}
+	e.watcher = watch.New(watch.Config{
+		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
+		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale, Once: cfg.Once,
+	})
+	if cfg.Exec.Command != "" && !cfg.Dry {
+		e.exec = newExecutor(cfg.Exec, cfg.Logger, startExec(cfg, e.notices.say))
+	}
+	return e
+}
+
+// load reads the templates for the first time.
+func (e *engine) load() error {
+	for _, u := range e.units {
+		if u.Destination == "" && !e.cfg.Dry {
+			return cli.Hint(cli.ExitConfig, fmt.Errorf("template %s has no destination", u.Source),
+				"write -template source:destination, or print it by -dry")
+		}
+		if _, err := u.read(e.spew()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spew is where the functions that print for debugging print to.
+func (e *engine) spew() io.Writer {
+	if e.cfg.Stdout == nil {
+		return io.Discard
+	}
+	return e.cfg.Stdout
+}
+
+// run is the whole life of the tool after load.
+func (e *engine) run(ctx context.Context) error {
+	inner, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer func() { cancel(); wg.Wait() }()
+	frames := make(chan watch.Frame)
+	ended := make(chan error, 1)
+	wg.Go(func() { ended <- e.watcher.Run(inner) })
+	wg.Go(func() { pump(inner, e.watcher, frames) })
+	if e.exec != nil && !e.cfg.Once {
+		wg.Go(func() { e.exec.run(inner) })
+	}
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	err := e.round(ctx, e.units)
+	for err == nil && !e.finished() {
+		timer.Reset(time.Until(e.wakeAt()))
+		select {
+		case <-ctx.Done():
+			return nil
+		case frame := <-frames:
+			err = e.round(ctx, e.take(frame, frames))
+		case err = <-ended:
+			if err != nil {
+				return cli.Exit(cli.ExitRun, err)
+			}
+			return nil
+		case <-e.reload:
+			err = e.round(ctx, e.reread())
+		case <-timer.C:
+			err = e.round(ctx, e.look(time.Now()))
+		}
+	}
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	if e.exec != nil && e.complete {
+		e.fail(e.exec.once(ctx))
+	}
+	return e.first
+}
+
+// pump hands frames to the loop; while the loop is busy, the watcher coalesces.
+func pump(ctx context.Context, w *watch.Watcher, frames chan<- watch.Frame) {
+	for {
+		frame, err := w.Next(ctx)
+		if err != nil {
+			return
+		}
+		select {
+		case frames <- frame:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// take keeps a frame's results, with those of frames that wait behind it, and
+// says which units they concern.
+func (e *engine) take(frame watch.Frame, more <-chan watch.Frame) []*unit {
+	changed := map[watch.Query]bool{}
+	for {
+		for q, r := range frame.Results {
+			e.data[q] = r
+			changed[q] = true
+		}
+		select {
+		case frame = <-more:
+			continue
+		default:
+		}
+		break
+	}
+	return e.unitsWith(func(u *unit) bool {
+		for q := range changed {
+			if u.queries[q] {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func (e *engine) unitsWith(match func(*unit) bool) []*unit {
+	var out []*unit
+	for _, u := range e.units {
+		if match(u) {
+			out = append(out, u)
+		}
+	}
+	return out
+}
+
+// reread is SIGHUP: units whose template changed, or that are in trouble.
+func (e *engine) reread() []*unit {
+	e.log.Info("reading the templates again")
+	return e.unitsWith(func(u *unit) bool {
+		changed, err := u.read(e.spew())
+		if err != nil {
+			e.log.Error("cannot use the template, keeping the one before", "template", u.Source, "error", err)
+			return false
+		}
+		troubled := u.said != ""
+		u.rejection, u.said, u.failures = nil, "", 0
+		return changed || troubled
+	})
+}
+
+// look reads local files that changed and says which units they concern.
+func (e *engine) look(now time.Time) []*unit {
+	if now.Before(e.nextLook) {
+		return nil
+	}
+	e.nextLook = now.Add(filePoll)
+	changed := e.files.look()
+	return e.unitsWith(func(u *unit) bool {
+		for _, path := range changed {
+			if u.paths[path] {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// wakeAt is when the loop has something to do without news.
+func (e *engine) wakeAt() time.Time {
+	next := time.Now().Add(time.Hour)
+	sooner := func(t time.Time) {
+		if t.Before(next) {
+			next = t
+		}
+	}
+	if len(e.files.known) > 0 {
+		sooner(e.nextLook)
+	}
+	for _, u := range e.units {
+		if u.out != nil {
+			sooner(u.due)
+		}
+	}
+	for _, r := range e.commands {
+		sooner(r.at)
+	}
+	return next
+}
+
+// round executes units, follows what they ask for now, and writes what is due.
+func (e *engine) round(ctx context.Context, units []*unit) error {
+	asksElse := false
+	for _, u := range units {
+		changed, err := e.pass(ctx, u)
+		if err != nil {
+			return err
+		}
+		asksElse = asksElse || changed
+	}
+	if asksElse {
+		e.follow()
+	}
+	return e.write(ctx)
+}
+
+// pass executes one unit. It says whether the unit asks for other things than
+// before; an error ends the tool.
+func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
+	p := newPass(e.data, e.files)
+	out, execErr := u.parsed.Execute(ctx, p)
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	changed = !maps.Equal(u.queries, p.queries) || !maps.Equal(u.paths, p.paths)
+	u.queries, u.paths, u.missing = p.queries, p.paths, p.missing
+	u.out = nil
+	switch {
+	case execErr != nil && (out.Complete || errors.Is(execErr, funcs.ErrUnsupported)):
+		return changed, e.executeFailed(u, execErr)
+	case out.Complete && execErr == nil:
+		u.out = out
+		wait := e.cfg.Wait
+		if !e.complete || e.cfg.Once {
+			wait = Wait{}
+		}
+		u.schedule(wait, time.Now())
+	case p.blocked && u.news("waiting for "+u.waitsFor()):
+		e.log.Info("template waits for data", "template", u.Source, "data", u.waitsFor())
+	}
+	return changed, nil
+}
+
+// executeFailed decides what a failing template means: the last good file stays
+// and new data may help, unless there is none to wait for.
+func (e *engine) executeFailed(u *unit, err error) error {
+	hopeless := len(u.queries)+len(u.paths) == 0 || errors.Is(err, funcs.ErrUnsupported)
+	if hopeless && !u.done || e.cfg.Once {
+		u.gaveUp = true
+		return cli.Exit(cli.ExitRun, fmt.Errorf("execute template: %w", err))
+	}
+	if u.news(err.Error()) {
+		e.log.Error("template failed, keeping the last good file", "template", u.Source, "file", u.Destination, "error", err)
+	}
+	return nil
+}
+
+// follow asks for exactly what the units want and forgets the rest: an answer
+// that is not followed any more would be old when it is wanted again.
+func (e *engine) follow() {
+	wanted, paths := map[watch.Query]bool{}, map[string]bool{}
+	for _, u := range e.units {
+		maps.Copy(wanted, u.queries)
+		maps.Copy(paths, u.paths)
+	}
+	queries := make([]watch.Query, 0, len(wanted))
+	for q := range wanted {
+		queries = append(queries, q)
+	}
+	for q := range e.data {
+		if !wanted[q] {
+			delete(e.data, q)
+		}
+	}
+	e.files.keep(paths)
+	e.watcher.Follow(queries)
+}
+
+// finished says whether Once has nothing left to do.
+func (e *engine) finished() bool {
+	if !e.cfg.Once {
+		return false
+	}
+	for _, u := range e.units {
+		if !u.done && !u.gaveUp {
+			return false
+		}
+	}
+	return true
+}
+
+// fail keeps the first error of Once, which main prints, and logs the others.
+func (e *engine) fail(err error) {
+	switch {
+	case err == nil:
+	case e.first == nil:
+		e.first = err
+	default:
+		e.log.Error("failed too", "error", err)
+	}
+}
+
+// timedOut says what Once has waited for in vain.
+func (e *engine) timedOut() error {
+	for _, u := range e.units {
+		if u.done {
+			continue
+		}
+		err := fmt.Errorf("render %s: timed out after %s, still waiting for %s", u.Source, e.cfg.Timeout, u.waitsFor())
+		for q, why := range e.watcher.Failing() {
+			if u.queries[q] {
+				err = fmt.Errorf("%w: %w", err, why)
+				break
+			}
+		}
+		return cli.Exit(cli.ExitRun, err)
+	}
+	return cli.Exit(cli.ExitRun, fmt.Errorf("timed out after %s", e.cfg.Timeout))
+}
+
+// notices logs each text once. Its methods are safe for concurrent use.
+type notices struct {
+	log  *slog.Logger
+	said sync.Map
+}
+
+func (n *notices) say(text string) {
+	if _, before := n.said.LoadOrStore(text, true); !before {
+		n.log.Warn(text)
+	}
+}

@@ -1,0 +1,300 @@
+package tmpl
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/proc"
+)
+
+// The states of the -exec command. A change is a complete render that changed a
+// file, or the first one whatever it did.
+//
+//	           change                    exit 0
+//	waiting ----------> running -----------------------> waiting
+//	                    |  |  ^  \
+//	  change (a signal  |  |  |   \ other exit, or no start
+//	  after the splay)  |  |  |    v
+//	                    |  |  |  failed -- change, or 1, 2 ... 60 s --> running
+//	  with a reload     |  |  |
+//	  signal: running <-+  |  | it has ended
+//	                       v  |
+//	  without: the kill   stopping -- KillTimeout --> KILL to its group
+//	  signal
+//
+// The end of tmpl stops a running command like a change without a reload signal,
+// and nothing starts after it.
+type execState string
+
+const (
+	execWaiting  execState = "waiting"
+	execRunning  execState = "running"
+	execSplaying execState = "splaying" // runs, and will be signalled when the splay is over
+	execStopping execState = "stopping"
+	execFailed   execState = "failed"
+)
+
+// A command that ends badly so soon after a start or a reload signal has refused
+// what was rendered; one that does later has crashed.
+const refusedWithin = 30 * time.Second
+
+const maxExecBackoff = time.Minute
+
+// child is a program that runs: *proc.Child.
+type child interface {
+	Pid() int
+	Signal(syscall.Signal) error
+	Wait(ctx context.Context) (code int, err error)
+}
+
+type exit struct {
+	code int
+	err  error
+}
+
+// executor runs the -exec command. Its fields belong to the goroutine in run.
+type executor struct {
+	cfg    Exec
+	log    *slog.Logger
+	start  func() (child, error)
+	change chan struct{} // capacity 1
+
+	state    execState
+	child    child
+	ended    chan exit
+	since    time.Time // of the last start or reload signal
+	failures int
+	timer    *time.Timer // what it means depends on the state
+}
+
+func newExecutor(cfg Exec, log *slog.Logger, start func() (child, error)) *executor {
+	t := time.NewTimer(0)
+	t.Stop()
+	return &executor{
+		cfg: cfg, log: log, start: start,
+		change: make(chan struct{}, 1), state: execWaiting, timer: t,
+	}
+}
+
+// changed tells that files have changed; it may be called from any goroutine.
+func (x *executor) changed() {
+	select {
+	case x.change <- struct{}{}:
+	default:
+	}
+}
+
+// run follows the diagram above until ctx ends and the command has ended too.
+func (x *executor) run(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			x.shutdown()
+			return
+		case <-x.change:
+			x.onChange()
+		case e := <-x.ended:
+			x.onEnd(e)
+		case <-x.timer.C:
+			x.onTimer()
+		}
+	}
+}
+
+func (x *executor) onChange() {
+	switch x.state {
+	case execWaiting, execFailed:
+		x.failures = 0
+		x.launch()
+	case execRunning:
+		x.state = execSplaying
+		if x.cfg.Splay <= 0 {
+			x.supersede()
+			return
+		}
+		x.timer.Reset(rand.N(x.cfg.Splay))
+	case execSplaying, execStopping: // what comes next sees the newest files
+	}
+}
+
+func (x *executor) onTimer() {
+	switch x.state {
+	case execSplaying:
+		x.supersede()
+	case execStopping:
+		x.log.Warn("command did not end in time, killing it", "command", x.cfg.Command, "after", x.cfg.KillTimeout)
+		x.kill(syscall.SIGKILL)
+	case execFailed:
+		x.launch()
+	}
+}
+
+func (x *executor) onEnd(e exit) {
+	x.timer.Stop()
+	was := x.state
+	x.child, x.ended = nil, nil
+	switch {
+	case was == execStopping || was == execSplaying:
+		x.launch()
+	case e.err == nil && e.code == 0:
+		x.log.Info("command is done", "command", x.cfg.Command)
+		x.state, x.failures = execWaiting, 0
+	default:
+		early := time.Since(x.since) < refusedWithin
+		if !early {
+			x.failures = 0
+		}
+		x.fail(failure(x.cfg.Command, e.code, e.err), early)
+	}
+}
+
+// launch starts the command anew.
+func (x *executor) launch() {
+	x.timer.Stop()
+	c, err := x.start()
+	if err != nil {
+		x.fail(fmt.Errorf("start %q: %w", x.cfg.Command, err), true)
+		return
+	}
+	x.log.Info("command started", "command", x.cfg.Command, "pid", c.Pid())
+	ended := make(chan exit, 1)
+	x.state, x.child, x.ended, x.since = execRunning, c, ended, time.Now()
+	go func() {
+		code, err := c.Wait(context.Background())
+		ended <- exit{code, err}
+	}()
+}
+
+// fail waits before the command is started again, or for new files.
+func (x *executor) fail(err error, early bool) {
+	delay := backoff(x.failures, maxExecBackoff)
+	x.failures++
+	x.state = execFailed
+	x.timer.Reset(delay)
+	text := "command failed after it had run for a while, starting it again"
+	if early {
+		text = "command failed, the new files stay; running it again, or on new data"
+	}
+	x.log.Error(text, "error", err, "retry_in", delay)
+}
+
+// supersede makes a running command take notice of new files.
+func (x *executor) supersede() {
+	if x.cfg.ReloadSignal != 0 {
+		err := x.child.Signal(x.cfg.ReloadSignal)
+		if err == nil {
+			x.log.Info("command reloads", "command", x.cfg.Command, "signal", x.cfg.ReloadSignal)
+			x.state, x.since = execRunning, time.Now()
+			return
+		}
+		// It has just ended: onEnd starts it anew, because of the state below.
+		if !errors.Is(err, os.ErrProcessDone) {
+			x.log.Warn("cannot signal the command, starting it anew", "command", x.cfg.Command, "error", err)
+		}
+	}
+	x.stop()
+}
+
+func (x *executor) stop() {
+	x.state = execStopping
+	x.kill(x.cfg.KillSignal)
+	x.timer.Reset(x.cfg.KillTimeout)
+}
+
+func (x *executor) kill(sig syscall.Signal) {
+	if err := x.child.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		x.log.Warn("cannot signal the command", "command", x.cfg.Command, "signal", sig, "error", err)
+	}
+}
+
+// shutdown ends what runs.
+func (x *executor) shutdown() {
+	x.timer.Stop()
+	if x.child == nil {
+		return
+	}
+	if x.state != execStopping {
+		x.stop()
+	} else {
+		x.timer.Reset(x.cfg.KillTimeout)
+	}
+	for {
+		select {
+		case <-x.ended:
+			x.timer.Stop()
+			return
+		case <-x.timer.C:
+			x.kill(syscall.SIGKILL)
+		}
+	}
+}
+
+// once runs the command to its end; the error carries its exit code. An end that
+// ctx caused is none.
+func (x *executor) once(ctx context.Context) error {
+	c, err := x.start()
+	if err != nil {
+		return cli.Exit(cli.ExitRun, fmt.Errorf("start %q: %w", x.cfg.Command, err))
+	}
+	ended := make(chan exit, 1)
+	x.child, x.ended = c, ended
+	go func() {
+		code, err := c.Wait(context.Background())
+		ended <- exit{code, err}
+	}()
+	select {
+	case <-ctx.Done():
+		x.shutdown()
+		return nil
+	case e := <-ended:
+		return failure(x.cfg.Command, e.code, e.err)
+	}
+}
+
+// failure is the error of a command that ended: nil for a code of 0.
+func failure(command string, code int, err error) error {
+	switch {
+	case err != nil:
+		return cli.Exit(cli.ExitRun, fmt.Errorf("run %q: %w", command, err))
+	case code == 0:
+		return nil
+	case code > 128:
+		return cli.Exit(code, fmt.Errorf("run %q: ended by signal %s", command, syscall.Signal(code-128)))
+	}
+	return cli.Exit(code, fmt.Errorf("run %q: exit code %d", command, code))
+}
+
+// backoff is 1, 2, 4 ... seconds, at most limit.
+func backoff(failures int, limit time.Duration) time.Duration {
+	d := time.Second
+	for ; failures > 0 && d < limit; failures-- {
+		d *= 2
+	}
+	return min(d, limit)
+}
+
+// startExec is the executor's start: it resolves the command anew each time,
+// because a template may have written it.
+func startExec(cfg Config, notice func(string)) func() (child, error) {
+	return func() (child, error) {
+		argv, note, err := proc.Resolve([]string{cfg.Exec.Command}, cfg.Shell)
+		if err != nil {
+			return nil, err
+		}
+		if note != "" {
+			notice(note)
+		}
+		c, err := proc.Start(proc.Spec{Argv: argv, Env: cfg.Exec.Env, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Leave: true})
+		if err != nil {
+			return nil, err
+		}
+		return c, nil
+	}
+}

@@ -1,0 +1,297 @@
+package tmpl
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/cli"
+)
+
+// stage runs an executor whose children the test controls.
+type stage struct {
+	*executor
+	log     *syncBuffer
+	stopped func()
+
+	mu       sync.Mutex
+	started  []*fakeChild
+	signals  []syscall.Signal
+	startErr error
+	gone     bool // signals find nobody
+}
+
+// fakeChild is a program that ends when the test, SIGINT or SIGKILL says so.
+type fakeChild struct {
+	stage *stage
+	ended chan int
+}
+
+func (c *fakeChild) Pid() int { return 1 }
+
+func (c *fakeChild) Signal(sig syscall.Signal) error {
+	c.stage.mu.Lock()
+	defer c.stage.mu.Unlock()
+	if c.stage.gone {
+		return os.ErrProcessDone
+	}
+	c.stage.signals = append(c.stage.signals, sig)
+	if sig == syscall.SIGINT || sig == syscall.SIGKILL {
+		c.ended <- 128 + int(sig)
+	}
+	return nil
+}
+
+func (c *fakeChild) Wait(context.Context) (int, error) { return <-c.ended, nil }
+
+func (s *stage) launchFake() (child, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.startErr != nil {
+		return nil, s.startErr
+	}
+	c := &fakeChild{stage: s, ended: make(chan int, 1)}
+	s.started = append(s.started, c)
+	return c, nil
+}
+
+func newStage(t *testing.T, cfg Exec) *stage {
+	s := &stage{log: &syncBuffer{}}
+	cfg.Command = "reload"
+	cfg = New(Config{Exec: cfg}).cfg.Exec
+	s.executor = newExecutor(cfg, slog.New(slog.NewTextHandler(s.log, nil)), s.launchFake)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); s.run(ctx) }()
+	s.stopped = func() { cancel(); <-done }
+	t.Cleanup(s.stopped)
+	synctest.Wait()
+	return s
+}
+
+// with changes what the children see.
+func (s *stage) with(fn func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	fn()
+}
+
+func (s *stage) starts() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.started)
+}
+
+func (s *stage) wantSignals(t *testing.T, want ...syscall.Signal) {
+	t.Helper()
+	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !slices.Equal(s.signals, want) {
+		t.Errorf("signals %v, want %v", s.signals, want)
+	}
+}
+
+func (s *stage) changeNow() { s.changed(); synctest.Wait() }
+
+// end ends the newest child.
+func (s *stage) end(code int) {
+	s.with(func() { s.started[len(s.started)-1].ended <- code })
+	synctest.Wait()
+}
+
+func (s *stage) wantStarts(t *testing.T, n int) {
+	t.Helper()
+	synctest.Wait()
+	if got := s.starts(); got != n {
+		t.Fatalf("started %d times, want %d\n%s", got, n, s.log)
+	}
+}
+
+func TestExecRunsPerChange(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{})
+		s.wantStarts(t, 0)
+		s.changeNow()
+		s.wantStarts(t, 1)
+		s.end(0)
+		time.Sleep(time.Hour)
+		s.wantStarts(t, 1) // exit 0 waits for the next change
+		s.changeNow()
+		s.wantStarts(t, 2)
+		s.end(0)
+		s.wantSignals(t)
+	})
+}
+
+func TestExecThatStillRunsIsStoppedAndStarted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{})
+		s.changeNow()
+		time.Sleep(time.Hour) // no time limit
+		s.changeNow()
+		s.wantStarts(t, 2)
+		s.wantSignals(t, syscall.SIGINT)
+		if strings.Contains(s.log.String(), "failed") {
+			t.Errorf("an end that we caused is no failure:\n%s", s.log)
+		}
+	})
+}
+
+func TestExecIsKilledWhenItDoesNotStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{KillSignal: syscall.SIGTERM, KillTimeout: 10 * time.Second})
+		s.changeNow()
+		s.changeNow()
+		s.changeNow() // while it is being stopped: one start serves both
+		time.Sleep(9 * time.Second)
+		s.wantStarts(t, 1)
+		time.Sleep(time.Second)
+		s.wantStarts(t, 2)
+		s.wantSignals(t, syscall.SIGTERM, syscall.SIGKILL)
+	})
+}
+
+func TestExecReloadSignal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{ReloadSignal: syscall.SIGHUP})
+		s.changeNow()
+		s.changeNow()
+		s.changeNow()
+		s.wantStarts(t, 1)
+		s.wantSignals(t, syscall.SIGHUP, syscall.SIGHUP)
+		// An end soon after a reload signal means that the files were refused.
+		time.Sleep(time.Hour)
+		s.changeNow()
+		s.end(1)
+		if !strings.Contains(s.log.String(), "the new files stay") {
+			t.Errorf("log:\n%s", s.log)
+		}
+		time.Sleep(time.Second)
+		s.wantStarts(t, 2)
+	})
+}
+
+func TestExecReloadSignalThatComesTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{ReloadSignal: syscall.SIGHUP})
+		s.changeNow()
+		s.with(func() { s.gone = true })
+		s.changeNow()
+		s.with(func() { s.gone = false })
+		s.end(0)
+		s.wantStarts(t, 2) // the change must not be lost
+	})
+}
+
+func TestExecFailureBacksOff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{})
+		s.changeNow()
+		for i, pause := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
+			s.end(1)
+			time.Sleep(time.Duration(pause)*time.Second - time.Millisecond)
+			s.wantStarts(t, i+1)
+			time.Sleep(time.Millisecond)
+			s.wantStarts(t, i+2)
+		}
+		s.end(1)
+		s.changeNow() // new data does not wait
+		s.wantStarts(t, 10)
+		s.end(0)
+		time.Sleep(time.Hour)
+		s.wantStarts(t, 10)
+	})
+}
+
+func TestExecThatCrashesLaterStartsAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{})
+		s.changeNow()
+		for range 3 {
+			time.Sleep(time.Minute)
+			s.end(139)
+			if !strings.Contains(s.log.String(), "had run for a while") {
+				t.Fatalf("log:\n%s", s.log)
+			}
+			n := s.starts()
+			time.Sleep(time.Second) // always the first delay: it has run well before
+			s.wantStarts(t, n+1)
+		}
+	})
+}
+
+func TestExecThatCannotStart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{})
+		s.with(func() { s.startErr = os.ErrNotExist })
+		s.changeNow()
+		if !strings.Contains(s.log.String(), "file does not exist") {
+			t.Errorf("log:\n%s", s.log)
+		}
+		s.with(func() { s.startErr = nil })
+		time.Sleep(time.Second)
+		s.wantStarts(t, 1)
+		s.end(0)
+	})
+}
+
+func TestExecSplay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{Splay: 10 * time.Second})
+		s.changeNow()
+		s.wantStarts(t, 1)
+		s.changeNow()
+		s.wantSignals(t) // not before the splay
+		time.Sleep(10 * time.Second)
+		s.wantStarts(t, 2)
+		s.wantSignals(t, syscall.SIGINT)
+	})
+}
+
+func TestEndOfToolStopsExec(t *testing.T) {
+	for _, change := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newStage(t, Exec{KillSignal: syscall.SIGTERM, KillTimeout: 5 * time.Second})
+			s.changeNow()
+			if change {
+				s.changeNow() // it is being stopped already
+			}
+			began := time.Now()
+			s.stopped()
+			if d := time.Since(began); d != 5*time.Second {
+				t.Errorf("took %s", d)
+			}
+			s.wantStarts(t, 1)
+			s.wantSignals(t, syscall.SIGTERM, syscall.SIGKILL)
+		})
+	}
+}
+
+func TestFailure(t *testing.T) {
+	tests := []struct {
+		code int
+		err  error
+		want int
+		text string
+	}{
+		{0, nil, 0, ""},
+		{3, nil, 3, `run "x": exit code 3`},
+		{143, nil, 143, `run "x": ended by signal terminated`},
+		{0, errors.New("timed out"), cli.ExitRun, `run "x": timed out`},
+	}
+	for _, tt := range tests {
+		err := failure("x", tt.code, tt.err)
+		if cli.Code(err) != tt.want || err != nil && err.Error() != tt.text {
+			t.Errorf("%d, %v: %v", tt.code, tt.err, err)
+		}
+	}
+}

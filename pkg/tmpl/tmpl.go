@@ -1,0 +1,154 @@
+// Package tmpl renders templates from live data and runs a command after it:
+// the engine behind the tool of that name.
+//
+// One goroutine owns all state (engine.go). Frames from package watch and the
+// template's local files are its data; a template whose data changed is executed
+// again, which also says what it depends on now; the union of all that is
+// followed. A template is written only from a complete pass: everything it asked
+// for had an answer in that pass. It is staged, checked, and renamed over its
+// destination (package render); then the commands of what changed run, each
+// once, and the -exec command is told (exec.go has its states).
+//
+// What it promises: the last good file stays through any outage, failing check
+// or failing template; the same data gives the same bytes; templates that do not
+// depend on what changed are left alone; it ends only when it is told to, unless
+// nothing it could wait for would help (a template that cannot be parsed, a
+// destination that could never be written).
+package tmpl
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// Template is one file to keep.
+type Template struct {
+	Source         string // path of the template
+	Destination    string // path of the file
+	Command        string // run when the file has changed; "": none
+	CommandTimeout time.Duration
+	Check          string // must accept the staged file, {path}; "": none
+	Perms          fs.FileMode
+	User, Group    string
+	Backup         bool
+	LeftDelim      string
+	RightDelim     string
+	// ErrorOnMissingKey makes a missing map key an error.
+	ErrorOnMissingKey bool
+}
+
+// Wait is the quiescence of changes: a render waits until nothing has changed
+// for Min, but no longer than Max. Zero: render at once.
+type Wait struct{ Min, Max time.Duration }
+
+// Exec is the command that runs after complete renders.
+type Exec struct {
+	Command      string // "": none
+	ReloadSignal syscall.Signal
+	KillSignal   syscall.Signal // SIGINT
+	KillTimeout  time.Duration  // 30 s
+	Splay        time.Duration
+	Env          []string // nil: Config.Env
+}
+
+// Config configures a Tool.
+type Config struct {
+	Templates []Template
+	Exec      Exec
+	Shell     *bool // nil: by the form of a command, see proc.Resolve
+	Wait      Wait
+
+	Once    bool
+	Timeout time.Duration // of Once; 0: none
+	Dry     bool          // print instead of writing, run nothing
+
+	Client    watch.Getter
+	Logger    *slog.Logger
+	Retry     watch.Retry
+	MaxStale  time.Duration
+	BlockWait time.Duration
+
+	Env            []string // of commands; nil: our own
+	Stdout, Stderr *os.File // of commands, and Stdout of Dry
+}
+
+// Limits and defaults with a name.
+const (
+	defaultCommandTimeout = 30 * time.Second
+	defaultKillTimeout    = 30 * time.Second
+	waitFactor            = 4 // Wait.Max is so many times Wait.Min unless set
+)
+
+// Tool is one run of tmpl.
+type Tool struct {
+	cfg    Config
+	reload chan struct{}
+}
+
+// New makes a Tool. It reads nothing before Run.
+func New(cfg Config) *Tool {
+	if cfg.Wait.Max == 0 {
+		cfg.Wait.Max = waitFactor * cfg.Wait.Min
+	}
+	if cfg.Exec.KillSignal == 0 {
+		cfg.Exec.KillSignal = syscall.SIGINT
+	}
+	if cfg.Exec.KillTimeout == 0 {
+		cfg.Exec.KillTimeout = defaultKillTimeout
+	}
+	if cfg.Exec.Env == nil {
+		cfg.Exec.Env = cfg.Env
+	}
+	cfg.Templates = append([]Template(nil), cfg.Templates...)
+	for i := range cfg.Templates {
+		if t := &cfg.Templates[i]; t.CommandTimeout == 0 {
+			t.CommandTimeout = defaultCommandTimeout
+		}
+	}
+	return &Tool{cfg: cfg, reload: make(chan struct{}, 1)}
+}
+
+// Reload reads the templates again; those whose text did not change are left
+// alone. It does not wait, and a template that cannot be read or parsed leaves
+// the one before in place.
+func (t *Tool) Reload() {
+	select {
+	case t.reload <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx ends (nil), or until Once is done. Errors carry the exit
+// code of the tool (package cli).
+func (t *Tool) Run(ctx context.Context) error {
+	if t.cfg.Once && len(t.cfg.Templates) == 0 {
+		return nil
+	}
+	e := newEngine(t.cfg, t.reload)
+	if err := e.load(); err != nil {
+		return err
+	}
+	if t.cfg.Once && t.cfg.Timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, t.cfg.Timeout, errTimeout)
+		defer cancel()
+	}
+	err := e.run(ctx)
+	if errors.Is(context.Cause(ctx), errTimeout) && cli.Code(err) == cli.ExitOK {
+		return e.timedOut()
+	}
+	return err
+}
+
+var errTimeout = errors.New("timed out")
+
+// Parse only reads and parses the templates.
+func (t *Tool) Parse() error { return newEngine(t.cfg, t.reload).load() }

@@ -1,0 +1,91 @@
+package watch
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// Decode turns an answer's body into the type of its query; a nil body stands
+// for "absent".
+//
+//	/v1/kv/KEY                                  *api.KVPair, nil when absent
+//	/v1/kv/PREFIX?recurse                       []*api.KVPair
+//	/v1/kv/PREFIX?keys                          []string
+//	/v1/health/service/NAME                     []*api.CheckServiceNode
+//	/v1/health/{node,checks,state}/NAME         []*api.HealthCheck
+//	/v1/catalog/services                        map[string][]string
+//	/v1/catalog/service/NAME                    []*api.ServiceNode
+//	/v1/catalog/nodes                           []*api.Node
+//	/v1/catalog/node/NAME                       *api.NodeServices, nil when unknown
+//	/v1/catalog/datacenters                     []string
+//	anything else                               what encoding/json makes of it
+func Decode(q Query, body []byte) (any, error) {
+	path := q.Path
+	switch {
+	case isKV(q):
+		return decodeKV(q, body)
+	case strings.HasPrefix(path, "/v1/health/service/"):
+		return decode[[]*api.CheckServiceNode](q, body)
+	case strings.HasPrefix(path, "/v1/health/"):
+		return decode[[]*api.HealthCheck](q, body)
+	case path == "/v1/catalog/services":
+		return decode[map[string][]string](q, body)
+	case strings.HasPrefix(path, "/v1/catalog/service/"):
+		return decode[[]*api.ServiceNode](q, body)
+	case path == "/v1/catalog/nodes":
+		return decode[[]*api.Node](q, body)
+	case strings.HasPrefix(path, "/v1/catalog/node/"):
+		return decode[*api.NodeServices](q, body)
+	case path == "/v1/catalog/datacenters":
+		return decode[[]string](q, body)
+	}
+	return decode[any](q, body)
+}
+
+func decodeKV(q Query, body []byte) (any, error) {
+	params, err := url.ParseQuery(q.Params)
+	if err != nil {
+		return nil, fmt.Errorf("read parameters of %s: %w", q, err)
+	}
+	switch {
+	case params.Has("keys"):
+		return decode[[]string](q, body)
+	case params.Has("recurse"):
+		return decode[[]*api.KVPair](q, body)
+	}
+	pairs, err := decode[[]*api.KVPair](q, body)
+	if err != nil || len(pairs) == 0 {
+		return (*api.KVPair)(nil), err
+	}
+	return pairs[0], nil
+}
+
+func decode[T any](q Query, body []byte) (T, error) {
+	var v T
+	if body == nil {
+		return v, nil
+	}
+	if err := json.Unmarshal(body, &v); err != nil {
+		return v, fmt.Errorf("read answer of %s: %w", q, err)
+	}
+	return v, nil
+}
+
+func isKV(q Query) bool { return strings.HasPrefix(q.Path, "/v1/kv/") }
+
+// isEmpty says whether a body holds nothing: absent, null, [] or {}.
+func isEmpty(body []byte) bool {
+	switch b := bytes.TrimSpace(body); len(b) {
+	case 0:
+		return true
+	case 2:
+		return b[0] == '[' || b[0] == '{'
+	default:
+		return bytes.Equal(b, []byte("null"))
+	}
+}

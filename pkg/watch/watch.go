@@ -1,0 +1,298 @@
+// Package watch follows many queries at once and hands out what changed, in
+// frames. It is the floor that every reacting tool stands on.
+//
+// Its interface is that of muster's subscription: a set of queries goes in, and
+// may grow and shrink at any time; frames {Index, Results} come out, each with
+// every followed result that differs from what the caller has. The transport
+// here is one long-poll per query over package client, which every Consul
+// understands: such a frame has Index 0 and makes no promise of one moment. It
+// is handed out when every followed query has answered or is known to fail, and
+// then whenever something has changed, coalesced while nobody asks.
+//
+// What it promises: a result once given out stands until a newer one that was
+// really answered replaces it; outages, errors and doubtful answers never take
+// it away. It asks for ever, with backoff, says once that it cannot get an
+// answer and once that it can again (unless Retry.Attempts ends it). Equal
+// content makes no frame, whatever the index does. An absent key is a result,
+// not an error. The number of requests in flight is bounded.
+package watch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// ErrStopped is what Next returns once Run has ended in order.
+var ErrStopped = errors.New("watcher stopped")
+
+// Query names what is read: a path of the HTTP API below its host, and the
+// parameters beside consistency and blocking, as url.Values.Encode writes them.
+// Queries are compared with ==.
+type Query struct {
+	Path   string
+	Params string
+}
+
+func (q Query) String() string {
+	if q.Params == "" {
+		return q.Path
+	}
+	return q.Path + "?" + q.Params
+}
+
+// Result is the answer to one query. Values are shared: never change them.
+type Result struct {
+	Value any    // see Decode for the type
+	Index uint64 // as the server gave it; of the query, not of the frame
+	Empty bool   // nothing is there: an absent key, no instances, an empty list
+}
+
+// Frame is what changed since the frame before.
+type Frame struct {
+	Index   uint64 // the one raft index of all results; 0 where there is no such promise
+	Results map[Query]Result
+}
+
+// Getter is the part of *client.Client that is needed.
+type Getter interface {
+	Get(ctx context.Context, path string, o *client.Options, out any) (client.Meta, error)
+}
+
+// Retry says how often and when a failed request is sent again. The delay
+// before attempt n+1 is Backoff*2^n, at most MaxBackoff, with jitter.
+type Retry struct {
+	Attempts   int           // failures in a row of one query that end it all; 0: for ever
+	Backoff    time.Duration // 250 ms
+	MaxBackoff time.Duration // 1 min
+}
+
+// Config configures a Watcher. Only Client and Logger are required.
+type Config struct {
+	Client    Getter
+	Logger    *slog.Logger
+	Retry     Retry
+	BlockWait time.Duration // how long one long-poll waits: 1 min
+	MaxStale  time.Duration // above zero: read stale, unless the answer is older
+	PollEvery time.Duration // for what cannot block, such as the datacenters: 15 s
+	Settle    time.Duration // how long changes wait for queries that never answered: 1 s
+	MaxPolls  int           // long-polls in flight: 160
+	MaxAsks   int           // other requests in flight: 32
+	Once      bool          // do not ask again once there is something
+}
+
+// The reference allows a client address 200 connections; the defaults stay below.
+const (
+	defaultMaxPolls = 160
+	defaultMaxAsks  = 32
+)
+
+// Watcher follows queries. Its methods are safe for concurrent use, but there
+// is one reader: what Next has handed out, it does not hand out again.
+type Watcher struct {
+	cfg   Config
+	polls slots
+	asks  slots
+	said  *outage
+
+	mu        sync.Mutex
+	run       context.Context // nil until Run, which alone may start followers
+	end       context.CancelFunc
+	wg        sync.WaitGroup
+	followers map[Query]*follower
+	crowded   bool
+	crowd     context.Context // ends when crowded changes: running polls ask anew
+	endCrowd  context.CancelFunc
+	dirtyAt   time.Time // when the oldest result arrived that is not handed out
+	err       error
+	wake      chan struct{} // capacity 1: something changed for Next
+}
+
+// New makes a Watcher; it asks nothing before Run.
+func New(cfg Config) *Watcher {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&cfg.Retry.Backoff, 250*time.Millisecond)
+	def(&cfg.Retry.MaxBackoff, time.Minute)
+	def(&cfg.BlockWait, time.Minute)
+	def(&cfg.PollEvery, 15*time.Second)
+	def(&cfg.Settle, time.Second)
+	if cfg.MaxPolls <= 0 {
+		cfg.MaxPolls = defaultMaxPolls
+	}
+	if cfg.MaxAsks <= 0 {
+		cfg.MaxAsks = defaultMaxAsks
+	}
+	w := &Watcher{
+		cfg:       cfg,
+		polls:     newSlots(cfg.MaxPolls),
+		asks:      newSlots(cfg.MaxAsks),
+		said:      newOutage(cfg.Logger),
+		followers: map[Query]*follower{},
+		wake:      make(chan struct{}, 1),
+	}
+	w.crowd, w.endCrowd = context.WithCancel(context.Background())
+	return w
+}
+
+// Run asks until ctx ends, or until a query has failed Retry.Attempts times in
+// a row, which alone is an error. It can run once.
+func (w *Watcher) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w.mu.Lock()
+	if w.run != nil {
+		w.mu.Unlock()
+		return errors.New("watcher runs already")
+	}
+	w.run, w.end = ctx, cancel
+	for _, f := range w.followers {
+		w.start(f)
+	}
+	w.mu.Unlock()
+
+	<-ctx.Done()
+	w.mu.Lock()
+	err := w.err
+	if err == nil {
+		w.err = ErrStopped
+	}
+	w.mu.Unlock()
+	w.signal()
+	w.wg.Wait()
+	w.endCrowd()
+	return err
+}
+
+// Follow replaces the set of queries. Those that stay go on undisturbed; those
+// that are new are asked at once.
+func (w *Watcher) Follow(queries []Query) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	keep := make(map[Query]bool, len(queries))
+	for _, q := range queries {
+		keep[q] = true
+		if w.followers[q] == nil {
+			f := &follower{query: q}
+			w.followers[q] = f
+			w.start(f)
+		}
+	}
+	for q, f := range w.followers {
+		if !keep[q] {
+			f.stop()
+			w.said.forget(f)
+			delete(w.followers, q)
+		}
+	}
+	if crowded := len(w.followers) > w.polls.size(); crowded != w.crowded {
+		w.crowded = crowded
+		w.endCrowd()
+		w.crowd, w.endCrowd = context.WithCancel(context.Background())
+	}
+	w.signal()
+}
+
+// Next waits for a frame. It returns an error when ctx or Run has ended.
+func (w *Watcher) Next(ctx context.Context) (Frame, error) {
+	for {
+		frame, settles, err := w.take()
+		if err != nil || len(frame.Results) > 0 {
+			return frame, err
+		}
+		var settled <-chan time.Time
+		if settles > 0 {
+			settled = time.After(settles)
+		}
+		select {
+		case <-w.wake:
+		case <-settled:
+		case <-ctx.Done():
+			return Frame{}, ctx.Err()
+		}
+	}
+}
+
+// take is a frame, if one is due; else how long until the results at hand are
+// given out without those that never came.
+func (w *Watcher) take() (Frame, time.Duration, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return Frame{}, 0, w.err
+	}
+	dirty, open := 0, false
+	for _, f := range w.followers {
+		if f.dirty {
+			dirty++
+		}
+		open = open || !f.answered && f.failure == nil
+	}
+	if dirty == 0 {
+		w.dirtyAt = time.Time{}
+		return Frame{}, 0, nil
+	}
+	if wait := w.cfg.Settle - time.Since(w.dirtyAt); open && wait > 0 {
+		return Frame{}, wait, nil
+	}
+	frame := Frame{Results: make(map[Query]Result, dirty)}
+	for q, f := range w.followers {
+		if f.dirty {
+			frame.Results[q] = f.result
+			f.dirty = false
+		}
+	}
+	w.dirtyAt = time.Time{}
+	return frame, 0, nil
+}
+
+// Failing says which followed queries have no answer at the moment, and why.
+func (w *Watcher) Failing() map[Query]error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := map[Query]error{}
+	for q, f := range w.followers {
+		if f.failure != nil {
+			out[q] = f.failure
+		}
+	}
+	return out
+}
+
+// start begins to ask. Callers hold mu.
+func (w *Watcher) start(f *follower) {
+	if w.run == nil || w.run.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithCancel(w.run)
+	f.cancel = cancel
+	w.wg.Go(func() {
+		defer cancel()
+		w.follow(ctx, f)
+	})
+}
+
+// giveUp ends everything: Next and Run return the error.
+func (w *Watcher) giveUp(q Query, attempts int, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err == nil {
+		w.err = fmt.Errorf("give up on %s after %d attempts: %w", q, attempts, err)
+	}
+	w.end()
+}
+
+func (w *Watcher) signal() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
