@@ -120,7 +120,22 @@ func TestRestartedServerNeverAnswersWithNothing(t *testing.T) {
 	c := start(t, 3, 0)
 	a := c.follower()
 	a.put("held", "yes")
-	a.get("held", &client.Options{Consistent: true})
+	held, _, err := a.KVGet(t.Context(), "held", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	index := held.ModifyIndex
+	// A follower learns with the next entry that one is committed, and stores that
+	// with the one after it.
+	a.put("then", "yes")
+	a.put("next", "yes")
+	eventually(t, 10*time.Second, "the follower has it", func(ctx context.Context) error {
+		pair, _, err := a.KVGet(ctx, "next", &client.Options{Stale: true})
+		if err == nil && pair == nil {
+			err = fmt.Errorf("not yet")
+		}
+		return err
+	})
 	for range 3 {
 		a.kill()
 		a.start()
@@ -131,7 +146,7 @@ func TestRestartedServerNeverAnswersWithNothing(t *testing.T) {
 				return err
 			}
 			if pair == nil {
-				t.Fatal("a restarted server answered that there is no such key")
+				t.Fatalf("a restarted server answered that there is no such key; it was written at %d", index)
 			}
 			if nodes, _, err := a.Nodes(ctx, &client.Options{Stale: true}); err == nil && len(nodes) == 0 {
 				t.Fatal("a restarted server answered that there are no nodes")

@@ -68,6 +68,10 @@ func (m Main) failed(cmd *cobra.Command, err error) int {
 	return cli.Code(err)
 }
 
+// Unknown says that there is no such subcommand; the Args of a command that
+// runs without one may return it.
+func Unknown(name string) error { return &unknownCommand{name} }
+
 type unknownCommand struct{ name string }
 
 func (e *unknownCommand) Error() string { return fmt.Sprintf("unknown command %q", e.name) }

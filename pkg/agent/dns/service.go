@@ -208,7 +208,7 @@ func (h *handling) hostGlue(host string, lookups *int) []wire.RR {
 	*lookups--
 	records, err := h.follow(host, wire.TypeA)
 	if err != nil {
-		_ = 0
+		*lookups = 0
 	}
 	return records
 }

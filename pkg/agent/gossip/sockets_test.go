@@ -18,13 +18,30 @@ import (
 
 var quick = Timing{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond}
 
+// checkLeaks fails a test after whose end goroutines remain. Memberlist's last
+// probe may take a few seconds to notice.
+func checkLeaks(t *testing.T) {
+	t.Cleanup(func() {
+		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+			err := goleak.Find()
+			if err == nil {
+				return
+			}
+			if time.Since(began) > 20*time.Second {
+				t.Error(err)
+				return
+			}
+		}
+	})
+}
+
 func addrOf(n *node) string {
 	m := n.Local()
 	return net.JoinHostPort(m.Addr, strconv.Itoa(int(m.Port)))
 }
 
 func TestRealSockets(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	checkLeaks(t)
 	dir := t.TempDir()
 	cfg := func(name string) Config {
 		return Config{NodeName: name, BindAddr: "127.0.0.1", Timing: quick, DataDir: filepath.Join(dir, name), EncryptKey: []byte("0123456789abcdef0123456789abcdef")}
@@ -81,7 +98,7 @@ func waitPeers(t *testing.T, n *node, count int) {
 }
 
 func TestPortInUse(t *testing.T) {
-	defer goleak.VerifyNone(t)
+	checkLeaks(t)
 	a := start(t, Config{NodeName: "a", BindAddr: "127.0.0.1"})
 	defer a.end()
 	b := New(Config{NodeName: "b", BindAddr: "127.0.0.1", BindPort: int(a.Local().Port), Logger: logx.Discard()})

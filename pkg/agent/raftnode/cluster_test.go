@@ -257,7 +257,7 @@ func (c *cluster) wantLines(members []*member, want ...string) {
 	for _, m := range members {
 		until(c.t, m.id+" has every line", func() bool { return len(m.tape.Lines()) >= len(want) })
 		if got := m.tape.Lines(); !slices.Equal(got, want) {
-			c.t.Errorf("%s holds %q, want %q", m.id, got, want)
+			c.t.Errorf("%s holds %d lines, %.300q, want %d, %.300q", m.id, len(got), fmt.Sprint(got), len(want), fmt.Sprint(want))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package raftnode
 import (
 	"context"
 	"errors"
+	"net"
 	"slices"
 	"strings"
 	"testing"
@@ -304,6 +305,49 @@ func TestLostQuorum(t *testing.T) {
 	}
 	if len(leader.tape.Lines()) != 0 {
 		t.Error("applied without a quorum")
+	}
+}
+
+// TestStopDoesNotWaitForASilentPeer: raft would, for as long as rpcTimeout.
+func TestStopDoesNotWaitForASilentPeer(t *testing.T) {
+	c := newCluster(t)
+	m, stopPort := c.prepare("a", "")
+	defer stopPort()
+	asked := make(chan struct{}, 1)
+	m.cfg.Dial = func(context.Context, string) (net.Conn, error) {
+		near, far := net.Pipe()
+		t.Cleanup(func() { far.Close() })
+		go func() {
+			if _, err := far.Read(make([]byte, 1)); err == nil { // and never an answer
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+			}
+		}()
+		return near, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	if err := m.Started(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	peers := append(voters([]*member{m}), raft.Server{ID: "b", Address: "127.0.0.1:1"})
+	if err := m.Bootstrap(peers); err != nil {
+		t.Fatal(err)
+	}
+	<-asked
+	begun := time.Now()
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(begun); took > rpcTimeout/2 {
+		t.Errorf("the stop took %v", took)
+	}
+	if strings.Contains(m.said.String(), "did not let go") {
+		t.Error("connections were left behind")
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -13,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/durable"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -89,7 +89,7 @@ func (s *server) openStores() error {
 	}
 	files, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, logx.HC(s.cfg.Logger))
 	if err == nil {
-		err = syncDir(dir) // the snapshot directory's own name
+		err = durable.SyncDir(dir) // the snapshot directory's own name
 	}
 	if err == nil {
 		err = checkSnapshots(filepath.Join(dir, "snapshots"), files)
@@ -179,7 +179,7 @@ func (s *server) hurryIfAlone() {
 // its connections, the transport, the stores.
 func (s *server) stop() error {
 	s.drain()
-
+	s.handOver()
 	stopped := s.raft.Shutdown()
 	s.stream.drop()        // or raft would wait for answers that nobody needs
 	err := stopped.Error() // closes the transport, too
@@ -224,14 +224,6 @@ func (s *server) handOver() {
 			return
 		}
 	}
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // stagingLog stores the newest known commit index with every write. Raft would

@@ -151,7 +151,7 @@ func TestOpenRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			write(t, dir, "")
-		}, "is not a directory", false},
+		}, "not a directory", false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -14,6 +14,8 @@ import (
 
 	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/muster-dev/muster/pkg/durable"
 )
 
 const (
@@ -30,8 +32,8 @@ const (
 
 // Open opens the log in dir, and makes it where there is none yet.
 func Open(dir string, logger *slog.Logger) (*Store, error) {
-	if err := makeDurable(dir); err != nil {
-		return nil, fmt.Errorf("make data directory: %w", err)
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make data directory %s: %w", dir, err)
 	}
 	path := filepath.Join(dir, logFile)
 	known, err := readVersion(dir)
@@ -70,8 +72,10 @@ func (s *Store) begin(dir string, known bool) error {
 		if last != 0 || (err == nil && len(term) > 0) {
 			return fmt.Errorf("open raft log %s: there is no %s file beside it, so muster did not write it: use another data directory, or move this one away", s.name, versionFile)
 		}
-		if err := writeVersion(dir); err != nil {
-			return err
+		// It syncs the directory, and with that the log's own name.
+		text := []byte(strconv.Itoa(formatVersion) + "\n")
+		if err := durable.WriteFile(filepath.Join(dir, versionFile), text, 0o600); err != nil {
+			return fmt.Errorf("write format of the data directory: %w", err)
 		}
 	}
 	commit, err := s.GetCommitIndex()
@@ -100,26 +104,6 @@ func readVersion(dir string) (known bool, err error) {
 		return false, fmt.Errorf("data directory %s is from a newer version of muster: it has format %d, this version reads up to %d: start the newer version again", dir, version, formatVersion)
 	}
 	return true, nil
-}
-
-func writeVersion(dir string) error {
-	path := filepath.Join(dir, versionFile)
-	if err := writeSynced(path+".tmp", []byte(strconv.Itoa(formatVersion)+"\n")); err != nil {
-		return fmt.Errorf("write format of the data directory: %w", err)
-	}
-	if err := os.Rename(path+".tmp", path); err != nil {
-		return fmt.Errorf("write format of the data directory: %w", err)
-	}
-	return syncDir(dir) // the log's own name too
-}
-
-func writeSynced(path string, data []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // checkPages walks the whole file once, read only, before it is opened for
@@ -167,36 +151,4 @@ func openError(path string, err error) error {
 		return fmt.Errorf("raft log %s is %w: %w", path, ErrDamaged, err)
 	}
 	return fmt.Errorf("open raft log: %w", err)
-}
-
-// makeDurable makes a directory and its parents, and syncs each parent that got
-// a new name in it, so that a power cut cannot take the directory away again.
-func makeDurable(dir string) error {
-	if info, err := os.Stat(dir); err == nil {
-		if !info.IsDir() {
-			return fmt.Errorf("%s is not a directory", dir)
-		}
-		return nil
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := makeDurable(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(parent)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
-		return fmt.Errorf("sync %s: %w", dir, err)
-	}
-	return nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -156,17 +157,26 @@ type promoter struct{ autopilot.StablePromoter }
 // voters need a smaller majority. To go from three to two, for one, gains
 // nothing, and the third could not help when it comes back.
 func (*promoter) FilterFailedServerRemovals(_ *autopilot.Config, st *autopilot.State, failed *autopilot.FailedServers) *autopilot.FailedServers {
-	voters, living := 0, 0
-	for _, srv := range st.Servers {
+	dead := map[raft.ServerID]bool{} // newer than what st says
+	for _, id := range slices.Concat(failed.StaleVoters, failed.StaleNonVoters) {
+		dead[id] = true
+	}
+	for _, srv := range slices.Concat(failed.FailedVoters, failed.FailedNonVoters) {
+		dead[srv.ID] = true
+	}
+	voters, deadVoters, living := 0, 0, 0
+	for id, srv := range st.Servers {
 		if srv.HasVotingRights() {
 			voters++
+			if dead[id] {
+				deadVoters++
+			}
 		}
-		if srv.Server.NodeStatus == autopilot.NodeAlive {
+		if !dead[id] {
 			living++
 		}
 	}
-	dead := len(failed.StaleVoters) + len(failed.FailedVoters)
-	if living >= voters || (voters-dead)/2 < voters/2 {
+	if living >= voters || (voters-deadVoters)/2 < voters/2 {
 		return failed
 	}
 	failed.StaleVoters, failed.FailedVoters = nil, nil

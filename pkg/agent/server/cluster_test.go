@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/state"
@@ -33,6 +35,39 @@ type testServer struct {
 	ln   net.Listener
 
 	parts []part // in the order of their start
+	line  *line
+}
+
+// line is what a server dials with. It can be cut.
+type line struct {
+	lock  sync.Mutex
+	cut   bool
+	conns []net.Conn
+	dial  func(ctx context.Context, addr string) (net.Conn, error)
+}
+
+func (l *line) dialRaft(ctx context.Context, addr string) (net.Conn, error) {
+	conn, err := l.dial(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	if l.cut {
+		_ = conn.Close()
+		return nil, net.ErrClosed
+	}
+	l.conns = append(l.conns, conn)
+	return conn, nil
+}
+
+func (l *line) close() {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	l.cut = true
+	for _, conn := range l.conns {
+		_ = conn.Close()
+	}
 }
 
 type part struct {
@@ -72,7 +107,7 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	dialer := mux.NewDialer(identity, 0)
 	port := mux.New(mux.Config{Listener: ln, Identity: identity, Logger: log})
 	id := fmt.Sprintf("00000000-0000-0000-0000-%012x", []byte(o.name))
-	ts := &testServer{t: t, name: o.name, dir: o.dir, ln: ln}
+	ts := &testServer{t: t, name: o.name, dir: o.dir, ln: ln, line: &line{dial: dialer.DialRaft}}
 	ts.pool = gossip.New(gossip.Config{
 		NodeName: o.name, NodeID: id, Datacenter: "dc1", Server: true, ServerPort: ln.Addr().(*net.TCPAddr).Port,
 		Build: "1.2.3:abcdef01", Expect: o.expect, BindAddr: "127.0.0.1", DataDir: o.dir, Logger: log,
@@ -82,7 +117,7 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	transport := dialer.Transport()
 	cfg := Config{
 		NodeName: o.name, NodeID: id, Datacenter: "dc1", Address: ln.Addr().String(), Expect: o.expect,
-		Raft: Raft{DataDir: o.dir, Listener: port.Raft(), Dial: dialer.DialRaft},
+		Raft: Raft{DataDir: o.dir, Listener: port.Raft(), Dial: ts.line.dialRaft},
 		Pool: ts.pool, Transport: transport, Logger: log,
 		Autopilot: Autopilot{
 			ServerStabilizationTime: time.Second, LastContactThreshold: 5 * time.Second,
@@ -117,8 +152,7 @@ func (ts *testServer) run(run func(context.Context) error) {
 // stop ends the server in order; a second call does nothing.
 func (ts *testServer) stop() {
 	for i := len(ts.parts) - 1; i >= 0; i-- {
-		ts.parts[i].cancel()
-		if err := <-ts.parts[i].done; err != nil {
+		if err := ts.parts[i].end(); err != nil {
 			ts.t.Errorf("%s: %v", ts.name, err)
 		}
 	}
@@ -126,14 +160,35 @@ func (ts *testServer) stop() {
 }
 
 // kill cuts the server off from everybody first, so that it can neither hand
-// over its leadership nor say good-bye.
+// over its leadership nor say good-bye. What its parts say of that is ignored.
 func (ts *testServer) kill() {
-	ts.parts[1].cancel() // gossip
-	<-ts.parts[1].done
-	ts.parts[0].cancel() // the port
-	<-ts.parts[0].done
-	ts.parts = ts.parts[2:]
-	ts.stop()
+	ts.line.close()
+	for _, p := range ts.parts {
+		_ = p.end()
+	}
+	ts.parts = nil
+}
+
+func (p part) end() error {
+	p.cancel()
+	return <-p.done
+}
+
+// checkLeaks fails a test after whose end goroutines remain. Memberlist's last
+// probe may take a few seconds to notice.
+func checkLeaks(t *testing.T) {
+	t.Cleanup(func() {
+		for began := time.Now(); ; time.Sleep(100 * time.Millisecond) {
+			err := goleak.Find()
+			if err == nil {
+				return
+			}
+			if time.Since(began) > 20*time.Second {
+				t.Error(err)
+				return
+			}
+		}
+	})
 }
 
 func (ts *testServer) gossipAddr() string {

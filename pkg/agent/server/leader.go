@@ -144,7 +144,7 @@ func (s *Server) keepReconciled(ctx context.Context, pilot *autopilot.Autopilot)
 		}
 		if err != nil {
 			s.cfg.Logger.Warn("could not bring the catalog up to date with the members; trying again", "error", err)
-			wait = min(firstRetry<<min(failures, 10), lastRetry)
+			wait = firstRetry << min(failures, 10) // about a minute, should it be for good
 			failures++
 		} else {
 			failures = 0

@@ -94,6 +94,35 @@ func TestWhatMovesWhat(t *testing.T) {
 	}
 }
 
+// The list of services shows names and the tags of all instances together.
+func TestServicesMoveWithTheUnionOfTags(t *testing.T) {
+	l := newLab(t)
+	l.must(register("n", service("w", "web", "a", "b")))
+	for _, tc := range []struct {
+		name string
+		cmd  Command
+		want bool
+	}{
+		{"a second instance", register("m", service("w", "web", "a")), false},
+		{"a tag that another has", register("m", service("w", "web", "a", "b")), false},
+		{"a tag in another order", register("m", service("w", "web", "b", "a")), false},
+		{"a new tag", register("m", service("w", "web", "c")), true},
+		{"a tag that another keeps", register("m", service("w", "web", "c", "b")), false},
+		{"the only one of its tag", register("m", service("w", "web", "b")), true},
+		{"another spelling", register("m", service("w", "Web", "b")), true},
+		{"the first spelling again", register("m", service("w", "web", "b")), true},
+		{"one of two instances", &Deregister{Node: "m", ServiceID: "w"}, false},
+		{"the last instance", &Deregister{Node: "n", ServiceID: "w"}, true},
+	} {
+		before, m := l.sn.Services(nil)
+		touched := l.must(tc.cmd)
+		after, now := l.sn.Services(nil)
+		if anyWakes(m, touched) != tc.want || (now.Index == l.index) != tc.want || (asJSON(t, before) != asJSON(t, after)) != tc.want {
+			t.Errorf("%s: %v at %d becomes %v at %d; should move: %v", tc.name, before, m.Index, after, now.Index, tc.want)
+		}
+	}
+}
+
 // What is gone keeps its index, and its marks may be dropped: none stays behind
 // as if it were there.
 func TestNothingGoneIsHeldAsLiving(t *testing.T) {

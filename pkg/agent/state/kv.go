@@ -88,13 +88,17 @@ func (x *tx) kvCAS(want *api.KVPair, index uint64) (*api.KVPair, bool) {
 }
 
 func (x *tx) kvDelete(e *api.KVPair) {
-	if e == nil {
-		return
+	if e != nil {
+		x.kvRemove(e)
+		x.touch(topicKV, e.Key)
 	}
+}
+
+// kvRemove removes the row alone.
+func (x *tx) kvRemove(e *api.KVPair) {
 	x.delete(tableKV, e)
 	x.stats.Keys--
 	x.KVIndex = x.Index
-	x.touch(topicKV, e.Key)
 }
 
 // kvDeleteCAS tells whether the key is gone now.
@@ -107,9 +111,18 @@ func (x *tx) kvDeleteCAS(key string, index uint64) bool {
 	return true
 }
 
+// kvDeleteTree leaves one tombstone per key. Where there are too many to keep,
+// it does not write them first: the floor speaks for them.
 func (x *tx) kvDeleteTree(prefix string) {
+	n := 0
 	for e := range scan[api.KVPair](x.reader, tableKV, "id_prefix", []byte(prefix)) {
-		x.kvDelete(e)
+		if n++; n <= x.maxDead {
+			x.kvDelete(e)
+			continue
+		}
+		x.kvRemove(e)
+		x.touched[Touch{topicKV, e.Key}] = struct{}{}
+		x.Floors[topicKV] = x.Index
 	}
 }
 

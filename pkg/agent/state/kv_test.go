@@ -179,3 +179,24 @@ func TestTombstonesAreBounded(t *testing.T) {
 		t.Error("a restored store drops other tombstones")
 	}
 }
+
+func TestATreeOfMoreKeysThanTombstones(t *testing.T) {
+	l := newLab(t)
+	l.s.root.maxDead = 2
+	for _, key := range []string{"p/1", "p/2", "p/3", "p/4", "q"} {
+		l.put(key, "1")
+	}
+	_, before := l.sn.KVGet("p/4")
+	touched := l.must(&KV{Op: KVDeleteTree, Entry: api.KVPair{Key: "p/"}})
+	if len(touched) != 4 || !anyWakes(before, touched) {
+		t.Errorf("touched %v", touched)
+	}
+	for _, key := range []string{"p/1", "p/4"} {
+		if e, meta := l.sn.KVGet(key); e != nil || meta.Index != l.index {
+			t.Errorf("%s is %v at %d", key, e, meta.Index)
+		}
+	}
+	if n := l.s.root.dead[topicKV]; n != 2 {
+		t.Errorf("%d tombstones are kept", n)
+	}
+}

@@ -77,7 +77,7 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 		if txn, ok := cmd.(*Txn); ok {
 			// memdb has no savepoints, and a transaction must be able to fail.
 			s.commit(x)
-			results[i] = s.applyTxn(txn, e.Index, all)
+			results[i] = s.applyTxn(txn, all)
 			x = s.begin(all)
 			continue
 		}
@@ -91,15 +91,14 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 	return results, touched
 }
 
-// applyTxn runs a transaction on its own, all or nothing.
-func (s *Store) applyTxn(cmd *Txn, index uint64, all map[Touch]struct{}) any {
+// applyTxn runs a transaction on its own, all or nothing. The commit before it
+// has brought the store to its index already.
+func (s *Store) applyTxn(cmd *Txn, all map[Touch]struct{}) any {
 	mine := make(map[Touch]struct{})
 	x := s.begin(mine)
-	x.Index = index
 	resp := x.txn(cmd.Ops)
 	if len(resp.Errors) > 0 {
 		x.t.Abort()
-		s.root.Index = index
 		return resp
 	}
 	x.settleMarks()

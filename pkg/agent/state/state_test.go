@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/muster-dev/muster/pkg/api"
@@ -160,6 +161,32 @@ func TestASnapshotNeverChanges(t *testing.T) {
 	if keys, _ := old.KVKeys("", ""); len(keys) != 1 || old.Stats().Keys != 1 {
 		t.Errorf("old snapshot has keys %v, %+v", keys, old.Stats())
 	}
+}
+
+// Run with -race: readers of a snapshot need no lock while entries are applied.
+func TestSnapshotsMayBeReadWhileEntriesAreApplied(t *testing.T) {
+	l := newLab(t)
+	l.must(register("n", service("w", "web"), check("c", "w", "passing")))
+	sn := l.sn
+	var readers sync.WaitGroup
+	for range 2 {
+		readers.Go(func() {
+			for range 200 {
+				rows, meta := sn.HealthService("web", Select{})
+				if meta.Index != 10 || len(rows) != 1 || rows[0].Checks[0].Status != "passing" {
+					t.Errorf("an old snapshot shows %s at %d", asJSON(t, rows), meta.Index)
+				}
+				sn.KVList("")
+			}
+		})
+	}
+	for range 100 {
+		l.must(register("n", service("w", "web"), check("c", "w", "critical")))
+		l.must(register("n", service("w", "web", "x"), check("c", "w", "warning")))
+		l.put("a", "1")
+		l.must(&KV{Op: KVDelete, Entry: api.KVPair{Key: "a"}})
+	}
+	readers.Wait()
 }
 
 func TestDecodedCommandsDoNotShareTheirBytes(t *testing.T) {
