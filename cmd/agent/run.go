@@ -40,19 +40,31 @@ const examples = `  # One server, in memory, to try things out.
   agent kv get app/greeting`
 
 func newCommand() *cobra.Command {
+	root := runner(func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 && cmd.Flags().NFlag() == 0 {
+			return command.Unknown(args[0])
+		}
+		return noArguments(cmd, args)
+	})
+	root.Example = examples
+	// "consul agent -dev" is how the reference is started, by people and by
+	// the drivers of test suites: behind a link of that name it works here too.
+	again := runner(noArguments)
+	again.Hidden = true
+	root.AddCommand(again)
+	addOperator(root)
+	return root
+}
+
+// runner is the command that runs an agent.
+func runner(args cobra.PositionalArgs) *cobra.Command {
 	var from sources
 	all := settings()
 	cmd := &cobra.Command{
-		Use:     "agent [flags]",
-		Short:   "run an agent, or ask one",
-		Long:    long,
-		Example: examples,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return command.Usagef("unexpected extra arguments: %v", args)
-			}
-			return nil
-		},
+		Use:   "agent [flags]",
+		Short: "run an agent, or ask one",
+		Long:  long,
+		Args:  args,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			src, err := from.read(cmd.Flags(), all)
 			if err != nil {
@@ -64,8 +76,14 @@ func newCommand() *cobra.Command {
 	cmd.Flags().SortFlags = false
 	addSources(cmd.Flags(), &from)
 	addSettings(cmd.Flags(), all)
-	addOperator(cmd)
 	return cmd
+}
+
+func noArguments(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return command.Usagef("unexpected extra arguments: %v", args)
+	}
+	return nil
 }
 
 // runAgent runs until a signal or a leave ends it.

@@ -2,9 +2,11 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -48,6 +50,7 @@ func TestScripts(t *testing.T) {
 			env.Defer(func() {
 				server.CloseClientConnections()
 				server.Close()
+				killLeftOver(filepath.Join(env.WorkDir, "pid"))
 			})
 			env.Values[consulKey{}] = consul
 			env.Setenv("CONSUL_HTTP_ADDR", server.URL)
@@ -64,6 +67,17 @@ func TestScripts(t *testing.T) {
 			"exits":   exits,
 		},
 	})
+}
+
+// killLeftOver ends the tmpl of a script that failed.
+func killLeftOver(pidFile string) {
+	data, err := os.ReadFile(pidFile)
+	if err != nil {
+		return
+	}
+	if id, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && id > 1 {
+		_ = syscall.Kill(id, syscall.SIGKILL)
+	}
 }
 
 func consul(ts *testscript.TestScript) *tmpltest.Consul {
@@ -116,7 +130,14 @@ func sendSignal(ts *testscript.TestScript, _ bool, a []string) {
 
 func gone(ts *testscript.TestScript, _ bool, a []string) {
 	id := pid(ts, a[0])
-	eventually(ts, "gone "+a[0], func() bool { return errors.Is(syscall.Kill(id, 0), syscall.ESRCH) })
+	eventually(ts, "gone "+a[0], func() bool {
+		if errors.Is(syscall.Kill(id, 0), syscall.ESRCH) {
+			return true
+		}
+		// Dead, but nobody has taken note: an init that does not reap.
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
+		return err == nil && strings.Contains(string(stat), ") Z ")
+	})
 }
 
 func exits(ts *testscript.TestScript, _ bool, a []string) {

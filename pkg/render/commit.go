@@ -28,17 +28,3 @@ func keepBackup(path string) error {
 	defer os.Remove(fresh)
 	return os.Rename(fresh, path+".bak")
 }
-
-// syncDir makes a rename in dir last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	err = d.Sync()
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		return nil // file systems on which it has no meaning
-	}
-	return err
-}

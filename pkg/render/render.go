@@ -19,6 +19,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/muster-dev/muster/pkg/durable"
 )
 
 // MaxSize bounds a file's content, in bytes: that which is written and that which
@@ -140,7 +142,7 @@ func (s *Staged) Commit() (Result, error) {
 	s.temp.Close()
 	s.temp = nil
 	res.Changed = true
-	if err := syncDir(filepath.Dir(s.path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(s.path)); err != nil {
 		return res, fmt.Errorf("write %s: it is written, but may not survive a power cut: %w", s.path, err)
 	}
 	return res, nil

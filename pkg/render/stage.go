@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+
+	"github.com/muster-dev/muster/pkg/durable"
 )
 
 const (
@@ -127,7 +129,7 @@ func ensureDir(dir string, make bool) error {
 	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make directory: %w", err)
 	}
-	return syncDir(parent)
+	return durable.SyncDir(parent)
 }
 
 // createTemp makes the hidden file that is staged and locks it. The lock says

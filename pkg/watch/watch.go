@@ -81,15 +81,16 @@ type Config struct {
 	MaxStale  time.Duration // above zero: read stale, unless the answer is older
 	PollEvery time.Duration // for what cannot block, such as the datacenters: 15 s
 	Settle    time.Duration // how long changes wait for queries that never answered: 1 s
-	MaxPolls  int           // long-polls in flight: 160
-	MaxAsks   int           // other requests in flight: 32
+	MaxPolls  int           // long-polls in flight: 128
+	MaxAsks   int           // other requests in flight: 16
 	Once      bool          // do not ask again once there is something
 }
 
-// The reference allows a client address 200 connections; the defaults stay below.
+// The reference allows a client address 200 connections. The defaults stay well
+// below, because a transport dials more than are used and other tools want some.
 const (
-	defaultMaxPolls = 160
-	defaultMaxAsks  = 32
+	defaultMaxPolls = 128
+	defaultMaxAsks  = 16
 )
 
 // Watcher follows queries. Its methods are safe for concurrent use, but there

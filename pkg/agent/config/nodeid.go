@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"github.com/google/uuid"
+
+	"github.com/muster-dev/muster/pkg/durable"
 )
 
 const nodeIDFile = "node-id"
@@ -41,11 +43,11 @@ func NodeID(dataDir, configured string) (string, error) {
 	case id == stored:
 		return id, nil
 	}
-	if err := makeDir(dataDir); err != nil {
+	if err := durable.MkdirAll(dataDir, 0o755); err != nil {
 		return "", fmt.Errorf("create data directory: %w", err)
 	}
-	if err := writeDurably(path, id); err != nil {
-		return "", fmt.Errorf("store node id in %s: %w", path, err)
+	if err := durable.WriteFile(path, []byte(id), 0o600); err != nil {
+		return "", fmt.Errorf("store node id: %w", err)
 	}
 	return id, nil
 }
@@ -68,47 +70,4 @@ func readNodeID(path string) (string, error) {
 		return "", fmt.Errorf("node id in %s is damaged: it holds no UUID; set node_id to the id that this node had, or remove the file to start as a new node", path)
 	}
 	return id, nil
-}
-
-// makeDir creates a directory and its parents, and fsyncs each directory in
-// which it made an entry.
-func makeDir(dir string) error {
-	if _, err := os.Stat(dir); err == nil {
-		return nil
-	}
-	parent := filepath.Dir(dir)
-	if parent != dir {
-		if err := makeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return syncDir(parent)
-}
-
-func writeDurably(path, text string) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.WriteString(text)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	if err := os.Rename(tmp, path); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

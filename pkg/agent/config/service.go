@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/conf"
 )
 
 // serviceDef is a service definition as files write it. The spellings without
@@ -79,6 +80,25 @@ type checkDef struct {
 	OutputMaxSize                  int           `conf:"output_max_size|outputmaxsize"`
 
 	_ any `conf:"namespace|partition,ignored"`
+}
+
+// ReadServices reads the service definitions of files, and of the files of
+// directories, as Load would, but needs nothing else to be right. The warnings
+// are those of Load.
+func ReadServices(paths []string) ([]*api.AgentServiceRegistration, []string, error) {
+	var in intake
+	if err := in.read(Sources{Paths: paths}); err != nil {
+		return nil, nil, err
+	}
+	var doc document
+	if err := conf.Decode(in.merged, &doc); err != nil {
+		return nil, nil, fmt.Errorf("failed to read services: %w", err)
+	}
+	var out []*api.AgentServiceRegistration
+	for i := range doc.Services {
+		out = append(out, doc.Services[i].registration())
+	}
+	return out, in.warnings(), nil
 }
 
 // definitions turns what the files say into what the HTTP API would register.

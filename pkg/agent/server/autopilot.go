@@ -186,5 +186,5 @@ func (*promoter) FilterFailedServerRemovals(_ *autopilot.Config, st *autopilot.S
 // ownStats is this server's place in the log.
 func (s *Server) ownStats() peerStats {
 	term, _ := strconv.ParseUint(s.node.Stats()["last_log_term"], 10, 64)
-	return peerStats{LastContact: s.node.LastContact(), LastTerm: term, LastIndex: s.node.LastIndex()}
+	return peerStats{LastContact: s.node.LastContact(), LastTerm: term, LastIndex: s.node.LastIndex(), Applied: s.node.AppliedIndex()}
 }

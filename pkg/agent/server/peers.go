@@ -20,6 +20,7 @@ type peerStats struct {
 	LastContact time.Duration // nanoseconds
 	LastTerm    uint64
 	LastIndex   uint64
+	Applied     uint64 // the newest entry that its state holds
 }
 
 // Handler answers, on the server port, what only servers ask each other, and

@@ -108,7 +108,7 @@ func (s *Server) await(ctx context.Context, ok func() bool) error {
 // AwaitStale waits, for the hold timeout at most, until this server may answer
 // from its own state though it may lag: once everything is applied that was
 // committed before it stopped. A server that starts with nothing first applies
-// what it hears to be committed. From then on it returns at once.
+// what the leader had when it came. From then on it returns at once.
 func (s *Server) AwaitStale(ctx context.Context) error {
 	if s.caughtUp.Load() {
 		return nil
@@ -116,35 +116,56 @@ func (s *Server) AwaitStale(ctx context.Context) error {
 	return s.await(ctx, s.caughtUp.Load)
 }
 
-// recheckApplied is how often to look while entries arrive: the node counts one
-// as applied just after the state machine has fired for it.
-const recheckApplied = 20 * time.Millisecond
+// How watchCatchUp waits: the node counts an entry as applied just after the
+// state machine has fired for it, and a leader may not answer at first.
+const (
+	recheckApplied = 20 * time.Millisecond
+	askLeaderTime  = time.Second
+	askLeaderAgain = 100 * time.Millisecond
+)
 
-// watchCatchUp returns once this server may answer stale reads.
+// watchCatchUp returns once this server may answer stale reads: when it holds
+// what it had committed before the stop, or, if it begins with nothing, what the
+// leader holds at that moment.
 func (s *Server) watchCatchUp(ctx context.Context) {
-	for {
-		next := s.changed.next()
-		if s.hasCaughtUp() {
-			s.caughtUp.Store(true)
-			s.changed.fire()
-			return
-		}
-		delay := time.Duration(-1)
-		if s.node.AppliedIndex() > 0 {
-			delay = recheckApplied
-		}
-		if !waitFor(ctx, next, delay) {
+	target := s.node.CommitAtStart()
+	if target == 0 {
+		var ok bool
+		if target, ok = s.leaderApplied(ctx); !ok {
 			return
 		}
 	}
+	for s.node.AppliedIndex() < target {
+		if !waitFor(ctx, s.changed.next(), recheckApplied) {
+			return
+		}
+	}
+	s.caughtUp.Store(true)
+	s.changed.fire()
 }
 
-func (s *Server) hasCaughtUp() bool {
-	applied := s.node.AppliedIndex()
-	if before := s.node.CommitAtStart(); before > 0 {
-		return applied >= before
+// leaderApplied asks the leader how far it is, as soon as there is one. It
+// returns false if ctx ended.
+func (s *Server) leaderApplied(ctx context.Context) (uint64, bool) {
+	for {
+		next, delay := s.changed.next(), time.Duration(-1)
+		l := s.leader()
+		switch {
+		case l.Self && s.isReady():
+			return s.node.AppliedIndex(), true
+		case l.ID != "" && !l.Self:
+			asking, cancel := context.WithTimeout(ctx, askLeaderTime)
+			stats, err := s.statsOf(asking, l.ID, l.Addr)
+			cancel()
+			if err == nil && stats.Applied > 0 {
+				return stats.Applied, true
+			}
+			delay = askLeaderAgain
+		}
+		if !waitFor(ctx, next, delay) {
+			return 0, false
+		}
 	}
-	return s.board.Snapshot().Index() > 0 && applied >= s.node.CommitIndex()
 }
 
 // VerifyLeader returns nil if this server led at a moment after the call began,
