@@ -42,6 +42,9 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
+// userAgent is how an agent calls itself in what it asks of others.
+const userAgent = "muster-agent"
+
 // leaveTimeout bounds a graceful leave.
 const leaveTimeout = 15 * time.Second
 
@@ -224,12 +227,14 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 	// The API and the local state need each other: the state reaches the catalog
 	// through the API, the API shows the state.
 	self := &loopback{}
-	own, err := client.New(client.Config{Transport: self, UserAgent: "muster-agent"})
+	own, err := client.New(client.Config{Transport: self, UserAgent: userAgent})
 	if err != nil {
 		return err
 	}
 	a.local = local.New(a.localConfig(catalog{own}))
-	a.lookup = a.makeLookup(own)
+	if a.lookup, err = a.makeLookup(router); err != nil {
+		return err
+	}
 	a.dns = dns.New(a.dnsConfig(a.cfg))
 	conf, err := a.apiConfig(router)
 	if err != nil {

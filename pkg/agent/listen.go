@@ -27,7 +27,6 @@ const (
 // web is the HTTP API on the client addresses.
 type web struct {
 	listeners []net.Listener
-	limit     *httpapi.ConnLimit
 	handler   http.Handler
 	maxHeader int
 	log       *slog.Logger

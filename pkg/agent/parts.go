@@ -157,11 +157,19 @@ func (a *Agent) taggedAddresses() map[string]string {
 	return out
 }
 
-func (a *Agent) makeLookup(own *client.Client) dns.Lookup {
+// makeLookup is how DNS reaches the catalog: on a server its own state, on a
+// client the servers' port.
+func (a *Agent) makeLookup(router *forward.Router) (dns.Lookup, error) {
 	if a.server != nil {
-		return serverLookup{dc: a.cfg.Datacenter, views: a.server.Views(), await: a.server.AwaitStale}
+		return serverLookup{dc: a.cfg.Datacenter, views: a.server.Views(), await: a.server.AwaitStale}, nil
 	}
-	return clientLookup{dc: a.cfg.Datacenter, c: own}
+	toServer := loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if err := router.ToServer(w, r, 0); err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+		}
+	})}
+	c, err := client.New(client.Config{Transport: toServer, UserAgent: userAgent})
+	return clientLookup{dc: a.cfg.Datacenter, c: c}, err
 }
 
 // dnsConfig takes the settings that a reload can change from cfg, the rest from

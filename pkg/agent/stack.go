@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
 )
 
 // stack runs components and ends them in the opposite order of their start,
@@ -57,23 +56,4 @@ func (s *stack) stop() {
 		<-s.runs[i].done
 	}
 	s.runs = nil
-}
-
-// all runs several components as one: when one fails, or ctx ends, all end.
-func all(runs ...func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		var wg sync.WaitGroup
-		errs := make([]error, len(runs))
-		for i, run := range runs {
-			wg.Go(func() {
-				if errs[i] = run(ctx); errs[i] != nil {
-					cancel()
-				}
-			})
-		}
-		wg.Wait()
-		return errors.Join(errs...)
-	}
 }

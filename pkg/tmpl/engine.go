@@ -46,7 +46,7 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	}
 	e.watcher = watch.New(watch.Config{
 		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
-		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale, Once: cfg.Once,
+		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
 	})
 	if cfg.Exec.Command != "" && !cfg.Dry {
 		e.exec = newExecutor(cfg.Exec, cfg.Logger, startExec(cfg, e.notices.say))
@@ -96,27 +96,38 @@ func (e *engine) run(ctx context.Context) error {
 		timer.Reset(time.Until(e.wakeAt()))
 		select {
 		case <-ctx.Done():
-			return nil
+			return e.interrupted()
 		case frame := <-frames:
 			err = e.round(ctx, e.take(frame, frames))
 		case err = <-ended:
 			if err != nil {
 				return cli.Exit(cli.ExitRun, err)
 			}
-			return nil
+			return e.interrupted()
 		case <-e.reload:
 			err = e.round(ctx, e.reread())
 		case <-timer.C:
 			err = e.round(ctx, e.look(time.Now()))
 		}
 	}
-	if err != nil || ctx.Err() != nil {
+	if err != nil {
 		return err
 	}
 	if e.exec != nil && e.complete {
 		e.fail(e.exec.once(ctx))
 	}
+	if ctx.Err() != nil {
+		return e.interrupted()
+	}
 	return e.first
+}
+
+// interrupted is the end by ctx, which Once did not mean to have.
+func (e *engine) interrupted() error {
+	if e.cfg.Once {
+		return errInterrupted
+	}
+	return nil
 }
 
 // pump hands frames to the loop; while the loop is busy, the watcher coalesces.

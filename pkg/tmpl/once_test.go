@@ -1,6 +1,7 @@
 package tmpl
 
 import (
+	"context"
 	"errors"
 	"os"
 	"strings"
@@ -59,6 +60,31 @@ func TestOnceTimesOut(t *testing.T) {
 		if cli.Code(err) != cli.ExitRun || !strings.Contains(err.Error(), "No cluster leader") {
 			t.Errorf("error %v", err)
 		}
+	})
+}
+
+func TestOnceInterrupted(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		out := r.template("out", `{{key "a"}}`)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		err := New(r.config(Config{Templates: []Template{out}, Once: true})).Run(ctx)
+		if cli.Code(err) != cli.ExitInterrupted {
+			t.Errorf("error %v: what was not rendered must not end with 0", err)
+		}
+	})
+}
+
+func TestOnceRendersWhatIsTrueAtItsEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.consul.SetKey("b", "old")
+		out := r.template("out", `{{key "a"}} {{key "b"}}`)
+		time.AfterFunc(time.Minute, func() { r.consul.SetKey("b", "new") })
+		time.AfterFunc(time.Hour, func() { r.consul.SetKey("a", "late") })
+		if err := r.run(Config{Templates: []Template{out}, Once: true}); err != nil {
+			t.Fatal(err)
+		}
+		r.wantFile("out", "late new")
 	})
 }
 

@@ -126,8 +126,8 @@ func (t *Tool) Reload() {
 	}
 }
 
-// Run works until ctx ends (nil), or until Once is done. Errors carry the exit
-// code of the tool (package cli).
+// Run works until ctx ends (nil), or until Once is done, for which the end of
+// ctx is an error. Errors carry the exit code of the tool (package cli).
 func (t *Tool) Run(ctx context.Context) error {
 	if t.cfg.Once && len(t.cfg.Templates) == 0 {
 		return nil
@@ -142,13 +142,19 @@ func (t *Tool) Run(ctx context.Context) error {
 		defer cancel()
 	}
 	err := e.run(ctx)
-	if errors.Is(context.Cause(ctx), errTimeout) && cli.Code(err) == cli.ExitOK {
+	switch {
+	case !errors.Is(err, errInterrupted):
+		return err
+	case errors.Is(context.Cause(ctx), errTimeout):
 		return e.timedOut()
 	}
-	return err
+	return cli.Exit(cli.ExitInterrupted, err)
 }
 
-var errTimeout = errors.New("timed out")
+var (
+	errTimeout     = errors.New("timed out")
+	errInterrupted = errors.New("interrupted before all was done")
+)
 
 // Parse only reads and parses the templates.
 func (t *Tool) Parse() error { return newEngine(t.cfg, t.reload).load() }

@@ -66,6 +66,7 @@ type answer struct {
 
 // follow asks until ctx ends.
 func (w *Watcher) follow(ctx context.Context, f *follower) {
+	defer w.said.forget(f) // also what it said after Follow had dropped it
 	for failures := 0; ; {
 		if !sleep(ctx, f.gap-time.Since(f.sent)) {
 			return
@@ -83,7 +84,7 @@ func (w *Watcher) follow(ctx context.Context, f *follower) {
 		}
 		if err == nil {
 			failures = 0
-			if again < 0 || !sleep(ctx, again) {
+			if !sleep(ctx, again) {
 				return
 			}
 			continue
@@ -182,8 +183,7 @@ func (w *Watcher) wait() (time.Duration, context.Context) {
 	return min(w.cfg.BlockWait, cycle*time.Duration(w.polls.size())/n), w.crowd
 }
 
-// accept takes an answer in. again is how long to wait before the next request;
-// below zero: never.
+// accept takes an answer in. again is how long to wait before the next request.
 func (w *Watcher) accept(f *follower, a answer) (again time.Duration, err error) {
 	hash := sha256.Sum256(a.body)
 	old := f.result
@@ -205,10 +205,7 @@ func (w *Watcher) accept(f *follower, a answer) (again time.Duration, err error)
 		f.index = a.meta.Index
 	}
 	w.keep(f, result, hash, same)
-	switch {
-	case w.cfg.Once && !result.Empty:
-		return -1, nil
-	case a.meta.Index == 0:
+	if a.meta.Index == 0 {
 		return w.cfg.PollEvery, nil
 	}
 	return 0, nil

@@ -83,7 +83,6 @@ type Config struct {
 	Settle    time.Duration // how long changes wait for queries that never answered: 1 s
 	MaxPolls  int           // long-polls in flight: 128
 	MaxAsks   int           // other requests in flight: 16
-	Once      bool          // do not ask again once there is something
 }
 
 // The reference allows a client address 200 connections. The defaults stay well
@@ -101,7 +100,7 @@ type Watcher struct {
 	asks  slots
 	said  *outage
 
-	mu        sync.Mutex
+	mu        sync.Mutex      // before outage.mu, where both are held
 	run       context.Context // nil until Run, which alone may start followers
 	end       context.CancelFunc
 	wg        sync.WaitGroup

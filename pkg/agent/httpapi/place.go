@@ -27,7 +27,7 @@ func (a *API) dispatch(rq *request) {
 		}
 	case rq.route.where == anyServer:
 		a.run(rq)
-	case rq.mode == stale && rq.readOnly():
+	case rq.route.where == inside, rq.mode == stale && rq.readOnly():
 		if err := a.cfg.Cluster.AwaitStale(rq.ctx); err != nil {
 			rq.fail(err)
 			return

@@ -11,6 +11,7 @@ const (
 	here      where = iota // the agent that was asked
 	anyServer              // the first server reached
 	leader                 // the leader; with ?stale a read runs on the first server reached
+	inside                 // the first server reached, and only over the server port
 )
 
 // kind says which headers an answer carries.
@@ -87,6 +88,9 @@ func routes() []route {
 		{"GET", "/v1/coordinate/node/", leader, plain, (*API).coordinateNode},
 
 		{"GET", "/v1/operator/raft/configuration", leader, plain, (*API).operatorRaft},
+
+		{"GET", "/v1/internal/by-address/node/", inside, plain, (*API).nodeByAddress},
+		{"GET", "/v1/internal/by-address/service/", inside, plain, (*API).serviceByAddress},
 	}
 }
 
@@ -142,6 +146,15 @@ func (rt *route) allows(method string) bool {
 		}
 	}
 	return false
+}
+
+// served tells whether the port that was asked has this route: the server port
+// (forwarded) has no agent's own endpoints, the client addresses nothing inside.
+func (rt *route) served(forwarded bool) bool {
+	if forwarded {
+		return rt.where != here
+	}
+	return rt.where != inside
 }
 
 func (rt *route) allow() string { return "OPTIONS," + rt.methods }

@@ -97,7 +97,7 @@ func (a *API) locate(rq *request) bool {
 	switch {
 	case redirect:
 		rq.redirect(p + "/")
-	case rt != nil && (rq.hops == 0 || rt.where != here):
+	case rt != nil && rt.served(rq.hops > 0):
 		rq.route, rq.name = rt, name
 		return true
 	case p == "/":

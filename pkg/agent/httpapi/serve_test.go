@@ -69,6 +69,9 @@ func TestAllowAndPolicyHeaders(t *testing.T) {
 func TestEveryRouteAnswers(t *testing.T) {
 	r := newRig(t)
 	for _, rt := range routes() {
+		if rt.where == inside {
+			continue // not on this port; see TestInsideRoutes
+		}
 		for _, method := range strings.Split(rt.methods, ",") {
 			path := rt.path
 			if strings.HasSuffix(path, "/") {

@@ -2,7 +2,6 @@ package server
 
 import (
 	"cmp"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,13 +140,4 @@ func (s *Server) Stats() map[string]map[string]string {
 		stats["raft"] = raftStats
 	}
 	return stats
-}
-
-// hostOf is the ip of an ip:port.
-func hostOf(addr string) string {
-	host, _, err := net.SplitHostPort(addr)
-	if err != nil {
-		return addr
-	}
-	return host
 }

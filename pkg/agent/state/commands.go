@@ -85,9 +85,12 @@ type kvWire struct {
 
 // msgpack is how everything is encoded: maps in key order, so that equal values
 // give equal bytes. It is never changed.
-var msgpack = &codec.MsgpackHandle{
-	WriteExt:    true,
-	BasicHandle: codec.BasicHandle{EncodeOptions: codec.EncodeOptions{Canonical: true}},
+var msgpack = newMsgpack()
+
+func newMsgpack() *codec.MsgpackHandle {
+	h := &codec.MsgpackHandle{WriteExt: true}
+	h.Canonical = true
+	return h
 }
 
 // Encode makes the bytes of a log entry: type, version, msgpack.
