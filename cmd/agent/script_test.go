@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +119,7 @@ func fill(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// fetch prints what a path of the HTTP API answers.
+// fetch prints what a path of the HTTP API answers, on one line: -dev indents.
 func fetch() {
 	resp, err := http.Get("http://" + os.Getenv("CONSUL_HTTP_ADDR") + os.Args[1])
 	if err != nil {
@@ -125,8 +127,11 @@ func fetch() {
 		os.Exit(1)
 	}
 	defer resp.Body.Close()
-	if _, err := io.Copy(os.Stdout, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		fmt.Fprintln(os.Stderr, resp.Status, err)
+	text, err := io.ReadAll(resp.Body)
+	var line bytes.Buffer
+	if err != nil || resp.StatusCode != http.StatusOK || json.Compact(&line, text) != nil {
+		fmt.Fprintln(os.Stderr, resp.Status, err, string(text))
 		os.Exit(1)
 	}
+	fmt.Println(line.String())
 }
