@@ -1,6 +1,6 @@
 # muster: see README.md. Ten targets at most.
 GO      ?= go
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X github.com/muster-dev/muster/pkg/cli.version=$(VERSION)
 TOOLS    = agent tmpl
 

@@ -88,7 +88,8 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		if err == nil && want.MatchString(ts.ReadFile("stdout")) {
 			return
 		}
-		if time.Now().After(deadline) {
+		var exited *exec.ExitError
+		if err != nil && !errors.As(err, &exited) || time.Now().After(deadline) {
 			ts.Fatalf("until %q %q: %v, and the last output was %q %q", want, args, err, ts.ReadFile("stdout"), ts.ReadFile("stderr"))
 		}
 	}

@@ -35,6 +35,7 @@ func TestHarnessStartsWithEveryKey(t *testing.T) {
 		c.Experiments = []string{"resource-apis"}
 		c.Audit = &testutil.TestAuditConfig{}
 		c.RetryJoin = []string{}
+		c.Ports.GRPCTLS = c.Ports.GRPC + 1 // written for a reference of 1.14 or later
 	})
 	s.WaitForVoting(t)
 	self, err := c.Agent().Self()

@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -138,7 +139,7 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err := d.await(ctx, []string{"web-1", "web-2", "web-3"}); err != nil {
 		return err
 	}
-	d.line.say("HAProxy serves web-1 web-2 web-3")
+	d.line.say("%s web-1 web-2 web-3", d.proxy.verb())
 	if h.haproxy == "" {
 		return d.proxy.show(os.Stdout)
 	}
@@ -157,7 +158,7 @@ func (d *demo) step(ctx context.Context, text string, do func(context.Context) e
 		return false, fmt.Errorf("%s: %w", text, err)
 	}
 	in := time.Now()
-	d.line.result("HAProxy serves %v after %.2f s", want, in.Sub(start).Seconds())
+	d.line.result("%s %s after %.2f s", d.proxy.verb(), strings.Join(want, " "), in.Sub(start).Seconds())
 	if d.traffic == nil {
 		return true, nil
 	}
@@ -181,7 +182,7 @@ func (d *demo) await(ctx context.Context, want []string) error {
 		return err == nil && equal(have, want), err
 	})
 	if err != nil {
-		return fmt.Errorf("wait for HAProxy to serve %v: it serves %v: %w", want, have, err)
+		return fmt.Errorf("wait until %s %v: it is %v: %w", d.proxy.verb(), want, have, err)
 	}
 	return nil
 }

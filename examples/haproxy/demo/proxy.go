@@ -16,12 +16,15 @@ import (
 
 // proxy says which backends HAProxy serves.
 type proxy interface {
+	verb() string // what servers says, for the timeline
 	servers(ctx context.Context) ([]string, error)
 	show(w io.Writer) error
 }
 
 // live asks a running HAProxy, by its statistics page.
 type live struct{ addr string }
+
+func (live) verb() string { return "HAProxy serves" }
 
 func (l live) servers(ctx context.Context) ([]string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.addr+"/;csv", nil)
@@ -54,6 +57,8 @@ func (l live) show(io.Writer) error { return nil }
 
 // rendered reads the file that HAProxy would read.
 type rendered struct{ path string }
+
+func (rendered) verb() string { return "haproxy.cfg names" }
 
 func (r rendered) servers(context.Context) ([]string, error) {
 	data, err := os.ReadFile(r.path)
