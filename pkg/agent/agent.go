@@ -249,7 +249,7 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 func (a *Agent) web(listeners []net.Listener) *web {
 	return &web{
 		listeners: listeners,
-		handler:   a.api.Public(),
+		handler:   a.withProfiles(a.api.Public()),
 		maxHeader: a.cfg.HTTP.MaxHeaderBytes,
 		log:       a.log,
 	}

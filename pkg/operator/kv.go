@@ -12,7 +12,22 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-const missingKey = "Error! Missing KEY argument"
+const (
+	missingKey  = "Error! Missing KEY argument"
+	unreachable = `Key must not have an empty, "." or ".." part between its slashes`
+)
+
+// reachable tells whether a key can stand in a URL as it is. Agents redirect
+// the others to a cleaned path, which would be another key.
+func reachable(key string) bool {
+	parts := strings.Split(key, "/")
+	for i, part := range parts {
+		if part == "." || part == ".." || part == "" && i < len(parts)-1 {
+			return false
+		}
+	}
+	return true
+}
 
 // KVQuery says what `kv get` shows.
 type KVQuery struct {
@@ -130,6 +145,8 @@ func KVPut(ctx context.Context, c *client.Client, in io.Reader, out io.Writer, c
 		return refuse(missingKey)
 	case strings.HasPrefix(ch.Key, "/"):
 		return refuse("Error! Failed writing data: Invalid key. Key must not begin with a '/': %s", ch.Key)
+	case !reachable(ch.Key):
+		return refuse("Error! Failed writing data: Invalid key. %s: %s", unreachable, ch.Key)
 	case (ch.Acquire || ch.Release) && ch.Session == "":
 		return refuse("Error! Missing -session (required with -acquire and -release)")
 	case ch.ModifyIndex != 0 && !ch.CAS:
@@ -207,6 +224,8 @@ func KVDelete(ctx context.Context, c *client.Client, out io.Writer, ch KVChange)
 		return refuse("Cannot delete a key that does not exist. Provide a -modify-index greater than than 0.")
 	case key == "" && !ch.Recurse:
 		return refuse(missingKey)
+	case !reachable(key):
+		return refuse("Error! Did not delete key %s: %s", key, unreachable)
 	}
 	w := client.KVWrite{Recurse: ch.Recurse}
 	if ch.CAS {

@@ -96,6 +96,9 @@ func TestKVPut(t *testing.T) {
 		{name: "no session", run: put(KVChange{Key: "k", Acquire: true}), err: "Error! Missing -session (required with -acquire and -release)"},
 		{name: "no key", run: put(KVChange{}), err: "Error! Missing KEY argument"},
 		{name: "leading slash", run: put(KVChange{Key: "/k"}), err: "Error! Failed writing data: Invalid key. Key must not begin with a '/': /k"},
+		{name: "folder", agent: map[string]reply{"PUT /v1/kv/a/b/": yes}, run: put(KVChange{Key: "a/b/"}), out: "Success! Data written to: a/b/\n"},
+		{name: "empty part", run: put(KVChange{Key: "a//b"}),
+			err: `Error! Failed writing data: Invalid key. Key must not have an empty, "." or ".." part between its slashes: a//b`},
 		{name: "bad session", agent: map[string]reply{"PUT /v1/kv/k?acquire=s": {code: 500, body: `raft apply failed: invalid session "s"`}},
 			run: put(KVChange{Key: "k", Session: "s", Acquire: true}), err: `Error! Failed writing data: Unexpected response code: 500 (raft apply failed: invalid session "s")`},
 	})
@@ -117,6 +120,8 @@ func TestKVDelete(t *testing.T) {
 		{name: "cas and recurse", run: del(KVChange{Key: "k", CAS: true, Recurse: true}), err: "Cannot specify both -cas and -recurse!"},
 		{name: "index without cas", run: del(KVChange{Key: "k", ModifyIndex: 3}), err: "Cannot specify -modify-index without -cas!"},
 		{name: "no key", run: del(KVChange{}), err: "Error! Missing KEY argument"},
+		{name: "another key in a URL", run: del(KVChange{Key: "a/../b"}),
+			err: `Error! Did not delete key a/../b: Key must not have an empty, "." or ".." part between its slashes`},
 		{name: "refused", agent: map[string]reply{"DELETE /v1/kv/k": {code: 403, body: "Permission denied"}},
 			run: del(KVChange{Key: "k"}), err: "Error! Did not delete key k: Unexpected response code: 403 (Permission denied)"},
 	})

@@ -57,7 +57,7 @@ func KVImport(ctx context.Context, c *client.Client, in io.Reader, out io.Writer
 		if values[i], err = base64.StdEncoding.DecodeString(e.Value); err != nil {
 			return failed(err, "Error! Cannot base 64 decode value of key %s", e.Key)
 		}
-		if e.Key = under(prefix, e.Key); e.Key == "" || e.Key[0] == '/' {
+		if e.Key = under(prefix, e.Key); e.Key == "" || !reachable(e.Key) {
 			return refuse("Error! Failed writing data: Invalid key %q in entry %d", e.Key, i+1)
 		}
 	}

@@ -1,0 +1,34 @@
+package agent
+
+import (
+	"net/http"
+	"net/http/pprof"
+	"strings"
+)
+
+const profilesPath = "/debug/pprof/"
+
+// withProfiles adds Go's profiles to the client addresses where enable_debug
+// says so. They show what the agent does, and cost it time.
+func (a *Agent) withProfiles(next http.Handler) http.Handler {
+	if !a.cfg.EnableDebug {
+		return next
+	}
+	profiles := map[string]http.HandlerFunc{
+		"cmdline": pprof.Cmdline,
+		"profile": pprof.Profile,
+		"symbol":  pprof.Symbol,
+		"trace":   pprof.Trace,
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, ok := strings.CutPrefix(r.URL.Path, profilesPath)
+		switch {
+		case !ok:
+			next.ServeHTTP(w, r)
+		case profiles[name] != nil:
+			profiles[name](w, r)
+		default:
+			pprof.Index(w, r)
+		}
+	})
+}
