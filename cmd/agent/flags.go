@@ -70,7 +70,7 @@ func settings() []setting {
 		{"log-level", "log_level", text, "`level`: trace, debug, info, warn or error"},
 		{"log-json", "log_json", toggle, "log as JSON lines"},
 		{"pid-file", "pid_file", text, "`file` to write the process id to"},
-		{"auto-reload-config", "auto_reload_config", toggle, "accepted; reload by SIGHUP or 'agent reload' instead"},
+		{"auto-reload-config", "auto_reload_config", toggle, "read the configuration files again when they change"},
 
 		{"advertise-wan", "advertise_addr_wan", text, ""},
 		{"serf-wan-bind", "serf_wan", text, ""},

@@ -114,6 +114,7 @@ func runAgent(ctx context.Context, src config.Sources) error {
 		Version:  cli.Version(),
 		Revision: cli.Revision(),
 		Reload:   func() (*config.Config, []string, error) { return config.Load(src) },
+		Files:    src.Paths,
 		Ready:    notifyReady,
 	})
 	ctx, cancel := context.WithCancel(ctx)

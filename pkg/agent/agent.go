@@ -56,6 +56,8 @@ type Options struct {
 	Revision string
 	// Reload reads the configuration again, for SIGHUP and PUT /v1/agent/reload.
 	Reload func() (*config.Config, []string, error)
+	// Files are what Reload reads, for auto_reload_config.
+	Files []string
 	// Ready is called once every port is open; may be nil.
 	Ready func()
 }
@@ -153,6 +155,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	parts.start("checks", a.local.Run)
 	parts.start("dns", a.dns.Run)
 	parts.start("http", a.web(listeners).run)
+	if a.cfg.AutoReloadConfig && len(a.opts.Files) > 0 {
+		parts.start("auto-reload", autoReload{a.opts.Files, a.Reload, a.log}.run)
+	}
 	if err := a.awaitOpen(ctx, parts); err != nil {
 		return err
 	}
