@@ -26,9 +26,12 @@ A file is replaced as a whole or not at all, only when its content changes, and
 after -check has accepted it. While no agent can be reached the last good file
 stays and tmpl keeps trying.
 
-Exit codes: 0 done, or ended by SIGTERM; 12 ended by SIGINT; 13 wrong flags;
-14 gave up, or a template is wrong; 15 wrong configuration; with -once that of
-the first command that failed.`
+SIGHUP reads the templates again. HUP (where -reload-signal is another), QUIT,
+USR1, USR2 and WINCH go to the -exec command while it runs.
+
+Exit codes: 0 done, or ended by SIGTERM; 12 ended by SIGINT, or by any signal
+before -once was done; 13 wrong flags; 14 gave up, or a template is wrong; 15
+wrong configuration; with -once that of the first command that failed.`
 
 const examples = `  # Keep haproxy.cfg true; run ./reload after the first rendering and each change.
   tmpl -template haproxy.ctmpl:haproxy.cfg -exec reload

@@ -41,22 +41,28 @@ func start(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	tool := tmpl.New(cfg)
-	if o.parseOnly {
-		return tool.Parse()
-	}
 	kill, reload, err := o.signals()
 	if err != nil {
 		return err
 	}
-	remove, err := writePID(o.pidFile)
+	others := make(chan os.Signal, 16)
+	cfg.Signals = others
+	tool := tmpl.New(cfg)
+	if o.parseOnly {
+		return tool.Parse()
+	}
+	if o.exec != "" {
+		signal.Notify(others, passedOn(kill, reload)...)
+		defer signal.Stop(others)
+	}
+	ctx, stop := cli.SignalContext(ctx, os.Interrupt, syscall.SIGTERM, kill)
+	defer stop()
+	defer onSignal(reload, tool.Reload)()
+	remove, err := writePID(o.pidFile) // whoever reads it may send signals at once
 	if err != nil {
 		return err
 	}
 	defer remove()
-	ctx, stop := cli.SignalContext(ctx, os.Interrupt, syscall.SIGTERM, kill)
-	defer stop()
-	defer onSignal(reload, tool.Reload)()
 
 	if err := tool.Run(ctx); err != nil {
 		return err
@@ -66,6 +72,17 @@ func start(ctx context.Context, o *options) error {
 		return cli.Exit(cli.ExitInterrupted, nil)
 	}
 	return nil
+}
+
+// passedOn are the signals that are for the -exec command.
+func passedOn(kill, reload syscall.Signal) []os.Signal {
+	var out []os.Signal
+	for _, sig := range []syscall.Signal{syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH} {
+		if sig != kill && sig != reload {
+			out = append(out, sig)
+		}
+	}
+	return out
 }
 
 // onSignal calls fn for each sig until the function it returns is called.

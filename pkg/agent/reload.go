@@ -3,8 +3,10 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/muster-dev/muster/pkg/agent/config"
+	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -29,7 +31,8 @@ func (a *Agent) Reload() error {
 		a.log.Warn("these settings changed and need a restart to take effect", "keys", fixed)
 	}
 	if err := a.local.Reload(fresh.Services, fresh.Checks, fresh.NodeMeta); err != nil {
-		return fmt.Errorf("reload services and checks: %w", err)
+		// Its status is meant for those who register over HTTP.
+		return api.Errorf(http.StatusInternalServerError, "reload services and checks: %v", err)
 	}
 	if a.opts.Level != nil {
 		level, err := logx.ParseLevel(fresh.LogLevel)

@@ -96,11 +96,8 @@ func parse(kind Kind, label, arg string) (Query, []string, error) {
 	if rest, q.Datacenter, err = cutWord(rest, "@"); err != nil {
 		return q, nil, invalid(label, arg)
 	}
-	rest, raw, found := strings.Cut(rest, "?")
-	if found {
-		if q.Params, err = params(raw); err != nil {
-			return q, nil, fmt.Errorf("%s: invalid query: %q: %w", label, raw, err)
-		}
+	if rest, q.Params, err = cutParams(kind, label, rest); err != nil {
+		return q, nil, err
 	}
 	if !q.setName(rest) {
 		return q, nil, invalid(label, arg)
@@ -175,6 +172,28 @@ func cutWord(s, mark string) (rest, value string, err error) {
 		return "", "", fmt.Errorf("invalid %q", s[i:])
 	}
 	return s[:i], value, nil
+}
+
+// cutParams splits the ?query part off s. A key may hold question marks of its
+// own: there only what follows the last one, and can be nothing but parameters,
+// is taken for them.
+func cutParams(kind Kind, label, s string) (rest, encoded string, err error) {
+	i := strings.Index(s, "?")
+	isKey := kind == KindKey || kind == KindPrefix
+	if isKey {
+		i = strings.LastIndex(s, "?")
+	}
+	if i < 0 {
+		return s, "", nil
+	}
+	encoded, err = params(s[i+1:])
+	switch {
+	case err == nil && (encoded != "" || !isKey):
+		return s[:i], encoded, nil
+	case isKey:
+		return s, "", nil
+	}
+	return "", "", fmt.Errorf("%s: invalid query: %q: %w", label, s[i+1:], err)
 }
 
 // params checks the ?query part and brings it into sorted order.

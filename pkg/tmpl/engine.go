@@ -49,7 +49,7 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
 	})
 	if cfg.Exec.Command != "" && !cfg.Dry {
-		e.exec = newExecutor(cfg.Exec, cfg.Logger, startExec(cfg, e.notices.say))
+		e.exec = newExecutor(cfg.Exec, cfg.Logger, cfg.Signals, startExec(cfg, e.notices.say))
 	}
 	return e
 }
@@ -146,13 +146,18 @@ func pump(ctx context.Context, w *watch.Watcher, frames chan<- watch.Frame) {
 }
 
 // take keeps a frame's results, with those of frames that wait behind it, and
-// says which units they concern.
+// says which units they concern. Results that no unit wants any more are dropped:
+// they would be old when one wants them again.
 func (e *engine) take(frame watch.Frame, more <-chan watch.Frame) []*unit {
-	changed := map[watch.Query]bool{}
+	changed := map[*unit]bool{}
 	for {
 		for q, r := range frame.Results {
-			e.data[q] = r
-			changed[q] = true
+			for _, u := range e.units {
+				if u.queries[q] {
+					e.data[q] = r
+					changed[u] = true
+				}
+			}
 		}
 		select {
 		case frame = <-more:
@@ -161,14 +166,7 @@ func (e *engine) take(frame watch.Frame, more <-chan watch.Frame) []*unit {
 		}
 		break
 	}
-	return e.unitsWith(func(u *unit) bool {
-		for q := range changed {
-			if u.queries[q] {
-				return true
-			}
-		}
-		return false
-	})
+	return e.unitsWith(func(u *unit) bool { return changed[u] })
 }
 
 func (e *engine) unitsWith(match func(*unit) bool) []*unit {

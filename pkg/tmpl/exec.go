@@ -64,7 +64,8 @@ type executor struct {
 	cfg    Exec
 	log    *slog.Logger
 	start  func() (child, error)
-	change chan struct{} // capacity 1
+	change chan struct{}    // capacity 1
+	others <-chan os.Signal // for the command, if it runs
 
 	state    execState
 	child    child
@@ -74,11 +75,11 @@ type executor struct {
 	timer    *time.Timer // what it means depends on the state
 }
 
-func newExecutor(cfg Exec, log *slog.Logger, start func() (child, error)) *executor {
+func newExecutor(cfg Exec, log *slog.Logger, others <-chan os.Signal, start func() (child, error)) *executor {
 	t := time.NewTimer(0)
 	t.Stop()
 	return &executor{
-		cfg: cfg, log: log, start: start,
+		cfg: cfg, log: log, start: start, others: others,
 		change: make(chan struct{}, 1), state: execWaiting, timer: t,
 	}
 }
@@ -100,6 +101,8 @@ func (x *executor) run(ctx context.Context) {
 			return
 		case <-x.change:
 			x.onChange()
+		case sig := <-x.others:
+			x.passOn(sig)
 		case e := <-x.ended:
 			x.onEnd(e)
 		case <-x.timer.C:
@@ -214,6 +217,13 @@ func (x *executor) kill(sig syscall.Signal) {
 	}
 }
 
+// passOn hands a signal that is not ours to the command; without one it is lost.
+func (x *executor) passOn(got os.Signal) {
+	if sig, ok := got.(syscall.Signal); ok && x.child != nil {
+		x.kill(sig)
+	}
+}
+
 // shutdown ends what runs.
 func (x *executor) shutdown() {
 	x.timer.Stop()
@@ -249,12 +259,16 @@ func (x *executor) once(ctx context.Context) error {
 		code, err := c.Wait(context.Background())
 		ended <- exit{code, err}
 	}()
-	select {
-	case <-ctx.Done():
-		x.shutdown()
-		return nil
-	case e := <-ended:
-		return failure(x.cfg.Command, e.code, e.err)
+	for {
+		select {
+		case <-ctx.Done():
+			x.shutdown()
+			return nil
+		case sig := <-x.others:
+			x.passOn(sig)
+		case e := <-ended:
+			return failure(x.cfg.Command, e.code, e.err)
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 type stage struct {
 	*executor
 	log     *syncBuffer
+	others  chan os.Signal
 	stopped func()
 
 	mu       sync.Mutex
@@ -64,10 +65,10 @@ func (s *stage) launchFake() (child, error) {
 }
 
 func newStage(t *testing.T, cfg Exec) *stage {
-	s := &stage{log: &syncBuffer{}}
+	s := &stage{log: &syncBuffer{}, others: make(chan os.Signal, 8)}
 	cfg.Command = "reload"
 	cfg = New(Config{Exec: cfg}).cfg.Exec
-	s.executor = newExecutor(cfg, slog.New(slog.NewTextHandler(s.log, nil)), s.launchFake)
+	s.executor = newExecutor(cfg, slog.New(slog.NewTextHandler(s.log, nil)), s.others, s.launchFake)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() { defer close(done); s.run(ctx) }()
@@ -241,6 +242,19 @@ func TestExecThatCannotStart(t *testing.T) {
 		time.Sleep(time.Second)
 		s.wantStarts(t, 1)
 		s.end(0)
+	})
+}
+
+func TestOtherSignalsReachTheCommand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newStage(t, Exec{})
+		s.others <- syscall.SIGUSR1 // nobody is there
+		s.wantSignals(t)
+		s.changeNow()
+		s.others <- syscall.SIGUSR1
+		s.others <- syscall.SIGUSR2
+		s.wantSignals(t, syscall.SIGUSR1, syscall.SIGUSR2)
+		s.wantStarts(t, 1)
 	})
 }
 

@@ -76,6 +76,9 @@ type Config struct {
 	MaxStale  time.Duration
 	BlockWait time.Duration
 
+	// Signals are passed on to the -exec command while it runs.
+	Signals <-chan os.Signal
+
 	Env            []string // of commands; nil: our own
 	Stdout, Stderr *os.File // of commands, and Stdout of Dry
 }

@@ -22,12 +22,18 @@ const (
 	maxGap = 250 * time.Millisecond
 )
 
-// A long-poll that waits for its turn among more queries than slots waits only
-// a share of a cycle, which has this much for each query.
+// More queries than slots take turns, and a long-poll lasts only its share of a
+// cycle. The cycle bounds how late a change is seen; what it has for each query
+// bounds how many requests that costs, whatever their number: 330 a second.
 const (
-	minCycle      = 2 * time.Second
-	cyclePerQuery = 5 * time.Millisecond
+	minCycle      = 250 * time.Millisecond
+	cyclePerQuery = 3 * time.Millisecond
 )
+
+// maxUnreachable bounds the delay between attempts while the agent itself cannot
+// be reached: trying costs nobody anything, and a file should not stay old for
+// the rest of a minute once the agent is back.
+const maxUnreachable = 5 * time.Second
 
 // slack is what an answer may take beyond the time that it was asked to block.
 const slack = 15 * time.Second
@@ -259,6 +265,9 @@ func (w *Watcher) failed(ctx context.Context, f *follower, failures int, err err
 		return false
 	}
 	delay := w.cfg.Retry.delay(failures - 1)
+	if kind(err) == unreachable {
+		delay = min(delay, max(w.cfg.Retry.Backoff, maxUnreachable))
+	}
 	recovered := w.said.failed(f, err, delay)
 	t := time.NewTimer(delay + rand.N(delay/5+1))
 	defer t.Stop()

@@ -81,14 +81,14 @@ type Config struct {
 	MaxStale  time.Duration // above zero: read stale, unless the answer is older
 	PollEvery time.Duration // for what cannot block, such as the datacenters: 15 s
 	Settle    time.Duration // how long changes wait for queries that never answered: 1 s
-	MaxPolls  int           // long-polls in flight: 128
+	MaxPolls  int           // long-polls in flight: 160
 	MaxAsks   int           // other requests in flight: 16
 }
 
-// The reference allows a client address 200 connections. The defaults stay well
-// below, because a transport dials more than are used and other tools want some.
+// An agent allows a client address 200 connections. The defaults stay below,
+// because a transport dials more than are used and other tools want some.
 const (
-	defaultMaxPolls = 128
+	defaultMaxPolls = 160
 	defaultMaxAsks  = 16
 )
 

@@ -138,7 +138,7 @@ func TestOutageKeepsResultsAndSpeaksTwice(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
-		r.failing("", errors.New("connection refused"))
+		r.failing("", api.Errorf(500, "No cluster leader"))
 		r.Follow([]Query{web})
 		// 250 ms, doubled, with up to a fifth of jitter: nine attempts take 64 to 77 s, then at most 72 s each.
 		time.Sleep(63 * time.Second)
@@ -150,6 +150,19 @@ func TestBackoff(t *testing.T) {
 		if n := r.count(web.Path) - before; n < 49 || n > 60 {
 			t.Errorf("%d attempts in an hour", n)
 		}
+	})
+}
+
+// An agent that is away for long is seen soon after it came back.
+func TestUnreachableAgentIsAskedOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.set(web.Path, oneWeb, 5)
+		r.failing("", errors.New("connection refused"))
+		r.Follow([]Query{web})
+		time.Sleep(time.Hour)
+		r.failing("", nil)
+		r.frame(6 * time.Second)
 	})
 }
 

@@ -213,12 +213,13 @@ func TestAnswers(t *testing.T) {
 		{"twice.service.consul.", "SRV", "twice.service.consul. 0 SRV 1 10 90 0a000007.addr.dc1.consul.\n+ 0a000007.addr.dc1.consul. 0 A 10.0.0.7"},
 		{"web.service.dc2.consul.", "SRV", "web.service.dc2.consul. 10 SRV 1 10 80 far.node.dc2.consul.\n+ far.node.dc2.consul. 10 A 10.2.0.1"},
 		{"alias.service.consul.", "SRV", "alias.service.consul. 0 SRV 1 10 86 outside.example.org."},
-		{"inner.service.consul.", "SRV", "inner.service.consul. 0 SRV 1 10 87 web.service.consul.\n+ web.service.consul. 10 A 10.0.0.1"},
+		{"inner.service.consul.", "SRV", "inner.service.consul. 0 SRV 1 10 87 web.service.consul.\n+ web.service.consul. 10 A 10.0.0.1\n+ web.service.consul. 10 AAAA fd00::2"},
 
 		// host names
 		{"alias.service.consul.", "A", "alias.service.consul. 0 CNAME outside.example.org."},
 		{"alias.service.consul.", "CNAME", "alias.service.consul. 0 CNAME outside.example.org."},
 		{"inner.service.consul.", "A", "inner.service.consul. 0 CNAME web.service.consul.\nweb.service.consul. 10 A 10.0.0.1"},
+		{"inner.service.consul.", "ANY", "inner.service.consul. 0 CNAME web.service.consul.\nweb.service.consul. 10 A 10.0.0.1\nweb.service.consul. 10 AAAA fd00::2"},
 		{"loop.service.consul.", "A", "loop.service.consul. 0 CNAME loop.service.consul."},
 		{"named.node.consul.", "A", "named.node.consul. 5 CNAME host.example.org."},
 		{"named.node.consul.", "TXT", `named.node.consul. 5 TXT "a=b"`},

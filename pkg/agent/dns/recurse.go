@@ -82,19 +82,30 @@ func (h *handling) askOne(question *wire.Msg, recursor string) (*wire.Msg, error
 // alias answers with a CNAME, and with what it leads to if that can be found.
 func (h *handling) alias(host string, ttl uint32) {
 	h.resp.Answer = []wire.RR{&wire.CNAME{Hdr: header(h.question.Name, wire.TypeCNAME, ttl), Target: host}}
-	qtype := h.question.Qtype
-	if qtype == wire.TypeCNAME || qtype == wire.TypeTXT {
-		return
+	var records []wire.RR
+	var err error
+	switch qtype := h.question.Qtype; qtype {
+	case wire.TypeCNAME, wire.TypeTXT:
+	case wire.TypeANY:
+		records, err = h.addressesOf(host)
+	default:
+		records, err = h.follow(host, qtype)
 	}
-	if qtype == wire.TypeANY {
-		qtype = wire.TypeA
-	}
-	records, err := h.follow(host, qtype)
 	if err != nil {
 		h.server.log.Debug("dns: the target of a CNAME was not resolved", "name", h.question.Name, "target", host, "error", err)
 		return
 	}
 	h.resp.Answer = append(h.resp.Answer, records...)
+}
+
+// addressesOf finds where a host is: addresses of both families for a name of
+// ours, which costs nothing more; IPv4 where a recursor has to be asked.
+func (h *handling) addressesOf(host string) ([]wire.RR, error) {
+	if h.zone.domainOf(host) == "" {
+		return h.follow(host, wire.TypeA)
+	}
+	records, err := h.follow(host, wire.TypeANY)
+	return slices.DeleteFunc(records, func(rr wire.RR) bool { return rr.Header().Rrtype == wire.TypeTXT }), err
 }
 
 // follow finds the records of a name that an answer refers to.

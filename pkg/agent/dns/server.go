@@ -53,13 +53,16 @@ func (s *Server) Run(ctx context.Context) error {
 	for _, socket := range sockets {
 		s.bound.addrs = append(s.bound.addrs, socket.udp.LocalAddr().String())
 		for _, server := range socket.servers(s, work) {
-			started := make(chan struct{})
+			started, ended := make(chan struct{}), make(chan struct{})
 			server.NotifyStartedFunc = func() { close(started) }
 			servers = append(servers, server)
-			group.Go(server.ActivateAndServe)
-			select { // a Shutdown before the start would be lost
+			group.Go(func() error {
+				defer close(ended)
+				return server.ActivateAndServe()
+			})
+			select { // a shutdown before the start would be lost, so not even ctx ends this wait
 			case <-started:
-			case <-serving.Done():
+			case <-ended:
 			}
 		}
 	}

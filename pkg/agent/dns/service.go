@@ -206,7 +206,7 @@ func (h *handling) hostGlue(host string, lookups *int) []wire.RR {
 		return nil
 	}
 	*lookups--
-	records, err := h.follow(host, wire.TypeA)
+	records, err := h.addressesOf(host)
 	if err != nil {
 		*lookups = 0
 	}

@@ -160,7 +160,9 @@ func safe(method string) bool {
 // send reports whether the request may have reached the other side.
 func (f *Router) send(r *http.Request, addr string, hops int) (resp *http.Response, sent bool, err error) {
 	var wrote atomic.Bool
-	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { wrote.Store(true) }}
+	// Called once anything of the request may be on the wire, and before an error
+	// of RoundTrip; GotConn is not called on connections that are kept by hand.
+	trace := &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }}
 	out := r.Clone(httptrace.WithClientTrace(r.Context(), trace))
 	out.RequestURI = ""
 	out.URL.Scheme, out.URL.Host, out.Host = "https", addr, addr

@@ -143,6 +143,9 @@ func (p *Pool) Run(ctx context.Context) error {
 }
 
 func (p *Pool) open(events chan serf.Event) (*serf.Serf, error) {
+	if err := p.peers.prepare(); err != nil {
+		return nil, err
+	}
 	conf, err := p.cfg.serfConfig(events)
 	if err != nil {
 		return nil, err

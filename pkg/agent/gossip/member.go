@@ -12,9 +12,10 @@ import (
 
 // members is one moment of the pool. It is immutable.
 type members struct {
-	list    []api.Member // by name
-	servers []Server     // alive ones, by name
-	byID    map[string]string
+	list    []api.Member      // by name
+	servers []Server          // alive ones, by name
+	byID    map[string]string // node id -> name of the member that is alive
+	ids     map[string]Server // server id -> server, an alive one before others
 }
 
 // Server is a member that is a server.
@@ -38,6 +39,13 @@ func (p *Pool) NumNodes() int { return len(p.view.Load().list) }
 // Servers returns the servers that are alive, by name. The slice is shared:
 // never modify it.
 func (p *Pool) Servers() []Server { return p.view.Load().servers }
+
+// ServerByID returns the server with that id: if it has had several names, the
+// member that is alive, else any.
+func (p *Pool) ServerByID(id string) (Server, bool) {
+	s, ok := p.view.Load().ids[id]
+	return s, ok
+}
 
 // Member returns the member of that name.
 func (p *Pool) Member(name string) (api.Member, bool) {
@@ -89,17 +97,21 @@ func (p *Pool) refresh() {
 }
 
 func newMembers(found []serf.Member) *members {
-	v := &members{byID: map[string]string{}}
+	v := &members{byID: map[string]string{}, ids: map[string]Server{}}
 	for _, m := range found {
 		v.list = append(v.list, apiMember(m))
 	}
 	sort.Slice(v.list, func(i, j int) bool { return v.list[i].Name < v.list[j].Name })
 	for _, m := range v.list {
+		s, isServer := ServerOf(m)
+		if old, ok := v.ids[s.ID]; isServer && (!ok || old.Status != api.MemberAlive) {
+			v.ids[s.ID] = s
+		}
 		if m.Status != api.MemberAlive {
 			continue
 		}
 		v.byID[m.Tags[tagID]] = m.Name
-		if s, ok := ServerOf(m); ok {
+		if isServer {
 			v.servers = append(v.servers, s)
 		}
 	}

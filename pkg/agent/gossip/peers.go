@@ -8,11 +8,13 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/durable"
 )
 
 // Limits of the peers file: how many members it names, and how long a change
@@ -56,6 +58,18 @@ func newPeersFile(dataDir, self string) *peersFile {
 	return f
 }
 
+// prepare makes the directory, so that one that cannot be used is found at the
+// start, and not by an agent that crashed and finds nobody.
+func (f *peersFile) prepare() error {
+	if f.path == "" {
+		return nil
+	}
+	if err := durable.MkdirAll(filepath.Dir(f.path), 0o700); err != nil {
+		return fmt.Errorf("gossip: make the directory of the peers file: %w", err)
+	}
+	return nil
+}
+
 func (f *peersFile) markDirty() {
 	select {
 	case f.dirty <- struct{}{}:
@@ -63,13 +77,14 @@ func (f *peersFile) markDirty() {
 	}
 }
 
-// keepPeers writes the file whenever the membership has changed.
+// keepPeers writes the file whenever the membership has changed, and what is
+// still to be written at the end.
 func (p *Pool) keepPeers(stop <-chan struct{}) {
 	failing := false
-	for {
+	for running := true; running; {
 		select {
 		case <-stop:
-			return
+			running = false
 		case <-p.peers.dirty:
 		}
 		err := p.peers.update(p.Members())
@@ -79,7 +94,6 @@ func (p *Pool) keepPeers(stop <-chan struct{}) {
 		failing = err != nil
 		select {
 		case <-stop:
-			return
 		case <-time.After(peersDelay):
 		}
 	}
@@ -92,7 +106,7 @@ func (f *peersFile) update(list []api.Member) error {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	peers := pickPeers(list, f.self)
-	if f.path == "" || f.left || len(peers) == 0 || samePeers(peers, f.last) {
+	if f.path == "" || f.left || len(peers) == 0 || slices.Equal(peers, f.last) {
 		return nil
 	}
 	if err := f.write(peersContent{Version: peersVersion, Peers: peers}); err != nil {
@@ -117,18 +131,6 @@ func pickPeers(list []api.Member, self string) []peer {
 	}
 	all := append(servers, clients...)
 	return all[:min(len(all), maxPeers)]
-}
-
-func samePeers(a, b []peer) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 func (f *peersFile) markLeft() error {
@@ -184,44 +186,13 @@ func (f *peersFile) load() (peersContent, error) {
 	return c, nil
 }
 
-// write replaces the file so that a power cut leaves the old or the new one.
 func (f *peersFile) write(c peersContent) error {
 	raw, err := json.MarshalIndent(c, "", "  ")
+	if err == nil {
+		err = durable.WriteFile(f.path, raw, 0o600)
+	}
 	if err != nil {
-		return fmt.Errorf("gossip: encode the peers file: %w", err)
-	}
-	dir := filepath.Dir(f.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return fmt.Errorf("gossip: make the folder of the peers file: %w", err)
-	}
-	tmp := f.path + ".tmp"
-	if err := writeSynced(tmp, raw); err != nil {
 		return fmt.Errorf("gossip: write the peers file: %w", err)
-	}
-	if err := os.Rename(tmp, f.path); err != nil {
-		return fmt.Errorf("gossip: write the peers file: %w", err)
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("gossip: sync the folder of the peers file: %w", err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("gossip: sync the folder of the peers file: %w", err)
 	}
 	return nil
-}
-
-func writeSynced(path string, data []byte) error {
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	if _, err = file.Write(data); err == nil {
-		err = file.Sync()
-	}
-	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	return err
 }

@@ -110,10 +110,10 @@ func (a *API) agentMaintenance(rq *request) (any, error) {
 }
 
 func (rq *request) enable() (bool, error) {
-	v := rq.param("enable")
-	if v == "" {
+	if !rq.has("enable") {
 		return false, badRequest("Missing value for enable")
 	}
+	v := rq.param("enable")
 	on, err := strconv.ParseBool(v)
 	if err != nil {
 		return false, badRequest(fmt.Sprintf("Invalid value for enable: %q", v))

@@ -138,6 +138,7 @@ func TestMaintenance(t *testing.T) {
 	r.must("PUT /v1/agent/service/register", `{"Name":"web"}`)
 	r.check(t, []want{
 		{"PUT /v1/agent/maintenance", "", 400, "Missing value for enable"},
+		{"PUT /v1/agent/maintenance?enable=", "", 400, `Invalid value for enable: ""`},
 		{"PUT /v1/agent/maintenance?enable=x", "", 400, `Invalid value for enable: "x"`},
 		{"PUT /v1/agent/maintenance?enable=true&reason=why", "", 200, ""},
 		{"GET /v1/agent/checks", "", 200, `~"_node_maintenance":{"Node":"n1","CheckID":"_node_maintenance","Name":"Node Maintenance Mode","Status":"critical","Notes":"why"`},

@@ -62,8 +62,14 @@ func (a *API) catalogDeregister(rq *request) (any, error) {
 	return true, nil
 }
 
-// catalogDatacenters is ours alone: there is no pool that spans several yet.
-func (a *API) catalogDatacenters(*request) (any, error) { return []string{a.cfg.Datacenter}, nil }
+// catalogDatacenters is ours alone: there is no pool that spans several yet. The
+// consistency that is asked for changes nothing, but must make sense.
+func (a *API) catalogDatacenters(rq *request) (any, error) {
+	if err := rq.parseMode(); err != nil {
+		return nil, err
+	}
+	return []string{a.cfg.Datacenter}, nil
+}
 
 func (a *API) catalogNodes(rq *request) (any, error) {
 	keep, err := filterFor[*api.Node](rq)

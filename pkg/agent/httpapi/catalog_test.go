@@ -80,6 +80,7 @@ func TestCatalogReads(t *testing.T) {
 		{"GET /v1/catalog/connect/web", "", 200, "[]"},
 		{"GET /v1/catalog/gateway-services/web", "", 200, "[]"},
 		{"GET /v1/catalog/datacenters", "", 200, `["dc1"]`},
+		{"GET /v1/catalog/datacenters?stale&consistent", "", 400, "Cannot specify ?stale with ?consistent, conflicting semantics."},
 	})
 }
 

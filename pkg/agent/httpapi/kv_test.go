@@ -118,6 +118,8 @@ func TestTxn(t *testing.T) {
 			`{"Results":null,"Errors":[{"OpIndex":1,"What":"failed to set key \"b\", index is stale"}]}`},
 		{"GET /v1/kv/a?raw", "", 200, "x"},
 		{"PUT /v1/txn", `[{"KV":{"Verb":"delete","Key":"a"}}]`, 200, `{"Results":[],"Errors":null}`},
+		{"PUT /v1/txn", `[{"Node":{"Verb":"set","Node":{"Node":"tn","Address":"10.0.0.9"}}}]`, 200, `~"Address":"10.0.0.9","Datacenter":"dc1"`},
+		{"PUT /v1/txn", `[{"Node":{"Verb":"set","Node":{"Node":"tn","Datacenter":"elsewhere"}}}]`, 500, "No path to datacenter"},
 		{"PUT /v1/txn", `[{"KV":{"Verb":"lock","Key":"a","Session":"s"}}]`, 409, `~invalid session`},
 	})
 }

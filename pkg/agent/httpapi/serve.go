@@ -90,6 +90,9 @@ func (a *API) locate(rq *request) bool {
 		return false
 	}
 	if clean := cleanPath(p); clean != p {
+		if _, _, slash := a.table.find(clean); slash {
+			clean += "/" // "/v1/kv/." is the route, not a name in it: one redirect is enough
+		}
 		rq.redirect(clean)
 		return false
 	}

@@ -35,6 +35,7 @@ func TestPathsAndMethods(t *testing.T) {
 		"PUT /v1/kv//a?x=1":                 "/v1/kv/a?x=1",
 		"GET /v1/kv/a/../b":                 "/v1/kv/b",
 		"DELETE /v1/kv/a/./b/":              "/v1/kv/a/b/",
+		"GET /v1/kv/.":                      "/v1/kv/",
 		"GET /v1/catalog/service":           "/v1/catalog/service/",
 		"PUT /v1/agent/service/maintenance": "/v1/agent/service/maintenance/",
 		"GET //evil.example/":               "/evil.example/",

@@ -87,6 +87,12 @@ func (a *API) decodeTxn(body []byte) ([]*api.TxnOp, error) {
 			return nil, api.Errorf(http.StatusRequestEntityTooLarge, "Value for key %q is too large (%d > %d bytes)",
 				op.KV.Key, len(op.KV.Value), a.cfg.MaxKVValueSize)
 		}
+		if op.Node != nil {
+			if err := a.checkDatacenter(op.Node.Node.Datacenter); err != nil {
+				return nil, err
+			}
+			op.Node.Node.Datacenter = a.cfg.Datacenter // as in the nodes that catalog/register writes
+		}
 		ops = append(ops, op)
 	}
 	return ops, nil

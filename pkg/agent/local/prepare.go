@@ -157,7 +157,7 @@ func serviceChecks(reg *api.AgentServiceRegistration, svc *api.NodeService) []*a
 }
 
 func isAnyIP(addr string) bool {
-	ip := net.ParseIP(addr)
+	ip := net.ParseIP(strings.Trim(addr, "[]"))
 	return ip != nil && ip.IsUnspecified()
 }
 

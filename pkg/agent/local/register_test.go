@@ -60,6 +60,7 @@ func TestServiceErrors(t *testing.T) {
 		{api.AgentServiceRegistration{ID: "x"}, 400, "Missing service name"},
 		{api.AgentServiceRegistration{Name: "x", Address: "0.0.0.0"}, 400, "Invalid service address"},
 		{api.AgentServiceRegistration{Name: "x", Address: "::"}, 400, "Invalid service address"},
+		{api.AgentServiceRegistration{Name: "x", Address: "[::]"}, 400, "Invalid service address"},
 		{api.AgentServiceRegistration{Name: "x", Weights: &api.Weights{Warning: 1}}, 400, "Invalid Weights: Passing must be greater than 0"},
 		{api.AgentServiceRegistration{Name: "x", Weights: &api.Weights{Passing: 65536}}, 400, "Invalid Weights: DNS Weight must be between 0 and 65535"},
 		{api.AgentServiceRegistration{Name: "x", TaggedAddresses: tagged("lan_ipv4", "::1")}, 500, `Service tagged address "lan_ipv4" must be a valid ipv4 address`},

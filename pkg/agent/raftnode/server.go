@@ -51,8 +51,8 @@ type server struct {
 	calls    sync.WaitGroup // of the Node's methods; guarded by its mutex
 	stopping bool           // likewise
 
-	heralding sync.WaitGroup
-	done      chan struct{} // closed when raft has stopped
+	helpers sync.WaitGroup // goroutines that end with done
+	done    chan struct{}  // closed when raft has stopped
 }
 
 // start opens the stores, replays what is known to be committed, and starts raft.
@@ -110,7 +110,7 @@ func (s *server) startRaft() error {
 		MaxPool:               poolSize,
 		Timeout:               rpcTimeout,
 		Logger:                logx.HC(s.cfg.Logger),
-		ServerAddressProvider: s.provider(&running),
+		ServerAddressProvider: addresses{self: s.cfg, raft: running.Load},
 	})
 	log := &stagingLog{Store: s.log, raft: &running}
 	r, err := raft.NewRaft(s.raftConfig(notify), s.fsm, log, s.log, s.snaps, s.trans)
@@ -122,16 +122,10 @@ func (s *server) startRaft() error {
 	running.Store(r)
 	s.raft = r
 	s.verify = &verifier{ask: s.askMajority}
-	s.heralding.Go(func() { newHerald(notify, s.cfg.OnLeader).run(s.done) })
+	s.helpers.Go(func() { newHerald(notify, s.cfg.OnLeader).run(s.done) })
+	s.helpers.Go(s.keepCommitIndex)
 	s.hurryIfAlone()
 	return nil
-}
-
-func (s *server) provider(running *atomic.Pointer[raft.Raft]) raft.ServerAddressProvider {
-	if s.cfg.AddressOf == nil {
-		return nil
-	}
-	return addresses{of: s.cfg.AddressOf, raft: running.Load}
 }
 
 func (s *server) raftConfig(notify chan<- bool) *raft.Config {
@@ -188,7 +182,7 @@ func (s *server) stop() error {
 		s.cfg.Logger.Warn("raft did not let go of its connections in time", "waited", closeTime)
 	}
 	close(s.done)
-	s.heralding.Wait()
+	s.helpers.Wait()
 	s.calls.Wait()
 	if err := errors.Join(err, s.log.Close()); err != nil {
 		return fmt.Errorf("stop raft: %w", err)
@@ -226,7 +220,8 @@ func (s *server) handOver() {
 	}
 }
 
-// stagingLog stores the newest known commit index with every write. Raft would
+// stagingLog stores the newest known commit index with every write, which is
+// that of the write before; for the last ones see keepCommitIndex. Raft would
 // do that itself with RestoreCommittedLogs, but in v1.8.0 that option forgets
 // the configurations among the entries that it restores, so that a restarted
 // server knows no peers; and it fills a channel that nobody reads yet, and hangs

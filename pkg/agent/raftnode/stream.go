@@ -3,6 +3,7 @@ package raftnode
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -15,8 +16,7 @@ import (
 // accepted open when it is closed, and waits for answers on those it dialled.
 type stream struct {
 	net.Listener
-	advertised address
-	dial       func(ctx context.Context, addr string) (net.Conn, error)
+	cfg Config
 
 	ctx    context.Context // ends all dials
 	cancel context.CancelFunc
@@ -25,6 +25,7 @@ type stream struct {
 	dropped bool
 	open    map[net.Conn]struct{}
 	users   sync.WaitGroup // raft closes each connection when it is done with it
+	sought  string         // who was last looked for here in vain
 }
 
 var _ raft.StreamLayer = (*stream)(nil)
@@ -32,38 +33,46 @@ var _ raft.StreamLayer = (*stream)(nil)
 func newStream(cfg Config) *stream {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &stream{
-		Listener:   cfg.Listener,
-		advertised: address(cfg.Address),
-		dial:       cfg.Dial,
-		ctx:        ctx,
-		cancel:     cancel,
-		open:       map[net.Conn]struct{}{},
+		Listener: cfg.Listener,
+		cfg:      cfg,
+		ctx:      ctx,
+		cancel:   cancel,
+		open:     map[net.Conn]struct{}{},
 	}
 }
 
 // Addr is what raft tells the others, so it is the advertised address and not
 // the one that is bound.
-func (s *stream) Addr() net.Addr { return s.advertised }
+func (s *stream) Addr() net.Addr { return address(s.cfg.Address) }
 
 func (s *stream) Accept() (net.Conn, error) {
 	c, err := s.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	return s.track(c)
+	return s.track(c, s.expectSelf)
 }
 
-func (s *stream) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
+// Dial takes the addresses that package raft has from addresses.ServerAddr.
+func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
-	c, err := s.dial(ctx, string(addr))
+	id, addr := splitTarget(target)
+	c, err := s.cfg.Dial(ctx, addr)
 	if err != nil {
 		return nil, err
 	}
-	return s.track(c)
+	tracked, err := s.track(c, nil)
+	if err != nil {
+		return nil, err
+	}
+	if err := sayWhom(tracked, id, timeout); err != nil {
+		return nil, errors.Join(fmt.Errorf("ask for server %s at %s: %w", id, addr, err), tracked.Close())
+	}
+	return tracked, nil
 }
 
-func (s *stream) track(c net.Conn) (net.Conn, error) {
+func (s *stream) track(c net.Conn, greet func(net.Conn) error) (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dropped {
@@ -72,7 +81,7 @@ func (s *stream) track(c net.Conn) (net.Conn, error) {
 	}
 	s.open[c] = struct{}{}
 	s.users.Add(1)
-	return &streamConn{Conn: c, forget: sync.OnceFunc(func() {
+	return &streamConn{Conn: c, greet: greet, forget: sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.open, c)
@@ -111,9 +120,22 @@ func (s *stream) wait(limit time.Duration) bool {
 	}
 }
 
+// streamConn lets go of its place when it is closed, and checks at the first
+// read, if it was accepted, whom the other end wants.
 type streamConn struct {
 	net.Conn
 	forget func()
+	greet  func(net.Conn) error // nil once it has been done
+}
+
+func (c *streamConn) Read(p []byte) (int, error) { // one goroutine of raft's reads
+	if c.greet != nil {
+		if err := c.greet(c.Conn); err != nil {
+			return 0, err
+		}
+		c.greet = nil
+	}
+	return c.Conn.Read(p)
 }
 
 func (c *streamConn) Close() error {
@@ -126,24 +148,3 @@ type address string
 
 func (a address) Network() string { return "tcp" }
 func (a address) String() string  { return string(a) }
-
-// addresses is raft's ServerAddressProvider: a server that moved is dialled
-// where gossip sees it.
-type addresses struct {
-	of   func(id string) (addr string, ok bool)
-	raft func() *raft.Raft
-}
-
-func (a addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
-	if addr, ok := a.of(string(id)); ok {
-		return raft.ServerAddress(addr), nil
-	}
-	if r := a.raft(); r != nil {
-		for _, server := range r.GetConfiguration().Configuration().Servers {
-			if server.ID == id {
-				return server.Address, nil
-			}
-		}
-	}
-	return "", errors.New("neither gossip nor raft's configuration knows it")
-}

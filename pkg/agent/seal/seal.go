@@ -10,7 +10,8 @@
 //   - What StoreLogs and Set have acknowledged is on disk, and so are the
 //     directories that lead to it.
 //   - The commit index that was staged goes to disk with the next entries, in
-//     the same write, and GetCommitIndex never exceeds the last entry.
+//     the same write, or by StoreCommitIndex in one of its own; GetCommitIndex
+//     never exceeds the last entry.
 //   - A directory that another process uses, that a newer version wrote, or
 //     whose log has gone missing is refused with a message that says so.
 //
@@ -118,19 +119,34 @@ func (s *Store) StageCommitIndex(index uint64) error {
 	}
 }
 
-// GetCommitIndex is what the newest entry says was committed when it was
-// stored; 0 without entries.
+// commitKey is where StoreCommitIndex puts it, among raft's own values.
+const commitKey = "CommitIndex"
+
+// StoreCommitIndex puts the commit index on disk by itself, at the price of an
+// fsync: without it, what is known of the newest entries lags until others
+// follow them.
+func (s *Store) StoreCommitIndex(index uint64) error {
+	_ = s.StageCommitIndex(index)
+	return s.SetUint64([]byte(commitKey), index)
+}
+
+// GetCommitIndex is the newest commit index that was stored, with the newest
+// entry or by itself; 0 without entries.
 func (s *Store) GetCommitIndex() (uint64, error) {
 	last, err := s.LastIndex()
 	if err != nil || last == 0 {
 		return 0, err
 	}
 	var log raft.Log
-	commit, err := s.get(last, &log)
+	with, err := s.get(last, &log)
 	if err != nil {
 		return 0, err
 	}
-	return min(commit, last), nil
+	alone, err := s.GetUint64([]byte(commitKey))
+	if err != nil {
+		return 0, err
+	}
+	return min(max(with, alone), last), nil
 }
 
 // get reads and verifies an entry, and gives the commit index stored with it.

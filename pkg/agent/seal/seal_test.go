@@ -28,6 +28,7 @@ func TestConformance(t *testing.T) {
 		"ranges are deleted":            rangesAreDeleted,
 		"entries are overwritten":       entriesAreOverwritten,
 		"the commit index follows":      commitFollows,
+		"the commit index by itself":    commitByItself,
 		"values come back":              valuesComeBack,
 	}
 	for name, make := range stores {
@@ -142,6 +143,20 @@ func commitFollows(t *testing.T, s *Store) {
 		t.Fatal(err)
 	}
 	wantCommit(t, s, 0) // what entry 4 was stored with
+}
+
+// commitByItself: the newest one counts, but none beyond the last entry.
+func commitByItself(t *testing.T, s *Store) {
+	if err := s.StoreLogs([]*raft.Log{{Index: 1}, {Index: 2}, {Index: 3}}); err != nil {
+		t.Fatal(err)
+	}
+	wantCommit(t, s, 0)
+	for _, index := range []uint64{2, 3, 9} {
+		if err := s.StoreCommitIndex(index); err != nil {
+			t.Fatal(err)
+		}
+		wantCommit(t, s, min(index, 3))
+	}
 }
 
 func valuesComeBack(t *testing.T, s *Store) {

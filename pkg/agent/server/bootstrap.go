@@ -80,7 +80,9 @@ func (s *Server) runBootstrap(ctx context.Context) {
 			proposed, since = key, time.Time{}
 		}
 		wait := time.Duration(-1)
-		if len(set) > 0 && s.agreed(set, key) {
+		if len(set) == 0 || !s.agreed(set, key) {
+			since = time.Time{}
+		} else {
 			if since.IsZero() {
 				since = time.Now()
 			}

@@ -55,6 +55,15 @@ func TestCandidates(t *testing.T) {
 	}
 }
 
+func (p fixedPool) ServerByID(id string) (gossip.Server, bool) {
+	for _, m := range p.members {
+		if srv, ok := gossip.ServerOf(m); ok && srv.ID == id {
+			return srv, true
+		}
+	}
+	return gossip.Server{}, false
+}
+
 func TestAgreed(t *testing.T) {
 	s := &Server{cfg: Config{NodeID: uuid(1)}}
 	set := []gossip.Server{{ID: uuid(1)}, {ID: uuid(2)}, {ID: uuid(3)}}

@@ -7,6 +7,7 @@ import (
 	autopilot "github.com/hashicorp/raft-autopilot"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -32,7 +33,10 @@ type noPool struct{}
 
 func (noPool) AwaitUp(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 func (noPool) Members() []api.Member             { return nil }
-func (noPool) SetTag(string, string) error       { return nil }
-func (noPool) ForceLeave(string, bool) error     { return nil }
-func (noPool) UserEvent(string, []byte) error    { return nil }
-func (noPool) Leave() error                      { return nil }
+func (noPool) ServerByID(string) (gossip.Server, bool) {
+	return gossip.Server{}, false
+}
+func (noPool) SetTag(string, string) error    { return nil }
+func (noPool) ForceLeave(string, bool) error  { return nil }
+func (noPool) UserEvent(string, []byte) error { return nil }
+func (noPool) Leave() error                   { return nil }

@@ -124,20 +124,19 @@ const (
 	askLeaderAgain = 100 * time.Millisecond
 )
 
-// watchCatchUp returns once this server may answer stale reads: when it holds
-// what it had committed before the stop, or, if it begins with nothing, what the
-// leader holds at that moment.
+// watchCatchUp returns once this server may answer stale reads: at once if the
+// node has replayed what was committed before the stop, or, if it begins with
+// nothing, when it holds what the leader holds at that moment.
 func (s *Server) watchCatchUp(ctx context.Context) {
-	target := s.node.CommitAtStart()
-	if target == 0 {
-		var ok bool
-		if target, ok = s.leaderApplied(ctx); !ok {
+	if s.node.CommitAtStart() == 0 {
+		target, ok := s.leaderApplied(ctx)
+		if !ok {
 			return
 		}
-	}
-	for s.node.AppliedIndex() < target {
-		if !waitFor(ctx, s.changed.next(), recheckApplied) {
-			return
+		for s.node.AppliedIndex() < target {
+			if !waitFor(ctx, s.changed.next(), recheckApplied) {
+				return
+			}
 		}
 	}
 	s.caughtUp.Store(true)

@@ -45,6 +45,7 @@ import (
 type Pool interface {
 	AwaitUp(ctx context.Context) error
 	Members() []api.Member
+	ServerByID(id string) (gossip.Server, bool)
 	SetTag(key, value string) error
 	ForceLeave(name string, prune bool) error
 	UserEvent(name string, payload []byte) error
@@ -232,12 +233,8 @@ func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error 
 // addressOf is where gossip says that a server lives now: a server that moved
 // is found without touching raft's configuration.
 func (s *Server) addressOf(id string) (string, bool) {
-	for _, m := range s.cfg.Pool.Members() {
-		if srv, ok := gossip.ServerOf(m); ok && srv.ID == id && m.Status != api.MemberLeft {
-			return srv.Addr, true
-		}
-	}
-	return "", false
+	srv, ok := s.cfg.Pool.ServerByID(id)
+	return srv.Addr, ok && srv.Status != api.MemberLeft
 }
 
 // broadcast wakes everybody who waits for something to change.

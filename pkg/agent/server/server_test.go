@@ -284,3 +284,27 @@ func TestBeforeAndAfterRun(t *testing.T) {
 		t.Error("a server that does not run knows a cluster")
 	}
 }
+
+// TestStaleAfterQuietLeaderChange: the newest committed entry is the one by which
+// the last leader began, which the state machine never gets. A server that
+// restarts alone does not wait for it.
+func TestStaleAfterQuietLeaderChange(t *testing.T) {
+	checkLeaks(t)
+	all := startCluster(t, 3)
+	first := leaderOf(t, all)
+	first.checkRegistered(all)
+	if err := first.node.TransferLeadership(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	second := leaderOf(t, others(all, first))
+	until(t, "the new leader's own entry is committed", func() bool { return second.node.CommitIndex() > second.node.AppliedIndex() })
+	inParallel(all, (*testServer).kill)
+	alone := startServer(t, testOptions{name: second.name, dir: second.dir, expect: 3, addr: second.ln.Addr().String(),
+		edit: func(c *Config) { c.HoldTimeout = 2 * time.Second }})
+	if err := alone.AwaitStale(t.Context()); err != nil {
+		t.Errorf("AwaitStale: %v", err)
+	}
+	if got := alone.health(first.name); got != api.HealthPassing {
+		t.Errorf("it reads that %s is %q", first.name, got)
+	}
+}

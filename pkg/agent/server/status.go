@@ -9,7 +9,6 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -39,12 +38,8 @@ func (s *Server) nameOf(id string) string {
 	if id == s.cfg.NodeID {
 		return s.cfg.NodeName
 	}
-	for _, m := range s.cfg.Pool.Members() {
-		if srv, ok := gossip.ServerOf(m); ok && srv.ID == id {
-			return m.Name
-		}
-	}
-	return ""
+	srv, _ := s.cfg.Pool.ServerByID(id)
+	return srv.Name
 }
 
 // KnownLeader says whether this server knows a leader.

@@ -104,7 +104,7 @@ func checkService(node string, s *api.NodeService) error {
 	if s.Service == "" {
 		return errNoServiceName
 	}
-	if ip, err := netip.ParseAddr(s.Address); err == nil && ip.IsUnspecified() {
+	if ip, err := netip.ParseAddr(strings.Trim(s.Address, "[]")); err == nil && ip.IsUnspecified() {
 		return errBadAddress
 	}
 	if err := checkMeta(s.Meta); err != nil {
@@ -140,6 +140,8 @@ func badMeta(key, value string) string {
 		return "Key contains invalid characters"
 	case len(key) > api.MaxMetaKeyLen:
 		return fmt.Sprintf("Key is too long (limit: %d characters)", api.MaxMetaKeyLen)
+	case strings.HasPrefix(key, "consul-"):
+		return "Key prefix 'consul-' is reserved for internal use"
 	case len(value) > api.MaxMetaValueLen:
 		return fmt.Sprintf("Value is too long (limit: %d characters)", api.MaxMetaValueLen)
 	}

@@ -1,0 +1,68 @@
+package forward
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/mux"
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/logx"
+)
+
+// TestBrokenWriteOnServerPort: over the connections that agents really use, a
+// write whose connection breaks is not sent a second time.
+func TestBrokenWriteOnServerPort(t *testing.T) {
+	identity, err := mux.LoadIdentity(mux.Files{}, logx.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var arrived atomic.Int32
+	port := servePort(t, identity, func(http.ResponseWriter, *http.Request) {
+		arrived.Add(1)
+		panic(http.ErrAbortHandler)
+	})
+	transport := mux.NewDialer(identity, 0).Transport()
+	t.Cleanup(transport.CloseIdleConnections)
+	f := New(Config{
+		Transport: transport, Servers: func() []string { return []string{port} }, HoldTimeout: time.Second, Logger: logx.Discard(),
+	})
+	for name, send := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"to a server":   func(w http.ResponseWriter, r *http.Request) error { return f.ToServer(w, r, 0) },
+		"to the leader": func(w http.ResponseWriter, r *http.Request) error { return f.ToLeader(w, r, port, 0) },
+	} {
+		arrived.Store(0)
+		err := send(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")))
+		if err == nil || !strings.HasPrefix(err.Error(), api.ErrUnknownWrite) {
+			t.Errorf("%s: error %v, want %s", name, err, api.ErrUnknownWrite)
+		}
+		if n := arrived.Load(); n != 1 {
+			t.Errorf("%s: the write was sent %d times", name, n)
+		}
+	}
+}
+
+// servePort runs a server port and returns its address.
+func servePort(t *testing.T, identity *mux.Identity, h http.HandlerFunc) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := mux.New(mux.Config{Listener: ln, Identity: identity, Logger: logx.Discard()})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 2)
+	go func() { ended <- port.Run(ctx) }()
+	go func() { ended <- mux.ServeHTTP(ctx, port.HTTP(), h, logx.Discard()) }()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		<-ended
+	})
+	return ln.Addr().String()
+}

@@ -1,0 +1,63 @@
+package raftnode
+
+import (
+	"context"
+	"time"
+)
+
+// What a server may answer after a restart, with no leader yet, is what it knows
+// to be committed. Under load that goes to disk with the entries themselves;
+// when writes pause, the last ones need a write of its own.
+const (
+	commitPause = 50 * time.Millisecond // without a new entry
+	commitLate  = time.Second           // at the latest, and after a failure
+)
+
+// keepCommitIndex stores the commit index whenever writes pause, and at the end.
+// Writes that never pause cost one more fsync a second.
+func (s *server) keepCommitIndex() {
+	stored, failing := s.commitAtStart, false
+	for {
+		err := s.fsm.await(context.Background(), stored+1, s.done)
+		if stopped := err != nil; stopped && s.fsm.Applied() <= stored {
+			return
+		} else if !stopped && !failing {
+			s.awaitPause()
+		}
+		// Raft's own entries follow those that are applied: store them along.
+		index := max(s.fsm.Applied(), s.raft.CommitIndex())
+		if err := s.log.StoreCommitIndex(index); err != nil {
+			if !failing {
+				s.cfg.Logger.Warn("could not store the commit index: after a crash this server may have to wait for a leader before it answers with its newest entries", "index", index, "err", err)
+			}
+			failing = true
+			if !s.sleep(commitLate) {
+				return
+			}
+			continue
+		}
+		stored, failing = index, false
+	}
+}
+
+// awaitPause returns when nothing has been applied for a while.
+func (s *server) awaitPause() {
+	for waited := time.Duration(0); waited < commitLate; waited += commitPause {
+		before := s.fsm.Applied()
+		if !s.sleep(commitPause) || s.fsm.Applied() == before {
+			return
+		}
+	}
+}
+
+// sleep returns false if raft has stopped meanwhile.
+func (s *server) sleep(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.done:
+		return false
+	}
+}

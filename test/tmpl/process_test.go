@@ -1,0 +1,188 @@
+package tmpl
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+func deleteKey(ctx context.Context, a *agent, key string) error {
+	_, err := a.KVDelete(ctx, key, client.KVWrite{}, nil)
+	return err
+}
+
+func TestSignals(t *testing.T) {
+	a := dev(t)
+	a.put("k", "v")
+	for _, c := range []struct {
+		sig  syscall.Signal
+		args []string
+		code int
+	}{
+		{syscall.SIGTERM, nil, 0},
+		{syscall.SIGINT, nil, 12},
+		{syscall.SIGTERM, []string{"-exec", "echo $$ >pid; exec sleep 1000"}, 0},
+		{syscall.SIGINT, []string{"-exec", "echo $$ >pid; exec sleep 1000"}, 12},
+		{syscall.SIGQUIT, []string{"-kill-signal", "QUIT"}, 12},
+	} {
+		f := work(t, a)
+		f.write("in", `{{ key "k" }}`)
+		tool := f.tmpl(append(c.args, "-template", "in:out")...)
+		f.awaitText("out", "v")
+		child := 0
+		if len(c.args) > 0 && c.args[0] == "-exec" {
+			child = f.pid("pid")
+		}
+		tool.signal(c.sig)
+		if code := tool.exit(); code != c.code {
+			t.Errorf("%v %v: exit code %d, want %d", c.sig, c.args, code, c.code)
+		}
+		if child != 0 && alive(child) {
+			t.Errorf("%v %v: the command outlives tmpl", c.sig, c.args)
+		}
+	}
+}
+
+// A signal that means nothing to tmpl is for the command.
+func TestSignalsOfTheCommand(t *testing.T) {
+	a := dev(t)
+	a.put("k", "v")
+	f := work(t, a)
+	f.write("in", `{{ key "k" }}`)
+	f.write("daemon", `#!/bin/sh
+trap 'echo usr1 >>got' USR1
+trap 'echo quit >>got' QUIT
+trap 'exit 0' INT
+echo start >>got
+while :; do sleep 0.02; done
+`)
+	tool := f.tmpl("-template", "in:out", "-exec", "daemon")
+	f.awaitText("got", "start\n")
+	tool.signal(syscall.SIGUSR1)
+	f.awaitText("got", "start\nusr1\n")
+	tool.signal(syscall.SIGQUIT)
+	f.awaitText("got", "start\nusr1\nquit\n")
+	tool.signal(syscall.SIGTERM)
+	if code := tool.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// SIGHUP reads the templates again; one that cannot be parsed changes nothing,
+// and an unchanged one runs nothing.
+func TestReload(t *testing.T) {
+	a := dev(t)
+	a.put("k", "v")
+	f := work(t, a)
+	f.write("in", `1 {{ key "k" }}`)
+	f.write("other.in", `other {{ key "k" }}`)
+	tool := f.tmpl("-template", "in:out:echo in >>runs", "-template", "other.in:other:echo other >>runs", "-exec", "echo exec >>runs")
+	f.awaitText("runs", "in\nother\nexec\n")
+	f.write("in", `2 {{ key "k"`)
+	tool.signal(syscall.SIGHUP)
+	f.awaitPart("log", "cannot use the template, keeping the one before", "in:1: unclosed action")
+	a.put("k", "w")
+	f.awaitText("out", "1 w")
+	f.awaitText("runs", "in\nother\nexec\nin\nother\nexec\n")
+	f.write("in", `3 {{ keyOrDefault "k" "none" }}`)
+	tool.signal(syscall.SIGHUP)
+	f.awaitText("out", "3 w")
+	f.awaitText("runs", "in\nother\nexec\nin\nother\nexec\nin\nexec\n")
+	tool.signal(syscall.SIGTERM)
+	if code := tool.exit(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	a := dev(t)
+	a.put("k", "v")
+	f := work(t, a)
+	f.write("in", `{{ key "k" }}`)
+	f.write("syntax", "line\n{{ range }}")
+	f.write("vault", `{{ secret "x" }}`)
+	f.write("fails", `{{ index (split "," (key "k")) 5 }}`)
+	for _, c := range []struct {
+		args string
+		code int
+		says string
+	}{
+		{"-template in:out -once", 0, ""},
+		{"--template=in:out --once", 0, ""},
+		{"-template in:out -nope", 13, "flag provided but not defined: -nope"},
+		{"-template in:out -wait x", 13, `invalid value "x" for flag -wait`},
+		{"", 15, "no template given"},
+		{"-template in", 15, "template in has no destination"},
+		{"-template in:out -config x.hcl", 15, "not supported yet"},
+		{"-template none:out", 14, "read template: open none: no such file"},
+		{"-template syntax:out", 14, "parse template: syntax:2: "},
+		{"-template vault:out", 14, "not supported by muster"},
+		{"-template fails:out -once", 14, "execute template: fails:1:"},
+		{"-template in:/proc/none/out", 14, "write /proc/none/out"},
+		{"-template in:out2:exit_7 -once -shell=false", 14, "exit_7"},
+		{"-template in:out -once -exec ./code", 9, `run "./code": exit code 9`},
+		{"-template in:out3:./code -once", 9, `run "./code": exit code 9`},
+		{"-template in:out -once -exec ./dies", 128 + 15, "ended by signal terminated"},
+	} {
+		f.write("code", "#!/bin/sh\nexit 9\n")
+		f.write("dies", "#!/bin/sh\nkill $$\n")
+		code, _, stderr := f.once(strings.Fields(c.args)...)
+		if code != c.code || !strings.Contains(stderr, c.says) {
+			t.Errorf("tmpl %s: code %d, want %d and %q:\n%s", c.args, code, c.code, c.says, stderr)
+		}
+	}
+}
+
+// kill -9 of tmpl takes a running command with all that it has started, but not
+// what a finished one has left behind.
+func TestKillOfTmpl(t *testing.T) {
+	a := dev(t)
+	a.put("k", "1")
+	f := work(t, a)
+	f.write("in", `{{ key "k" }}`)
+	f.write("run", `#!/bin/sh
+if [ "$(cat out)" = 1 ]; then
+	setsid sleep 1000 & echo $! >left
+	exit 0
+fi
+sh -c 'sleep 1000 & echo $! >child; setsid sh -c "sleep 1000 & echo \$! >grandchild; wait" & wait' &
+wait
+`)
+	tool := f.tmpl("-template", "in:out", "-exec", "run")
+	f.awaitPart("log", "command is done")
+	left := f.pid("left")
+	a.put("k", "2")
+	pids := []int{f.pid("child"), f.pid("grandchild")}
+	if !alive(left) {
+		t.Fatal("what a finished command has left was killed by its next run")
+	}
+	tool.signal(syscall.SIGKILL)
+	tool.exit()
+	for _, pid := range pids {
+		until(t, "the running command's tree is dead", func(context.Context) error {
+			if alive(pid) {
+				return fmt.Errorf("%d lives", pid)
+			}
+			return nil
+		})
+	}
+	if !alive(left) {
+		t.Error("what a finished command has left was killed")
+	}
+}
+
+// pid is the number in a file, once it is there.
+func (f *folder) pid(name string) int {
+	f.t.Helper()
+	f.awaitPart(name, "\n")
+	n, err := strconv.Atoi(strings.TrimSpace(f.read(name)))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return n
+}
