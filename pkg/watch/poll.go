@@ -114,7 +114,13 @@ func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, turned bool, 
 	if !pool.acquire(ctx) {
 		return a, false, ctx.Err()
 	}
-	defer func() { pool.release(client.IsStatus(err, http.StatusTooManyRequests)) }()
+	defer func() {
+		if pool.release(client.IsStatus(err, http.StatusTooManyRequests)) {
+			w.mu.Lock()
+			w.takeTurns()
+			w.mu.Unlock()
+		}
+	}()
 
 	var limit time.Duration
 	crowd := context.Background()

@@ -38,11 +38,12 @@ func (s *slots) acquire(ctx context.Context) bool {
 
 // release gives a slot back. refused means that the server has too many
 // connections from here: then the slot is gone for good, down to a few.
-func (s *slots) release(refused bool) {
+func (s *slots) release(refused bool) (lost bool) {
 	if refused && s.left.Add(-1) >= minSlots {
-		return
+		return true
 	} else if refused {
 		s.left.Add(1)
 	}
 	s.free <- struct{}{}
+	return false
 }

@@ -193,12 +193,18 @@ func (w *Watcher) Follow(queries []Query) {
 			delete(w.followers, q)
 		}
 	}
+	w.takeTurns()
+	w.signal()
+}
+
+// takeTurns looks whether there are more queries than slots, which decides how long
+// polls may wait. Callers hold mu.
+func (w *Watcher) takeTurns() {
 	if crowded := len(w.followers) > w.polls.size(); crowded != w.crowded {
 		w.crowded = crowded
 		w.endCrowd()
 		w.crowd, w.endCrowd = context.WithCancel(context.Background())
 	}
-	w.signal()
 }
 
 // Next waits for a frame. It returns an error when ctx or Run has ended.

@@ -333,6 +333,37 @@ func TestTooManyConnectionsMakesRoom(t *testing.T) {
 	})
 }
 
+// When refused connections leave fewer slots than queries, nobody waits until
+// somebody else's long-poll is over.
+func TestFewerSlotsMakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{MaxPolls: 20})
+		var queries []Query
+		for i := range 18 {
+			q := Query{Path: fmt.Sprintf("/v1/health/service/s%d", i)}
+			queries = append(queries, q)
+			r.set(q.Path, oneWeb, 5)
+		}
+		r.Follow(queries)
+		r.frame(time.Second)
+		for _, q := range queries[:10] {
+			r.failing(q.Path, api.Errorf(429, "Your IP is issuing too many concurrent connections"))
+		}
+		time.Sleep(10 * time.Second)
+		for _, q := range queries[:10] {
+			r.failing(q.Path, nil)
+		}
+		time.Sleep(10 * time.Second)
+		if n := r.polls.size(); n >= len(queries) {
+			t.Fatalf("%d slots left", n)
+		}
+		for _, q := range queries {
+			r.set(q.Path, `[]`, 6)
+			r.frame(time.Second)
+		}
+	})
+}
+
 func TestMaxStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{MaxStale: 2 * time.Second})

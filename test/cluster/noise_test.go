@@ -122,7 +122,9 @@ func shoutTLS(ctx context.Context, addr, proto string) {
 		for i := range junk {
 			junk[i] = byte(rnd.Uint32())
 		}
-		junk[0] %= 5 // raft's message types
+		if proto == "raft" { // for anybody, and one of its kinds of messages
+			junk = append([]byte{0, byte(rnd.IntN(6))}, junk...)
+		}
 		_ = conn.SetDeadline(time.Now().Add(20 * time.Millisecond))
 		_, _ = conn.Write(junk)
 		_, _ = conn.Read(junk)

@@ -3,6 +3,7 @@ package tmpl
 import (
 	"context"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -74,7 +75,14 @@ func TestTheLine(t *testing.T) {
 	tool.signal(syscall.SIGHUP)
 	proxy.awaitServers("web-2", "web-3")
 
-	// kill -9 of tmpl leaves the HAProxy that its command has started alone.
+	// kill -9 of tmpl leaves the HAProxy that its command has started alone, once
+	// that command has ended.
+	until(t, "the last reload is done", func(context.Context) error {
+		if last := tail(f.file("log"), 1); !strings.Contains(last, "command is done") {
+			return errors.New(last)
+		}
+		return nil
+	})
 	tool.signal(syscall.SIGKILL)
 	tool.exit()
 	until(t, "nothing but HAProxy is left", func(context.Context) error {

@@ -3,6 +3,7 @@ package tmpl
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -25,13 +26,7 @@ func TestKillOfAllServersShrinksNothing(t *testing.T) {
 	registerHere(c1, "web", "web-1")
 	want := "c1 outside s1 s2 s3 : web-1 web-2 web-3"
 	c1.put("round", "0")
-	until(t, "web-1 is in the catalog", func(ctx context.Context) error {
-		instances, _, err := c1.HealthService(ctx, "web", true, nil)
-		if err == nil && len(instances) < 3 {
-			err = fmt.Errorf("%d instances", len(instances))
-		}
-		return err
-	})
+	awaitInstances(c1, 3)
 	followers := []*folder{work(t, h.agent("s1")), work(t, c1)}
 	for _, f := range followers {
 		f.write("in", everything+` {{ key "round" }}{{ "\n" }}`)
@@ -66,6 +61,7 @@ func TestLeaderKilledBehindAClientAgent(t *testing.T) {
 	h := cluster(t)
 	c1 := h.agent("c1")
 	registerHere(c1, "web", "web-1")
+	awaitInstances(c1, 1)
 	f := work(t, c1)
 	f.write("in", everything)
 	f.tmpl("-template", "in:out:(cat out; echo) >>versions")
@@ -94,6 +90,9 @@ func TestLeaderKilledBehindAClientAgent(t *testing.T) {
 	f.awaitText("versions", want)
 }
 
+// unreachable is what tmpl says of an agent that gives no answer at all.
+var unreachable = regexp.MustCompile(`cannot get data.* error="GET `)
+
 // The agent is down at the start: tmpl says so once, and renders when it comes.
 // It is down later: the file stays, and follows again.
 func TestAgentComesAndGoes(t *testing.T) {
@@ -115,7 +114,7 @@ func TestAgentComesAndGoes(t *testing.T) {
 	a.kill()
 	said := func(n int) {
 		until(t, "an outage is said", func(context.Context) error {
-			if got := strings.Count(f.read("log"), "connection refused"); got != n {
+			if got := len(unreachable.FindAllString(f.read("log"), -1)); got != n {
 				return fmt.Errorf("said %d times", got)
 			}
 			return nil
@@ -135,4 +134,16 @@ func registerHere(a *agent, service, id string) {
 	if err := a.ServiceRegister(a.house.t.Context(), &api.AgentServiceRegistration{Name: service, ID: id, Port: 80}); err != nil {
 		a.house.t.Fatal(err)
 	}
+}
+
+// awaitInstances waits until n instances of web pass.
+func awaitInstances(a *agent, n int) {
+	a.house.t.Helper()
+	until(a.house.t, "the instances are in the catalog", func(ctx context.Context) error {
+		instances, _, err := a.HealthService(ctx, "web", true, nil)
+		if err == nil && len(instances) != n {
+			err = fmt.Errorf("%d instances", len(instances))
+		}
+		return err
+	})
 }

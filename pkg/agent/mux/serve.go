@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -19,8 +20,11 @@ const (
 	readHeaderTimeout = 10 * time.Second
 
 	// drainTime is how long requests have to end once their context has; after
-	// it their connections are closed.
-	drainTime = 2 * time.Second
+	// it their connections are closed. Where none is under way any more, they are
+	// closed sooner: the library by itself leaves every one open for a second.
+	drainTime  = 2 * time.Second
+	drainCheck = 5 * time.Millisecond
+	flushTime  = 20 * time.Millisecond // from an answer's last byte until it is out
 )
 
 // ServeHTTP serves the connections of ln until ctx ends. Every request's context
@@ -29,8 +33,10 @@ const (
 func ServeHTTP(ctx context.Context, ln net.Listener, handler http.Handler, logger *slog.Logger) error {
 	// No WriteTimeout, it would kill long polls. IdleTimeout is set because
 	// ReadTimeout would take its place.
+	carrying := busy{conns: map[net.Conn]struct{}{}}
 	srv := &http.Server{
 		Handler:           handler,
+		ConnState:         carrying.note,
 		Protocols:         http2Only(),
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       serverIdle,
@@ -55,13 +61,56 @@ func ServeHTTP(ctx context.Context, ln net.Listener, handler http.Handler, logge
 	case <-ctx.Done():
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	if err := srv.Shutdown(drain); err != nil {
-		logger.Warn("requests did not end in time, closing their connections", "waited", drainTime)
-		_ = srv.Close()
+	drained := make(chan error, 1)
+	go func() { drained <- srv.Shutdown(drain) }() // tells the other ends
+	carrying.awaitNone(drain)
+	if n := carrying.count(); n > 0 {
+		logger.Warn("requests did not end in time, closing their connections", "connections", n, "waited", drainTime)
 	}
+	cancel()
+	<-drained
+	_ = srv.Close()
 	<-served
 	return nil
+}
+
+// busy counts the connections that carry requests, or answers not yet written.
+type busy struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+// note is a server's ConnState hook.
+func (b *busy) note(c net.Conn, state http.ConnState) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if state == http.StateActive {
+		b.conns[c] = struct{}{}
+	} else {
+		delete(b.conns, c)
+	}
+}
+
+func (b *busy) count() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.conns)
+}
+
+// awaitNone waits until nothing has been carried for the flush time.
+func (b *busy) awaitNone(ctx context.Context) {
+	tick := time.NewTicker(drainCheck)
+	defer tick.Stop()
+	for quiet := time.Duration(0); quiet < flushTime; quiet += drainCheck {
+		if b.count() > 0 {
+			quiet = 0
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // errorLog takes what net/http says about single connections; that is noise

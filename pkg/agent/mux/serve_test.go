@@ -49,6 +49,19 @@ func TestManyLongPollsShareOneConnection(t *testing.T) {
 	}
 }
 
+// TestIdleConnectionsDoNotHoldTheStop: the library waits a second for each.
+func TestIdleConnectionsDoNotHoldTheStop(t *testing.T) {
+	p := start(t, nil, http.HandlerFunc(sayHello))
+	if _, err := get(p.client(t), p.addr, "/"); err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	p.stop()
+	if took := time.Since(begun); took > 700*time.Millisecond {
+		t.Errorf("the stop took %v", took)
+	}
+}
+
 // TestStuckHandlerDoesNotHoldTheStop: its connection is closed after the drain.
 func TestStuckHandlerDoesNotHoldTheStop(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})

@@ -108,25 +108,23 @@ type waitFor struct {
 }
 
 func (b *Board) await(ctx context.Context, q Query, f waitFor) (Answer, error) {
-	me := b.register(f.ans.Meta.Watch)
+	me := &waiter{watch: f.ans.Meta.Watch, group: newGroup()}
+	b.register(me)
 	defer func() { b.unregister(me) }()
 	for {
 		// What was published before we registered did not wake us.
-		if now := b.Snapshot(); now != f.snap {
+		if _, now := b.take(me.group); now != f.snap {
 			next := q(now)
 			if b.restores.Load() != f.restores || next.Meta.Index > f.min && changed(f.ans, next) {
 				return next, nil
 			}
-			moved := !reflect.DeepEqual(f.ans.Meta.Watch, next.Meta.Watch)
 			f.snap, f.ans = now, next
-			if moved {
-				b.unregister(me)
-				me = b.register(next.Meta.Watch)
+			if b.rewatch(me, next.Meta.Watch) {
 				continue
 			}
 		}
 		select {
-		case <-me.woken:
+		case <-me.group.woken:
 		case <-f.timeout:
 			return q(b.Snapshot()), nil
 		case <-ctx.Done():
@@ -139,16 +137,37 @@ func changed(before, after Answer) bool {
 	return before.Missing != after.Missing || !reflect.DeepEqual(before.Value, after.Value)
 }
 
-func (b *Board) register(watch []state.Watch) *waiter {
-	me := &waiter{watch: watch, woken: make(chan struct{}, 1)}
+func (b *Board) register(w *waiter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiters.add(me)
-	return me
+	b.waiters.add(w)
 }
 
-func (b *Board) unregister(me *waiter) {
+func (b *Board) unregister(w *waiter) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiters.remove(me)
+	b.waiters.remove(w)
+}
+
+// rewatch makes a waiter watch something else, and says whether it was
+// something else: then changes of it may have gone unseen until now.
+func (b *Board) rewatch(w *waiter, watch []state.Watch) bool {
+	if reflect.DeepEqual(w.watch, watch) {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.waiters.remove(w)
+	w.watch = watch
+	b.waiters.add(w)
+	return true
+}
+
+// take hands out what is dirty together with the snapshot that it is dirty
+// against: whatever a group reads that is not among it is the same there as when
+// it was read.
+func (b *Board) take(g *group) ([]*waiter, *state.Snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return g.take(), b.current.Load()
 }

@@ -2,18 +2,44 @@ package view
 
 import "github.com/muster-dev/muster/pkg/agent/state"
 
-// waiter is one reader that waits. woken holds at most one token: any number of
-// changes before it looks are one wake.
+// waiter is what one answer was read from. A change of any of it makes the
+// waiter dirty and wakes its group. Everything here is guarded by Board.mu.
 type waiter struct {
 	watch []state.Watch
-	woken chan struct{}
+	group *group
+	dirty bool // it is in group.dirty
 }
 
+// group is who waits: a blocked read has one waiter, a Follower one for each of
+// its queries. woken holds at most one token: any number of changes before the
+// group looks are one wake.
+type group struct {
+	woken chan struct{}
+	dirty []*waiter
+}
+
+func newGroup() *group { return &group{woken: make(chan struct{}, 1)} }
+
 func (w *waiter) wake() {
+	if w.dirty {
+		return
+	}
+	w.dirty = true
+	w.group.dirty = append(w.group.dirty, w)
 	select {
-	case w.woken <- struct{}{}:
+	case w.group.woken <- struct{}{}:
 	default:
 	}
+}
+
+// take hands out the dirty waiters, which are clean from then on.
+func (g *group) take() []*waiter {
+	dirty := g.dirty
+	g.dirty = nil
+	for _, w := range dirty {
+		w.dirty = false
+	}
+	return dirty
 }
 
 type set map[*waiter]struct{}
