@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -45,6 +47,9 @@ func start(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
+	// What net/http says of connections that an agent refuses is no news to users.
+	log.SetFlags(0)
+	log.SetOutput(slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug).Writer())
 	others := make(chan os.Signal, 16)
 	cfg.Signals = others
 	tool := tmpl.New(cfg)

@@ -13,10 +13,11 @@ const minSlots = 8
 type slots struct {
 	free chan struct{}
 	left *atomic.Int64
+	owed *atomic.Int64 // lost, but not yet released
 }
 
 func newSlots(n int) slots {
-	s := slots{free: make(chan struct{}, n), left: &atomic.Int64{}}
+	s := slots{free: make(chan struct{}, n), left: &atomic.Int64{}, owed: &atomic.Int64{}}
 	s.left.Store(int64(n))
 	for range n {
 		s.free <- struct{}{}
@@ -37,13 +38,36 @@ func (s *slots) acquire(ctx context.Context) bool {
 }
 
 // release gives a slot back. refused means that the server has too many
-// connections from here: then the slot is gone for good, down to a few.
+// connections from here: then a share of the slots is gone for good, down to a
+// few, so that other clients at this address find room again. It says whether
+// slots were lost.
 func (s *slots) release(refused bool) (lost bool) {
-	if refused && s.left.Add(-1) >= minSlots {
-		return true
-	} else if refused {
-		s.left.Add(1)
+	if refused {
+		lost = s.lose()
 	}
-	s.free <- struct{}{}
-	return false
+	for {
+		owed := s.owed.Load()
+		if owed == 0 {
+			s.free <- struct{}{}
+			return lost
+		}
+		if s.owed.CompareAndSwap(owed, owed-1) {
+			return lost
+		}
+	}
+}
+
+// lose takes an eighth of the slots away; those in use go when they are released.
+func (s *slots) lose() bool {
+	for {
+		left := s.left.Load()
+		n := min(max(1, left/8), left-minSlots)
+		if n <= 0 {
+			return false
+		}
+		if s.left.CompareAndSwap(left, left-n) {
+			s.owed.Add(n)
+			return true
+		}
+	}
 }

@@ -83,7 +83,7 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, hops int) erro
 			if r.Context().Err() != nil {
 				return r.Context().Err()
 			}
-			if sent && !safe(r.Method) {
+			if sent && !safe(r) {
 				return unknown(addr, err)
 			}
 			last = fmt.Errorf("forward to server %s: %w", addr, err)
@@ -132,7 +132,7 @@ func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, addr string, h
 		if r.Context().Err() != nil {
 			return r.Context().Err()
 		}
-		if !sent || safe(r.Method) {
+		if !sent || safe(r) {
 			f.cfg.Logger.Debug("leader not reached", "addr", addr, "error", err)
 			return ErrNotLeader
 		}
@@ -153,8 +153,13 @@ func unknown(addr string, err error) error {
 		"%s: the connection to %s broke after the request was sent (%v); read before you write again", api.ErrUnknownWrite, addr, err)
 }
 
-func safe(method string) bool {
-	return method == http.MethodGet || method == http.MethodHead || method == http.MethodOptions
+// safe tells requests that may be sent twice.
+func safe(r *http.Request) bool {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	return r.URL.Path == api.SubscribePath
 }
 
 // send reports whether the request may have reached the other side.
@@ -202,8 +207,26 @@ func (f *Router) answer(w http.ResponseWriter, resp *http.Response) error {
 	w.WriteHeader(resp.StatusCode)
 	buf := f.buffers.Get().(*[]byte)
 	defer f.buffers.Put(buf)
-	if _, err := io.CopyBuffer(struct{ io.Writer }{w}, resp.Body, *buf); err != nil {
+	out := io.Writer(struct{ io.Writer }{w})
+	if resp.ContentLength < 0 {
+		out = flusher{w, http.NewResponseController(w)} // a stream: each piece counts
+	}
+	if _, err := io.CopyBuffer(out, resp.Body, *buf); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	return nil
+}
+
+// flusher sends on at once what it is given.
+type flusher struct {
+	w       io.Writer
+	control *http.ResponseController
+}
+
+func (f flusher) Write(p []byte) (int, error) {
+	n, err := f.w.Write(p)
+	if err == nil {
+		err = f.control.Flush()
+	}
+	return n, err
 }

@@ -160,20 +160,18 @@ func TestBlockedReadFollowsTheLeader(t *testing.T) {
 		time.Sleep(4 * time.Second)
 		r.must("PUT /v1/kv/b", "x")
 		r.must("PUT /v1/kv/b", "y")
-		r.cluster.set(follow("l:2"))
-		r.cluster.set(func(c *fakeCluster) { c.follower = "" }) // still in office for this write
-		r.must("PUT /v1/kv/c", "z")
+		synctest.Wait()
 		if b.answered() != nil {
 			t.Fatal("woke without a change")
 		}
-		r.cluster.set(follow("l:2"))
-		time.Sleep(7 * time.Second) // its wait ends here
+		r.cluster.depose("l:2")
+		time.Sleep(time.Second)
 		w := b.answered()
 		if w == nil || w.Body.String() != "from leader l:2 hop 2" {
 			t.Fatalf("answered %v", w)
 		}
-		if len(r.forward.calls) != 1 || strings.Contains(r.forward.calls[0], "index=") {
-			t.Errorf("sent on as %v: its waiting time is over", r.forward.calls)
+		if len(r.forward.calls) != 1 || !strings.Contains(r.forward.calls[0], "index=1") || !strings.Contains(r.forward.calls[0], "wait=6") {
+			t.Errorf("sent on as %v: it has 6 s left", r.forward.calls)
 		}
 	})
 }

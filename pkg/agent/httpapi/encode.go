@@ -151,6 +151,7 @@ func (rq *request) read(q view.Query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	rq.meta = ans.Meta
 	rq.setMeta(ans.Meta.Index)
 	if err, failed := ans.Value.(error); failed {
 		return nil, err
@@ -159,6 +160,9 @@ func (rq *request) read(q view.Query) (any, error) {
 }
 
 func (rq *request) await(q view.Query) (view.Answer, error) {
+	if rq.at != nil {
+		return q(rq.at), nil
+	}
 	board := rq.api.cfg.Cluster.Views()
 	ans, err := board.Read(rq.ctx, q, rq.index, rq.wait())
 	if err != nil && stopping(rq.ctx) {

@@ -57,6 +57,9 @@ type Leadership interface {
 	AwaitStale(ctx context.Context) error
 	// VerifyLeader confirms with a majority that this server leads.
 	VerifyLeader(ctx context.Context) error
+	// WhileLeading gives a context that ends with ctx, or with this server's
+	// leadership: then its cause is an error whose text is api.ErrNoLeader.
+	WhileLeading(ctx context.Context) (context.Context, context.CancelFunc)
 	// Propose applies a command; leader only. What the command itself answers,
 	// be it an error, may be either result. An error that begins with
 	// api.ErrUnknownWrite says that the command may have been applied.

@@ -108,44 +108,38 @@ func (a *API) runAsLeader(rq *request) error {
 			return err
 		}
 	}
+	asked := rq.ctx
+	if rq.index > 0 || rq.route.path == api.SubscribePath { // it may take long
+		var stop context.CancelFunc
+		rq.ctx, stop = a.cfg.Cluster.WhileLeading(asked)
+		defer stop()
+	}
 	v, err := rq.route.handle(a, rq)
-	if isNoLeader(err) {
-		return err
-	}
-	if rq.index > 0 && rq.readOnly() && a.deposed(rq) {
-		return errNoLeader
-	}
-	if err != nil {
-		rq.fail(err)
+	if err == nil {
+		rq.answer(v) // a stream goes on here, and ends with the leadership
 		return nil
 	}
-	rq.answer(v)
+	deposed := rq.ctx.Err() != nil && isNoLeader(context.Cause(rq.ctx))
+	rq.ctx = asked
+	switch {
+	case deposed && asked.Err() == nil:
+		// This server may lack what a blocked reader should have seen: the new
+		// leader is asked for the rest of the time.
+		rq.deadline = time.Now().Add(a.cfg.HoldTimeout)
+		rq.shortenWait()
+		return errNoLeader
+	case isNoLeader(err):
+		return err
+	}
+	rq.fail(err)
 	return nil
-}
-
-// deposed tells, after a blocking read, whether leadership was lost meanwhile.
-// The new leader is then asked for the rest of the time: this server may lack
-// what the reader should have seen.
-func (a *API) deposed(rq *request) bool {
-	if rq.ctx.Err() != nil {
-		return false // stopping: what we have is the answer
-	}
-	rq.deadline = time.Now().Add(a.cfg.HoldTimeout)
-	ctx, cancel := context.WithDeadline(rq.ctx, rq.deadline)
-	defer cancel()
-	self, _, err := a.cfg.Cluster.AwaitLeader(ctx)
-	if err == nil && self {
-		return false
-	}
-	rq.shortenWait()
-	return true
 }
 
 func isNoLeader(err error) bool { return err != nil && err.Error() == api.ErrNoLeader }
 
 // readOnly tells requests that change nothing, and so may run on a follower.
 func (rq *request) readOnly() bool {
-	if rq.r.Method == http.MethodGet {
+	if rq.r.Method == http.MethodGet || rq.route.path == api.SubscribePath {
 		return true
 	}
 	return rq.route.path == txnPath && rq.api.readOnlyTxn(rq.body)

@@ -39,6 +39,7 @@ type fakeCluster struct {
 	verified   int
 	contact    time.Duration
 	known      bool
+	deposed    chan struct{} // closed when the leadership ends
 }
 
 func newFakeCluster() *fakeCluster {
@@ -73,6 +74,35 @@ func (c *fakeCluster) VerifyLeader(context.Context) error {
 	defer c.mu.Unlock()
 	c.verified++
 	return c.verifyErr
+}
+
+func (c *fakeCluster) WhileLeading(ctx context.Context) (context.Context, context.CancelFunc) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ctx, cancel := context.WithCancelCause(ctx)
+	if c.deposed == nil {
+		c.deposed = make(chan struct{})
+	}
+	deposed := c.deposed
+	go func() {
+		select {
+		case <-deposed:
+			cancel(errNoLeader)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}
+
+// depose ends the leadership in favour of the server at addr.
+func (c *fakeCluster) depose(addr string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.follower = addr
+	if c.deposed != nil {
+		close(c.deposed)
+		c.deposed = nil
+	}
 }
 
 func (c *fakeCluster) Propose(_ context.Context, cmd state.Command) (any, error) {

@@ -82,6 +82,7 @@ func routes() []route {
 
 		{"GET,PUT,DELETE", "/v1/kv/", leader, store, (*API).kv},
 		{"PUT", "/v1/txn", leader, plain, (*API).txn},
+		{"POST", "/v1/subscribe", leader, plain, (*API).subscribe},
 
 		{"GET", "/v1/coordinate/datacenters", here, plain, (*API).coordinateDatacenters},
 		{"GET", "/v1/coordinate/nodes", leader, store, (*API).nothing},

@@ -14,6 +14,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -54,6 +55,9 @@ type request struct {
 	body  []byte
 	hops  int
 	wrote bool // an answer has begun
+
+	at   *state.Snapshot // read this one, not the newest; see subscribe
+	meta state.Meta      // of what was read
 
 	params
 }
@@ -236,7 +240,9 @@ func (a *API) bodyLimit(rt *route) (limit int64, hint string) {
 	switch rt.path {
 	case "/v1/kv/":
 		return a.cfg.MaxKVValueSize, see + "kv_max_value_size."
-	case "/v1/txn":
+	case api.SubscribePath:
+		return api.MaxSubscriptionSize, ""
+	case txnPath:
 		return max(a.cfg.MaxTxnBodySize, a.cfg.MaxKVValueSize), see + "txn_max_req_len."
 	}
 	return api.MaxBodySize, ""

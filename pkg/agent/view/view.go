@@ -42,11 +42,12 @@ type Board struct {
 
 	mu      sync.Mutex // held while waiters are marked and the pointer is swapped
 	waiters waiters
+	ahead   map[chan struct{}]uint64 // closed once that index is published; see AwaitIndex
 }
 
 // New makes a board that shows the given snapshot.
 func New(first *state.Snapshot) *Board {
-	b := &Board{waiters: newWaiters()}
+	b := &Board{waiters: newWaiters(), ahead: map[chan struct{}]uint64{}}
 	b.current.Store(first)
 	return b
 }
@@ -65,6 +66,37 @@ func (b *Board) Publish(snap *state.Snapshot, touched []state.Touch) {
 	for _, t := range touched {
 		b.waiters.wake(t)
 	}
+	b.announce(snap.Index())
+}
+
+func (b *Board) announce(index uint64) {
+	for reached, at := range b.ahead {
+		if at <= index {
+			close(reached)
+			delete(b.ahead, reached)
+		}
+	}
+}
+
+// AwaitIndex returns once a snapshot of at least that index is published.
+func (b *Board) AwaitIndex(ctx context.Context, index uint64) error {
+	b.mu.Lock()
+	if b.Snapshot().Index() >= index {
+		b.mu.Unlock()
+		return nil
+	}
+	reached := make(chan struct{})
+	b.ahead[reached] = index
+	b.mu.Unlock()
+	select {
+	case <-reached:
+		return nil
+	case <-ctx.Done():
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.ahead, reached)
+		return ctx.Err()
+	}
 }
 
 // PublishAll shows a restored state: every reader looks again, and gives out
@@ -75,6 +107,7 @@ func (b *Board) PublishAll(snap *state.Snapshot) {
 	b.current.Store(snap)
 	b.restores.Add(1)
 	b.waiters.wakeAll()
+	b.announce(snap.Index())
 }
 
 // Waiting is the number of readers that wait now.

@@ -1,0 +1,229 @@
+package httpapi
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// subscriber reads the frames of one stream.
+type subscriber struct {
+	t      *testing.T
+	resp   *http.Response
+	lines  *bufio.Scanner
+	cancel context.CancelFunc
+}
+
+func (r *rig) subscribe(t *testing.T, sub api.Subscription) *subscriber {
+	t.Helper()
+	srv := httptest.NewServer(r.api.Public())
+	ctx, cancel := context.WithCancel(t.Context())
+	body, err := json.Marshal(sub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, srv.URL+api.SubscribePath, bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := srv.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &subscriber{t: t, resp: resp, lines: bufio.NewScanner(resp.Body), cancel: cancel}
+	s.lines.Buffer(nil, 10<<20)
+	t.Cleanup(func() {
+		cancel()
+		resp.Body.Close()
+		srv.Close()
+	})
+	return s
+}
+
+func (s *subscriber) next() api.Frame {
+	s.t.Helper()
+	var f api.Frame
+	if !s.lines.Scan() {
+		s.t.Fatalf("the stream ended: %v", s.lines.Err())
+	}
+	if err := json.Unmarshal(s.lines.Bytes(), &f); err != nil {
+		s.t.Fatalf("frame %q: %v", s.lines.Bytes(), err)
+	}
+	return f
+}
+
+func queries(paths ...string) []api.SubscribedQuery {
+	var out []api.SubscribedQuery
+	for i, p := range paths {
+		out = append(out, api.SubscribedQuery{ID: fmt.Sprint(i), Path: p})
+	}
+	return out
+}
+
+func TestSubscribeGivesWhatAGetGives(t *testing.T) {
+	r := newRig(t)
+	r.must("PUT /v1/kv/app/a", "1")
+	r.must("PUT /v1/catalog/register", `{"Node":"n1","Address":"10.0.0.1","Service":{"Service":"web","Port":80},"Check":{"Name":"c","ServiceID":"web","Status":"passing"}}`)
+	paths := []string{
+		"/v1/kv/app/a", "/v1/kv/app/?recurse", "/v1/kv/?keys&separator=/", "/v1/catalog/services", "/v1/catalog/nodes",
+		"/v1/health/service/web?passing", `/v1/health/service/web?filter=Service.Port==80`, "/v1/catalog/node/n1",
+		"/v1/kv/absent", "/v1/health/service/web?passing=maybe", "/v1/kv/app/a?index=x",
+	}
+	s := r.subscribe(t, api.Subscription{Queries: queries(paths...)})
+	if ct := s.resp.Header.Get("Content-Type"); ct != "application/x-ndjson" {
+		t.Errorf("type %q", ct)
+	}
+	f := s.next()
+	if len(f.Results) != len(paths) || f.Index != r.cluster.index {
+		t.Fatalf("%d results at %d, want %d at %d", len(f.Results), f.Index, len(paths), r.cluster.index)
+	}
+	for _, res := range f.Results {
+		var n int
+		fmt.Sscan(res.ID, &n)
+		w := r.do("GET "+paths[n], "")
+		got := string(res.Body)
+		if res.Status != 200 {
+			got = res.Error
+		}
+		if res.Status != w.Code || got != w.Body.String() {
+			t.Errorf("%s: frame has %d %s, a GET %d %s", paths[n], res.Status, got, w.Code, w.Body)
+		}
+		if index := w.Header().Get(api.HeaderIndex); index != "" && index != fmt.Sprint(res.Index) {
+			t.Errorf("%s: frame has index %d, a GET %s", paths[n], res.Index, index)
+		}
+	}
+}
+
+func TestSubscribeSendsDifferencesOnly(t *testing.T) {
+	r := newRig(t)
+	r.must("PUT /v1/kv/a", "1")
+	r.must("PUT /v1/kv/b", "1")
+	s := r.subscribe(t, api.Subscription{Queries: queries("/v1/kv/a", "/v1/kv/b")})
+	first := s.next()
+	r.must("PUT /v1/kv/unrelated", "x")
+	r.must("PUT /v1/kv/b", "2")
+	f := s.next()
+	if len(f.Results) != 1 || f.Results[0].ID != "1" || f.Index != r.cluster.index {
+		t.Fatalf("frame %+v, want b alone at %d", f, r.cluster.index)
+	}
+
+	// Who comes back with what it has gets what it lacks.
+	resume := queries("/v1/kv/a", "/v1/kv/b")
+	resume[0].Hash, resume[1].Hash = first.Results[0].Hash, first.Results[1].Hash
+	again := r.subscribe(t, api.Subscription{Index: first.Index, Queries: resume}).next()
+	if len(again.Results) != 1 || again.Results[0].Hash != f.Results[0].Hash {
+		t.Fatalf("resumed with %+v, want the new b alone", again)
+	}
+	resume[1].Hash = f.Results[0].Hash
+	if again = r.subscribe(t, api.Subscription{Queries: resume}).next(); len(again.Results) != 0 || again.Index == 0 {
+		t.Fatalf("resumed with %+v, want an empty frame", again)
+	}
+}
+
+// Fifty keys that one transaction writes are in a frame together, always.
+func TestSubscribeNeverSplitsATransaction(t *testing.T) {
+	const keys, rounds = 50, 100
+	r := newRig(t)
+	var paths []string
+	for i := range keys {
+		paths = append(paths, fmt.Sprint("/v1/kv/k/", i, "?raw"))
+	}
+	txn := func(v int) {
+		var ops []*api.TxnOp
+		for i := range keys {
+			ops = append(ops, &api.TxnOp{KV: &api.TxnKVOp{Verb: "set", Key: fmt.Sprint("k/", i), Value: []byte(fmt.Sprint(v))}})
+		}
+		body, err := json.Marshal(ops)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.must("PUT /v1/txn", string(body))
+	}
+	txn(0)
+	s := r.subscribe(t, api.Subscription{Queries: queries(paths...)})
+	go func() {
+		for v := 1; v <= rounds; v++ {
+			txn(v)
+		}
+	}()
+	have := map[string]string{}
+	last := fmt.Sprintf(`"%s"`, "MTAw") // base64 of 100
+	for have["0"] != last {
+		for _, res := range s.next().Results {
+			have[res.ID] = string(res.Body)
+		}
+		for id, v := range have {
+			if v != have["0"] {
+				t.Fatalf("key %s is %s while key 0 is %s", id, v, have["0"])
+			}
+		}
+	}
+}
+
+func TestSubscribeEndsWithTheLeadership(t *testing.T) {
+	r := newRig(t)
+	s := r.subscribe(t, api.Subscription{Queries: queries("/v1/kv/a")})
+	s.next()
+	r.cluster.depose("l:2")
+	if f := s.next(); f.Error != api.ErrNoLeader {
+		t.Errorf("last frame %+v", f)
+	}
+	if s.lines.Scan() {
+		t.Errorf("a frame after the last: %s", s.lines.Bytes())
+	}
+}
+
+func TestSubscribeFirstAppliesWhatTheClientHas(t *testing.T) {
+	r := newRig(t)
+	got := make(chan api.Frame, 1)
+	r.must("PUT /v1/kv/a", "1")
+	go func() {
+		w := &strings.Builder{}
+		_ = w
+		r.must("PUT /v1/kv/a", "2")
+	}()
+	s := r.subscribe(t, api.Subscription{Index: 2, Queries: queries("/v1/kv/a?raw")})
+	got <- s.next()
+	if f := <-got; f.Index < 2 || string(f.Results[0].Body) != `"Mg=="` {
+		t.Errorf("frame %+v is older than what the client has", f)
+	}
+}
+
+func TestSubscribeRefusals(t *testing.T) {
+	r := newRig(t)
+	many := api.Subscription{Queries: make([]api.SubscribedQuery, api.MaxSubscribedQueries+1)}
+	tooMany, err := json.Marshal(many)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for body, want := range map[string]int{
+		`{`:             400,
+		`{"Querys":[]}`: 400,
+		`{"Queries":[{"ID":"a","Path":"/v1/kv/a"},{"ID":"a","Path":"/v1/kv/b"}]}`: 400,
+		string(tooMany): 413,
+	} {
+		if w := r.do("POST "+api.SubscribePath, body); w.Code != want {
+			t.Errorf("%.60s: %d %s, want %d", body, w.Code, w.Body, want)
+		}
+	}
+	s := r.subscribe(t, api.Subscription{Queries: queries(
+		"/v1/agent/self", "/v1/status/leader", "/v1/nope", "nonsense", "/v1/kv/%zz", "/v1/session/list", "/v1/subscribe", "/v1/txn",
+	)})
+	f := s.next()
+	if len(f.Results) != 8 {
+		t.Fatalf("%d results", len(f.Results))
+	}
+	for _, res := range f.Results {
+		if res.Status < 400 || res.Status >= 500 || res.Error == "" {
+			t.Errorf("query %s: %+v, want an error of its own", res.ID, res)
+		}
+	}
+}
