@@ -1,19 +1,15 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
-	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/api"
 )
-
-// hashPoll is how often a blocked read of one of our own services looks again.
-// The local registry wakes nobody, and few clients block here.
-const hashPoll = 250 * time.Millisecond
 
 func (a *API) agentServices(rq *request) (any, error) {
 	keep, err := filterFor[*api.AgentService](rq)
@@ -49,32 +45,27 @@ func (a *API) agentService(rq *request) (any, error) {
 	if err := rq.parseWait(); err != nil {
 		return nil, err
 	}
-	tick := time.NewTicker(hashPoll)
-	defer tick.Stop()
-	over := time.NewTimer(rq.wait())
-	defer over.Stop()
-	for done := false; ; {
-		svc := a.cfg.Local.Services()[rq.name]
-		if svc == nil {
-			return nil, api.Errorf(http.StatusNotFound, "unknown service ID: %s", rq.name)
+	ctx, cancel := context.WithTimeout(rq.ctx, rq.wait())
+	defer cancel()
+	var svc *api.AgentService
+	var hash string
+	err := a.cfg.Local.Await(ctx, func() bool {
+		if svc = a.cfg.Local.Services()[rq.name]; svc == nil {
+			return true
 		}
-		hash := contentHash(svc)
-		if done || rq.hash == "" || rq.hash != hash {
-			shown := *svc
-			shown.ContentHash = hash
-			rq.w.Header().Set(api.HeaderContentHash, hash)
-			return &shown, nil
-		}
-		select {
-		case <-tick.C:
-		case <-over.C:
-			done = true
-		case <-rq.ctx.Done():
-			if done = stopping(rq.ctx); !done {
-				return nil, rq.ctx.Err()
-			}
-		}
+		hash = contentHash(svc)
+		return rq.hash == "" || rq.hash != hash
+	})
+	switch {
+	case err != nil && rq.ctx.Err() != nil && !stopping(rq.ctx):
+		return nil, err
+	case svc == nil:
+		return nil, api.Errorf(http.StatusNotFound, "unknown service ID: %s", rq.name)
 	}
+	shown := *svc
+	shown.ContentHash = hash
+	rq.w.Header().Set(api.HeaderContentHash, hash)
+	return &shown, nil
 }
 
 // contentHash tells two definitions of a service apart.

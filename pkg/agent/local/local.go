@@ -223,6 +223,24 @@ func (s *State) note() {
 	s.changed = make(chan struct{})
 }
 
+// Await asks ok now and after every change that can be seen, until it says yes
+// or ctx ends.
+func (s *State) Await(ctx context.Context, ok func() bool) error {
+	for {
+		s.mu.Lock()
+		changed := s.changed
+		s.mu.Unlock()
+		if ok() {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
 // signal leaves one token in a channel that holds one.
 func signal(ch chan struct{}) {
 	select {

@@ -1,6 +1,8 @@
 package local
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -280,5 +282,34 @@ func TestAnswersAreCopies(t *testing.T) {
 	s.Checks()["service:web1"].ServiceTags[0] = "changed"
 	if svc, c := s.Services()["web1"], s.Checks()["service:web1"]; svc.Tags[0] != "a" || len(svc.Meta) != 0 || c.ServiceTags[0] != "a" || c.Name == "changed" {
 		t.Errorf("%+v %+v", svc, c)
+	}
+}
+
+func TestAwaitSeesEveryChange(t *testing.T) {
+	s := New(testConfig(newFake()))
+	asked := 0
+	done := make(chan error, 1)
+	first := make(chan struct{})
+	go func() {
+		done <- s.Await(t.Context(), func() bool {
+			if asked++; asked == 1 {
+				close(first)
+			}
+			return len(s.Services()) == 2
+		})
+	}()
+	<-first
+	for _, name := range []string{"a", "b"} {
+		if err := s.RegisterService(&api.AgentServiceRegistration{Name: name}, Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-done; err != nil || asked > 3 {
+		t.Errorf("%v after asking %d times", err, asked)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Await(ctx, func() bool { return false }); !errors.Is(err, context.Canceled) {
+		t.Errorf("ended with %v", err)
 	}
 }
