@@ -1,0 +1,156 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/anishathalye/porcupine"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// Writes and ?consistent reads of a few keys, through every server at once, are
+// linearizable while the leader is killed, and while it is paused: a paused
+// leader that wakes up must not answer from the past.
+func TestLinearizable(t *testing.T) {
+	for name, fault := range map[string]func(t *testing.T, c *cluster){
+		"leader killed": func(t *testing.T, c *cluster) {
+			a := c.leader()
+			a.kill()
+			wait(t, 4*time.Second)
+			a.start()
+		},
+		"leader paused": func(t *testing.T, c *cluster) {
+			a := c.leader()
+			a.signal(syscall.SIGSTOP)
+			wait(t, 4*time.Second) // longer than an election takes
+			a.signal(syscall.SIGCONT)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := start(t, 3, 0)
+			h := &history{began: time.Now()}
+			ctx, stop := context.WithCancel(t.Context())
+			var clients sync.WaitGroup
+			for id := range 6 {
+				clients.Go(func() { h.client(ctx, id, c.agents) })
+			}
+			wait(t, time.Second)
+			fault(t, c)
+			wait(t, 2*time.Second)
+			stop()
+			clients.Wait()
+			reads, writes, unknown := h.count()
+			t.Logf("%d reads, %d writes acknowledged, %d of unknown outcome", reads, writes, unknown)
+			if reads < 100 || writes < 100 {
+				t.Fatalf("too few operations to say anything")
+			}
+			if result := porcupine.CheckOperationsTimeout(registers, h.ops, 30*time.Second); result != porcupine.Ok {
+				t.Errorf("the history is not linearizable: %v", result)
+			}
+		})
+	}
+}
+
+// wait lets clients work for a while; nothing is waited for.
+func wait(t *testing.T, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-t.Context().Done():
+	}
+}
+
+// history is what the clients did, and when.
+type history struct {
+	began time.Time
+	mu    sync.Mutex
+	ops   []porcupine.Operation
+}
+
+type input struct {
+	key   string
+	write bool
+	value string
+}
+
+func (h *history) now() int64 { return time.Since(h.began).Nanoseconds() }
+
+func (h *history) add(op porcupine.Operation) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, op)
+}
+
+func (h *history) count() (reads, writes, unknown int) {
+	for _, op := range h.ops {
+		switch in := op.Input.(input); {
+		case !in.write:
+			reads++
+		case op.Return == math.MaxInt64:
+			unknown++
+		default:
+			writes++
+		}
+	}
+	return
+}
+
+// client writes and reads in turn until ctx ends. Each write has a value of its
+// own. A write whose outcome is not known may take effect at any time after.
+func (h *history) client(ctx context.Context, id int, agents []*agent) {
+	for n := 0; ctx.Err() == nil; n++ {
+		a := agents[rand.IntN(len(agents))]
+		in := input{key: fmt.Sprint("reg/", rand.IntN(3)), write: rand.IntN(2) == 0, value: fmt.Sprint(id, ".", n)}
+		op := porcupine.Operation{ClientId: id, Input: in, Call: h.now()}
+		short, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		if in.write {
+			_, err := a.KVPut(short, in.key, []byte(in.value), client.KVWrite{}, nil)
+			op.Return, op.Output = h.now(), ""
+			if err != nil {
+				op.Return = math.MaxInt64
+			}
+			if err == nil || !strings.Contains(err.Error(), api.ErrNoLeader) && !strings.Contains(err.Error(), "connection refused") {
+				h.add(op)
+			}
+		} else if pair, _, err := a.KVGet(short, in.key, &client.Options{Consistent: true}); err == nil {
+			op.Return, op.Output = h.now(), ""
+			if pair != nil {
+				op.Output = string(pair.Value)
+			}
+			h.add(op)
+		}
+		cancel()
+	}
+}
+
+// registers are keys as their users see them: a read gives what was written last.
+var registers = porcupine.Model{
+	Partition: func(history []porcupine.Operation) [][]porcupine.Operation {
+		byKey := map[string][]porcupine.Operation{}
+		for _, op := range history {
+			key := op.Input.(input).key
+			byKey[key] = append(byKey[key], op)
+		}
+		var out [][]porcupine.Operation
+		for _, ops := range byKey {
+			out = append(out, ops)
+		}
+		return out
+	},
+	Init: func() any { return "" },
+	Step: func(state, in, out any) (bool, any) {
+		if op := in.(input); op.write {
+			return true, op.value
+		}
+		return out == state, state
+	},
+	DescribeOperation: func(in, out any) string { return fmt.Sprint(in, " -> ", out) },
+}
