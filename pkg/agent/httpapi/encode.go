@@ -55,8 +55,28 @@ func (rq *request) answer(v any) {
 		rq.wrote = true
 		v.ServeHTTP(rq.w, rq.r)
 	default:
-		rq.writeJSON(http.StatusOK, v)
+		rq.writeShared(v)
 	}
+}
+
+// writeShared writes the answer of a read that others may have asked, too: its
+// bytes are made once.
+func (rq *request) writeShared(v any) {
+	enc := rq.encoding
+	if enc == nil || rq.has("pretty") {
+		rq.writeJSON(http.StatusOK, v)
+		return
+	}
+	body := enc.Bytes()
+	if body == nil {
+		var err error
+		if body, err = rq.encode(v); err != nil {
+			rq.fail(err)
+			return
+		}
+		enc.Keep(body)
+	}
+	rq.write(http.StatusOK, typeJSON, body)
 }
 
 func (rq *request) writeJSON(status int, v any) {
@@ -151,7 +171,7 @@ func (rq *request) read(q view.Query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rq.meta = ans.Meta
+	rq.meta, rq.encoding = ans.Meta, ans.Encoding
 	rq.setMeta(ans.Meta.Index)
 	if err, failed := ans.Value.(error); failed {
 		return nil, err
@@ -164,7 +184,7 @@ func (rq *request) await(q view.Query) (view.Answer, error) {
 		return q(rq.at), nil
 	}
 	board := rq.api.cfg.Cluster.Views()
-	ans, err := board.Read(rq.ctx, q, rq.index, rq.wait())
+	ans, err := board.Read(rq.ctx, rq.shareKey(), q, rq.index, rq.wait())
 	if err != nil && stopping(rq.ctx) {
 		return q(board.Snapshot()), nil
 	}

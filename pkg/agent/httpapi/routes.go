@@ -80,7 +80,7 @@ func routes() []route {
 		{"GET", "/v1/health/connect/", leader, discovery, (*API).nothing},
 		{"GET", "/v1/health/ingress/", leader, discovery, (*API).nothing},
 
-		{"GET,PUT,DELETE", "/v1/kv/", leader, store, (*API).kv},
+		{"GET,PUT,DELETE", kvPath, leader, store, (*API).kv},
 		{"PUT", "/v1/txn", leader, plain, (*API).txn},
 		{"POST", "/v1/subscribe", leader, plain, (*API).subscribe},
 
@@ -168,7 +168,7 @@ func (rt *route) namespaced() bool {
 	case strings.HasPrefix(rt.path, "/v1/agent/"):
 		return strings.Contains(rt.path, "/service") || strings.Contains(rt.path, "/check")
 	}
-	for _, p := range []string{"/v1/kv/", "/v1/txn", "/v1/catalog/", "/v1/health/"} {
+	for _, p := range []string{kvPath, txnPath, "/v1/catalog/", "/v1/health/"} {
 		if strings.HasPrefix(rt.path, p) {
 			return true
 		}

@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -58,6 +59,8 @@ type request struct {
 
 	at   *state.Snapshot // read this one, not the newest; see subscribe
 	meta state.Meta      // of what was read
+
+	encoding *view.Encoding // of what was read, where it is shared
 
 	params
 }
@@ -238,7 +241,7 @@ func (rq *request) closeAfter() {
 func (a *API) bodyLimit(rt *route) (limit int64, hint string) {
 	const see = " See https://www.consul.io/docs/agent/config/config-files#"
 	switch rt.path {
-	case "/v1/kv/":
+	case kvPath:
 		return a.cfg.MaxKVValueSize, see + "kv_max_value_size."
 	case api.SubscribePath:
 		return api.MaxSubscriptionSize, ""

@@ -7,6 +7,8 @@
 //     equal to the one before is not given out.
 //   - No change is missed between two reads of one query: a reader that asks
 //     with the index of its last answer gets the next one.
+//   - Whoever asks again what has not changed costs neither a query nor an
+//     encoding (shared.go). What is kept for that is bounded.
 //   - Readers see whole raft entries only. The goroutine that applies publishes
 //     an immutable snapshot by one atomic pointer; two reads at one snapshot
 //     agree.
@@ -33,6 +35,8 @@ type Answer struct {
 	Value   any
 	Meta    state.Meta
 	Missing bool
+	// Encoding keeps the bytes of an answer that is shared; nil for others.
+	Encoding *Encoding
 }
 
 // Board holds the current snapshot and those who wait for the next.
@@ -43,11 +47,12 @@ type Board struct {
 	mu      sync.Mutex // held while waiters are marked and the pointer is swapped
 	waiters waiters
 	ahead   map[chan struct{}]uint64 // closed once that index is published; see AwaitIndex
+	shared  sharedAnswers
 }
 
 // New makes a board that shows the given snapshot.
 func New(first *state.Snapshot) *Board {
-	b := &Board{waiters: newWaiters(), ahead: map[chan struct{}]uint64{}}
+	b := &Board{waiters: newWaiters(), ahead: map[chan struct{}]uint64{}, shared: sharedAnswers{byKey: map[string]*shared{}}}
 	b.current.Store(first)
 	return b
 }
@@ -114,22 +119,24 @@ func (b *Board) PublishAll(snap *state.Snapshot) {
 func (b *Board) Waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.waiters.all)
+	return b.waiters.waiting
 }
 
-// Read runs q. With minIndex above zero it returns once the answer's index is
+// Read answers q. Readers with the same key, which must ask the same, share one
+// answer until it changes, and its encoding; with the key "" each asks for
+// itself. With minIndex above zero it returns once the answer's index is
 // above minIndex and the answer changed, when wait is over (with the current
 // answer), or with ctx's error when ctx ends first.
-func (b *Board) Read(ctx context.Context, q Query, minIndex uint64, wait time.Duration) (Answer, error) {
+func (b *Board) Read(ctx context.Context, key string, q Query, minIndex uint64, wait time.Duration) (Answer, error) {
 	restores := b.restores.Load()
 	snap := b.Snapshot()
-	ans := q(snap)
+	ans := b.answer(key, q)
 	if minIndex == 0 || ans.Meta.Index > minIndex {
 		return ans, nil
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	return b.await(ctx, q, waitFor{snap, ans, minIndex, restores, timer.C})
+	return b.await(ctx, key, q, waitFor{snap, ans, minIndex, restores, timer.C})
 }
 
 type waitFor struct {
@@ -140,14 +147,14 @@ type waitFor struct {
 	timeout  <-chan time.Time
 }
 
-func (b *Board) await(ctx context.Context, q Query, f waitFor) (Answer, error) {
+func (b *Board) await(ctx context.Context, key string, q Query, f waitFor) (Answer, error) {
 	me := &waiter{watch: f.ans.Meta.Watch, group: newGroup()}
 	b.register(me)
 	defer func() { b.unregister(me) }()
 	for {
 		// What was published before we registered did not wake us.
 		if _, now := b.take(me.group); now != f.snap {
-			next := q(now)
+			next := b.answer(key, q)
 			if b.restores.Load() != f.restores || next.Meta.Index > f.min && changed(f.ans, next) {
 				return next, nil
 			}
@@ -159,7 +166,7 @@ func (b *Board) await(ctx context.Context, q Query, f waitFor) (Answer, error) {
 		select {
 		case <-me.group.woken:
 		case <-f.timeout:
-			return q(b.Snapshot()), nil
+			return b.answer(key, q), nil
 		case <-ctx.Done():
 			return Answer{}, ctx.Err()
 		}

@@ -67,7 +67,7 @@ func get(key string) Query {
 	}
 }
 
-func list(prefix string) Query {
+func listing(prefix string) Query {
 	return func(s *state.Snapshot) Answer {
 		pairs, meta := s.KVList(prefix)
 		return Answer{Value: pairs, Meta: meta, Missing: len(pairs) == 0}
@@ -93,7 +93,7 @@ func TestReadsAtOnceBelowTheIndex(t *testing.T) {
 	w := newWorld(t)
 	w.apply(put("a", "1"))
 	for _, min := range []uint64{0, 1} {
-		ans, err := w.board.Read(context.Background(), get("a"), min, time.Hour)
+		ans, err := w.board.Read(context.Background(), "", get("a"), min, time.Hour)
 		if err != nil || string(ans.Value.(*api.KVPair).Value) != "1" {
 			t.Fatalf("min %d: %v, %v", min, ans, err)
 		}
@@ -102,13 +102,13 @@ func TestReadsAtOnceBelowTheIndex(t *testing.T) {
 
 // blocked starts a read that has to wait, and hands out what it returns with.
 func (w *world) blocked(ctx context.Context, q Query, wait time.Duration) <-chan Answer {
-	first, err := w.board.Read(ctx, q, 0, 0)
+	first, err := w.board.Read(ctx, "", q, 0, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	out := make(chan Answer, 1)
 	go func() {
-		if ans, err := w.board.Read(ctx, q, first.Meta.Index, wait); err == nil {
+		if ans, err := w.board.Read(ctx, "", q, first.Meta.Index, wait); err == nil {
 			out <- ans
 		}
 		close(out)
@@ -125,8 +125,8 @@ func TestWakesForItsOwnChangesOnly(t *testing.T) {
 	}{
 		"key":         {get("a/b"), []state.Command{put("a", "x"), put("a/b/c", "x"), put("b", "x")}, put("a/b", "2")},
 		"missing key": {get("no"), []state.Command{put("non", "x"), put("a", "x"), del("a")}, put("no", "2")},
-		"prefix":      {list("a/"), []state.Command{put("a", "x"), put("b/a/", "x")}, put("a/z", "2")},
-		"deletion":    {list("a/"), []state.Command{put("b", "x"), del("b")}, del("a/b")},
+		"prefix":      {listing("a/"), []state.Command{put("a", "x"), put("b/a/", "x")}, put("a/z", "2")},
+		"deletion":    {listing("a/"), []state.Command{put("b", "x"), del("b")}, del("a/b")},
 		"service": {passing("web"), []state.Command{instance("n9", "db", "passing"), put("web", "x")},
 			instance("n1", "web", "critical")},
 		"missing service": {passing("none"), []state.Command{instance("n1", "db", "passing"), instance("n3", "other", "critical")},
@@ -185,7 +185,7 @@ func TestEndsWithItsContext(t *testing.T) {
 	w.apply(put("a", "1"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.board.Read(ctx, get("a"), w.index, time.Hour); !errors.Is(err, context.Canceled) {
+	if _, err := w.board.Read(ctx, "", get("a"), w.index, time.Hour); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}
 	if n := w.board.Waiting(); n != 0 {
@@ -217,7 +217,7 @@ func TestRestoreWakesEveryone(t *testing.T) {
 // rise, and nothing twice, whatever else is written.
 func TestNothingMissedNothingTwice(t *testing.T) {
 	w := newWorld(t)
-	queries := []Query{get("k/1"), get("k/2"), list("k/"), list("k/1"), list("")}
+	queries := []Query{get("k/1"), get("k/2"), listing("k/"), listing("k/1"), listing("")}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var readers sync.WaitGroup
@@ -225,7 +225,7 @@ func TestNothingMissedNothingTwice(t *testing.T) {
 		readers.Go(func() { follow(ctx, t, w.board, q) })
 	}
 	readers.Go(func() {
-		if ans, err := w.board.Read(ctx, get("never"), 1, time.Hour); err == nil {
+		if ans, err := w.board.Read(ctx, "", get("never"), 1, time.Hour); err == nil {
 			t.Errorf("the reader of a key that never was got %+v", ans)
 		}
 	})
@@ -242,7 +242,7 @@ func TestNothingMissedNothingTwice(t *testing.T) {
 	w.apply(put("k/1end", "end"))
 	cancelWhen := func() bool { return w.board.Waiting() == len(queries)+1 }
 	for !cancelWhen() {
-		if _, err := w.board.Read(ctx, get("k/1"), w.index, time.Millisecond); err != nil {
+		if _, err := w.board.Read(ctx, "", get("k/1"), w.index, time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -253,7 +253,7 @@ func TestNothingMissedNothingTwice(t *testing.T) {
 func follow(ctx context.Context, t *testing.T, b *Board, q Query) {
 	var last Answer
 	for {
-		ans, err := b.Read(ctx, q, last.Meta.Index, time.Hour)
+		ans, err := b.Read(ctx, "", q, last.Meta.Index, time.Hour)
 		if err != nil {
 			if want := q(b.Snapshot()); want.Meta.Index != last.Meta.Index || changed(want, last) {
 				t.Errorf("ended with %+v at %d, missed %+v at %d", last.Value, last.Meta.Index, want.Value, want.Meta.Index)
@@ -275,10 +275,10 @@ func BenchmarkWakeAmongQuietReaders(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			var readers sync.WaitGroup
 			for i := range quiet {
-				readers.Go(func() { _, _ = w.board.Read(ctx, get(fmt.Sprint("quiet/", i)), 1, time.Hour) })
+				readers.Go(func() { _, _ = w.board.Read(ctx, "", get(fmt.Sprint("quiet/", i)), 1, time.Hour) })
 			}
 			for w.board.Waiting() < quiet {
-				_, _ = w.board.Read(ctx, get("x"), 1, time.Millisecond)
+				_, _ = w.board.Read(ctx, "", get("x"), 1, time.Millisecond)
 			}
 			for i := 0; b.Loop(); i++ {
 				w.apply(put("a", fmt.Sprint(i)))

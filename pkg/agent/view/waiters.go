@@ -6,8 +6,8 @@ import "github.com/muster-dev/muster/pkg/agent/state"
 // waiter dirty and wakes its group. Everything here is guarded by Board.mu.
 type waiter struct {
 	watch []state.Watch
-	group *group
-	dirty bool // it is in group.dirty
+	group *group // nil for an answer that is only kept
+	dirty bool   // it is in group.dirty
 }
 
 // group is who waits: a blocked read has one waiter, a Follower one for each of
@@ -25,6 +25,9 @@ func (w *waiter) wake() {
 		return
 	}
 	w.dirty = true
+	if w.group == nil {
+		return // a shared answer: nobody waits, somebody may ask
+	}
 	w.group.dirty = append(w.group.dirty, w)
 	select {
 	case w.group.woken <- struct{}{}:
@@ -49,6 +52,7 @@ type set map[*waiter]struct{}
 // look-ups as there are different lengths of watched prefixes.
 type waiters struct {
 	all      set
+	waiting  int // of all: those of a group
 	exact    map[state.Touch]set
 	prefixes map[state.Touch]set
 	lengths  map[int]int // length of a watched prefix -> how many watch one
@@ -65,6 +69,9 @@ func newWaiters() waiters {
 
 func (ws *waiters) add(w *waiter) {
 	ws.all[w] = struct{}{}
+	if w.group != nil {
+		ws.waiting++
+	}
 	for _, watch := range w.watch {
 		at := state.Touch{Topic: watch.Topic, Key: watch.Key}
 		into := ws.exact
@@ -80,7 +87,13 @@ func (ws *waiters) add(w *waiter) {
 }
 
 func (ws *waiters) remove(w *waiter) {
+	if _, ok := ws.all[w]; !ok {
+		return // a shared answer that was never filled
+	}
 	delete(ws.all, w)
+	if w.group != nil {
+		ws.waiting--
+	}
 	for _, watch := range w.watch {
 		at := state.Touch{Topic: watch.Topic, Key: watch.Key}
 		from := ws.exact

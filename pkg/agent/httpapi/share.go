@@ -1,0 +1,34 @@
+package httpapi
+
+import "net/url"
+
+const kvPath = "/v1/kv/"
+
+// shareKey is equal for reads that must have the same answer: those of one path
+// with the same parameters, but for when and how they want it. It is "" for what
+// is cheaper to ask than to share.
+func (rq *request) shareKey() string {
+	if rq.route.path == kvPath && rq.index == 0 && !rq.has("recurse") && !rq.has("keys") {
+		return ""
+	}
+	kept := make(url.Values, len(rq.values))
+	for name, values := range rq.values {
+		if !bearing(name) {
+			kept[name] = values
+		}
+	}
+	if len(kept) == 0 {
+		return rq.r.URL.Path
+	}
+	return rq.r.URL.Path + "?" + kept.Encode()
+}
+
+// bearing tells the parameters that say when, from whom and in what form an
+// answer is wanted, and leave it what it is.
+func bearing(name string) bool {
+	switch name {
+	case "index", "wait", "stale", "consistent", "leader", "max_stale", "cached", "pretty", "token", "dc", "datacenter", "near":
+		return true
+	}
+	return false
+}
