@@ -32,12 +32,18 @@ func (l serverLookup) snapshot(ctx context.Context, dc string) (*state.Snapshot,
 }
 
 func (l serverLookup) ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
-	s, err := l.snapshot(ctx, dc)
+	if _, err := l.snapshot(ctx, dc); err != nil {
+		return nil, err
+	}
+	key := "dns\x00" + strings.ToLower(name+"\x00"+strings.Join(tags, "\x00"))
+	ans, err := l.views.Read(ctx, key, func(s *state.Snapshot) view.Answer {
+		rows, meta := s.HealthService(name, state.Select{Tags: tags})
+		return view.Answer{Value: rows, Meta: meta}
+	}, 0, 0)
 	if err != nil {
 		return nil, err
 	}
-	out, _ := s.HealthService(name, state.Select{Tags: tags})
-	return out, nil
+	return ans.Value.([]*api.CheckServiceNode), nil
 }
 
 func (l serverLookup) Node(ctx context.Context, dc, name string) (*api.Node, error) {
