@@ -4,7 +4,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X github.com/muster-dev/muster/pkg/cli.version=$(VERSION)
 TOOLS    = agent tmpl
 
-.PHONY: build test lint demo clean deps
+.PHONY: build test lint demo clean deps chaos
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(TOOLS))
@@ -15,6 +15,10 @@ test: deps build lint
 	$(GO) test -race -timeout 10m ./pkg/... ./cmd/... ./examples/... .
 	$(GO) test -count=1 -timeout 10m ./test/...
 	cd test/sdk && $(GO) test -count=1 -timeout 5m ./...
+
+# The long form of the fault tests: kill -9, damaged data, full disks, pauses.
+chaos: deps
+	MUSTER_CHAOS=1 $(GO) test -count=1 -timeout 60m -parallel 1 -v -run 'TestFault|TestLinearizable|TestCount' ./test/cluster/
 
 lint:
 	@test -z "$$(gofmt -l cmd pkg test examples *.go)" || { gofmt -l cmd pkg test examples *.go; exit 1; }

@@ -36,6 +36,7 @@ var floors = map[string]struct {
 	"pkg/tmpl":          {"tools", 4},
 	"pkg/operator":      {"tools", 4},
 	"pkg/tmpl/tmpltest": {"tools", 5},
+	"pkg/tmpl/config":   {"tools", 5},
 
 	"pkg/agent/state":    {"agent", 2},
 	"pkg/agent/seal":     {"agent", 2},
@@ -110,7 +111,7 @@ func TestLibrariesStayInTheirPackage(t *testing.T) {
 		"github.com/hashicorp/raft-autopilot":          {"pkg/agent/server/"},
 		"github.com/hashicorp/memberlist":              {"pkg/agent/gossip/"},
 		"github.com/fsnotify/fsnotify":                 {"cmd/", "pkg/agent/", "pkg/tmpl/"},
-		"github.com/hashicorp/go-msgpack/v2/codec":     {"pkg/agent/state/"},
+		"github.com/hashicorp/go-msgpack/v2/codec":     {"pkg/agent/state/", "pkg/agent/gossip/"},
 		"github.com/pelletier/go-toml":                 {"pkg/conf/", "pkg/funcs/"},
 		"github.com/hashicorp/hcl":                     {"pkg/conf/"},
 		"github.com/hashicorp/go-sockaddr":             {"pkg/agent/", "pkg/funcs/"},

@@ -105,6 +105,7 @@ func settings() []setting {
 // sources are the flags that say where configuration is read from.
 type sources struct {
 	dev       bool
+	repair    bool
 	format    string
 	paths     paths
 	fragments []string
@@ -112,6 +113,7 @@ type sources struct {
 
 func addSources(fs *pflag.FlagSet, s *sources) {
 	fs.BoolVar(&s.dev, "dev", false, "development: one server, in memory, on 127.0.0.1")
+	fs.BoolVar(&s.repair, "repair", false, "a server with damaged raft data: move it aside and rejoin the others as a new server")
 	fs.Var(&s.paths, "config-file", "configuration `file`: JSON, HCL, YAML or TOML; repeatable")
 	fs.Var(&s.paths, "config-dir", "`directory` of configuration files; repeatable, read in the order given")
 	fs.StringVar(&s.format, "config-format", "", "`format` of all files, whatever they are called: json, hcl, yaml or toml")

@@ -70,7 +70,7 @@ func runner(args cobra.PositionalArgs) *cobra.Command {
 			if err != nil {
 				return &command.UsageError{Err: err}
 			}
-			return runAgent(cmd.Context(), src)
+			return runAgent(cmd.Context(), src, from.repair)
 		},
 	}
 	cmd.Flags().SortFlags = false
@@ -87,7 +87,7 @@ func noArguments(_ *cobra.Command, args []string) error {
 }
 
 // runAgent runs until a signal or a leave ends it.
-func runAgent(ctx context.Context, src config.Sources) error {
+func runAgent(ctx context.Context, src config.Sources, repair bool) error {
 	cfg, warnings, err := config.Load(src)
 	if err != nil {
 		return err
@@ -116,6 +116,7 @@ func runAgent(ctx context.Context, src config.Sources) error {
 		Reload:   func() (*config.Config, []string, error) { return config.Load(src) },
 		Files:    src.Paths,
 		Ready:    notifyReady,
+		Repair:   repair,
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -60,6 +60,8 @@ type Options struct {
 	Files []string
 	// Ready is called once every port is open; may be nil.
 	Ready func()
+	// Repair moves a server's damaged raft data aside first; see package server.
+	Repair bool
 }
 
 // Agent is one agent. Its methods may be called while Run runs.
@@ -102,6 +104,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		}
 		defer release()
 	}
+	if a.opts.Repair {
+		if err := a.repair(ctx); err != nil {
+			return err
+		}
+	}
 	if a.id, err = config.NodeID(a.cfg.DataDir, a.cfg.NodeID); err != nil {
 		return err
 	}
@@ -112,6 +119,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	warnOfOutsiders(a.log, len(a.cfg.EncryptKey) > 0, identity.Verifies(), a.cfg.Dev && a.cfg.Bind.IsLoopback())
 	dialer := mux.NewDialer(identity, 0)
 	transport := dialer.Transport()
 	defer transport.CloseIdleConnections()
@@ -131,7 +139,8 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		port = mux.New(mux.Config{Listener: ln, Identity: identity, HandshakeTimeout: a.cfg.Limits.RPCHandshakeTimeout, Logger: a.log})
+		port = mux.New(mux.Config{Listener: ln, Identity: identity, HandshakeTimeout: a.cfg.Limits.RPCHandshakeTimeout,
+			MaxConnsPerIP: serverConnsPerIP, Logger: a.log})
 		a.server = server.New(a.serverConfig(port, dialer, transport))
 		parts.start("server port", port.Run)
 	}

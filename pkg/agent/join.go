@@ -28,18 +28,18 @@ type joiner struct {
 }
 
 type pool interface {
-	Join(addrs []string) (int, error)
-	Rejoin() (int, error)
+	JoinContext(ctx context.Context, addrs []string) (int, error)
+	Rejoin(ctx context.Context) (int, error)
 	Members() []api.Member
 	AwaitUp(ctx context.Context) error
 }
 
-// run tries until another member is reached.
+// run tries until another member is reached, or ctx ends.
 func (j *joiner) run(ctx context.Context) error {
 	if err := j.pool.AwaitUp(ctx); err != nil {
 		return nil // the pool says itself what is wrong
 	}
-	if n, err := j.pool.Rejoin(); err != nil {
+	if n, err := j.pool.Rejoin(ctx); err != nil {
 		j.log.Debug("members of the last run do not answer", "error", err)
 	} else if n > 0 {
 		j.log.Info("joined members of the last run", "members", n)
@@ -47,9 +47,12 @@ func (j *joiner) run(ctx context.Context) error {
 	others := j.others()
 	pause := min(firstRetry, j.interval)
 	for attempt := 1; len(others) > 0 && !j.joined(); attempt++ {
-		n, err := j.pool.Join(others)
+		n, err := j.pool.JoinContext(ctx, others)
 		if n > 0 {
 			j.log.Info("joined the cluster", "contacted", n)
+			return nil
+		}
+		if ctx.Err() != nil {
 			return nil
 		}
 		if j.most > 0 && attempt >= j.most {

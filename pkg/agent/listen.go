@@ -22,7 +22,31 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
 	drainTime         = 2 * time.Second
+
+	// serverConnsPerIP is how many connections one address may have to the server
+	// port: an agent has one, a server a few.
+	serverConnsPerIP = 256
 )
+
+// warnOfOutsiders says once what whoever reaches the ports can do, as long as
+// something could be done about it.
+func warnOfOutsiders(log *slog.Logger, encrypted, verified, alone bool) {
+	if alone {
+		return // a development agent on 127.0.0.1
+	}
+	var missing, can []string
+	if !encrypted {
+		missing = append(missing, "encrypt")
+		can = append(can, "whoever reaches the gossip port can join, read the membership, make members up and have living ones taken for failed")
+	}
+	if !verified {
+		missing = append(missing, "tls.internal_rpc.ca_file, cert_file and key_file")
+		can = append(can, "whoever reaches the server port can read and write everything and take part in raft")
+	}
+	if len(missing) > 0 {
+		log.Warn("outsiders are not kept out: "+strings.Join(can, "; ")+": keep these ports to networks that you trust", "missing", missing)
+	}
+}
 
 // web is the HTTP API on the client addresses.
 type web struct {

@@ -110,11 +110,11 @@ type fakePool struct {
 	members []api.Member
 }
 
-func (p *fakePool) AwaitUp(context.Context) error { return nil }
-func (p *fakePool) Rejoin() (int, error)          { return 0, nil }
-func (p *fakePool) Members() []api.Member         { return p.members }
+func (p *fakePool) AwaitUp(context.Context) error       { return nil }
+func (p *fakePool) Rejoin(context.Context) (int, error) { return 0, nil }
+func (p *fakePool) Members() []api.Member               { return p.members }
 
-func (p *fakePool) Join(addrs []string) (int, error) {
+func (p *fakePool) JoinContext(_ context.Context, addrs []string) (int, error) {
 	p.Lock()
 	defer p.Unlock()
 	p.tried = addrs
@@ -166,5 +166,52 @@ func TestJoinerIsContentWhenItWasFound(t *testing.T) {
 	j := &joiner{pool: p, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, log: logx.Discard()}
 	if err := j.run(t.Context()); err != nil || p.joined != 0 {
 		t.Errorf("%v after %d attempts", err, p.joined)
+	}
+}
+
+// An agent that is stopped while it joins stops at once, and is not told that
+// the join has failed.
+func TestJoinerEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		j := &joiner{pool: blackHole{}, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, most: 1, log: logx.Discard()}
+		if err := j.run(ctx); err != nil || time.Since(began) != time.Second {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
+}
+
+type blackHole struct{}
+
+func (blackHole) Rejoin(context.Context) (int, error) { return 0, nil }
+func (blackHole) Members() []api.Member               { return nil }
+func (blackHole) AwaitUp(context.Context) error       { return nil }
+func (blackHole) JoinContext(ctx context.Context, _ []string) (int, error) {
+	<-ctx.Done()
+	return 0, ctx.Err()
+}
+
+// What outsiders can do is said in one line, if they can.
+func TestWarnOfOutsiders(t *testing.T) {
+	for name, c := range map[string]struct {
+		encrypted, verified, alone bool
+		want, not                  string
+	}{
+		"open":               {false, false, false, "gossip port can join", "\x00"},
+		"no CA":              {true, false, false, "server port can read and write", "gossip port"},
+		"no key":             {false, true, false, "gossip port can join", "server port"},
+		"closed":             {true, true, false, "", "outsiders"},
+		"a developer's, own": {false, false, true, "", "outsiders"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out strings.Builder
+			warnOfOutsiders(logx.New(&out, nil, false), c.encrypted, c.verified, c.alone)
+			got := out.String()
+			if !strings.Contains(got, c.want) || strings.Contains(got, c.not) || strings.Count(got, "\n") > 1 {
+				t.Errorf("logged %q", got)
+			}
+		})
 	}
 }

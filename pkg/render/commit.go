@@ -2,17 +2,78 @@ package render
 
 import (
 	"errors"
+	"fmt"
 	"os"
+	"strconv"
 	"syscall"
 )
 
-// rename is os.Rename with a name for what happens at a mount point.
-func rename(from, to string) error {
-	err := os.Rename(from, to)
-	if errors.Is(err, syscall.EBUSY) {
-		return ErrMountPoint
+// writeOver puts the content into the file that is there. What was there comes
+// back when that fails half way, such as on a full disk.
+func (s *Staged) writeOver() error {
+	f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("it is a mount point of its own and has to be written in place: %w", err)
 	}
-	return err
+	defer f.Close()
+	if err := overwrite(f, s.content); err != nil {
+		if back := overwrite(f, s.previous.Content); back != nil {
+			return fmt.Errorf("write in place: %w; it may be damaged now, what was there could not be restored: %w", err, back)
+		}
+		return fmt.Errorf("write in place: %w; what was there is restored", err)
+	}
+	return s.attributes(f)
+}
+
+func overwrite(f *os.File, content []byte) error {
+	if _, err := f.WriteAt(content, 0); err != nil {
+		return err
+	}
+	if err := f.Truncate(int64(len(content))); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// attributes gives a file that was written in place the owner and mode that the
+// staged one has.
+func (s *Staged) attributes(f *os.File) error {
+	info, err := s.temp.Stat()
+	if err != nil {
+		return err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := chown(f, int(st.Uid), int(st.Gid)); err != nil {
+			return err
+		}
+	}
+	if now, err := f.Stat(); err == nil && now.Mode()&modeBits == info.Mode()&modeBits {
+		return nil
+	}
+	return f.Chmod(info.Mode() & modeBits)
+}
+
+// Restore puts back what a Commit has replaced; a file that was not there before
+// stays. It says whether it did anything.
+func (r Result) Restore() (bool, error) {
+	p := r.Previous
+	if !r.Changed || !p.Existed {
+		return false, nil
+	}
+	s, err := Stage(File{
+		Path: r.Path, Content: p.Content, Mode: p.Mode, User: strconv.Itoa(p.UID), Group: strconv.Itoa(p.GID),
+	})
+	if err != nil {
+		return false, err
+	}
+	defer s.Discard()
+	_, err = s.Commit()
+	return err == nil, err
+}
+
+// closed says whether nothing can be made in a directory.
+func closed(err error) bool {
+	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
 }
 
 // keepBackup makes path.bak another name of what is at path.

@@ -9,6 +9,10 @@
 // removed when the same destination is staged again.
 //
 // What would change nothing is not written at all.
+//
+// A destination that is a mount point of its own (a single file bind-mounted into
+// a container) cannot be replaced by renaming: it is written in place, which a
+// reader can see half of, and Result says so.
 package render
 
 import (
@@ -19,6 +23,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/muster-dev/muster/pkg/durable"
 )
@@ -26,11 +31,6 @@ import (
 // MaxSize bounds a file's content, in bytes: that which is written and that which
 // is replaced (a destination of this size is a mistake).
 const MaxSize = 64 << 20
-
-// ErrMountPoint: the destination is a mount point of its own (a single file
-// bind-mounted into a container) and cannot be replaced by renaming.
-var ErrMountPoint = errors.New("it is a mount point of its own (a single file bind-mounted into a container?) " +
-	"and cannot be replaced: mount its directory instead")
 
 // File is what shall stand at Path.
 type File struct {
@@ -47,6 +47,7 @@ type File struct {
 type Result struct {
 	Path     string // the file itself, links followed
 	Changed  bool   // it was written; false: it was already so
+	InPlace  bool   // it was written over, because it is a mount point
 	Previous Previous
 }
 
@@ -64,6 +65,8 @@ type Staged struct {
 	temp     *os.File // locked; nil: nothing changes, or all is done
 	backup   bool
 	changed  bool
+	away     bool // staged in the directory for temporary files, because its own is closed
+	content  []byte
 	previous Previous
 }
 
@@ -84,7 +87,7 @@ func stage(f File) (*Staged, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Staged{path: path, backup: f.Backup}
+	s := &Staged{path: path, backup: f.Backup, content: f.Content}
 	if s.previous, err = readPrevious(path); err != nil {
 		return nil, err
 	}
@@ -102,7 +105,12 @@ func stage(f File) (*Staged, error) {
 		return nil, err
 	}
 	removeStale(path)
-	if s.temp, err = createTemp(path); err != nil {
+	s.temp, err = createTemp(path)
+	if closed(err) && s.previous.Existed && isMountPoint(path) {
+		s.away = true
+		s.temp, err = createTemp(filepath.Join(os.TempDir(), filepath.Base(path)))
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := fill(s.temp, f.Content, s.previous, path, uid, gid, mode); err != nil {
@@ -136,8 +144,20 @@ func (s *Staged) Commit() (Result, error) {
 			return res, fmt.Errorf("write %s: keep backup: %w", s.path, err)
 		}
 	}
-	if err := rename(s.temp.Name(), s.path); err != nil {
+	err := errors.New("staged elsewhere")
+	if !s.away {
+		err = os.Rename(s.temp.Name(), s.path)
+	}
+	if s.away || errors.Is(err, syscall.EBUSY) {
+		res.InPlace = true
+		err = s.writeOver()
+	}
+	if err != nil {
 		return res, fmt.Errorf("write %s: %w", s.path, err)
+	}
+	if res.InPlace {
+		res.Changed = true
+		return res, nil
 	}
 	s.temp.Close()
 	s.temp = nil

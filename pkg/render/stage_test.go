@@ -157,10 +157,39 @@ func TestMountPoint(t *testing.T) {
 		t.Skipf("may not mount: %v", err)
 	}
 	t.Cleanup(func() { _ = unix.Unmount(path, 0) })
-	_, err := Write(context.Background(), File{Path: path, Content: []byte("new")}, Check{})
-	if !errors.Is(err, ErrMountPoint) || !strings.Contains(err.Error(), path) {
-		t.Errorf("error %v", err)
+	res, err := Write(context.Background(), File{Path: path, Content: []byte("newer")}, Check{})
+	if err != nil || !res.Changed || !res.InPlace {
+		t.Fatalf("%+v, %v", res, err)
+	}
+	wantContent(t, path, "newer")
+	wantContent(t, outside, "newer")
+	if done, err := res.Restore(); !done || err != nil {
+		t.Fatalf("restored %v, %v", done, err)
 	}
 	wantContent(t, path, "old")
+	onlyNamed(t, dir)
+}
+
+func TestRestore(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a")
+	first, err := Write(context.Background(), File{Path: path, Content: []byte("1"), Mode: 0o600}, Check{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := first.Restore(); done || err != nil { // a new file stays
+		t.Fatalf("restored %v, %v", done, err)
+	}
+	second, err := Write(context.Background(), File{Path: path, Content: []byte("2"), Mode: 0o644}, Check{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done, err := second.Restore(); !done || err != nil {
+		t.Fatalf("restored %v, %v", done, err)
+	}
+	wantContent(t, path, "1")
+	if info, err := os.Stat(path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
 	onlyNamed(t, dir)
 }

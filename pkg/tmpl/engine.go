@@ -22,24 +22,32 @@ type engine struct {
 	log    *slog.Logger
 	reload <-chan struct{}
 
-	units    []*unit
-	data     map[watch.Query]watch.Result
-	files    *files
-	watcher  *watch.Watcher
-	exec     *executor // nil: none
-	commands map[command]*retry
-	notices  *notices
+	units   []*unit
+	data    map[watch.Query]watch.Result
+	files   *files
+	watcher *watch.Watcher
+	exec    *executor // nil: none
+	journal *journal
+	cache   *cache
+	notices *notices
 
 	complete bool  // every unit has been rendered once
 	first    error // Once: the first failure, which becomes the exit code
 	nextLook time.Time
+
+	execSeq   int       // of the files that -exec was last told of
+	execRetry time.Time // when it is told again of what it has refused; zero: never
+
+	sup   *supervisor // nil: none
+	next  *pending    // nil: nobody reconfigures
+	board *board      // nil: nobody looks
 }
 
 func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, reload: reload,
 		data: map[watch.Query]watch.Result{}, files: newFiles(),
-		commands: map[command]*retry{}, notices: &notices{log: cfg.Logger},
+		journal: newJournal(), cache: &cache{path: cfg.CacheFile}, notices: &notices{log: cfg.Logger},
 	}
 	for _, t := range cfg.Templates {
 		e.units = append(e.units, &unit{Template: t})
@@ -48,8 +56,12 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
 		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
 	})
+	if len(cfg.Supervise.Command) > 0 && !cfg.Dry {
+		e.sup = newSupervisor(cfg, e.notices.say)
+	}
 	if cfg.Exec.Command != "" && !cfg.Dry {
 		e.exec = newExecutor(cfg.Exec, cfg.Logger, cfg.Signals, startExec(cfg, e.notices.say))
+		e.exec.verdicts = make(chan verdict, 1)
 	}
 	return e
 }
@@ -88,11 +100,17 @@ func (e *engine) run(ctx context.Context) error {
 	if e.exec != nil && !e.cfg.Once {
 		wg.Go(func() { e.exec.run(inner) })
 	}
+	if e.sup != nil {
+		wg.Go(func() { e.sup.run(inner) })
+	}
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	e.beginCache()
+	defer e.lastSave()
 	err := e.round(ctx, e.units)
 	for err == nil && !e.finished() {
+		e.publish()
 		timer.Reset(time.Until(e.wakeAt()))
 		select {
 		case <-ctx.Done():
@@ -104,18 +122,25 @@ func (e *engine) run(ctx context.Context) error {
 				return cli.Exit(cli.ExitRun, err)
 			}
 			return e.interrupted()
+		case over := <-e.sup.ends():
+			return over
+		case v := <-e.verdicts():
+			e.onVerdict(v)
 		case <-e.reload:
 			err = e.round(ctx, e.reread())
 		case <-timer.C:
-			err = e.round(ctx, e.look(time.Now()))
+			now := time.Now()
+			err = e.round(ctx, append(e.tendCache(ctx, now), e.look(now)...))
 		}
 	}
 	if err != nil {
 		return err
 	}
+	e.publish()
 	if e.exec != nil && e.complete {
-		e.fail(e.exec.once(ctx))
+		e.execOnce(ctx)
 	}
+	e.fail(e.sup.await(ctx, e.complete))
 	if ctx.Err() != nil {
 		return e.interrupted()
 	}
@@ -150,10 +175,12 @@ func pump(ctx context.Context, w *watch.Watcher, frames chan<- watch.Frame) {
 // they would be old when one wants them again.
 func (e *engine) take(frame watch.Frame, more <-chan watch.Frame) []*unit {
 	changed := map[*unit]bool{}
+	e.cache.changed(time.Now())
 	for {
 		for q, r := range frame.Results {
 			for _, u := range e.units {
 				if u.queries[q] {
+					u.noteCause(q)
 					e.data[q] = r
 					changed[u] = true
 				}
@@ -182,6 +209,7 @@ func (e *engine) unitsWith(match func(*unit) bool) []*unit {
 // reread is SIGHUP: units whose template changed, or that are in trouble.
 func (e *engine) reread() []*unit {
 	e.log.Info("reading the templates again")
+	e.reconfigure()
 	return e.unitsWith(func(u *unit) bool {
 		changed, err := u.read(e.spew())
 		if err != nil {
@@ -190,6 +218,7 @@ func (e *engine) reread() []*unit {
 		}
 		troubled := u.said != ""
 		u.rejection, u.said, u.failures = nil, "", 0
+		u.items = 0 // whoever says so agrees to a loss
 		return changed || troubled
 	})
 }
@@ -202,6 +231,9 @@ func (e *engine) look(now time.Time) []*unit {
 	e.nextLook = now.Add(filePoll)
 	changed := e.files.look()
 	return e.unitsWith(func(u *unit) bool {
+		if !e.cfg.Once && e.sourceChanged(u) {
+			return true
+		}
 		for _, path := range changed {
 			if u.paths[path] {
 				return true
@@ -219,16 +251,19 @@ func (e *engine) wakeAt() time.Time {
 			next = t
 		}
 	}
-	if len(e.files.known) > 0 {
+	if !e.cfg.Once || len(e.files.known) > 0 {
 		sooner(e.nextLook)
 	}
-	for _, u := range e.units {
-		if u.out != nil {
-			sooner(u.due)
+	for _, b := range e.bundles() {
+		if at, ok := b.dueAt(); ok {
+			sooner(at)
 		}
 	}
-	for _, r := range e.commands {
-		sooner(r.at)
+	if at := e.cache.wakeAt(); !at.IsZero() {
+		sooner(at)
+	}
+	if !e.execRetry.IsZero() {
+		sooner(e.execRetry)
 	}
 	return next
 }
@@ -259,17 +294,20 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 	}
 	changed = !maps.Equal(u.queries, p.queries) || !maps.Equal(u.paths, p.paths)
 	u.queries, u.paths, u.missing = p.queries, p.paths, p.missing
-	u.out = nil
+	u.out, u.broken = nil, false
 	switch {
 	case execErr != nil && (out.Complete || errors.Is(execErr, funcs.ErrUnsupported)):
 		return changed, e.executeFailed(u, execErr)
 	case out.Complete && execErr == nil:
-		u.out = out
-		wait := e.cfg.Wait
-		if !e.complete || e.cfg.Once {
-			wait = Wait{}
+		if why := e.guard(u); why != "" {
+			u.broken = true
+			return changed, e.withheld(u, why)
 		}
-		u.schedule(wait, time.Now())
+		u.out, u.retrying, u.held, u.refusals = out, false, false, 0
+		u.schedule(e.paceOf(u), time.Now())
+	case p.blocked && e.cfg.FailOnMissing:
+		u.gaveUp = true
+		return changed, cli.Exit(cli.ExitRun, fmt.Errorf("render %s: there is no %s, and err_on_failed_lookup is set", u.Source, u.waitsFor()))
 	case p.blocked && u.news("waiting for "+u.waitsFor()):
 		e.log.Info("template waits for data", "template", u.Source, "data", u.waitsFor())
 	}
@@ -280,10 +318,11 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 // and new data may help, unless there is none to wait for.
 func (e *engine) executeFailed(u *unit, err error) error {
 	hopeless := len(u.queries)+len(u.paths) == 0 || errors.Is(err, funcs.ErrUnsupported)
-	if hopeless && !u.done || e.cfg.Once {
+	if u.fatal(hopeless && !u.done && !u.late) || e.cfg.Once {
 		u.gaveUp = true
 		return cli.Exit(cli.ExitRun, fmt.Errorf("execute template: %w", err))
 	}
+	u.broken = true
 	if u.news(err.Error()) {
 		e.log.Error("template failed, keeping the last good file", "template", u.Source, "file", u.Destination, "error", err)
 	}

@@ -31,6 +31,9 @@ import (
 //
 // The end of tmpl stops a running command like a change without a reload signal,
 // and nothing starts after it.
+//
+// Where somebody listens to verdicts, an early failure is theirs: they restore the
+// files, have the command run once on those (fallback), and say when to try again.
 type execState string
 
 const (
@@ -59,14 +62,41 @@ type exit struct {
 	err  error
 }
 
+// order is what the engine tells the executor.
+type order struct {
+	kind orderKind
+	seq  int // of the files that it is about
+}
+
+type orderKind int
+
+const (
+	orderFallback orderKind = iota // the files are restored: run once on them
+	orderRetry                     // the same files as before, once more
+	orderChange                    // new files
+)
+
+// verdict is what the command has said about files: it ended with 0, or has run
+// for a while (accepted), or it failed early.
+type verdict struct {
+	seq      int
+	err      error // nil: accepted
+	delay    time.Duration
+	accepted bool
+}
+
 // executor runs the -exec command. Its fields belong to the goroutine in run.
 type executor struct {
 	cfg    Exec
 	log    *slog.Logger
 	start  func() (child, error)
-	change chan struct{}    // capacity 1
+	change chan order       // capacity 1
 	others <-chan os.Signal // for the command, if it runs
+	// verdicts has capacity 1 and holds the newest; nil: nobody listens.
+	verdicts chan verdict
 
+	seq      int  // of the files that the command was last told of
+	fallback bool // it runs on restored files
 	state    execState
 	child    child
 	ended    chan exit
@@ -80,16 +110,36 @@ func newExecutor(cfg Exec, log *slog.Logger, others <-chan os.Signal, start func
 	t.Stop()
 	return &executor{
 		cfg: cfg, log: log, start: start, others: others,
-		change: make(chan struct{}, 1), state: execWaiting, timer: t,
+		change: make(chan order, 1), state: execWaiting, timer: t,
 	}
 }
 
-// changed tells that files have changed; it may be called from any goroutine.
-func (x *executor) changed() {
+// changed tells of new files.
+func (x *executor) changed() { x.tell(order{kind: orderChange}) }
+
+// tell does not wait: a newer order takes the place of one that nobody has taken.
+// Only one goroutine may call it.
+func (x *executor) tell(o order) {
 	select {
-	case x.change <- struct{}{}:
+	case old := <-x.change:
+		o.kind = max(o.kind, old.kind)
 	default:
 	}
+	x.change <- o
+}
+
+// judge says what the command thinks of the files. Only the goroutine in run may
+// call it.
+func (x *executor) judge(v verdict) {
+	if x.verdicts == nil || x.fallback {
+		return
+	}
+	v.seq = x.seq
+	select {
+	case <-x.verdicts:
+	default:
+	}
+	x.verdicts <- v
 }
 
 // run follows the diagram above until ctx ends and the command has ended too.
@@ -99,8 +149,8 @@ func (x *executor) run(ctx context.Context) {
 		case <-ctx.Done():
 			x.shutdown()
 			return
-		case <-x.change:
-			x.onChange()
+		case o := <-x.change:
+			x.onOrder(o)
 		case sig := <-x.others:
 			x.passOn(sig)
 		case e := <-x.ended:
@@ -111,10 +161,20 @@ func (x *executor) run(ctx context.Context) {
 	}
 }
 
-func (x *executor) onChange() {
+func (x *executor) onOrder(o order) {
+	if o.kind == orderFallback {
+		if x.state == execFailed && o.seq == x.seq {
+			x.fallback = true
+			x.launch()
+		}
+		return
+	}
+	x.seq, x.fallback = o.seq, false
+	if o.kind == orderChange {
+		x.failures = 0
+	}
 	switch x.state {
 	case execWaiting, execFailed:
-		x.failures = 0
 		x.launch()
 	case execRunning:
 		x.state = execSplaying
@@ -129,6 +189,8 @@ func (x *executor) onChange() {
 
 func (x *executor) onTimer() {
 	switch x.state {
+	case execRunning:
+		x.judge(verdict{accepted: true})
 	case execSplaying:
 		x.supersede()
 	case execStopping:
@@ -148,7 +210,11 @@ func (x *executor) onEnd(e exit) {
 		x.launch()
 	case e.err == nil && e.code == 0:
 		x.log.Info("command is done", "command", x.cfg.Command)
-		x.state, x.failures = execWaiting, 0
+		x.state = execWaiting
+		if !x.fallback {
+			x.failures = 0
+		}
+		x.judge(verdict{accepted: true})
 	default:
 		early := time.Since(x.since) < refusedWithin
 		if !early {
@@ -169,6 +235,7 @@ func (x *executor) launch() {
 	x.log.Info("command started", "command", x.cfg.Command, "pid", c.Pid())
 	ended := make(chan exit, 1)
 	x.state, x.child, x.ended, x.since = execRunning, c, ended, time.Now()
+	x.timer.Reset(refusedWithin)
 	go func() {
 		code, err := c.Wait(context.Background())
 		ended <- exit{code, err}
@@ -177,9 +244,17 @@ func (x *executor) launch() {
 
 // fail waits before the command is started again, or for new files.
 func (x *executor) fail(err error, early bool) {
+	x.state = execFailed
+	if x.fallback {
+		x.log.Error("command failed on the restored files too", "error", err)
+		return
+	}
 	delay := backoff(x.failures, maxExecBackoff)
 	x.failures++
-	x.state = execFailed
+	if early && x.verdicts != nil {
+		x.judge(verdict{err: err, delay: delay})
+		return
+	}
 	x.timer.Reset(delay)
 	text := "command failed after it had run for a while, starting it again"
 	if early {
@@ -195,6 +270,7 @@ func (x *executor) supersede() {
 		if err == nil {
 			x.log.Info("command reloads", "command", x.cfg.Command, "signal", x.cfg.ReloadSignal)
 			x.state, x.since = execRunning, time.Now()
+			x.timer.Reset(refusedWithin)
 			return
 		}
 		// It has just ended: onEnd starts it anew, because of the state below.
@@ -242,32 +318,6 @@ func (x *executor) shutdown() {
 			return
 		case <-x.timer.C:
 			x.kill(syscall.SIGKILL)
-		}
-	}
-}
-
-// once runs the command to its end; the error carries its exit code. An end that
-// ctx caused is none.
-func (x *executor) once(ctx context.Context) error {
-	c, err := x.start()
-	if err != nil {
-		return cli.Exit(cli.ExitRun, fmt.Errorf("start %q: %w", x.cfg.Command, err))
-	}
-	ended := make(chan exit, 1)
-	x.child, x.ended = c, ended
-	go func() {
-		code, err := c.Wait(context.Background())
-		ended <- exit{code, err}
-	}()
-	for {
-		select {
-		case <-ctx.Done():
-			x.shutdown()
-			return nil
-		case sig := <-x.others:
-			x.passOn(sig)
-		case e := <-ended:
-			return failure(x.cfg.Command, e.code, e.err)
 		}
 	}
 }

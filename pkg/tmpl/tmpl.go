@@ -32,6 +32,7 @@ import (
 // Template is one file to keep.
 type Template struct {
 	Source         string // path of the template
+	Contents       string // the template itself; then Source is only its name
 	Destination    string // path of the file
 	Command        string // run when the file has changed; "": none
 	CommandTimeout time.Duration
@@ -39,10 +40,28 @@ type Template struct {
 	Perms          fs.FileMode
 	User, Group    string
 	Backup         bool
+	NoDirs         bool     // a missing directory is an error instead of being made
+	Env            []string // of Command; nil: Config.Env
 	LeftDelim      string
 	RightDelim     string
 	// ErrorOnMissingKey makes a missing map key an error.
 	ErrorOnMissingKey bool
+	// ErrorFatal says whether a failure of this template ends the tool; nil: only
+	// if nothing it could wait for would help.
+	ErrorFatal  *bool
+	Denylist    []string // patterns of functions that fail
+	SandboxPath string   // what file reads must lie below; "": anywhere
+	Wait        *Wait    // nil: Config.Wait
+	// MinInterval is the least time between two replacements of the file; 0: Config.MinInterval.
+	MinInterval time.Duration
+	// Together names a group: its files are replaced all or none, once all are
+	// rendered and checked. "": the file is on its own.
+	Together string
+	// MinItems and MaxShrink guard against losses: a file is not replaced by one
+	// that shows fewer things (instances, keys, nodes) than MinItems, or more than
+	// MaxShrink percent less than before. Reload agrees to the latter.
+	MinItems  int
+	MaxShrink int // percent; 0: no limit
 }
 
 // Wait is the quiescence of changes: a render waits until nothing has changed
@@ -63,8 +82,16 @@ type Exec struct {
 type Config struct {
 	Templates []Template
 	Exec      Exec
-	Shell     *bool // nil: by the form of a command, see proc.Resolve
+	Supervise Supervise // beside Exec there is none
+	Shell     *bool     // nil: by the form of a command, see proc.Resolve
 	Wait      Wait
+	// MinInterval is the least time between two replacements of one file, and Jitter
+	// how long a node waits at most before it follows a change: each always as long.
+	MinInterval time.Duration
+	Jitter      time.Duration
+	// CacheFile keeps the last good data, from which a start without any agent
+	// renders; "": none.
+	CacheFile string
 
 	Once    bool
 	Timeout time.Duration // of Once; 0: none
@@ -75,6 +102,10 @@ type Config struct {
 	Retry     watch.Retry
 	MaxStale  time.Duration
 	BlockWait time.Duration
+	// FailOnMissing ends the tool when a key that a template waits for is not there.
+	FailOnMissing bool
+	// OnReady is called once, after the first complete render.
+	OnReady func()
 
 	// Signals are passed on to the -exec command while it runs.
 	Signals <-chan os.Signal
@@ -94,6 +125,8 @@ const (
 type Tool struct {
 	cfg    Config
 	reload chan struct{}
+	next   pending // what Reconfigure has left for the engine
+	status board   // what Status shows
 }
 
 // New makes a Tool. It reads nothing before Run.
@@ -110,12 +143,8 @@ func New(cfg Config) *Tool {
 	if cfg.Exec.Env == nil {
 		cfg.Exec.Env = cfg.Env
 	}
-	cfg.Templates = append([]Template(nil), cfg.Templates...)
-	for i := range cfg.Templates {
-		if t := &cfg.Templates[i]; t.CommandTimeout == 0 {
-			t.CommandTimeout = defaultCommandTimeout
-		}
-	}
+	cfg.Supervise.settle(cfg.Env)
+	cfg.Templates = settled(cfg.Templates)
 	return &Tool{cfg: cfg, reload: make(chan struct{}, 1)}
 }
 
@@ -136,6 +165,7 @@ func (t *Tool) Run(ctx context.Context) error {
 		return nil
 	}
 	e := newEngine(t.cfg, t.reload)
+	e.next, e.board = &t.next, &t.status
 	if err := e.load(); err != nil {
 		return err
 	}

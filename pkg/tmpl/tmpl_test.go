@@ -2,6 +2,7 @@ package tmpl
 
 import (
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -346,7 +347,7 @@ func TestParseTemplate(t *testing.T) {
 	}
 	for _, tt := range tests {
 		got, err := ParseTemplate(tt.in)
-		if err != nil || got != tt.want {
+		if err != nil || !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%q: %+v, %v", tt.in, got, err)
 		}
 	}

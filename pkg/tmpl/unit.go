@@ -4,12 +4,12 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/funcs"
+	"github.com/muster-dev/muster/pkg/render"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -23,9 +23,22 @@ type unit struct {
 	paths   map[string]bool
 	missing []string // what it still waits for
 
-	out      *funcs.Output // of a complete pass, not yet written
-	due      time.Time     // when to write it
-	deadline time.Time     // how long changes may put due off
+	out   *funcs.Output // of a complete pass, not yet written
+	last  *funcs.Output // what was written last
+	due   time.Time     // when to write it
+	since time.Time     // when the first change came that is not written; zero: none
+	items int           // how many things the last file showed
+
+	held       bool            // out was rejected, and waits for the others of its bundle
+	broken     bool            // the last pass was complete, but there is nothing to show for it
+	undo       []render.Result // what the last commit has replaced
+	restored   bool            // and whether it was put back
+	retrying   bool            // out was refused by a command before
+	wasRetry   bool            // so was what was written last
+	forExec    bool            // that command was -exec
+	refusals   int             // by the template's own command, in a row
+	replacedAt time.Time
+	stat       sourceStat // of the template's file
 
 	done      bool // what was rendered stands at the destination, or has
 	owes      bool // a file was replaced, and its command has not been told
@@ -35,11 +48,15 @@ type unit struct {
 	printed   [sha256.Size]byte
 	failures  int // to write, in a row
 	said      string
+
+	late bool // it came by Reconfigure: what is wrong with it ends nothing
+	seen seen // what Status shows of it
 }
 
 // read reads and parses the template. It changes nothing if it fails.
 func (u *unit) read(spew io.Writer) (changed bool, err error) {
-	data, err := os.ReadFile(u.Source)
+	u.stat = statSource(u.Source)
+	data, err := u.source()
 	if err != nil {
 		return false, cli.Exit(cli.ExitRun, fmt.Errorf("read template: %w", err))
 	}
@@ -48,6 +65,7 @@ func (u *unit) read(spew io.Writer) (changed bool, err error) {
 	}
 	parsed, err := funcs.Parse(u.Source, string(data), funcs.Options{
 		LeftDelim: u.LeftDelim, RightDelim: u.RightDelim, ErrorOnMissingKey: u.ErrorOnMissingKey,
+		Denylist: u.Denylist, SandboxPath: u.SandboxPath,
 		Stdout: spew,
 	})
 	if err != nil {
@@ -55,21 +73,6 @@ func (u *unit) read(spew io.Writer) (changed bool, err error) {
 	}
 	u.text, u.parsed = string(data), parsed
 	return true, nil
-}
-
-// schedule says when the output of a pass is written.
-func (u *unit) schedule(w Wait, now time.Time) {
-	if w.Min <= 0 {
-		u.due = now
-		return
-	}
-	if u.deadline.IsZero() {
-		u.deadline = now.Add(w.Max)
-	}
-	u.due = now.Add(w.Min)
-	if u.due.After(u.deadline) {
-		u.due = u.deadline
-	}
 }
 
 // news says whether text is worth saying: once until something else happens.

@@ -2,33 +2,13 @@ package tmpl
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
-	"github.com/muster-dev/muster/pkg/funcs"
-	"github.com/muster-dev/muster/pkg/proc"
-	"github.com/muster-dev/muster/pkg/render"
 )
 
 const maxRetry = time.Minute
-
-// command is what runs after a change; templates that name the same one share
-// one run.
-type command struct {
-	line    string
-	timeout time.Duration
-}
-
-// retry is a command that failed and will run again.
-type retry struct {
-	at       time.Time
-	failures int
-}
 
 // errRejected says that a check did not accept what was rendered.
 type errRejected struct{ error }
@@ -37,37 +17,83 @@ type errRejected struct{ error }
 // the -exec command. An error ends the tool.
 func (e *engine) write(ctx context.Context) error {
 	now := time.Now()
-	anyChanged := false
-	var todo []command
-	for _, u := range e.units {
-		if u.out == nil || now.Before(u.due) {
+	e.hurry(now)
+	var replaced []*unit // whose files changed, or whose command is still owed
+	for _, b := range e.bundles() {
+		if !b.ready(now) {
 			continue
 		}
-		err := e.commit(ctx, u)
+		err := e.commit(ctx, b)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if err != nil {
-			if err := e.writeFailed(u, err, now); err != nil {
+			if err := e.writeFailed(b, err, now); err != nil {
 				return err
 			}
 			continue
 		}
-		anyChanged = anyChanged || u.owes
-		if c := (command{u.Command, u.CommandTimeout}); u.owes && c.line != "" {
-			todo = appendOnce(todo, c)
+		for _, u := range b {
+			if u.owes {
+				replaced = append(replaced, u)
+			}
+			if u.out != nil {
+				e.written(u)
+			}
 		}
-		e.written(u)
 	}
 	first := e.rendered()
 	if e.cfg.Dry {
 		return nil
 	}
-	e.runAll(ctx, todo, now)
-	if e.exec != nil && !e.cfg.Once && e.complete && (first || anyChanged) {
-		e.exec.changed()
+	replaced = e.runCommands(ctx, replaced)
+	e.tellOthers(replaced, first, now)
+	if first && e.cfg.OnReady != nil {
+		e.cfg.OnReady()
 	}
 	return nil
+}
+
+// hurry makes what a command has refused due at once when there is new data: the
+// command gets another chance on all of it.
+func (e *engine) hurry(now time.Time) {
+	fresh := false
+	for _, u := range e.units {
+		fresh = fresh || u.out != nil && !u.retrying && !u.held && !now.Before(u.due)
+	}
+	for _, u := range e.units {
+		if fresh && u.retrying && u.out != nil && u.forExec {
+			u.due = now
+		}
+	}
+}
+
+// tellOthers tells -exec and -supervise what was replaced.
+func (e *engine) tellOthers(replaced []*unit, first bool, now time.Time) {
+	if !e.complete {
+		return
+	}
+	if first || len(replaced) > 0 {
+		e.sup.changed()
+	}
+	if e.exec == nil || e.cfg.Once {
+		return
+	}
+	kind := orderRetry
+	for _, u := range replaced {
+		if !u.wasRetry {
+			kind = orderChange
+		}
+	}
+	if first {
+		kind = orderChange
+	}
+	due := !e.execRetry.IsZero() && !now.Before(e.execRetry)
+	if first || len(replaced) > 0 || due {
+		e.execRetry = time.Time{}
+		e.execSeq = e.journal.seal()
+		e.exec.tell(order{kind: kind, seq: e.execSeq})
+	}
 }
 
 // rendered notes the first complete render and says whether it is now.
@@ -89,181 +115,50 @@ func (e *engine) written(u *unit) {
 	case e.cfg.Dry:
 	case u.owes:
 		e.log.Info("rendered", "template", u.Source, "file", u.Destination)
+		u.replacedAt = time.Now()
 	default:
 		e.log.Debug("rendered, nothing new", "template", u.Source, "file", u.Destination)
 	}
+	u.seen.rendered(u.owes)
+	u.items = e.items(u)
+	u.last, u.wasRetry = u.out, u.retrying
 	u.out, u.done, u.owes, u.failures, u.said = nil, true, false, 0, ""
-	u.deadline = time.Time{}
+	u.retrying, u.held = false, false
+	u.since = time.Time{}
 }
 
-// writeFailed decides what a file that could not be replaced means.
-func (e *engine) writeFailed(u *unit, err error, now time.Time) error {
+// writeFailed decides what files that could not be replaced mean.
+func (e *engine) writeFailed(b bundle, err error, now time.Time) error {
 	var rejected errRejected
 	isRejected := errors.As(err, &rejected)
-	switch {
-	case e.cfg.Once:
-		u.gaveUp, u.out = true, nil
+	if e.cfg.Once {
+		for _, u := range b {
+			u.gaveUp, u.out = true, nil
+		}
 		e.fail(cli.Exit(cli.ExitRun, err))
 		return nil
-	case isRejected: // waits for new data
-		u.out, u.deadline = nil, time.Time{}
-		if u.news(err.Error()) {
-			e.log.Error("rejected, waiting for new data", "template", u.Source, "file", u.Destination, "error", err)
-		}
-		return nil
-	case !u.done:
-		return cli.Exit(cli.ExitRun, err)
 	}
-	delay := backoff(u.failures, maxRetry)
-	u.failures++
-	u.due = now.Add(delay)
-	if u.news(err.Error()) {
-		e.log.Error("cannot write, trying again", "template", u.Source, "file", u.Destination, "error", err, "retry_in", delay)
-	}
-	return nil
-}
-
-// commit puts a unit's output where it belongs; u.owes says whether that changed
-// anything.
-func (e *engine) commit(ctx context.Context, u *unit) error {
-	hash := sha256.Sum256(u.out.Text)
-	if e.cfg.Dry {
-		return e.print(u, hash)
-	}
-	if u.rejection != nil && hash == u.rejected {
-		return u.rejection
-	}
-	staged, err := render.Stage(render.File{
-		Path: u.Destination, Content: u.out.Text, Mode: u.Perms, User: u.User, Group: u.Group, Backup: u.Backup,
-	})
-	if err != nil {
-		return err
-	}
-	defer staged.Discard()
-	u.rejection = nil
-	if u.Check != "" && staged.Changed() {
-		err := staged.Check(ctx, render.Check{Command: []string{u.Check}, Shell: e.cfg.Shell, Env: e.cfg.Env})
-		if err != nil {
-			u.rejection, u.rejected = errRejected{err}, hash
-			return u.rejection
-		}
-	}
-	res, err := staged.Commit()
-	if err != nil {
-		return err
-	}
-	u.owes = u.owes || res.Changed
-	if !u.owes && u.done {
-		return nil
-	}
-	for _, f := range u.out.Files {
-		changed, err := writeFile(ctx, f)
-		if err != nil {
-			return err
-		}
-		u.owes = u.owes || changed
-	}
-	return nil
-}
-
-// print is what Dry does instead.
-func (e *engine) print(u *unit, hash [sha256.Size]byte) error {
-	if u.done && hash == u.printed {
-		return nil
-	}
-	u.printed = hash
-	if _, err := fmt.Fprintf(e.cfg.Stdout, "> %s\n%s", u.Destination, u.out.Text); err != nil {
-		return fmt.Errorf("print %s: %w", u.Source, err)
-	}
-	for _, f := range u.out.Files {
-		if _, err := fmt.Fprintf(e.cfg.Stdout, "> %s\n%s", f.Path, f.Content); err != nil {
-			return fmt.Errorf("print %s: %w", f.Path, err)
+	for _, u := range b {
+		switch {
+		case u.out == nil:
+		case isRejected: // waits for new data, its own or that of another in the bundle
+			u.held, u.since = true, time.Time{}
+			if len(b) == 1 {
+				u.out, u.held = nil, false
+			}
+			if u.news(err.Error()) {
+				e.log.Error("rejected, waiting for new data", "template", u.Source, "file", u.Destination, "error", err)
+			}
+		case u.fatal(!u.done && !u.late):
+			return cli.Exit(cli.ExitRun, err)
+		default:
+			delay := backoff(u.failures, maxRetry)
+			u.failures++
+			u.due = now.Add(delay)
+			if u.news(err.Error()) {
+				e.log.Error("cannot write, trying again", "template", u.Source, "file", u.Destination, "error", err, "retry_in", delay)
+			}
 		}
 	}
 	return nil
-}
-
-// writeFile writes what a template asked for by writeToFile.
-func writeFile(ctx context.Context, f funcs.File) (changed bool, err error) {
-	if !f.Append {
-		res, err := render.Write(ctx, render.File{
-			Path: f.Path, Content: f.Content, Mode: f.Mode, User: f.User, Group: f.Group,
-		}, render.Check{})
-		return res.Changed, err
-	}
-	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
-		return false, fmt.Errorf("append to %s: %w", f.Path, err)
-	}
-	mode := f.Mode
-	if mode == 0 {
-		mode = 0o644
-	}
-	file, err := os.OpenFile(f.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, mode)
-	if err != nil {
-		return false, fmt.Errorf("append: %w", err)
-	}
-	_, err = file.Write(f.Content)
-	if closeErr := file.Close(); err == nil {
-		err = closeErr
-	}
-	return err == nil, err
-}
-
-// runAll runs the commands of this round and those whose second try is due.
-func (e *engine) runAll(ctx context.Context, todo []command, now time.Time) {
-	for c, r := range e.commands {
-		if !now.Before(r.at) {
-			todo = appendOnce(todo, c)
-		}
-	}
-	for _, c := range todo {
-		err := e.runCommand(ctx, c)
-		if ctx.Err() != nil {
-			return
-		}
-		if err == nil {
-			delete(e.commands, c)
-			continue
-		}
-		if e.cfg.Once {
-			e.fail(err)
-			continue
-		}
-		r := e.commands[c]
-		if r == nil {
-			r = &retry{}
-			e.commands[c] = r
-		}
-		delay := backoff(r.failures, maxRetry)
-		r.failures++
-		r.at = time.Now().Add(delay)
-		e.log.Error("command failed, the new files stay; running it again, or on new data", "error", err, "retry_in", delay)
-	}
-}
-
-func (e *engine) runCommand(ctx context.Context, c command) error {
-	argv, note, err := proc.Resolve([]string{c.line}, e.cfg.Shell)
-	if err != nil {
-		return cli.Exit(cli.ExitRun, err)
-	}
-	if note != "" {
-		e.notices.say(note)
-	}
-	res, err := proc.Command{
-		Argv: argv, Env: e.cfg.Env, Timeout: c.timeout, Stdout: e.cfg.Stdout, Stderr: e.cfg.Stderr,
-	}.Run(ctx)
-	if err := failure(c.line, res.Code, err); err != nil {
-		return err
-	}
-	e.log.Info("command is done", "command", c.line)
-	return nil
-}
-
-func appendOnce(list []command, c command) []command {
-	for _, have := range list {
-		if have == c {
-			return list
-		}
-	}
-	return append(list, c)
 }

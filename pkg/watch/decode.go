@@ -89,3 +89,20 @@ func isEmpty(body []byte) bool {
 		return bytes.Equal(b, []byte("null"))
 	}
 }
+
+// Restored is a result as it was when it was kept: body is what json.Marshal has
+// made of the value, in the form that Body gives it.
+func Restored(q Query, body []byte, index uint64) (Result, error) {
+	if string(body) == "null" && isKV(q) {
+		body = nil
+	}
+	return resultOf(q, body, index)
+}
+
+// Body is a result's value as the HTTP API has it, for Restored.
+func (r Result) Body() ([]byte, error) {
+	if pair, ok := r.Value.(*api.KVPair); ok && pair != nil {
+		return json.Marshal([]*api.KVPair{pair})
+	}
+	return json.Marshal(r.Value)
+}

@@ -38,9 +38,6 @@ const maxUnreachable = 5 * time.Second
 // slack is what an answer may take beyond the time that it was asked to block.
 const slack = 15 * time.Second
 
-// errDoubtful stands for an answer that is not believed.
-var errDoubtful = errors.New("the answer takes everything away and no leader has confirmed it")
-
 // follower is one followed query. The fields below the line belong to the
 // Watcher's mutex, those above to the goroutine in follow.
 type follower struct {
@@ -56,6 +53,15 @@ type follower struct {
 	answered bool  // result stands
 	dirty    bool  // result was not handed out yet
 	failure  error // of the last request, if it failed
+
+	streamHash string // what a subscription calls result
+	refused    bool   // a subscription answers it by an error
+	never      bool   // a subscription cannot answer it
+}
+
+// standing is a copy of f that nobody works on.
+func (f *follower) standing() *follower {
+	return &follower{query: f.query, result: f.result, hash: f.hash, answered: f.answered, dirty: f.dirty, never: f.never}
 }
 
 func (f *follower) stop() {
@@ -190,7 +196,7 @@ func (w *Watcher) wait() (time.Duration, context.Context) {
 	if !w.crowded {
 		return w.cfg.BlockWait, w.crowd
 	}
-	n := time.Duration(len(w.followers))
+	n := time.Duration(w.polled())
 	cycle := max(minCycle, n*cyclePerQuery)
 	return min(w.cfg.BlockWait, cycle*time.Duration(w.polls.size())/n), w.crowd
 }
@@ -198,15 +204,19 @@ func (w *Watcher) wait() (time.Duration, context.Context) {
 // accept takes an answer in. again is how long to wait before the next request.
 func (w *Watcher) accept(f *follower, a answer) (again time.Duration, err error) {
 	hash := sha256.Sum256(a.body)
-	old := f.result
 	same := f.answered && hash == f.hash
-	result := Result{Index: a.meta.Index, Empty: isEmpty(a.body)}
+	var result Result
 	if !same {
-		if f.answered && result.Empty && !old.Empty && f.doubts(a.meta) {
-			return 0, errDoubtful
-		}
-		if result.Value, err = Decode(f.query, a.body); err != nil {
+		if result, err = resultOf(f.query, a.body, a.meta.Index); err != nil {
 			return 0, err
+		}
+		switch f.doubts(result, a.meta) {
+		case unsure:
+			f.recheck, f.index = true, 0
+			return 0, nil
+		case unconfirmed:
+			f.recheck = true
+			return 0, errDoubtful
 		}
 	}
 	f.recheck = false
@@ -223,14 +233,26 @@ func (w *Watcher) accept(f *follower, a answer) (again time.Duration, err error)
 	return 0, nil
 }
 
-// doubts says whether an answer that takes everything away is to be asked for
-// again: it is believed from a leader that confirms it.
-func (f *follower) doubts(m client.Meta) bool {
-	if !m.KnownLeader || m.Index < f.result.Index && !f.recheck {
-		f.recheck = true
-		return true
+// doubt is what an answer that takes most or all away is met with.
+type doubt int
+
+const (
+	none        doubt = iota
+	unsure            // to be asked for again, of the leader
+	unconfirmed       // it was asked for again, and no leader stands behind it
+)
+
+func (f *follower) doubts(now Result, m client.Meta) doubt {
+	first := !f.answered && now.Empty && m.Index > 0 && !m.KnownLeader
+	switch {
+	case !first && !(f.answered && suspicious(f.result, now)):
+		return none
+	case !f.recheck:
+		return unsure
+	case !m.KnownLeader:
+		return unconfirmed
 	}
-	return false
+	return none
 }
 
 // pace sets the gap before the next request.
@@ -246,9 +268,10 @@ func (f *follower) pace(same bool) {
 func (w *Watcher) keep(f *follower, r Result, hash [sha256.Size]byte, same bool) {
 	w.mu.Lock()
 	recovered := f.failure != nil
+	reconnected := recovered && kind(f.failure) == unreachable
 	f.failure = nil
 	if !same {
-		f.result, f.hash, f.answered, f.dirty = r, hash, true, true
+		f.result, f.hash, f.answered, f.dirty, f.streamHash = r, hash, true, true, ""
 		if w.dirtyAt.IsZero() {
 			w.dirtyAt = time.Now()
 		}
@@ -256,6 +279,12 @@ func (w *Watcher) keep(f *follower, r Result, hash [sha256.Size]byte, same bool)
 	w.mu.Unlock()
 	if recovered {
 		w.said.answered(f)
+	}
+	if reconnected { // perhaps by another agent
+		select {
+		case w.reconnected <- struct{}{}:
+		default:
+		}
 	}
 	w.signal()
 }
@@ -266,6 +295,12 @@ func (w *Watcher) failed(ctx context.Context, f *follower, failures int, err err
 	f.failure = err
 	w.mu.Unlock()
 	w.signal()
+	return w.pause(ctx, f, failures, err)
+}
+
+// pause waits before the next attempt after so many failures in a row. False:
+// stop asking.
+func (w *Watcher) pause(ctx context.Context, f *follower, failures int, err error) bool {
 	if n := w.cfg.Retry.Attempts; n > 0 && failures >= n {
 		w.giveUp(f.query, failures, err)
 		return false

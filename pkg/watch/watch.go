@@ -3,15 +3,22 @@
 //
 // Its interface is that of muster's subscription: a set of queries goes in, and
 // may grow and shrink at any time; frames {Index, Results} come out, each with
-// every followed result that differs from what the caller has. The transport
-// here is one long-poll per query over package client, which every Consul
-// understands: such a frame has Index 0 and makes no promise of one moment. It
-// is handed out when every followed query has answered or is known to fail, and
-// then whenever something has changed, coalesced while nobody asks.
+// every followed result that differs from what the caller has.
+//
+// There are two transports. A muster agent is asked by one subscription that
+// carries all queries (stream.go): a frame is the state at one raft index. An
+// agent that does not know that path, such as a Consul, is asked by one long-poll
+// per query (poll.go): such a frame has Index 0 and makes no promise of one moment.
+// It is handed out when every followed query has answered or is known to fail, and
+// then whenever something has changed. Frames are coalesced while nobody asks.
+// Which transport an agent needs is found out and remembered until a reconnect.
+// What a subscription cannot carry (another datacenter, the agent's own endpoints)
+// is always polled.
 //
 // What it promises: a result once given out stands until a newer one that was
 // really answered replaces it; outages, errors and doubtful answers never take
-// it away. It asks for ever, with backoff, says once that it cannot get an
+// it away. An answer that takes everything away, or more than half of it, is
+// doubtful until a leader has confirmed it by a consistent read. It asks for ever, with backoff, says once that it cannot get an
 // answer and once that it can again (unless Retry.Attempts ends it). Equal
 // content makes no frame, whatever the index does. An absent key is a result,
 // not an error. The number of requests in flight is bounded.
@@ -51,6 +58,7 @@ type Result struct {
 	Value any    // see Decode for the type
 	Index uint64 // as the server gave it; of the query, not of the frame
 	Empty bool   // nothing is there: an absent key, no instances, an empty list
+	Items int    // how many things are there: instances, keys, nodes; 1 for what is no list
 }
 
 // Frame is what changed since the frame before.
@@ -100,17 +108,22 @@ type Watcher struct {
 	asks  slots
 	said  *outage
 
-	mu        sync.Mutex      // before outage.mu, where both are held
-	run       context.Context // nil until Run, which alone may start followers
-	end       context.CancelFunc
-	wg        sync.WaitGroup
-	followers map[Query]*follower
-	crowded   bool
-	crowd     context.Context // ends when crowded changes: running polls ask anew
-	endCrowd  context.CancelFunc
-	dirtyAt   time.Time // when the oldest result arrived that is not handed out
-	err       error
-	wake      chan struct{} // capacity 1: something changed for Next
+	reconnected chan struct{} // capacity 1: a poll got through after an outage
+
+	mu         sync.Mutex      // before outage.mu, where both are held
+	run        context.Context // nil until Run, which alone may start followers
+	end        context.CancelFunc
+	wg         sync.WaitGroup
+	followers  map[Query]*follower
+	polling    bool          // the agent has no subscriptions
+	index      uint64        // of the last frame of a subscription
+	setChanged chan struct{} // closed when the stream has to begin anew
+	crowded    bool
+	crowd      context.Context // ends when crowded changes: running polls ask anew
+	endCrowd   context.CancelFunc
+	dirtyAt    time.Time // when the oldest result arrived that is not handed out
+	err        error
+	wake       chan struct{} // capacity 1: something changed for Next
 }
 
 // New makes a Watcher; it asks nothing before Run.
@@ -138,7 +151,12 @@ func New(cfg Config) *Watcher {
 		said:      newOutage(cfg.Logger),
 		followers: map[Query]*follower{},
 		wake:      make(chan struct{}, 1),
+
+		reconnected: make(chan struct{}, 1),
+		setChanged:  make(chan struct{}),
 	}
+	_, streams := cfg.Client.(Streamer)
+	w.polling = !streams
 	w.crowd, w.endCrowd = context.WithCancel(context.Background())
 	return w
 }
@@ -155,7 +173,12 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 	w.run, w.end = ctx, cancel
 	for _, f := range w.followers {
-		w.start(f)
+		if !w.streams(f) {
+			w.start(f)
+		}
+	}
+	if !w.polling {
+		w.wg.Go(func() { w.subscribe(ctx) })
 	}
 	w.mu.Unlock()
 
@@ -177,21 +200,28 @@ func (w *Watcher) Run(ctx context.Context) error {
 func (w *Watcher) Follow(queries []Query) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	keep := make(map[Query]bool, len(queries))
+	keep, anew := make(map[Query]bool, len(queries)), false
 	for _, q := range queries {
 		keep[q] = true
 		if w.followers[q] == nil {
 			f := &follower{query: q}
 			w.followers[q] = f
-			w.start(f)
+			anew = anew || canStream(q)
+			if !w.streams(f) {
+				w.start(f)
+			}
 		}
 	}
 	for q, f := range w.followers {
 		if !keep[q] {
+			anew = anew || canStream(q)
 			f.stop()
 			w.said.forget(f)
 			delete(w.followers, q)
 		}
+	}
+	if anew {
+		w.poke()
 	}
 	w.takeTurns()
 	w.signal()
@@ -200,11 +230,22 @@ func (w *Watcher) Follow(queries []Query) {
 // takeTurns looks whether there are more queries than slots, which decides how long
 // polls may wait. Callers hold mu.
 func (w *Watcher) takeTurns() {
-	if crowded := len(w.followers) > w.polls.size(); crowded != w.crowded {
+	if crowded := w.polled() > w.polls.size(); crowded != w.crowded {
 		w.crowded = crowded
 		w.endCrowd()
 		w.crowd, w.endCrowd = context.WithCancel(context.Background())
 	}
+}
+
+// polled is how many queries are asked by long-polls. Callers hold mu.
+func (w *Watcher) polled() int {
+	n := 0
+	for _, f := range w.followers {
+		if !w.streams(f) {
+			n++
+		}
+	}
+	return n
 }
 
 // Next waits for a frame. It returns an error when ctx or Run has ended.
@@ -249,9 +290,12 @@ func (w *Watcher) take() (Frame, time.Duration, error) {
 	if wait := w.cfg.Settle - time.Since(w.dirtyAt); open && wait > 0 {
 		return Frame{}, wait, nil
 	}
-	frame := Frame{Results: make(map[Query]Result, dirty)}
+	frame := Frame{Index: w.index, Results: make(map[Query]Result, dirty)}
 	for q, f := range w.followers {
 		if f.dirty {
+			if !w.streams(f) {
+				frame.Index = 0
+			}
 			frame.Results[q] = f.result
 			f.dirty = false
 		}

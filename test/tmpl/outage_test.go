@@ -91,7 +91,7 @@ func TestLeaderKilledBehindAClientAgent(t *testing.T) {
 }
 
 // unreachable is what tmpl says of an agent that gives no answer at all.
-var unreachable = regexp.MustCompile(`cannot get data.* error="GET `)
+var unreachable = regexp.MustCompile(`cannot get data.* error="(GET|POST) `)
 
 // The agent is down at the start: tmpl says so once, and renders when it comes.
 // It is down later: the file stays, and follows again.

@@ -118,7 +118,7 @@ func TestExitCodes(t *testing.T) {
 		{"-template in:out -wait x", 13, `invalid value "x" for flag -wait`},
 		{"", 15, "no template given"},
 		{"-template in", 15, "template in has no destination"},
-		{"-template in:out -config x.hcl", 15, "not supported yet"},
+		{"-template in:out -config x.hcl", 15, "stat x.hcl: no such file"},
 		{"-template none:out", 14, "read template: open none: no such file"},
 		{"-template syntax:out", 14, "parse template: syntax:2: "},
 		{"-template vault:out", 14, "not supported by muster"},

@@ -89,12 +89,22 @@ func (f *Flags) Retry() (attempts int, backoff, most time.Duration) {
 
 // Config is what flags and environment amount to.
 func (f *Flags) Config(userAgent string) (client.Config, error) {
-	if f.attempts < 0 || f.backoff < 0 || f.most < 0 {
-		return client.Config{}, fmt.Errorf("a -consul-retry flag is below zero")
-	}
+	return f.Over(FromEnv(), userAgent)
+}
+
+// FromEnv is what the environment says.
+func FromEnv() client.Config {
 	out := client.ConfigFromEnv()
 	if out.Token == "" {
 		out.Token = os.Getenv("CONSUL_TOKEN")
+	}
+	return out
+}
+
+// Over lays the flags over what environment and configuration files amount to.
+func (f *Flags) Over(out client.Config, userAgent string) (client.Config, error) {
+	if f.attempts < 0 || f.backoff < 0 || f.most < 0 {
+		return client.Config{}, fmt.Errorf("a -consul-retry flag is below zero")
 	}
 	pick := func(to *string, flag string) {
 		if flag != "" {

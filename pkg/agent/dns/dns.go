@@ -78,7 +78,8 @@ type SOA struct {
 const (
 	MaxQuestions   = 4096            // that are worked on at the same time; more are dropped (UDP) or refused (TCP)
 	MaxUpstream    = 256             // of them, waiting for a recursor
-	MaxConnections = 1024            // over TCP, for each address
+	MaxConnections = 1024            // over TCP, for each address; one more is closed at once
+	MaxPerClient   = 64              // of them, from one client
 	lookupTimeout  = 5 * time.Second // resolvers give up then
 	readTimeout    = 2 * time.Second // for a question over TCP that has begun
 	writeTimeout   = 2 * time.Second

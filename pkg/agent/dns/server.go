@@ -11,7 +11,6 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
-	"golang.org/x/net/netutil"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -133,7 +132,7 @@ func (s socket) close() { _ = errors.Join(s.udp.Close(), s.tcp.Close()) }
 func (s socket) servers(server *Server, ctx context.Context) []*wire.Server {
 	return []*wire.Server{
 		{PacketConn: s.udp, Handler: server.serve(ctx, "udp"), UDPSize: 4096, ReadTimeout: readTimeout, WriteTimeout: writeTimeout},
-		{Listener: patient{netutil.LimitListener(s.tcp, MaxConnections)}, Handler: server.serve(ctx, "tcp"),
+		{Listener: patient{newCapped(s.tcp, MaxPerClient, MaxConnections)}, Handler: server.serve(ctx, "tcp"),
 			ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: func() time.Duration { return idleTimeout }},
 	}
 }

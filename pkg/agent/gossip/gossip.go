@@ -68,8 +68,17 @@ type Config struct {
 	OnChange func()
 	OnEvent  func(Event)
 
+	MaxMembers int // 8192: how many are known at most, whatever their status
+
 	// transport replaces the sockets in tests.
 	transport memberlist.Transport
+}
+
+func (c *Config) maxMembers() int {
+	if c.MaxMembers > 0 {
+		return c.MaxMembers
+	}
+	return maxMembers
 }
 
 // Event is a user event of the pool.
@@ -92,6 +101,9 @@ type Pool struct {
 	// tests with fake time can see through it.
 	life chan struct{}
 	serf atomic.Pointer[serf.Serf]
+
+	guard *guard         // written before serf
+	asked sync.WaitGroup // joins, pings and announcements that may outlive who began them
 
 	// viewLock orders refreshes of view; tagLock orders changes of tags.
 	viewLock sync.Mutex
@@ -129,6 +141,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	stop := make(chan struct{})
 	loops.Go(func() { p.handleEvents(events, stop) })
 	loops.Go(func() { p.keepPeers(stop) })
+	loops.Go(func() { p.watchSilence(s, stop) })
 	p.markUp(nil)
 
 	select {
@@ -139,6 +152,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	p.shutdown(s)
 	close(stop)
 	loops.Wait()
+	p.asked.Wait()
 	return err
 }
 
@@ -158,10 +172,11 @@ func (p *Pool) open(events chan serf.Event) (*serf.Serf, error) {
 	if err != nil {
 		return nil, err
 	}
-	conf.MemberlistConfig.Transport = transport
+	p.guard = newGuard(transport, len(p.cfg.EncryptKey) > 0, p.view.Load)
+	conf.MemberlistConfig.Transport = p.guard
 	s, err := serf.Create(conf)
 	if err != nil {
-		_ = transport.Shutdown()
+		_ = p.guard.Shutdown()
 		return nil, fmt.Errorf("gossip: start on %s: %w", net.JoinHostPort(conf.MemberlistConfig.BindAddr, fmt.Sprint(conf.MemberlistConfig.BindPort)), err)
 	}
 	p.serf.Store(s)
@@ -220,6 +235,9 @@ func (p *Pool) handleEvent(e serf.Event) {
 	switch e := e.(type) {
 	case serf.MemberEvent:
 		p.refresh()
+		if s, err := p.running(); err == nil && e.EventType() == serf.EventMemberLeave {
+			p.flush(s) // who has not heard of it yet should not wait for our next tick
+		}
 		if p.cfg.OnChange != nil {
 			p.cfg.OnChange()
 		}
@@ -230,46 +248,8 @@ func (p *Pool) handleEvent(e serf.Event) {
 	}
 }
 
-// Join asks the agents at addrs ("ip", "host", "ip:port") to take us in. It
-// returns how many did, and an error only if none did.
-func (p *Pool) Join(addrs []string) (int, error) {
-	s, err := p.running()
-	if err != nil {
-		return 0, err
-	}
-	n, err := s.Join(addrs, true) // true: events from before we came are not for us
-	p.refresh()
-	if err != nil {
-		return n, fmt.Errorf("gossip: join: %w", err)
-	}
-	return n, nil
-}
-
-// Rejoin joins the members that an earlier run of this agent knew, one after
-// the other until a few took us in, and returns how many did. Nothing known is
-// no error.
-func (p *Pool) Rejoin() (int, error) {
-	addrs, err := p.peers.read(p.cfg.RejoinAfterLeave)
-	if err != nil {
-		return 0, err
-	}
-	joined := 0
-	var failed error
-	for _, addr := range addrs {
-		n, err := p.Join([]string{addr})
-		if joined += n; joined >= rejoinEnough {
-			return joined, nil
-		}
-		failed = errors.Join(failed, err)
-	}
-	if joined > 0 {
-		return joined, nil
-	}
-	return 0, failed
-}
-
 // Leave tells the others that we go for good: they will see us as left. It
-// takes about 0.3 s; the pool goes on until the end of Run's context.
+// takes about 0.1 s; the pool goes on until the end of Run's context.
 func (p *Pool) Leave() error {
 	p.life <- struct{}{}
 	defer func() { <-p.life }()
@@ -280,6 +260,7 @@ func (p *Pool) Leave() error {
 	if err := p.peers.markLeft(); err != nil {
 		p.cfg.Logger.Warn("could not note the leave in the peers file; the next start will rejoin", "error", err)
 	}
+	p.hurry(s, leaveHurry)
 	err = s.Leave()
 	p.refresh()
 	if err != nil {
@@ -360,9 +341,6 @@ func (p *Pool) Stats() map[string]string {
 	}
 	return s.Stats()
 }
-
-// rejoinEnough members tell us all the others; see Rejoin.
-const rejoinEnough = 3
 
 // How long members that are gone are remembered; see serfConfig.
 const (

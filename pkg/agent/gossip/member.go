@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"net"
+	"net/netip"
 	"sort"
 	"strconv"
 
@@ -16,6 +17,7 @@ type members struct {
 	servers []Server          // alive ones, by name
 	byID    map[string]string // node id -> name of the member that is alive
 	ids     map[string]Server // server id -> server, an alive one before others
+	addrs   map[netip.Addr]bool
 }
 
 // Server is a member that is a server.
@@ -49,12 +51,20 @@ func (p *Pool) ServerByID(id string) (Server, bool) {
 
 // Member returns the member of that name.
 func (p *Pool) Member(name string) (api.Member, bool) {
-	list := p.view.Load().list
-	i := sort.Search(len(list), func(i int) bool { return list[i].Name >= name })
-	if i < len(list) && list[i].Name == name {
-		return list[i], true
+	return p.view.Load().named(name)
+}
+
+func (v *members) named(name string) (api.Member, bool) {
+	i := sort.Search(len(v.list), func(i int) bool { return v.list[i].Name >= name })
+	if i < len(v.list) && v.list[i].Name == name {
+		return v.list[i], true
 	}
 	return api.Member{}, false
+}
+
+func (v *members) knows(name string) bool {
+	_, ok := v.named(name)
+	return ok
 }
 
 // Local returns ourselves as the others see us.
@@ -97,8 +107,11 @@ func (p *Pool) refresh() {
 }
 
 func newMembers(found []serf.Member) *members {
-	v := &members{byID: map[string]string{}, ids: map[string]Server{}}
+	v := &members{byID: map[string]string{}, ids: map[string]Server{}, addrs: map[netip.Addr]bool{}}
 	for _, m := range found {
+		if addr, ok := netip.AddrFromSlice(m.Addr); ok {
+			v.addrs[addr.Unmap()] = true
+		}
 		v.list = append(v.list, apiMember(m))
 	}
 	sort.Slice(v.list, func(i, j int) bool { return v.list[i].Name < v.list[j].Name })

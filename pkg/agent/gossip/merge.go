@@ -12,9 +12,16 @@ import (
 type mergeRules struct{ pool *Pool }
 
 func (r mergeRules) NotifyMerge(found []*serf.Member) error {
-	alive := r.pool.view.Load().byID
+	view := r.pool.view.Load()
+	fresh := 0
 	for _, m := range found {
-		if err := r.check(m, alive); err != nil {
+		if !view.knows(m.Name) {
+			fresh++
+		}
+		if fresh > 0 && len(view.list)+fresh > r.pool.cfg.maxMembers() {
+			return fmt.Errorf("member %s (%s) would be one too many: this pool takes %d; are they real? without encrypt anybody can make members up", m.Name, m.Addr, r.pool.cfg.maxMembers())
+		}
+		if err := r.check(m, view.byID); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"errors"
+	"math/rand/v2"
 	"net"
 	"strconv"
 	"sync"
@@ -16,6 +17,7 @@ type memNet struct {
 	lock  sync.Mutex
 	nodes map[string]*memTransport
 	down  map[string]bool
+	loss  float64 // of packets
 }
 
 func newMemNet() *memNet {
@@ -29,10 +31,10 @@ func (n *memNet) setDown(addr string, down bool) {
 	n.down[addr] = down
 }
 
-func (n *memNet) route(from, to string) (*memTransport, bool) {
+func (n *memNet) route(from, to string, lossy bool) (*memTransport, bool) {
 	n.lock.Lock()
 	defer n.lock.Unlock()
-	if n.down[from] || n.down[to] {
+	if n.down[from] || n.down[to] || lossy && rand.Float64() < n.loss {
 		return nil, false
 	}
 	t, ok := n.nodes[to]
@@ -63,7 +65,7 @@ func (t *memTransport) FinalAdvertiseAddr(string, int) (net.IP, int, error) {
 
 func (t *memTransport) WriteTo(b []byte, to string) (time.Time, error) {
 	now := time.Now()
-	if dst, ok := t.net.route(t.addr.String(), to); ok {
+	if dst, ok := t.net.route(t.addr.String(), to, true); ok {
 		select {
 		case dst.packets <- &memberlist.Packet{Buf: append([]byte{}, b...), From: t.addr, Timestamp: now}:
 		default:
@@ -73,18 +75,26 @@ func (t *memTransport) WriteTo(b []byte, to string) (time.Time, error) {
 }
 
 func (t *memTransport) DialTimeout(to string, _ time.Duration) (net.Conn, error) {
-	dst, ok := t.net.route(t.addr.String(), to)
+	dst, ok := t.net.route(t.addr.String(), to, false)
 	if !ok {
 		return nil, errors.New("refused by the test's network: " + to)
 	}
 	near, far := net.Pipe()
 	select {
-	case dst.streams <- far:
+	case dst.streams <- namedConn{far, t.addr}:
 		return near, nil
 	default:
 		return nil, errors.New("too many streams to " + to)
 	}
 }
+
+// namedConn is a pipe that says who is at the other end.
+type namedConn struct {
+	net.Conn
+	from net.Addr
+}
+
+func (c namedConn) RemoteAddr() net.Addr { return c.from }
 
 func (t *memTransport) PacketCh() <-chan *memberlist.Packet { return t.packets }
 func (t *memTransport) StreamCh() <-chan net.Conn           { return t.streams }

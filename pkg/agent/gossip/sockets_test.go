@@ -59,7 +59,7 @@ func TestRealSockets(t *testing.T) {
 	c.end()
 	waitStatus(t, []*node{a, b}, "c", api.MemberFailed, 20*time.Second)
 	c = start(t, cfg("c"))
-	if n, err := c.Rejoin(); err != nil || n == 0 {
+	if n, err := c.Rejoin(context.Background()); err != nil || n == 0 {
 		t.Fatalf("Rejoin: %d, %v", n, err)
 	}
 	waitStatus(t, []*node{a, b}, "c", api.MemberAlive, 20*time.Second)
@@ -71,14 +71,14 @@ func TestRealSockets(t *testing.T) {
 	c.end()
 	waitStatus(t, []*node{a, b}, "c", api.MemberLeft, 10*time.Second)
 	c = start(t, cfg("c"))
-	if n, err := c.Rejoin(); err != nil || n != 0 {
+	if n, err := c.Rejoin(context.Background()); err != nil || n != 0 {
 		t.Errorf("Rejoin after a leave: %d, %v", n, err)
 	}
 	c.end()
 	again := cfg("c")
 	again.RejoinAfterLeave = true
 	c = start(t, again)
-	if n, err := c.Rejoin(); err != nil || n == 0 {
+	if n, err := c.Rejoin(context.Background()); err != nil || n == 0 {
 		t.Errorf("Rejoin after a leave, with RejoinAfterLeave: %d, %v", n, err)
 	}
 	c.end()

@@ -1,12 +1,18 @@
 package httpapi
 
 import (
+	"errors"
 	"io"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
+
+// MaxConns is how many connections are open at once, over all clients; past it
+// newcomers are answered 503.
+const MaxConns = 16 << 10
 
 const (
 	// The answer ends with the connection, which is closed after it.
@@ -17,6 +23,13 @@ const (
 		"\r\n" +
 		"Your IP is issuing too many concurrent connections, please rate limit your calls\n"
 
+	tooManyAtAll = "HTTP/1.1 503 Service Unavailable\r\n" +
+		"Content-Type: text/plain\r\n" +
+		"Retry-After: 1\r\n" +
+		"Connection: close\r\n" +
+		"\r\n" +
+		"This agent has too many connections open\n"
+
 	// A refused connection is kept for a moment after its answer, or the client's
 	// unread request would reset it before the client has read. At most
 	// maxLingering are kept at a time; past that they are cut.
@@ -25,11 +38,14 @@ const (
 	maxLingering = 64
 )
 
-// ConnLimit bounds the connections of each client address over all the listeners
-// it is put on; a connection too many is answered 429 and closed at once.
+// ConnLimit bounds the connections of each client address, and of all together,
+// over all the listeners it is put on; a connection too many is answered 429 or
+// 503 and closed at once. What a client does not take in ends its connection.
 type ConnLimit struct {
 	mu        sync.Mutex
 	most      int
+	mostAll   int
+	all       int
 	open      map[netip.Addr]int
 	lingering chan struct{}
 }
@@ -38,6 +54,7 @@ type ConnLimit struct {
 func NewConnLimit(perClient int) *ConnLimit {
 	return &ConnLimit{
 		most:      perClient,
+		mostAll:   MaxConns,
 		open:      map[netip.Addr]int{},
 		lingering: make(chan struct{}, maxLingering),
 	}
@@ -55,19 +72,25 @@ func (l *ConnLimit) Listener(ln net.Listener) net.Listener {
 	return &limitedListener{Listener: ln, limit: l}
 }
 
-func (l *ConnLimit) take(ip netip.Addr) bool {
+// take counts a connection, or returns the answer that refuses it.
+func (l *ConnLimit) take(ip netip.Addr) (refusal string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.most > 0 && l.open[ip] >= l.most {
-		return false
+		return tooManyConns
+	}
+	if l.all >= l.mostAll {
+		return tooManyAtAll
 	}
 	l.open[ip]++
-	return true
+	l.all++
+	return ""
 }
 
 func (l *ConnLimit) release(ip netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.all--
 	if l.open[ip]--; l.open[ip] <= 0 {
 		delete(l.open, ip)
 	}
@@ -95,10 +118,11 @@ func (ln *limitedListener) Accept() (net.Conn, error) {
 			return conn, nil
 		}
 		ip := from.Addr().Unmap()
-		if ln.limit.take(ip) {
+		refusal := ln.limit.take(ip)
+		if refusal == "" {
 			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { ln.limit.release(ip) })}, nil
 		}
-		ln.refuse(conn)
+		ln.refuse(conn, refusal)
 	}
 }
 
@@ -112,7 +136,7 @@ func (ln *limitedListener) Close() error {
 	return err
 }
 
-func (ln *limitedListener) refuse(conn net.Conn) {
+func (ln *limitedListener) refuse(conn net.Conn, answer string) {
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	if ln.closed {
@@ -127,14 +151,14 @@ func (ln *limitedListener) refuse(conn net.Conn) {
 	}
 	ln.wg.Go(func() {
 		defer func() { <-ln.limit.lingering }()
-		linger(conn)
+		linger(conn, answer)
 	})
 }
 
-func linger(conn net.Conn) {
+func linger(conn net.Conn, answer string) {
 	defer conn.Close()
 	_ = conn.SetDeadline(time.Now().Add(lingerTime))
-	if _, err := io.WriteString(conn, tooManyConns); err != nil {
+	if _, err := io.WriteString(conn, answer); err != nil {
 		return
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
@@ -146,9 +170,58 @@ func linger(conn net.Conn) {
 type limitedConn struct {
 	net.Conn
 	release func()
+
+	// deadline of writes, in Unix nanoseconds: of our own making, or set by a
+	// handler that knows how long its answer may take.
+	own, given atomic.Int64
 }
 
 func (c *limitedConn) Close() error {
 	defer c.release()
 	return c.Conn.Close()
+}
+
+// CloseWrite lets net/http end an answer before it ends the connection: without
+// it, who is refused waits half a second for the end.
+func (c *limitedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// Write gives the client at least writeGrace to take in what is written, an
+// answer of common size, if no handler has set another time. The deadline is
+// moved far ahead, so that few writes have to move it.
+func (c *limitedConn) Write(p []byte) (int, error) {
+	if c.given.Load() == 0 {
+		now := time.Now()
+		if c.own.Load() < now.Add(writeGrace).UnixNano() {
+			until := now.Add(2 * writeGrace)
+			c.own.Store(until.UnixNano())
+			if err := c.Conn.SetWriteDeadline(until); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return c.Conn.Write(p)
+}
+
+func (c *limitedConn) SetWriteDeadline(t time.Time) error {
+	c.note(t)
+	return c.Conn.SetWriteDeadline(t)
+}
+
+func (c *limitedConn) SetDeadline(t time.Time) error {
+	c.note(t)
+	return c.Conn.SetDeadline(t)
+}
+
+func (c *limitedConn) note(t time.Time) {
+	c.own.Store(0)
+	if t.IsZero() {
+		c.given.Store(0)
+	} else {
+		c.given.Store(t.UnixNano())
+	}
 }

@@ -2,14 +2,18 @@ package httpapi
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -146,4 +150,78 @@ func TestConnLimit(t *testing.T) {
 	if err := ln.Close(); err == nil {
 		t.Error("the listener was still open after the server closed")
 	}
+}
+
+func TestConnLimitInAll(t *testing.T) {
+	limit := NewConnLimit(0)
+	limit.mostAll = 1
+	ip, other := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	if got := limit.take(ip); got != "" {
+		t.Fatalf("the first was answered %q", got)
+	}
+	if got := limit.take(other); !strings.HasPrefix(got, "HTTP/1.1 503 ") {
+		t.Errorf("the second was answered %q", got)
+	}
+	limit.release(ip)
+	if got := limit.take(other); got != "" {
+		t.Errorf("after one has ended: %q", got)
+	}
+}
+
+// Who is refused in the middle of a request gets the end of the answer with it,
+// not half a second later.
+func TestRefusalEndsAtOnce(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Connection", "close")
+		w.WriteHeader(http.StatusRequestEntityTooLarge)
+	})}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(NewConnLimit(2).Listener(inner)) }()
+	conn, err := net.Dial("tcp", inner.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	began := time.Now()
+	_, _ = io.WriteString(conn, "PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\nxxxx")
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if got, err := io.ReadAll(conn); err != nil || !strings.Contains(string(got), " 413 ") {
+		t.Errorf("%q, %v", got, err)
+	}
+	if took := time.Since(began); took > 400*time.Millisecond {
+		t.Errorf("the end came after %v", took)
+	}
+	srv.Close()
+	<-served
+}
+
+// A client that takes nothing in loses its connection, also where no answer is
+// large; a handler that sets a time of its own gets that.
+func TestClientThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, given := range []time.Duration{0, time.Second} {
+			near, far := net.Pipe()
+			conn := &limitedConn{Conn: near, release: func() {}}
+			if given != 0 {
+				_ = conn.SetWriteDeadline(time.Now().Add(given))
+			}
+			began := time.Now()
+			_, err := conn.Write([]byte("small"))
+			took := time.Since(began)
+			if !errors.Is(err, os.ErrDeadlineExceeded) || given != 0 && took != given || given == 0 && (took < writeGrace || took > 2*writeGrace) {
+				t.Errorf("given %v: %v after %v", given, err, took)
+			}
+			_ = conn.SetWriteDeadline(time.Time{})
+			go func() { _, _ = io.Copy(io.Discard, far) }()
+			if _, err := conn.Write([]byte("small")); err != nil {
+				t.Errorf("given %v: once the client reads: %v", given, err)
+			}
+			_ = conn.Close()
+			_ = far.Close()
+		}
+	})
 }

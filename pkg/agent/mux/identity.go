@@ -35,7 +35,7 @@ type Identity struct {
 
 // LoadIdentity reads the files. Without a CA it makes a certificate that lasts
 // as long as the process; that keeps one code path and stops those who only
-// listen, and it is said in the log once, here.
+// listen. Whoever starts the agent says aloud what it means (see Verifies).
 func LoadIdentity(files Files, logger *slog.Logger) (*Identity, error) {
 	if files.CA == "" && files.Cert == "" && files.Key == "" {
 		if files.ServerName != "" {
@@ -45,7 +45,7 @@ func LoadIdentity(files Files, logger *slog.Logger) (*Identity, error) {
 		if err != nil {
 			return nil, fmt.Errorf("make throw-away certificate: %w", err)
 		}
-		logger.Warn("no CA is configured: agents talk to each other encrypted, but do not verify each other")
+		logger.Debug("no CA is configured: agents talk to each other encrypted, but do not verify each other")
 		return &Identity{cert: cert}, nil
 	}
 	if files.CA == "" || files.Cert == "" || files.Key == "" {

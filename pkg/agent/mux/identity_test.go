@@ -81,7 +81,7 @@ func TestLoadIdentityRefuses(t *testing.T) {
 
 func TestThrowawayIsSaidOnce(t *testing.T) {
 	var out bytes.Buffer
-	id, err := LoadIdentity(Files{}, slog.New(slog.NewTextHandler(&out, nil)))
+	id, err := LoadIdentity(Files{}, slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	if err != nil {
 		t.Fatal(err)
 	}

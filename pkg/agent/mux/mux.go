@@ -30,6 +30,7 @@ const (
 const (
 	defaultHandshakeTimeout = 5 * time.Second
 	defaultMaxHandshakes    = 256
+	defaultMaxConns         = 8192
 
 	// Accept errors that are not the listener's end, such as too many open
 	// files, are tried again after these pauses.
@@ -45,6 +46,7 @@ type Config struct {
 	HandshakeTimeout time.Duration // 5 s; also the time a protocol has to take a connection over
 	MaxHandshakes    int           // 256 under way at once
 	MaxConnsPerIP    int           // no limit
+	MaxConns         int           // 8192 open at once
 
 	Logger *slog.Logger
 }
@@ -68,12 +70,15 @@ func New(cfg Config) *Mux {
 	if cfg.MaxHandshakes == 0 {
 		cfg.MaxHandshakes = defaultMaxHandshakes
 	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = defaultMaxConns
+	}
 	return &Mux{
 		cfg:   cfg,
 		tls:   cfg.Identity.server(),
 		http:  newListener(cfg.Listener.Addr()),
 		raft:  newListener(cfg.Listener.Addr()),
-		conns: newConnTable(cfg.MaxConnsPerIP),
+		conns: newConnTable(cfg.MaxConnsPerIP, cfg.MaxConns),
 	}
 }
 
@@ -81,7 +86,8 @@ func New(cfg Config) *Mux {
 // because net/http recognises HTTP/2 by that type.
 func (m *Mux) HTTP() net.Listener { return m.http }
 
-// Raft yields the connections that speak raft.
+// Raft yields the connections that speak raft: one that says nothing for the time
+// of a handshake fails its first read.
 func (m *Mux) Raft() net.Listener { return m.raft }
 
 // Run accepts connections until ctx ends. Then it closes the port, both
@@ -159,7 +165,7 @@ func (m *Mux) hand(ctx context.Context, conn *trackedConn) error {
 	case ProtoHTTP:
 		return m.http.deliver(ctx, tc)
 	case ProtoRaft:
-		return m.raft.deliver(ctx, tc)
+		return m.raft.deliver(ctx, &spokenConn{Conn: tc, limit: m.cfg.HandshakeTimeout})
 	default:
 		return fmt.Errorf("the other end asked for no protocol: this port speaks %s and %s", ProtoHTTP, ProtoRaft)
 	}
@@ -214,7 +220,7 @@ func (l *listener) deliver(ctx context.Context, c net.Conn) error {
 // connTable knows every open connection, so that all can be closed, and the
 // handshakes under way, oldest first.
 type connTable struct {
-	perIP int
+	perIP, most int
 
 	mu      sync.Mutex
 	open    map[*trackedConn]struct{}
@@ -222,9 +228,10 @@ type connTable struct {
 	pending *list.List // of context.CancelFunc
 }
 
-func newConnTable(perIP int) *connTable {
+func newConnTable(perIP, most int) *connTable {
 	return &connTable{
 		perIP:   perIP,
+		most:    most,
 		open:    map[*trackedConn]struct{}{},
 		byIP:    map[string]int{},
 		pending: list.New(),
@@ -241,6 +248,9 @@ func (t *connTable) add(raw net.Conn) (*trackedConn, error) {
 	defer t.mu.Unlock()
 	if t.perIP > 0 && t.byIP[host] >= t.perIP {
 		return nil, fmt.Errorf("%s has %d connections already, the limit per address", host, t.perIP)
+	}
+	if len(t.open) >= t.most {
+		return nil, fmt.Errorf("%d connections are open already, the limit", t.most)
 	}
 	t.open[c] = struct{}{}
 	t.byIP[host]++
@@ -283,6 +293,27 @@ func (t *connTable) closeAll() {
 	for _, c := range open {
 		_ = c.Close()
 	}
+}
+
+// spokenConn gives who dialled raft a limited time to say something: raft dials
+// when it has something to say, and reads without a deadline of its own.
+type spokenConn struct {
+	*tls.Conn
+	limit  time.Duration
+	spoken bool // only the reader's
+}
+
+func (c *spokenConn) Read(p []byte) (int, error) {
+	if c.spoken {
+		return c.Conn.Read(p)
+	}
+	_ = c.SetReadDeadline(time.Now().Add(c.limit))
+	n, err := c.Conn.Read(p)
+	if n > 0 {
+		c.spoken = true
+		_ = c.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }
 
 // trackedConn lies below TLS: what is above stays a plain *tls.Conn.

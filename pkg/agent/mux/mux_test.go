@@ -253,6 +253,52 @@ func TestConnectionsPerIP(t *testing.T) {
 	})
 }
 
+// Who dials raft and says nothing holds nothing; who has spoken may be silent as
+// long as it likes.
+func TestRaftConnectionsThatSayNothing(t *testing.T) {
+	const limit = 200 * time.Millisecond
+	p := start(t, func(c *Config) { c.HandshakeTimeout = limit }, http.HandlerFunc(sayHello))
+	d := NewDialer(p.id, patience)
+	dial := func() net.Conn {
+		conn, err := d.DialRaft(t.Context(), p.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		return conn
+	}
+	speaks, silent := dial(), dial()
+	echoed := func() error {
+		_, _ = speaks.Write([]byte("a"))
+		_, err := io.ReadFull(speaks, make([]byte, 1))
+		return err
+	}
+	if err := echoed(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := silent.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Errorf("the silent one stays: %v", err)
+	}
+	if err := echoed(); err != nil { // as long after its first word as the other had for one
+		t.Errorf("silent after it had spoken: %v", err)
+	}
+}
+
+func TestConnectionsInAll(t *testing.T) {
+	p := start(t, func(c *Config) { c.MaxConns = 1 }, http.HandlerFunc(sayHello))
+	d := NewDialer(p.id, patience)
+	first, err := d.DialRaft(t.Context(), p.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Close()
+	if conn, err := d.DialRaft(t.Context(), p.addr); err == nil {
+		conn.Close()
+		t.Error("a second connection was accepted")
+	}
+}
+
 // TestStopClosesWhatIsOpen: the test's goleak check is its second half.
 func TestStopClosesWhatIsOpen(t *testing.T) {
 	p := start(t, nil, http.HandlerFunc(sayHello))

@@ -76,6 +76,7 @@ type member struct {
 	reigns        *reigns
 	said          *said
 	stop          func() error // hands over, stops and waits
+	die           func()       // closes the port and every connection
 }
 
 // reigns is what OnLeader was told.
@@ -119,6 +120,7 @@ type cluster struct {
 	id      *mux.Identity
 	mu      sync.Mutex
 	members map[string]*member // the newest run of each, by id
+	confirm bool               // servers ask each other whether the leader is dead
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -140,6 +142,13 @@ func (c *cluster) addressOf(id string) (string, bool) {
 	return "", false
 }
 
+func (c *cluster) ask(ctx context.Context, voter raft.Server, leader string, term uint64) (Witness, error) {
+	c.mu.Lock()
+	m := c.members[string(voter.ID)]
+	c.mu.Unlock()
+	return m.Witness(ctx, leader, term)
+}
+
 // prepare makes a server with its port, on a new address; dir "" is memory.
 func (c *cluster) prepare(id, dir string) (*member, func() error) {
 	c.t.Helper()
@@ -149,10 +158,14 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 	}
 	port := mux.New(mux.Config{Listener: ln, Identity: c.id, Logger: logx.Discard()})
 	m := &member{id: id, addr: ln.Addr().String(), dir: dir, tape: &tape{}, reigns: &reigns{}, said: &said{}}
+	var ask func(context.Context, raft.Server, string, uint64) (Witness, error)
+	if c.confirm {
+		ask = c.ask
+	}
 	m.Node = New(Config{
 		ID: id, Address: m.addr, DataDir: dir, FSM: m.tape,
 		Listener: port.Raft(), Dial: mux.NewDialer(c.id, 0).DialRaft, AddressOf: c.addressOf,
-		OnLeader: m.reigns.note, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
+		OnLeader: m.reigns.note, Ask: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -170,6 +183,10 @@ func (c *cluster) start(id, dir string) *member {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- m.Run(ctx) }()
+	m.die = func() {
+		_ = stopPort()
+		m.peek().stream.drop()
+	}
 	m.stop = sync.OnceValue(func() error {
 		cancel()
 		return errors.Join(<-ended, stopPort())

@@ -12,6 +12,8 @@
 //     or no leader (CommitAtStart). All of that was verified on the way; what is
 //     damaged is named and nothing is started.
 //   - A leader that is stopped hands its leadership over first.
+//   - A leader whose process has died is succeeded at once, not after its timers
+//     (evidence.go); one that lives never is.
 //   - A lone voter leads at once, without waiting for an election timer.
 //
 // New does nothing but remember; Run opens the stores, runs raft and closes
@@ -69,6 +71,11 @@ type Config struct {
 	// to lead, false when it has stopped. It may take its time, but a reign that
 	// began and ended meanwhile is skipped.
 	OnLeader func(leader bool)
+
+	// Ask asks another voter whether the leader of that term refuses its
+	// connections, too; it answers with Node.Witness. Nil: nobody is asked, and a
+	// dead leader is found by the timers.
+	Ask func(ctx context.Context, voter raft.Server, leader string, term uint64) (Witness, error)
 
 	Multiplier        int           // of the timers' 1000 ms; 1
 	SnapshotThreshold uint64        // entries since the last snapshot; 16384

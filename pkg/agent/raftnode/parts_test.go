@@ -174,7 +174,10 @@ func TestHerald(t *testing.T) {
 		})
 		var running sync.WaitGroup
 		running.Go(func() { h.run(done) })
-		for range 5 {
+		from <- true
+		synctest.Wait() // the callback has the first one, and is slow
+		from <- false
+		for range 4 {
 			from <- true
 			from <- false
 		}

@@ -15,8 +15,19 @@ import (
 const enqueueTimeout = 10 * time.Second
 
 // Propose replicates one command and gives the state machine's result for it.
-// When ctx ends first, the outcome is unknown.
+// When ctx ends first, the outcome is unknown. A disk that has no room refuses it
+// (seal.ErrFull) before anything is proposed.
 func (n *Node) Propose(ctx context.Context, data []byte) (any, error) {
+	return n.propose(ctx, data, true)
+}
+
+// ProposeOwn is Propose for what the cluster itself needs to go on: it is tried
+// also on a disk that is too full for other commands.
+func (n *Node) ProposeOwn(ctx context.Context, data []byte) (any, error) {
+	return n.propose(ctx, data, false)
+}
+
+func (n *Node) propose(ctx context.Context, data []byte, needsRoom bool) (any, error) {
 	s, done, err := n.enter()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotLeader, err)
@@ -27,6 +38,13 @@ func (n *Node) Propose(ctx context.Context, data []byte) (any, error) {
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("%w: nothing was proposed: %w", ErrNotLeader, context.Cause(ctx))
+	}
+	if needsRoom {
+		stored, err := s.log.Admit(len(data))
+		if err != nil {
+			return nil, err
+		}
+		defer stored()
 	}
 	f, err := await(ctx, s, func() raft.ApplyFuture { return s.raft.Apply(data, enqueueTimeout) })
 	if err != nil {

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/agent/seal"
 )
 
 // replayBatch is how many entries go to the state machine at once.
@@ -25,6 +25,9 @@ func (s *server) replay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := verifyTrailing(s.log, from); err != nil {
+		return err
+	}
 	commit, err := s.log.GetCommitIndex()
 	if err != nil {
 		return err
@@ -32,6 +35,11 @@ func (s *server) replay(ctx context.Context) error {
 	last, err := s.log.LastIndex()
 	if err != nil {
 		return err
+	}
+	if stored, err := s.log.StoredCommitIndex(); err != nil {
+		return err
+	} else if stored > max(last, from) {
+		return fmt.Errorf("raft log in %s is %w: entry %d was committed and the log ends at %d", s.cfg.DataDir, seal.ErrDamaged, stored, max(last, from))
 	}
 	batch := make([]*raft.Log, 0, replayBatch)
 	for index := from + 1; index <= last; index++ {
@@ -60,20 +68,46 @@ func (s *server) replay(ctx context.Context) error {
 
 func (s *server) replayError(index, from uint64, err error) error {
 	if errors.Is(err, raft.ErrLogNotFound) {
-		return fmt.Errorf("raft log in %s has a hole: the newest snapshot ends at entry %d and entry %d is missing", s.cfg.DataDir, from, index)
+		return fmt.Errorf("raft log in %s is %w, it has a hole: the newest snapshot ends at entry %d and entry %d is missing", s.cfg.DataDir, seal.ErrDamaged, from, index)
 	}
 	return err
 }
 
-// checkVote reads what raft will read only when it is asked for its vote.
-func (s *server) checkVote() error {
-	for _, key := range []string{"CurrentTerm", "LastVoteTerm"} {
-		if _, err := s.log.GetUint64([]byte(key)); err != nil {
+// verifyTrailing reads the entries that the newest snapshot covers: nothing here
+// needs them, but a leader sends them to followers that lag. There may be gaps.
+func verifyTrailing(log *seal.Store, upTo uint64) error {
+	first, err := log.FirstIndex()
+	if err != nil || first == 0 {
+		return err
+	}
+	last, err := log.LastIndex()
+	if err != nil {
+		return err
+	}
+	for index := first; index <= min(upTo, last); index++ {
+		if err := log.GetLog(index, new(raft.Log)); err != nil && !errors.Is(err, raft.ErrLogNotFound) {
 			return err
 		}
 	}
-	_, err := s.log.Get([]byte("LastVoteCand"))
-	return err
+	return nil
+}
+
+// checkVote reads what raft will read only when it is asked for its vote.
+func (s *server) checkVote() error {
+	term, err := s.log.GetUint64([]byte("CurrentTerm"))
+	if err != nil {
+		return err
+	}
+	if _, err := s.log.GetUint64([]byte("LastVoteTerm")); err != nil {
+		return err
+	}
+	if _, err := s.log.Get([]byte("LastVoteCand")); err != nil {
+		return err
+	}
+	if last, err := s.log.LastIndex(); err != nil || last == 0 || term != 0 {
+		return err
+	}
+	return fmt.Errorf("raft log in %s is %w: it has entries and no term", s.cfg.DataDir, seal.ErrDamaged)
 }
 
 // restoreNewest gives the index of the newest snapshot, 0 without one.
@@ -92,34 +126,4 @@ func (s *server) restoreNewest() (uint64, error) {
 	}
 	s.fsm.reached(meta.Index, meta.ConfigurationIndex)
 	return meta.Index, nil
-}
-
-// checkSnapshots refuses a directory whose newest snapshot the store would pass
-// over, because it cannot read its description, in favour of an older one.
-func checkSnapshots(dir string, store *raft.FileSnapshotStore) error {
-	metas, err := store.List()
-	if err != nil {
-		return err
-	}
-	var newest uint64
-	if len(metas) > 0 {
-		newest = metas[0].Index
-	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, entry := range entries {
-		if !entry.IsDir() || strings.HasSuffix(entry.Name(), ".tmp") {
-			continue
-		}
-		var term, index, millis uint64
-		if _, err := fmt.Sscanf(entry.Name(), "%d-%d-%d", &term, &index, &millis); err != nil {
-			continue // not a snapshot's name
-		}
-		if index > newest {
-			return fmt.Errorf("snapshot %s is damaged: its meta.json cannot be read", entry.Name())
-		}
-	}
-	return nil
 }

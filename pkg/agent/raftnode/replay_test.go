@@ -13,6 +13,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/logx"
 )
 
 // TestSnapshots: one is restored at a restart, with the entries after it, and is
@@ -86,7 +87,7 @@ func TestDamageStopsTheStart(t *testing.T) {
 		}, []string{"entry 42 is missing"}},
 		{"the term", func(t *testing.T, dir string) { flip(t, dir, "conf", []byte("CurrentTerm")) }, []string{"raft.db", "CurrentTerm"}},
 		{"the vote", func(t *testing.T, dir string) { flip(t, dir, "conf", []byte("LastVoteCand")) }, []string{"raft.db", "LastVoteCand"}},
-		{"the newest snapshot", func(t *testing.T, dir string) { flipFile(t, newestSnapshot(t, dir), "state.bin") }, []string{"snapshot", "CRC"}},
+		{"the newest snapshot", func(t *testing.T, dir string) { flipFile(t, newestSnapshot(t, dir), "state.bin") }, []string{"state.bin", "damaged"}},
 		{"its description", func(t *testing.T, dir string) { flipFile(t, newestSnapshot(t, dir), "meta.json") }, []string{"meta.json", "damaged"}},
 		{"the whole log", func(t *testing.T, dir string) {
 			if err := os.Remove(filepath.Join(dir, "raft", "raft.db")); err != nil {
@@ -140,6 +141,28 @@ func TestDamageStopsTheStart(t *testing.T) {
 	}
 }
 
+// TestHalfBootstrap: a server that was killed between the two writes of a
+// bootstrap can be bootstrapped again.
+func TestHalfBootstrap(t *testing.T) {
+	dir := t.TempDir()
+	log, err := seal.Open(filepath.Join(dir, "raft"), logx.Discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(log.SetUint64([]byte("CurrentTerm"), 1), log.Close()); err != nil {
+		t.Fatal(err)
+	}
+	c := newCluster(t)
+	a := c.start("a", dir)
+	if has, err := a.HasState(); has || err != nil {
+		t.Errorf("it has state: %v, %v", has, err)
+	}
+	if err := a.Bootstrap(voters([]*member{a})); err != nil {
+		t.Fatal(err)
+	}
+	c.leader([]*member{a})
+}
+
 func TestDirectoryInUse(t *testing.T) {
 	c := newCluster(t)
 	a := c.start("a", t.TempDir())
@@ -179,7 +202,7 @@ func TestCancelledStart(t *testing.T) {
 func newestSnapshot(t *testing.T, dir string) string {
 	t.Helper()
 	dirs, err := filepath.Glob(filepath.Join(dir, "raft", "snapshots", "*"))
-	if err != nil || len(dirs) != retainSnapshots {
+	if err != nil || len(dirs) != 2 {
 		t.Fatalf("snapshots: %v, %v", dirs, err)
 	}
 	newest, highest := "", uint64(0)

@@ -12,7 +12,6 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/seal"
-	"github.com/muster-dev/muster/pkg/durable"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -27,7 +26,8 @@ const (
 	// poolSize is how many idle connections are kept for each other server.
 	poolSize = 3
 
-	retainSnapshots = 2
+	// reserveCheck is how often the disk is looked at while nobody writes.
+	reserveCheck = 2 * time.Second
 
 	// At the stop: how long calls that are under way may take to end, and how
 	// long raft may take to let go of its connections.
@@ -58,23 +58,54 @@ type server struct {
 // start opens the stores, replays what is known to be committed, and starts raft.
 func start(ctx context.Context, cfg Config) (_ *server, err error) {
 	s := &server{cfg: cfg, fsm: &tracker{inner: cfg.FSM}, done: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			_ = cfg.Listener.Close()
+			err = withHint(err)
+		}
+	}()
 	if err := s.openStores(); err != nil {
-		_ = cfg.Listener.Close()
 		return nil, err
 	}
 	defer func() {
 		if err != nil {
-			_ = cfg.Listener.Close()
 			err = errors.Join(err, s.log.Close())
 		}
 	}()
 	if err := s.replay(ctx); err != nil {
 		return nil, err
 	}
+	if err := s.undoHalfBootstrap(); err != nil {
+		return nil, err
+	}
 	if err := s.startRaft(); err != nil {
 		return nil, err
 	}
 	return s, nil
+}
+
+// undoHalfBootstrap takes back what a bootstrap that was killed has left: raft
+// stores term 1 before the first entry, and would then take this server for one
+// that has state, for ever. Nothing else makes a term of 1: the first election
+// has 2.
+func (s *server) undoHalfBootstrap() error {
+	last, err := s.log.LastIndex()
+	if err != nil || last > 0 || s.commitAtStart > 0 {
+		return err
+	}
+	term, err := s.log.GetUint64([]byte("CurrentTerm"))
+	if err != nil || term != 1 {
+		return err
+	}
+	return s.log.SetUint64([]byte("CurrentTerm"), 0)
+}
+
+// withHint says what helps against lost and damaged data.
+func withHint(err error) error {
+	if errors.Is(err, seal.ErrDamaged) || errors.Is(err, seal.ErrLost) {
+		return fmt.Errorf("%w; restore the data directory, or, if other servers are left, start once with -repair to rejoin them as a new server", err)
+	}
+	return err
 }
 
 func (s *server) openStores() error {
@@ -87,15 +118,9 @@ func (s *server) openStores() error {
 	if err != nil {
 		return err
 	}
-	files, err := raft.NewFileSnapshotStoreWithLogger(dir, retainSnapshots, logx.HC(s.cfg.Logger))
-	if err == nil {
-		err = durable.SyncDir(dir) // the snapshot directory's own name
-	}
-	if err == nil {
-		err = checkSnapshots(filepath.Join(dir, "snapshots"), files)
-	}
+	files, err := seal.OpenSnapshots(dir, log.Tend, s.cfg.Logger)
 	if err != nil {
-		return errors.Join(fmt.Errorf("open snapshots in %s: %w", dir, err), log.Close())
+		return errors.Join(err, log.Close())
 	}
 	s.log, s.snaps = log, snapshots{files}
 	return nil
@@ -124,6 +149,10 @@ func (s *server) startRaft() error {
 	s.verify = &verifier{ask: s.askMajority}
 	s.helpers.Go(func() { newHerald(notify, s.cfg.OnLeader).run(s.done) })
 	s.helpers.Go(s.keepCommitIndex)
+	s.helpers.Go(s.keepReserve)
+	if s.cfg.Ask != nil {
+		s.helpers.Go(func() { s.sentinel().run(s.done) })
+	}
 	s.hurryIfAlone()
 	return nil
 }
@@ -144,6 +173,13 @@ func (s *server) raftConfig(notify chan<- bool) *raft.Config {
 	c.NotifyCh = notify
 	c.Logger = logx.HC(s.cfg.Logger)
 	return c
+}
+
+// keepReserve makes the disk reserve again once there is room.
+func (s *server) keepReserve() {
+	for s.sleep(reserveCheck) {
+		_ = s.log.Tend() // who proposes is told
+	}
 }
 
 // hurryIfAlone makes a lone voter stand at once. Its timer would run for a whole

@@ -34,6 +34,9 @@ import (
 // what was written.
 var ErrDamaged = errors.New("damaged")
 
+// ErrLost is in the chain of errors about a log that is not there any more.
+var ErrLost = errors.New("its data is lost")
+
 // Store is raft's LogStore, StableStore and CommitTrackingLogStore. It is safe
 // for concurrent use, as raft needs it.
 type Store struct {
@@ -41,6 +44,8 @@ type Store struct {
 	stable raft.StableStore
 	name   string // the file, for errors
 	close  func() error
+
+	reserve *reserve // nil in memory
 
 	// staged is the commit index that goes out with the next entries. It only
 	// rises: what is committed stays so.
@@ -94,7 +99,7 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 		copies[i].Extensions = sealEntry(log, commit)
 		sealed[i] = &copies[i]
 	}
-	if err := s.logs.StoreLogs(sealed); err != nil {
+	if err := s.reserve.again(func() error { return s.logs.StoreLogs(sealed) }); err != nil {
 		return fmt.Errorf("store %d raft entries in %s: %w", len(logs), s.name, err)
 	}
 	return nil
@@ -102,7 +107,7 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 
 // DeleteRange deletes the entries from min to max, both included.
 func (s *Store) DeleteRange(min, max uint64) error {
-	if err := s.logs.DeleteRange(min, max); err != nil {
+	if err := s.reserve.again(func() error { return s.logs.DeleteRange(min, max) }); err != nil {
 		return fmt.Errorf("delete raft entries %d to %d in %s: %w", min, max, s.name, err)
 	}
 	return nil
@@ -129,6 +134,9 @@ func (s *Store) StoreCommitIndex(index uint64) error {
 	_ = s.StageCommitIndex(index)
 	return s.SetUint64([]byte(commitKey), index)
 }
+
+// StoredCommitIndex is what StoreCommitIndex stored last.
+func (s *Store) StoredCommitIndex() (uint64, error) { return s.GetUint64([]byte(commitKey)) }
 
 // GetCommitIndex is the newest commit index that was stored, with the newest
 // entry or by itself; 0 without entries.
@@ -178,7 +186,7 @@ func (s *Store) get(index uint64, log *raft.Log) (commit uint64, err error) {
 
 // Set stores a value, with its checksum.
 func (s *Store) Set(key, val []byte) error {
-	if err := s.stable.Set(key, sealValue(key, val)); err != nil {
+	if err := s.reserve.again(func() error { return s.stable.Set(key, sealValue(key, val)) }); err != nil {
 		return fmt.Errorf("store raft's %s in %s: %w", key, s.name, err)
 	}
 	return nil

@@ -78,7 +78,13 @@ func (d pilotDelegate) AutopilotConfig() *autopilot.Config {
 	}
 }
 
-func (d pilotDelegate) NotifyState(st *autopilot.State) { d.s.pilot.Store(st) }
+// NotifyState makes the leader look again when somebody has become a voter: a
+// repaired server's former self can go then.
+func (d pilotDelegate) NotifyState(st *autopilot.State) {
+	if old := d.s.pilot.Swap(st); old == nil || len(old.Voters) != len(st.Voters) {
+		d.s.members.fire()
+	}
+}
 
 func (d pilotDelegate) KnownServers() map[raft.ServerID]*autopilot.Server {
 	known := map[raft.ServerID]*autopilot.Server{}

@@ -125,7 +125,7 @@ func (s *Server) establish(ctx context.Context) error {
 		return errors.New("the gossip pool does not know this server")
 	}
 	for _, cmd := range s.planAlive(s.board.Snapshot(), self) {
-		if _, err := s.Propose(ctx, cmd); err != nil {
+		if _, err := s.proposeOwn(ctx, cmd); err != nil {
 			return fmt.Errorf("register this server in the catalog: %w", err)
 		}
 	}

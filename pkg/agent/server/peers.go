@@ -6,13 +6,23 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"strconv"
 	"time"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/agent/raftnode"
 )
 
-// statsPath is where servers ask each other for their place in the log.
-const statsPath = "/v1/internal/raft-stats"
+// Where servers ask each other for their place in the log, and whether a leader
+// refuses connections.
+const (
+	statsPath   = "/v1/internal/raft-stats"
+	witnessPath = "/v1/internal/raft-witness"
+)
 
-const maxStatsSize = 4096
+const maxAnswer = 4096
 
 // peerStats is a server's place in the log. LastContact is negative if it never
 // heard from a leader.
@@ -27,7 +37,15 @@ type peerStats struct {
 // leaves everything else to next.
 func (s *Server) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != statsPath || r.Method != http.MethodGet {
+		var answer func(*http.Request) (any, error)
+		switch {
+		case r.Method != http.MethodGet:
+		case r.URL.Path == statsPath:
+			answer = func(*http.Request) (any, error) { return s.ownStats(), nil }
+		case r.URL.Path == witnessPath:
+			answer = s.witness
+		}
+		if answer == nil {
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -35,9 +53,31 @@ func (s *Server) Handler(next http.Handler) http.Handler {
 			http.Error(w, "raft is not running", http.StatusServiceUnavailable)
 			return
 		}
+		body, err := answer(r)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(s.ownStats()) // the caller has gone: nothing to do
+		_ = json.NewEncoder(w).Encode(body) // the caller has gone: nothing to do
 	})
+}
+
+// witness answers whether this server's connections to a leader are refused.
+func (s *Server) witness(r *http.Request) (any, error) {
+	term, err := strconv.ParseUint(r.URL.Query().Get("term"), 10, 64)
+	if err != nil {
+		return nil, fmt.Errorf("which term: %w", err)
+	}
+	return s.node.Witness(r.Context(), r.URL.Query().Get("leader"), term)
+}
+
+// askWitness asks a voter that.
+func (s *Server) askWitness(ctx context.Context, voter raft.Server, leader string, term uint64) (raftnode.Witness, error) {
+	var said raftnode.Witness
+	query := url.Values{"leader": {leader}, "term": {strconv.FormatUint(term, 10)}}
+	err := s.askServer(ctx, s.addressIn(voter), witnessPath+"?"+query.Encode(), &said)
+	return said, err
 }
 
 // statsOf asks the server at addr.
@@ -46,20 +86,26 @@ func (s *Server) statsOf(ctx context.Context, id, addr string) (peerStats, error
 		return s.ownStats(), nil
 	}
 	var stats peerStats
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+statsPath, nil)
+	err := s.askServer(ctx, addr, statsPath, &stats)
+	return stats, err
+}
+
+// askServer asks the server at addr what only servers answer.
+func (s *Server) askServer(ctx context.Context, addr, path string, out any) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+path, nil)
 	if err != nil {
-		return stats, fmt.Errorf("ask %s: %w", addr, err)
+		return fmt.Errorf("ask %s: %w", addr, err)
 	}
 	resp, err := s.cfg.Transport.RoundTrip(req)
 	if err != nil {
-		return stats, fmt.Errorf("ask %s: %w", addr, err)
+		return fmt.Errorf("ask %s: %w", addr, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return stats, fmt.Errorf("ask %s: it answered %s", addr, resp.Status)
+		return fmt.Errorf("ask %s: it answered %s", addr, resp.Status)
 	}
-	if err := json.NewDecoder(io.LimitReader(resp.Body, maxStatsSize)).Decode(&stats); err != nil {
-		return stats, fmt.Errorf("read the answer of %s: %w", addr, err)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {
+		return fmt.Errorf("read the answer of %s: %w", addr, err)
 	}
-	return stats, nil
+	return nil
 }

@@ -28,11 +28,21 @@ func errNoLeader() error {
 // api.ErrNoLeader when the command was surely not proposed, and begins with
 // api.ErrUnknownWrite when it may have been.
 func (s *Server) Propose(ctx context.Context, cmd state.Command) (any, error) {
+	return s.proposeBy(ctx, cmd, s.node.Propose)
+}
+
+// proposeOwn is for the leader's duties, which go on when the disk is too full for
+// what users write.
+func (s *Server) proposeOwn(ctx context.Context, cmd state.Command) (any, error) {
+	return s.proposeBy(ctx, cmd, s.node.ProposeOwn)
+}
+
+func (s *Server) proposeBy(ctx context.Context, cmd state.Command, propose func(context.Context, []byte) (any, error)) (any, error) {
 	data, err := state.Encode(cmd)
 	if err != nil {
 		return nil, err
 	}
-	result, err := s.node.Propose(ctx, data)
+	result, err := propose(ctx, data)
 	if err != nil {
 		return nil, mapRaftError(err)
 	}

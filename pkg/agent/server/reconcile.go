@@ -51,7 +51,7 @@ func (s *Server) proposeAll(ctx context.Context, plan []state.Command) error {
 	var failed error
 	for _, cmd := range plan {
 		group.Go(func() error {
-			if _, err := s.Propose(ctx, cmd); err != nil {
+			if _, err := s.proposeOwn(ctx, cmd); err != nil {
 				lock.Lock()
 				defer lock.Unlock()
 				failed = errors.Join(failed, fmt.Errorf("node %s: %w", nodeOf(cmd), err))
@@ -261,7 +261,7 @@ func (s *Server) reconcileServers(pilot *autopilot.Autopilot, members []api.Memb
 			failed = errors.Join(failed, fmt.Errorf("remove server %s (%s) from the raft configuration: %w", srv.Name, srv.Addr, err))
 		}
 	}
-	return failed
+	return errors.Join(failed, s.removeReplaced(pilot, alive))
 }
 
 // addServer does nothing for a server that is configured with this address.

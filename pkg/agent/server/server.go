@@ -18,7 +18,7 @@
 // The files: server.go the parts and their life; fsm.go raft entries -> state ->
 // views; reads.go who may answer when; status.go what is told about the group;
 // leader.go, reconcile.go, missing.go and autopilot.go the leader's duties;
-// bootstrap.go the first configuration; peers.go how servers ask each other.
+// bootstrap.go the first configuration; repair.go how a damaged one is replaced; peers.go how servers ask each other.
 package server
 
 import (
@@ -112,6 +112,8 @@ type Server struct {
 	tags    chan tag
 	current *tenure // touched by raft's leadership callback, after its end by Run
 
+	replaces string // the id of the server that this one replaces; set by Run before its goroutines start
+
 	absent absentees // touched by the goroutine that leads
 }
 
@@ -142,6 +144,7 @@ func New(cfg Config) *Server {
 		Dial:              cfg.Raft.Dial,
 		AddressOf:         s.addressOf,
 		OnLeader:          s.onLeader,
+		Ask:               s.askWitness,
 		Multiplier:        cfg.Raft.Multiplier,
 		SnapshotThreshold: cfg.Raft.SnapshotThreshold,
 		SnapshotInterval:  cfg.Raft.SnapshotInterval,
@@ -156,6 +159,9 @@ func New(cfg Config) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := s.takeReplaces(); err != nil {
+		return fmt.Errorf("server: %w", err)
+	}
 	// The duties propose to raft: raft ends after them.
 	raftCtx, stopRaft := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRaft()
@@ -190,6 +196,7 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 	duties.Go(func() { s.watchCatchUp(ctx) })
 	duties.Go(func() { s.runBootstrap(ctx) })
 	duties.Go(func() { s.sendTags(ctx) })
+	duties.Go(func() { s.runReplacing(ctx) })
 	duties.Go(func() { s.runTenures(ctx) })
 }
 

@@ -1,0 +1,52 @@
+package gossip
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"log"
+	"sync"
+	"time"
+)
+
+// How many warnings and errors the libraries may log: they write one for each
+// bad packet.
+const (
+	warningsPerSecond = 2
+	warningsBurst     = 50
+)
+
+// quietLog leaves out what is too much, and says how much it was.
+func quietLog(l *log.Logger) *log.Logger {
+	return log.New(&quietWriter{out: l.Writer(), limit: bucket{rate: warningsPerSecond, burst: warningsBurst}}, "", 0)
+}
+
+type quietWriter struct {
+	out io.Writer
+
+	mu      sync.Mutex
+	limit   bucket
+	dropped int
+}
+
+func (w *quietWriter) Write(line []byte) (int, error) {
+	if !bytes.HasPrefix(line, []byte("[ERR]")) && !bytes.HasPrefix(line, []byte("[WARN]")) {
+		return w.out.Write(line)
+	}
+	w.mu.Lock()
+	fits := w.limit.take(1, time.Now())
+	dropped := w.dropped
+	if fits {
+		w.dropped = 0
+	} else {
+		w.dropped++
+	}
+	w.mu.Unlock()
+	if !fits {
+		return len(line), nil
+	}
+	if dropped > 0 {
+		_, _ = fmt.Fprintf(w.out, "[WARN] gossip: %d messages like the next one were left out\n", dropped)
+	}
+	return w.out.Write(line)
+}

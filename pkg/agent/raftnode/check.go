@@ -1,0 +1,44 @@
+package raftnode
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/agent/seal"
+)
+
+// Check reads all that a start on this data directory would read, and says what
+// is damaged or lost (seal.ErrDamaged, seal.ErrLost). Nothing else may use the
+// directory meanwhile.
+func Check(ctx context.Context, dataDir string, logger *slog.Logger) error {
+	s := &server{
+		cfg: Config{DataDir: dataDir, Logger: logger},
+		fsm: &tracker{inner: blind{}},
+	}
+	if err := s.openStores(); err != nil {
+		return err
+	}
+	return errors.Join(s.replay(ctx), s.log.Close())
+}
+
+// IsDamage says whether an error is about damaged or lost data.
+func IsDamage(err error) bool {
+	return errors.Is(err, seal.ErrDamaged) || errors.Is(err, seal.ErrLost)
+}
+
+// blind is a state machine that takes everything and keeps nothing.
+type blind struct{}
+
+func (blind) ApplyBatch(logs []*raft.Log) []any { return make([]any, len(logs)) }
+func (blind) Apply(*raft.Log) any               { return nil }
+
+func (blind) Snapshot() (raft.FSMSnapshot, error) { return nil, errors.New("nothing is kept") }
+
+func (blind) Restore(r io.ReadCloser) error {
+	_, err := io.Copy(io.Discard, r)
+	return err
+}

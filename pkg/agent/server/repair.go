@@ -1,0 +1,223 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/raft"
+	autopilot "github.com/hashicorp/raft-autopilot"
+
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/raftnode"
+	"github.com/muster-dev/muster/pkg/durable"
+)
+
+// A server whose log or vote is damaged may not go on under its id: it could
+// vote twice in one term, or lack what it has acknowledged. A repair moves its
+// raft data and its id aside, and the server joins as a new one; the id that it
+// had is told to the leader, which removes it once the new one votes.
+const (
+	replacesFile = "replaces" // the former id, until it is removed
+	tagReplaces  = "replaces"
+
+	idFile    = "node-id"
+	raftDir   = "raft"
+	raftMark  = "raft-id"
+	asideName = "repaired-20060102T150405.000Z"
+
+	replacedCheck = 500 * time.Millisecond
+)
+
+// Repairer says what Repair works on.
+type Repairer struct {
+	DataDir string
+	Alone   bool     // the configuration says that there is no other server
+	Join    []string // addresses of others, as configured
+	NodeID  string   // as configured; "": it is in the data directory
+	Logger  *slog.Logger
+}
+
+// Repair prepares a data directory that is damaged, so that the server can
+// rejoin its cluster as a new one. What was there is moved, never deleted. A
+// directory that is whole is refused, and so is one whose server has no others
+// to get the data from. When it was cut off it goes on where it stopped.
+func (r Repairer) Repair(ctx context.Context) error {
+	if r.DataDir == "" {
+		return errors.New("repair: there is no data directory")
+	}
+	id, err := readText(filepath.Join(r.DataDir, idFile))
+	if err != nil {
+		return fmt.Errorf("repair: %w", err)
+	}
+	former, err := readText(filepath.Join(r.DataDir, replacesFile))
+	if err != nil {
+		return fmt.Errorf("repair: %w", err)
+	}
+	if former != "" && former != id {
+		r.Logger.Info("a repair is under way already", "former id", former)
+		return nil
+	}
+	damage := raftnode.Check(ctx, r.DataDir, r.Logger)
+	if damage == nil {
+		return fmt.Errorf("repair: log, vote and newest snapshot in %s are whole, there is nothing to repair: start without -repair", r.DataDir)
+	}
+	if !raftnode.IsDamage(damage) {
+		return fmt.Errorf("repair: %w", damage)
+	}
+	if err := r.refuse(id); err != nil {
+		return fmt.Errorf("repair: %w: %w", err, damage)
+	}
+	r.Logger.Warn("moving damaged raft data aside", "damage", damage)
+	return r.moveAside(id)
+}
+
+// refuse says why this server cannot be repaired by joining others.
+func (r Repairer) refuse(id string) error {
+	if r.Alone || (len(r.Join) == 0 && !r.knowsServers()) {
+		return fmt.Errorf("no other server is known from which this one could get its data; its snapshots are: %s; restore the data directory from a backup", r.snapshots())
+	}
+	if r.NodeID != "" && strings.EqualFold(r.NodeID, id) {
+		return fmt.Errorf("node_id %s is set in the configuration, and a repaired server needs a new one: set another, or none", r.NodeID)
+	}
+	return nil
+}
+
+// knowsServers looks into the peers that the gossip pool has left on disk.
+func (r Repairer) knowsServers() bool {
+	var kept struct{ Peers []struct{ Server bool } }
+	text, err := os.ReadFile(filepath.Join(r.DataDir, "serf", "peers.json"))
+	if err != nil || json.Unmarshal(text, &kept) != nil {
+		return false
+	}
+	return slices.ContainsFunc(kept.Peers, func(p struct{ Server bool }) bool { return p.Server })
+}
+
+func (r Repairer) snapshots() string {
+	found, _ := filepath.Glob(filepath.Join(r.DataDir, raftDir, "snapshots", "*-*-*")) // the pattern is a good one
+	if len(found) == 0 {
+		return "none"
+	}
+	return strings.Join(found, ", ")
+}
+
+// moveAside begins with the log and ends with the mark that the old id has had
+// one: in between no server starts under that id.
+func (r Repairer) moveAside(id string) error {
+	aside := filepath.Join(r.DataDir, time.Now().UTC().Format(asideName))
+	err := durable.MkdirAll(aside, 0o700)
+	if err == nil {
+		err = move(r.DataDir, aside, raftDir)
+	}
+	if err == nil && id != "" {
+		err = durable.WriteFile(filepath.Join(r.DataDir, replacesFile), []byte(id+"\n"), 0o600)
+	}
+	for _, name := range []string{idFile, raftMark} {
+		if err == nil {
+			err = move(r.DataDir, aside, name)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("repair: move the raft data of %s aside: %w", r.DataDir, err)
+	}
+	r.Logger.Warn("this server's raft data was moved aside; it joins as a new server, which replaces the former one", "moved to", aside, "former id", id)
+	return nil
+}
+
+func move(from, to, name string) error {
+	err := os.Rename(filepath.Join(from, name), filepath.Join(to, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(durable.SyncDir(to), durable.SyncDir(from))
+}
+
+func readText(path string) (string, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(text)), err
+}
+
+// takeReplaces reads whom this server replaces. One that replaces another never
+// begins a cluster: its data is in the one that exists.
+func (s *Server) takeReplaces() error {
+	if s.cfg.Raft.DataDir == "" {
+		return nil
+	}
+	former, err := readText(filepath.Join(s.cfg.Raft.DataDir, replacesFile))
+	if err != nil {
+		return fmt.Errorf("read which server this one replaces: %w", err)
+	}
+	if s.replaces = former; former != "" {
+		s.cfg.Expect, s.cfg.Bootstrap = 0, false
+	}
+	return nil
+}
+
+// runReplacing tells the leader whom this server replaces, until that one has
+// been removed.
+func (s *Server) runReplacing(ctx context.Context) {
+	if s.replaces == "" {
+		return
+	}
+	s.setTag(ctx, tagReplaces, s.replaces)
+	for !s.hasReplaced() {
+		if !waitFor(ctx, nil, replacedCheck) {
+			return
+		}
+	}
+	if err := durable.Remove(filepath.Join(s.cfg.Raft.DataDir, replacesFile)); err != nil {
+		s.cfg.Logger.Warn("could not note that the former server has been removed", "error", err)
+	}
+	s.setTag(ctx, tagReplaces, "")
+	s.cfg.Logger.Info("this server has replaced its former self", "former id", s.replaces)
+}
+
+// hasReplaced says whether this server votes and the former one is gone.
+func (s *Server) hasReplaced() bool {
+	servers, _, err := s.node.Configuration()
+	return err == nil && votes(servers, s.cfg.NodeID) && !contains(servers, s.replaces)
+}
+
+func votes(servers []raft.Server, id string) bool {
+	return slices.ContainsFunc(servers, func(srv raft.Server) bool {
+		return string(srv.ID) == id && srv.Suffrage == raft.Voter
+	})
+}
+
+func contains(servers []raft.Server, id string) bool {
+	return slices.ContainsFunc(servers, func(srv raft.Server) bool { return string(srv.ID) == id })
+}
+
+// removeReplaced removes the former ids of servers that were repaired and vote
+// again.
+func (s *Server) removeReplaced(pilot *autopilot.Autopilot, alive map[string]gossip.Server) error {
+	servers, _, err := s.node.Configuration()
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, srv := range alive {
+		former := srv.Tags[tagReplaces]
+		if _, lives := alive[former]; former == "" || lives || !votes(servers, srv.ID) || !contains(servers, former) {
+			continue
+		}
+		if err := s.removeServer(pilot, gossip.Server{ID: former, Name: srv.Name}, alive); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("remove server %s, which %s (%s) replaces: %w", former, srv.Name, srv.ID, err))
+		}
+	}
+	return failed
+}

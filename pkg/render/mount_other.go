@@ -1,0 +1,7 @@
+//go:build !linux
+
+package render
+
+// isMountPoint says whether something is mounted right at path; files never are
+// on these systems.
+func isMountPoint(string) bool { return false }

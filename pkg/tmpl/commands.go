@@ -1,0 +1,132 @@
+package tmpl
+
+import (
+	"context"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/proc"
+)
+
+// command is what runs after a change; templates that name the same one share
+// one run.
+type command struct {
+	line    string
+	timeout time.Duration
+	env     string // joined by NUL; "": Config.Env
+}
+
+// runCommands runs the commands of units whose files were replaced, each once.
+// One that fails has its files restored, runs once on those, and again when they
+// are rendered anew. It returns the units whose new files stand.
+func (e *engine) runCommands(ctx context.Context, replaced []*unit) []*unit {
+	var todo []command
+	of := map[command][]*unit{}
+	for _, u := range replaced {
+		c := command{u.Command, u.CommandTimeout, joinEnv(u.Env)}
+		if of[c] == nil {
+			todo = append(todo, c)
+		}
+		of[c] = append(of[c], u)
+	}
+	var stand []*unit
+	for _, c := range todo {
+		units := of[c]
+		var err error
+		if c.line != "" {
+			err = e.runCommand(ctx, c)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			units = e.refused(ctx, c, units, err)
+		} else {
+			for _, u := range units {
+				u.refusals = 0
+			}
+		}
+		stand = append(stand, units...)
+	}
+	return stand
+}
+
+// refused is a command that failed on what its templates have written. It
+// returns the units whose files stay nevertheless, because they are new.
+func (e *engine) refused(ctx context.Context, c command, units []*unit, err error) (stand []*unit) {
+	restored := e.restore(units)
+	delay := backoff(units[0].refusals, maxRetry)
+	text := "command failed, the new files stay; running it again, or on new data"
+	if restored {
+		text = "command failed, the files before are restored; rendering again, or on new data"
+	}
+	if e.cfg.Once {
+		e.fail(err)
+	} else {
+		e.log.Error(text, "error", err, "retry_in", delay)
+	}
+	if restored {
+		if err := e.runCommand(ctx, c); err != nil && ctx.Err() == nil {
+			e.log.Error("command failed on the restored files too", "error", err)
+		}
+	}
+	for _, u := range units {
+		if !u.restored {
+			stand = append(stand, u)
+		}
+		if !e.cfg.Once {
+			u.out, u.due, u.retrying, u.forExec = u.last, time.Now().Add(delay), true, false
+			u.owes = !u.restored // else it will owe when it is replaced again
+			u.refusals++
+			u.said = err.Error()
+		}
+		u.restored = false
+	}
+	return stand
+}
+
+func (e *engine) runCommand(ctx context.Context, c command) error {
+	argv, note, err := resolve(c.line, e.cfg.Shell)
+	if err != nil {
+		return cli.Exit(cli.ExitRun, err)
+	}
+	if note != "" {
+		e.notices.say(note)
+	}
+	res, err := proc.Command{
+		Argv: argv, Env: c.environ(e.cfg.Env), Timeout: c.timeout, Stdout: e.cfg.Stdout, Stderr: e.cfg.Stderr,
+	}.Run(ctx)
+	if err := failure(shown(c.line), res.Code, err); err != nil {
+		return err
+	}
+	e.log.Info("command is done", "command", shown(c.line))
+	return nil
+}
+
+// onVerdict is what the -exec command thinks of the files: those that it refuses
+// are restored, and rendered again later.
+func (e *engine) onVerdict(v verdict) {
+	if v.accepted {
+		e.journal.accept(v.seq)
+		return
+	}
+	if v.seq != e.execSeq {
+		return // it is about files that are not there any more
+	}
+	again := time.Now().Add(v.delay)
+	text := "command failed, the new files stay; running it again, or on new data"
+	if e.restoreAll(again, v.err.Error()) {
+		text = "command failed, the files before are restored; rendering again, or on new data"
+		e.exec.tell(order{kind: orderFallback, seq: v.seq})
+	}
+	e.execRetry = again
+	e.log.Error(text, "error", v.err, "retry_in", v.delay)
+}
+
+// verdicts is where the -exec command's come from; nil without one.
+func (e *engine) verdicts() <-chan verdict {
+	if e.exec == nil {
+		return nil
+	}
+	return e.exec.verdicts
+}

@@ -1,0 +1,153 @@
+package tmpl
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/cli"
+)
+
+// ward is a supervisor over children that only note what they are told.
+type ward struct {
+	*supervisor
+	signals chan os.Signal
+	cancel  context.CancelFunc
+	done    chan struct{}
+	began   time.Time
+
+	mu  sync.Mutex
+	got []string // what has happened, with the second in which it did
+	now *wardChild
+}
+
+type wardChild struct {
+	w     *ward
+	ended chan int
+}
+
+func (w *ward) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.got = append(w.got, fmt.Sprintf("%d:", time.Since(w.began)/time.Second)+fmt.Sprintf(format, args...))
+}
+
+func (w *ward) happened() string {
+	synctest.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.got, " ")
+}
+
+func (c *wardChild) Pid() int { return 1 }
+
+func (c *wardChild) Signal(sig syscall.Signal) error {
+	c.w.note("%d", sig)
+	return nil
+}
+
+func (c *wardChild) Wait(context.Context) (int, error) { return <-c.ended, nil }
+
+func (c *wardChild) Stop(sig syscall.Signal, killAfter time.Duration) (int, error) {
+	c.w.note("stop(%d,%s)", sig, killAfter)
+	c.ended <- 128 + int(sig)
+	return 128 + int(sig), nil
+}
+
+func newWard(t *testing.T, cfg Supervise) *ward {
+	cfg.Command = []string{"server"}
+	cfg.settle(nil)
+	w := &ward{signals: make(chan os.Signal, 1), done: make(chan struct{}), began: time.Now()}
+	w.supervisor = newSupervisor(Config{
+		Supervise: cfg, Signals: w.signals, Logger: slog.New(slog.DiscardHandler),
+	}, func(string) {})
+	w.start = func() (supervised, error) {
+		w.now = &wardChild{w: w, ended: make(chan int, 1)}
+		w.note("start")
+		return w.now, nil
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	w.cancel = cancel
+	go func() { defer close(w.done); w.run(ctx) }()
+	t.Cleanup(func() { cancel(); <-w.done })
+	return w
+}
+
+func (w *ward) want(t *testing.T, want string) {
+	t.Helper()
+	if got := w.happened(); got != want {
+		t.Fatalf("happened %q, want %q", got, want)
+	}
+}
+
+func TestSuperviseStates(t *testing.T) {
+	second := time.Second
+	t.Run("restart", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWard(t, Supervise{KillSignal: syscall.SIGTERM, KillTimeout: 3 * second})
+			time.Sleep(second)
+			w.want(t, "") // not before the first render
+			w.changed()
+			w.want(t, "1:start")
+			time.Sleep(second)
+			w.changed()
+			w.want(t, "1:start 2:stop(15,3s) 2:start")
+			w.cancel()
+			<-w.done
+			w.want(t, "1:start 2:stop(15,3s) 2:start 2:stop(15,3s)")
+		})
+	})
+	t.Run("splay", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWard(t, Supervise{ReloadSignal: syscall.SIGHUP, Splay: 10 * second})
+			w.changed()
+			synctest.Wait()
+			for range 3 { // changes within the splay are one
+				w.changed()
+				synctest.Wait()
+			}
+			time.Sleep(10 * second)
+			if got := w.happened(); !strings.HasPrefix(got, "0:start ") || strings.Count(got, ":1") != 1 || !strings.HasSuffix(got, ":1") {
+				t.Errorf("happened %q", got)
+			}
+			w.cancel()
+			<-w.done
+			if got := w.happened(); !strings.HasSuffix(got, "10:stop(2,30s)") {
+				t.Errorf("happened %q", got)
+			}
+		})
+	})
+	t.Run("limit", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWard(t, Supervise{Timeout: 5 * second})
+			w.changed()
+			err := <-w.ends()
+			if cli.Code(err) != cli.ExitRun || !strings.Contains(err.Error(), "longer than 5s") {
+				t.Errorf("%v, code %d", err, cli.Code(err))
+			}
+			w.want(t, "0:start 5:stop(2,30s)")
+		})
+	})
+	t.Run("ends", func(t *testing.T) {
+		for _, code := range []int{0, 9} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWard(t, Supervise{})
+				w.changed()
+				w.want(t, "0:start")
+				w.signals <- syscall.SIGUSR1
+				w.want(t, "0:start 0:10")
+				w.now.ended <- code
+				if err := <-w.ends(); cli.Code(err) != code {
+					t.Errorf("code %d, want %d: %v", cli.Code(err), code, err)
+				}
+			})
+		}
+	})
+}

@@ -1,0 +1,219 @@
+package watch
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// errDoubtful stands for an answer that is not believed.
+var errDoubtful = errors.New("the answer takes everything or most of it away and no leader has confirmed it")
+
+// confirmPatience is how long a leader may take to confirm an answer.
+const confirmPatience = 20 * time.Second
+
+// suspicious says whether an answer takes so much away that it is believed only
+// when a leader confirms it: everything, or more than half.
+func suspicious(old, now Result) bool {
+	return now.Items < old.Items && (now.Empty || 2*now.Items < old.Items)
+}
+
+// arrival is one result of a frame, ready to be kept.
+type arrival struct {
+	f          *follower
+	result     Result
+	hash       [sha256.Size]byte
+	streamHash string
+	failure    error
+	never      bool // the stream cannot answer it
+}
+
+// acceptFrame takes a frame in, as a whole or not at all: who gets it sees the
+// state at one index.
+func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Frame) error {
+	arrivals := make([]arrival, 0, len(frame.Results))
+	var doubtful []*arrival
+	for _, r := range frame.Results {
+		f := s.followers[r.ID]
+		if f == nil {
+			return fmt.Errorf("subscription: a result for %q, which was not asked for", r.ID)
+		}
+		arrivals = append(arrivals, arrive(f, r))
+	}
+	w.mu.Lock()
+	for i := range arrivals {
+		a := &arrivals[i]
+		if a.failure == nil && a.f.answered && suspicious(a.f.result, a.result) {
+			doubtful = append(doubtful, a)
+		}
+	}
+	w.mu.Unlock()
+	if err := w.confirmAll(ctx, doubtful); err != nil {
+		return err
+	}
+	w.keepFrame(s, frame.Index, arrivals)
+	return nil
+}
+
+func arrive(f *follower, r api.SubscribedResult) arrival {
+	a := arrival{f: f, streamHash: r.Hash}
+	body := []byte(r.Body)
+	switch {
+	case r.Status == http.StatusOK:
+		if body == nil {
+			body = []byte("null")
+		}
+	case r.Status == http.StatusNotFound && isKV(f.query):
+		body = nil
+	default:
+		a.failure = &api.StatusError{Code: r.Status, Text: strings.TrimSpace(r.Error)}
+		a.never = r.Status == http.StatusNotFound
+		return a
+	}
+	a.hash = sha256.Sum256(body)
+	a.result, a.failure = resultOf(f.query, body, r.Index)
+	return a
+}
+
+func resultOf(q Query, body []byte, index uint64) (Result, error) {
+	value, err := Decode(q, body)
+	if err != nil {
+		return Result{}, err
+	}
+	return Result{Value: value, Index: index, Empty: isEmpty(body), Items: items(value)}, nil
+}
+
+// keepFrame stores what a frame brought, at once.
+func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer w.signal()
+	failed := map[*follower]bool{}
+	w.index = index
+	for _, a := range arrivals {
+		f := a.f
+		switch {
+		case a.never:
+			f.never = true
+			if f.cancel == nil && w.followers[f.query] == f {
+				w.start(f)
+				w.takeTurns()
+			}
+			continue
+		case a.failure != nil:
+			f.failure = a.failure
+			f.refused = true
+			failed[f] = true
+			continue
+		}
+		f.refused = false
+		f.streamHash = a.streamHash
+		if f.answered && f.hash == a.hash {
+			continue
+		}
+		f.result, f.hash, f.answered, f.dirty = a.result, a.hash, true, true
+		if w.dirtyAt.IsZero() {
+			w.dirtyAt = time.Now()
+		}
+	}
+	for _, f := range s.followers {
+		if !f.refused && !f.never && !failed[f] {
+			f.failure = nil
+		}
+	}
+}
+
+// confirmAll asks the leader whether it is true what takes so much away.
+func (w *Watcher) confirmAll(ctx context.Context, doubtful []*arrival) error {
+	if len(doubtful) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, confirmPatience)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make([]error, len(doubtful))
+	for i, a := range doubtful {
+		if !w.asks.acquire(ctx) {
+			errs[i] = errDoubtful
+			break
+		}
+		wg.Go(func() {
+			errs[i] = w.confirm(ctx, a.f)
+			w.asks.release(client.IsStatus(errs[i], http.StatusTooManyRequests))
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func (w *Watcher) confirm(ctx context.Context, f *follower) error {
+	o := w.options(f)
+	o.Consistent, o.Stale = true, false
+	var body []byte
+	meta, err := w.cfg.Client.Get(ctx, f.query.Path, o, &body)
+	switch {
+	case isKV(f.query) && client.IsStatus(err, http.StatusNotFound):
+		body = nil
+	case err != nil:
+		return fmt.Errorf("%w: %w", errDoubtful, err)
+	case !meta.KnownLeader:
+		return errDoubtful
+	}
+	now, err := resultOf(f.query, body, meta.Index)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	old := f.result
+	w.mu.Unlock()
+	if !suspicious(old, now) {
+		return errDoubtful
+	}
+	return nil
+}
+
+// items is how many things a decoded answer holds.
+func items(value any) int {
+	switch v := value.(type) {
+	case nil:
+		return 0
+	case []*api.CheckServiceNode:
+		return len(v)
+	case []*api.HealthCheck:
+		return len(v)
+	case []*api.ServiceNode:
+		return len(v)
+	case []*api.Node:
+		return len(v)
+	case []*api.KVPair:
+		return len(v)
+	case []string:
+		return len(v)
+	case map[string][]string:
+		return len(v)
+	case *api.KVPair:
+		return one(v != nil)
+	case *api.NodeServices:
+		return one(v != nil)
+	case []any:
+		return len(v)
+	case map[string]any:
+		return len(v)
+	}
+	return 1
+}
+
+func one(there bool) int {
+	if there {
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,311 @@
+package watch
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// Streamer is what a subscription needs beside Getter. A client without it is
+// asked by long-polls only.
+type Streamer interface {
+	Stream(ctx context.Context, method, path string, o *client.Options, in any) (*http.Response, error)
+}
+
+const (
+	// deadAfter is how long a stream may be silent. The server says every 10 s that
+	// it lives.
+	deadAfter = 25 * time.Second
+	// firstAfter is how long the first frame may take; an agent waits 7 s for a
+	// leader before it says that there is none.
+	firstAfter = 12 * time.Second
+	// lookAgain is when a subscription is tried again where stale reads stand in.
+	lookAgain = 15 * time.Second
+	// maxFrame bounds one frame of a stream, in bytes.
+	maxFrame = 256 << 20
+	// steady is how long a stream has to live for its end to be nothing bad.
+	steady = time.Second
+)
+
+// What the end of a stream can mean beside a failure.
+var (
+	errSetChanged     = errors.New("other queries are followed now")
+	errSilent         = errors.New("POST " + api.SubscribePath + ": no sign of life")
+	errNoSubscription = errors.New("the agent has no subscriptions")
+)
+
+// canStream says whether a query can be part of a subscription: a read of the
+// replicated state of the agent's own datacenter, which does not depend on who
+// answers it.
+func canStream(q Query) bool {
+	switch {
+	case strings.HasPrefix(q.Path, "/v1/kv/"), strings.HasPrefix(q.Path, "/v1/health/"):
+	case q.Path == "/v1/catalog/nodes", q.Path == "/v1/catalog/services",
+		strings.HasPrefix(q.Path, "/v1/catalog/node/"), strings.HasPrefix(q.Path, "/v1/catalog/service/"):
+	default:
+		return false
+	}
+	if q.Params == "" {
+		return true
+	}
+	params, err := url.ParseQuery(q.Params)
+	return err == nil && !params.Has("dc") && !params.Has("near")
+}
+
+// streams says whether the subscription answers a follower, or will. Callers hold mu.
+func (w *Watcher) streams(f *follower) bool {
+	return !w.polling && !f.never && canStream(f.query)
+}
+
+// subscription is one set of queries on its way over one stream.
+type subscription struct {
+	followers map[string]*follower
+	body      api.Subscription
+	changed   <-chan struct{} // closed when the set is another
+}
+
+// subscription is the set as it is now; nil when it is empty.
+func (w *Watcher) subscription() *subscription {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := &subscription{followers: map[string]*follower{}, changed: w.setChanged}
+	s.body.Index = w.index
+	for _, f := range w.followers {
+		if f.never || !canStream(f.query) || len(s.followers) == api.MaxSubscribedQueries {
+			continue
+		}
+		id := strconv.Itoa(len(s.followers))
+		s.followers[id] = f
+		path := (&url.URL{Path: f.query.Path, RawQuery: f.query.Params}).RequestURI()
+		s.body.Queries = append(s.body.Queries, api.SubscribedQuery{ID: id, Path: path, Hash: f.streamHash})
+	}
+	return s
+}
+
+// subscribe keeps a stream until ctx ends: it subscribes again, with what there
+// is, when the set changes and when a stream breaks. While long-polls do the work
+// because the agent has no subscriptions, it looks again after each reconnect.
+func (w *Watcher) subscribe(ctx context.Context) {
+	line := &follower{} // stands for the stream where failures are counted
+	defer w.said.forget(line)
+	for failures := 0; ctx.Err() == nil; {
+		s := w.subscription()
+		if len(s.followers) == 0 {
+			await(ctx, s.changed)
+			continue
+		}
+		line.query = s.first()
+		began := time.Now()
+		frames, err := w.stream(ctx, s, func() { w.said.answered(line) })
+		if frames > 0 {
+			failures = 0
+		}
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, errSetChanged):
+			continue
+		case errors.Is(err, errNoSubscription):
+			w.said.answered(line)
+			w.fallBack()
+			failures = 0
+			await(ctx, w.reconnected)
+			continue
+		case w.cfg.MaxStale > 0 && noLeader(err): // any server may answer, but only polls
+			w.said.forget(line)
+			w.fallBack()
+			failures = 0
+			awaitFor(ctx, w.reconnected, lookAgain)
+			continue
+		case w.isPolling(): // the polls say what is wrong
+			await(ctx, w.reconnected)
+			continue
+		case frames > 0 && time.Since(began) > steady:
+			continue // such as a new leader: nothing is lost
+		}
+		failures++
+		w.streamFailed(s, err)
+		if !w.pause(ctx, line, failures, err) {
+			return
+		}
+	}
+}
+
+// stream reads frames until something ends it, which is the error.
+func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (frames int, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	dead := time.AfterFunc(firstAfter, func() { cancel(errSilent) })
+	defer dead.Stop()
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-s.changed:
+			cancel(errSetChanged)
+		case <-stop:
+		}
+	}()
+	resp, err := w.cfg.Client.(Streamer).Stream(ctx, http.MethodPost, api.SubscribePath, nil, s.body)
+	if err != nil {
+		return 0, causeOf(ctx, err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return 0, causeOf(ctx, refusal(resp))
+	}
+	w.comeBack()
+	in := &limited{r: resp.Body}
+	for dec := json.NewDecoder(in); ; frames++ {
+		var f api.Frame
+		in.left = maxFrame
+		if err := dec.Decode(&f); err != nil {
+			return frames, causeOf(ctx, fmt.Errorf("POST %s: the stream broke: %w", api.SubscribePath, err))
+		}
+		if f.Error != "" {
+			return frames, api.Errorf(http.StatusInternalServerError, "%s", f.Error)
+		}
+		dead.Stop()
+		if err := w.acceptFrame(ctx, s, f); err != nil {
+			return frames, causeOf(ctx, err)
+		}
+		dead.Reset(deadAfter)
+		alive()
+	}
+}
+
+// causeOf prefers the reason why we broke a stream off to what that looks like.
+func causeOf(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return err
+}
+
+// refusal is what another status than 200 means. An agent that does not know the
+// path has no subscriptions; neither has one that wants less of us at once.
+func refusal(resp *http.Response) error {
+	switch resp.StatusCode {
+	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusRequestEntityTooLarge:
+		return errNoSubscription
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	return &api.StatusError{Code: resp.StatusCode, Text: strings.TrimSpace(string(text))}
+}
+
+// limited bounds what is read of one frame.
+type limited struct {
+	r    io.Reader
+	left int
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		return 0, fmt.Errorf("a frame is larger than %d MiB", maxFrame>>20)
+	}
+	n, err := l.r.Read(p[:min(len(p), l.left)])
+	l.left -= n
+	return n, err
+}
+
+// first is the query that stands for all of them in messages.
+func (s *subscription) first() Query {
+	var all []Query
+	for _, f := range s.followers {
+		all = append(all, f.query)
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].String() < all[j].String() })
+	return all[0]
+}
+
+func await(ctx context.Context, c <-chan struct{}) {
+	select {
+	case <-c:
+	case <-ctx.Done():
+	}
+}
+
+func awaitFor(ctx context.Context, c <-chan struct{}, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	await(ctx, c)
+}
+
+// noLeader says whether an agent is there, but cannot serve what only a leader can.
+func noLeader(err error) bool {
+	var status *api.StatusError
+	return errors.As(err, &status) && status.Code >= http.StatusInternalServerError
+}
+
+func (w *Watcher) isPolling() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.polling
+}
+
+// fallBack asks everything by long-polls.
+func (w *Watcher) fallBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.polling {
+		return
+	}
+	w.cfg.Logger.Debug("the agent has no subscriptions, asking by long-polls")
+	w.polling, w.index = true, 0
+	for _, f := range w.followers {
+		if f.cancel == nil {
+			w.start(f)
+		}
+	}
+	w.takeTurns()
+}
+
+// comeBack ends the long-polls of what a stream now answers. The goroutine of a
+// follower that is stopped may still write to it, so that the map gets another.
+func (w *Watcher) comeBack() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.polling {
+		return
+	}
+	w.cfg.Logger.Debug("the agent has subscriptions")
+	w.polling = false
+	for q, f := range w.followers {
+		if w.streams(f) {
+			f.stop()
+			w.followers[q] = f.standing()
+		}
+	}
+	w.takeTurns()
+	w.poke()
+}
+
+// poke makes the stream begin anew with the set as it is. Callers hold mu.
+func (w *Watcher) poke() {
+	close(w.setChanged)
+	w.setChanged = make(chan struct{})
+}
+
+// streamFailed notes a failure with every query that was on the stream. The next
+// server is not held to the index that we have seen: it may have begun anew, and
+// the hashes say what differs.
+func (w *Watcher) streamFailed(s *subscription, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.index = 0
+	for _, f := range s.followers {
+		f.failure = err
+	}
+	w.signal()
+}

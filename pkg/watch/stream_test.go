@@ -1,0 +1,317 @@
+package watch
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// streamFake is a fake that has subscriptions as well.
+type streamFake struct {
+	*fake
+	subscribed []api.Subscription
+	absent     bool // answers 404
+	silent     bool // sends nothing after the first frame
+	leaderless bool // answers 500
+	cut        chan struct{}
+}
+
+func (f *streamFake) Stream(ctx context.Context, _, _ string, _ *client.Options, in any) (*http.Response, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.fail[""]; err != nil {
+		return nil, err
+	}
+	resp := &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}
+	sub := in.(api.Subscription)
+	f.subscribed = append(f.subscribed, sub)
+	if f.leaderless {
+		resp.StatusCode = http.StatusInternalServerError
+		return resp, nil
+	}
+	if f.absent {
+		resp.StatusCode = http.StatusNotFound
+		return resp, nil
+	}
+	r, w := io.Pipe()
+	resp.Body = r
+	go f.serve(ctx, w, sub, f.cut)
+	return resp, nil
+}
+
+func (f *streamFake) serve(ctx context.Context, w *io.PipeWriter, sub api.Subscription, cut chan struct{}) {
+	defer context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })()
+	have := map[string]string{}
+	for _, q := range sub.Queries {
+		have[q.ID] = q.Hash
+	}
+	for first := true; ; first = false {
+		f.mu.Lock()
+		frame := api.Frame{Index: 1}
+		for _, q := range sub.Queries {
+			path, _, _ := strings.Cut(q.Path, "?")
+			frame.Index = max(frame.Index, f.indexes[path])
+			r := api.SubscribedResult{ID: q.ID, Index: f.indexes[path], Status: 404, Hash: "absent"}
+			if body, ok := f.bodies[path]; ok {
+				r.Status, r.Body, r.Hash = 200, json.RawMessage(body), fmt.Sprintf("%x", body)
+			}
+			if have[q.ID] != r.Hash {
+				have[q.ID] = r.Hash
+				frame.Results = append(frame.Results, r)
+			}
+		}
+		changed, silent := f.changed, f.silent
+		f.mu.Unlock()
+		if !silent || first {
+			line, _ := json.Marshal(frame)
+			if _, err := w.Write(append(line, '\n')); err != nil {
+				return
+			}
+		}
+		select {
+		case <-changed:
+		case <-time.After(10 * time.Second):
+		case <-cut:
+			w.CloseWithError(io.ErrUnexpectedEOF)
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+type streamRig struct {
+	*rig
+	server *streamFake
+}
+
+func newStreamRig(t *testing.T, cfg Config) *streamRig {
+	t.Helper()
+	r := &rig{fake: newFake(), t: t, log: &bytes.Buffer{}}
+	s := &streamFake{fake: r.fake, cut: make(chan struct{})}
+	cfg.Client = s
+	cfg.Logger = slog.New(slog.NewTextHandler(r.log, nil))
+	r.Watcher = New(cfg)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.err = r.Run(ctx)
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	return &streamRig{rig: r, server: s}
+}
+
+func (r *streamRig) subscriptions() []api.Subscription {
+	r.fake.mu.Lock()
+	defer r.fake.mu.Unlock()
+	return r.server.subscribed
+}
+
+func TestStreamCarriesAllQueries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{})
+		var queries []Query
+		r.change(func() {
+			for i := range 3000 {
+				q := Query{Path: fmt.Sprintf("/v1/health/service/s%d", i), Params: "passing=1"}
+				queries = append(queries, q)
+				r.bodies[q.Path], r.indexes[q.Path] = oneWeb, 5
+			}
+		})
+		r.Follow(queries)
+		if f := r.frame(time.Second); len(f.Results) != 3000 || f.Index != 5 {
+			t.Fatalf("%d results at %d", len(f.Results), f.Index)
+		}
+		// A change of many is one frame, whole.
+		r.change(func() {
+			for _, q := range queries[:50] {
+				r.bodies[q.Path], r.indexes[q.Path] = strings.ReplaceAll(oneWeb, "web1", "web2"), 6
+			}
+		})
+		if f := r.frame(time.Second); len(f.Results) != 50 || f.Index != 6 {
+			t.Fatalf("%d results at %d", len(f.Results), f.Index)
+		}
+		r.noFrame(10 * time.Minute)
+		if n := len(r.subscriptions()); n != 1 || r.asked != 0 {
+			t.Fatalf("%d subscriptions, %d other requests", n, r.asked)
+		}
+	})
+}
+
+func TestStreamResumesWithWhatItHas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{})
+		r.set(web.Path, oneWeb, 5)
+		r.set(nodes.Path, `[{"Node":"n1"}]`, 6)
+		r.Follow([]Query{web})
+		r.frame(time.Second)
+		r.Follow([]Query{web, nodes}) // grows
+		if f := r.frame(time.Second); len(f.Results) != 1 || f.Index != 6 {
+			t.Fatalf("frame %+v", f)
+		}
+		time.Sleep(time.Minute)
+		close(r.server.cut) // breaks
+		r.change(func() { r.server.cut = make(chan struct{}) })
+		r.noFrame(time.Minute)
+		r.Follow([]Query{nodes}) // shrinks
+		synctest.Wait()
+		subs := r.subscriptions()
+		last := subs[len(subs)-1]
+		if len(last.Queries) != 1 || last.Queries[0].Hash == "" || last.Index != 6 || len(subs) != 4 {
+			t.Fatalf("%d subscriptions, the last %+v", len(subs), last)
+		}
+		if strings.Contains(r.log.String(), "cannot get data") {
+			t.Errorf("log:\n%s", r.log)
+		}
+	})
+}
+
+func TestSilentStreamIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{})
+		r.set(web.Path, oneWeb, 5)
+		r.change(func() { r.server.silent = true })
+		r.Follow([]Query{web})
+		r.frame(time.Second)
+		r.set(web.Path, strings.ReplaceAll(oneWeb, "web1", "web2"), 6)
+		r.frame(27 * time.Second)
+	})
+}
+
+func TestFallBackToPollsAndBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{})
+		r.change(func() { r.server.absent = true })
+		r.set(web.Path, oneWeb, 5)
+		r.Follow([]Query{web})
+		if f := r.frame(time.Second); f.Index != 0 || len(f.Results) != 1 {
+			t.Fatalf("frame %+v", f)
+		}
+		time.Sleep(time.Hour)
+		if n := len(r.subscriptions()); n != 1 {
+			t.Fatalf("asked %d times for a subscription", n)
+		}
+		// The agent is replaced by one that can.
+		r.failing("", errors.New("connection refused"))
+		time.Sleep(time.Minute)
+		r.change(func() { r.server.absent = false })
+		r.failing("", nil)
+		r.noFrame(time.Minute)
+		r.set(web.Path, strings.ReplaceAll(oneWeb, "web1", "web2"), 6)
+		if f := r.frame(time.Second); f.Index != 6 {
+			t.Fatalf("frame %+v", f)
+		}
+		asked := r.count(web.Path)
+		time.Sleep(time.Hour)
+		if n := r.count(web.Path); n != asked {
+			t.Errorf("%d polls beside the stream", n-asked)
+		}
+		// And by one that cannot.
+		r.change(func() { r.server.absent = true; close(r.server.cut) })
+		time.Sleep(time.Second)
+		r.set(web.Path, `[]`, 7)
+		if f := r.frame(time.Minute); f.Index != 0 || !f.Results[web].Empty {
+			t.Fatalf("frame %+v", f)
+		}
+	})
+}
+
+func TestStreamOutageSpeaksTwiceAndAsksOften(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{})
+		r.set(web.Path, oneWeb, 5)
+		r.failing("", errors.New("connection refused"))
+		r.Follow([]Query{web})
+		time.Sleep(time.Hour)
+		if r.Failing()[web] == nil {
+			t.Error("nothing fails")
+		}
+		r.failing("", nil)
+		r.frame(7 * time.Second)
+		synctest.Wait()
+		if len(r.Failing()) != 0 {
+			t.Errorf("failing: %v", r.Failing())
+		}
+		log := r.log.String()
+		if strings.Count(log, "cannot get data") != 1 || strings.Count(log, "got data again") != 1 {
+			t.Fatalf("log:\n%s", log)
+		}
+	})
+}
+
+// A frame that takes most away waits for the leader's word, and all of it does.
+func TestStreamedLossIsConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{})
+		three := `[` + strings.Repeat(oneWeb[1:len(oneWeb)-1]+",", 2) + oneWeb[1:]
+		r.set(web.Path, three, 5)
+		r.set(nodes.Path, `[{"Node":"n1"}]`, 5)
+		r.Follow([]Query{web, nodes})
+		r.frame(time.Second)
+		r.change(func() {
+			r.noLeader = true
+			r.bodies[web.Path], r.bodies[nodes.Path] = oneWeb, `[{"Node":"n2"}]`
+			r.indexes[web.Path], r.indexes[nodes.Path] = 6, 6
+		})
+		r.noFrame(10 * time.Minute)
+		r.change(func() { r.noLeader = false })
+		if f := r.frame(2 * time.Minute); len(f.Results) != 2 || f.Results[web].Items != 1 {
+			t.Fatalf("frame %+v", f)
+		}
+		for _, mode := range r.modes {
+			if mode != "stale=false consistent=true" {
+				t.Errorf("asked again with %s", mode)
+			}
+		}
+	})
+}
+
+// What a stream cannot answer is polled beside it.
+func TestOthersArePolledBesideTheStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{})
+		self := Query{Path: "/v1/agent/self"}
+		elsewhere := Query{Path: "/v1/health/service/web", Params: "dc=dc2"}
+		r.set(web.Path, oneWeb, 5)
+		r.set(self.Path, `{}`, 0)
+		r.Follow([]Query{web, self, elsewhere})
+		if f := r.frame(2 * time.Second); len(f.Results) != 3 || f.Index != 0 {
+			t.Fatalf("frame %+v", f)
+		}
+		if subs := r.subscriptions(); len(subs[len(subs)-1].Queries) != 1 {
+			t.Fatalf("subscribed to %+v", subs)
+		}
+	})
+}
+
+// Without a leader there is no subscription, but stale reads where they are allowed.
+func TestStaleReadsStandInForALeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{MaxStale: time.Hour})
+		r.change(func() { r.server.leaderless = true })
+		r.set(web.Path, oneWeb, 5)
+		r.Follow([]Query{web})
+		if f := r.frame(time.Second); f.Index != 0 {
+			t.Fatalf("frame %+v", f)
+		}
+		r.change(func() { r.server.leaderless = false })
+		time.Sleep(time.Minute)
+		r.set(web.Path, strings.ReplaceAll(oneWeb, "web1", "web2"), 6)
+		if f := r.frame(time.Second); f.Index != 6 {
+			t.Fatalf("frame %+v", f)
+		}
+	})
+}

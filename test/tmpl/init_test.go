@@ -1,0 +1,161 @@
+package tmpl
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// namespaces says whether this test may make a PID namespace.
+func namespaces(t *testing.T) {
+	t.Helper()
+	if err := exec.Command("unshare", "-pf", "--mount-proc", "--kill-child", "true").Run(); err != nil {
+		t.Skipf("no PID namespaces here: unshare -pf --mount-proc: %v", err)
+	}
+}
+
+// asInit starts tmpl as process 1 of a PID namespace of its own.
+func (f *folder) asInit(args ...string) *tool {
+	f.t.Helper()
+	cmd := exec.Command("unshare", append([]string{"-pf", "--mount-proc", "--kill-child", filepath.Join(bin, "tmpl")}, args...)...)
+	cmd.Dir, cmd.Env = f.path, f.env
+	t := &tool{f: f}
+	t.cmd, t.done = spawn(f.t, f.file("log"), cmd)
+	f.t.Cleanup(func() {
+		_ = t.cmd.Process.Kill()
+		<-t.done
+		if f.t.Failed() {
+			f.t.Logf("-- end of tmpl's log\n%s", tail(f.file("log"), 30))
+		}
+	})
+	return t
+}
+
+// below lists the children of a process, as "PID STATE".
+func below(pid int) (out []string) {
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, file := range files {
+		data, _ := os.ReadFile(file)
+		for _, child := range strings.Fields(string(data)) {
+			stat, _ := os.ReadFile("/proc/" + child + "/stat")
+			_, rest, _ := strings.Cut(string(stat), ") ")
+			state, _, _ := strings.Cut(rest, " ")
+			out = append(out, child+" "+state)
+		}
+	}
+	return out
+}
+
+// As process 1 tmpl reaps what others orphan: each rendering's command leaves one
+// process behind that ends later.
+func TestProcessOneReaps(t *testing.T) {
+	a := dev(t)
+	namespaces(t)
+	f := work(t, a)
+	f.write("in", `{{ key "k" }}`)
+	f.write("orphan", "#!/bin/sh\n(sh -c 'sleep 0.05; cat out >>orphans' >/dev/null 2>&1 </dev/null &)\n")
+	a.put("k", "1")
+	tool := f.asInit("-template", "in:out:./orphan")
+	for i := 1; i <= 3; i++ {
+		a.put("k", strconv.Itoa(i))
+		f.awaitPart("orphans", strconv.Itoa(i))
+	}
+	inits := below(tool.cmd.Process.Pid)
+	if len(inits) != 1 {
+		t.Fatalf("unshare has the children %v", inits)
+	}
+	first, _ := strconv.Atoi(strings.Fields(inits[0])[0])
+	until(t, "process 1 has no child but tmpl", func(context.Context) error {
+		if all := below(first); len(all) != 1 || strings.HasSuffix(all[0], "Z") {
+			return fmt.Errorf("its children are %v", all)
+		}
+		return nil
+	})
+	// A signal to process 1 is one to tmpl.
+	if err := syscall.Kill(first, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if code := tool.exit(); code != 12 {
+		t.Errorf("exit code %d, want 12", code)
+	}
+}
+
+// The child's code is process 1's.
+func TestProcessOneEndsWithTheChild(t *testing.T) {
+	a := dev(t)
+	namespaces(t)
+	f := work(t, a)
+	f.write("in", "x")
+	if code := f.asInit("-template", "in:out", "-supervise", "exit 7").exit(); code != 7 {
+		t.Errorf("exit code %d, want 7", code)
+	}
+}
+
+// systemd is told when all is rendered, and not before.
+func TestNotify(t *testing.T) {
+	a := dev(t)
+	f := work(t, a)
+	f.write("one", "x")
+	f.write("two", `{{ key "late" }}`)
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: f.file("notify"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	f.env = append(f.env, "NOTIFY_SOCKET="+f.file("notify"))
+	tool := f.tmpl("-template", "one:1", "-template", "two:2")
+	f.awaitText("1", "x")
+	f.awaitPart("log", "template waits for data")
+	got := make([]byte, 100)
+	if err := conn.SetReadDeadline(time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := conn.Read(got); err == nil {
+		t.Fatalf("told %q before all was rendered", got[:n])
+	}
+	a.put("late", "v")
+	for _, want := range []string{"READY=1", "STOPPING=1"} {
+		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		n, err := conn.Read(got)
+		if err != nil || !bytes.Equal(got[:n], []byte(want)) {
+			t.Fatalf("told %q (%v), want %q", got[:n], err, want)
+		}
+		tool.signal(syscall.SIGTERM)
+	}
+	tool.exit()
+}
+
+// What is recorded from a real agent renders without it, to the same bytes.
+func TestRecordAndTest(t *testing.T) {
+	a := dev(t)
+	a.put("app/db", "pg")
+	a.put("app/port", "5432")
+	a.register("web", "web1", 8080)
+	f := work(t, a)
+	f.write("in", `{{ key "app/db" }}:{{ keyOrDefault "app/port" "1" }}:{{ keyOrDefault "app/none" "-" }}
+{{ range ls "app" }}{{ .Key }} {{ end }}
+{{ range services }}{{ .Name }}{{ range service (printf "%s|any" .Name) }} {{ .Node }}:{{ .Port }}{{ end }}
+{{ end }}{{ with node }}{{ .Node.Node }}{{ end }} {{ range nodes }}{{ .Node }} {{ end }}{{ range datacenters }}{{ . }}{{ end }}
+`)
+	f.tmpl("-template", "in:live", "-once").exit()
+	if code, _, errs := f.once("record", "-template", "in", "-o", "fixture.json"); code != 0 {
+		t.Fatalf("record: %d\n%s", code, errs)
+	}
+	a.kill()
+	f.env = append(f.env, "MUSTER_HTTP_ADDR=127.0.0.1:1")
+	code, out, errs := f.once("test", "-fixture", "fixture.json", "-template", "in:live")
+	if code != 0 || !strings.Contains(f.read("live"), "pg:5432:-\ndb port \n") {
+		t.Errorf("code %d\n%s%s\nlive:\n%s", code, out, errs, f.read("live"))
+	}
+}
