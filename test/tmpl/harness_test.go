@@ -379,12 +379,19 @@ func alive(pid int) bool {
 	return !strings.HasPrefix(state, "Z")
 }
 
+// ports are given out below the range that outgoing connections take theirs
+// from.
+var ports atomic.Int32
+
 func freePort(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 1000 {
+		port := strconv.Itoa(10000 + (os.Getpid()%100)*100 + int(ports.Add(1))%100)
+		if l, err := net.Listen("tcp", "127.0.0.1:"+port); err == nil {
+			l.Close()
+			return port
+		}
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Fatal("no port is free")
+	return ""
 }
