@@ -52,6 +52,7 @@ func (f *streamFake) Stream(ctx context.Context, _, _ string, _ *client.Options,
 }
 
 func (f *streamFake) serve(ctx context.Context, w *io.PipeWriter, sub api.Subscription, cut chan struct{}) {
+	// Unblocks a Write. Whoever stops it in time closes the pipe itself, or the reader waits for ever.
 	defer context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })()
 	have := map[string]string{}
 	for _, q := range sub.Queries {
@@ -87,6 +88,7 @@ func (f *streamFake) serve(ctx context.Context, w *io.PipeWriter, sub api.Subscr
 			w.CloseWithError(io.ErrUnexpectedEOF)
 			return
 		case <-ctx.Done():
+			w.CloseWithError(ctx.Err())
 			return
 		}
 	}
