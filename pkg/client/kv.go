@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -58,6 +59,11 @@ type KVWrite struct {
 	Acquire string // session id
 	Release string // session id
 	Recurse bool   // delete only: everything under the prefix
+	// TTL, where above zero, is when a written key vanishes by itself. Fence
+	// ("LOCKKEY:TOKEN") lets the write through only while that key is held and was
+	// acquired at the index that is the token. A Consul ignores both.
+	TTL   time.Duration
+	Fence string
 }
 
 // KVPut writes a value. False means that the condition did not hold.
@@ -86,6 +92,12 @@ func (c *Client) kvWrite(ctx context.Context, method, key string, value []byte, 
 	}
 	if w.Recurse {
 		q.Set("recurse", "")
+	}
+	if w.TTL > 0 {
+		q.Set("ttl", w.TTL.String())
+	}
+	if w.Fence != "" {
+		q.Set("fence", w.Fence)
 	}
 	for name, values := range q {
 		o = o.with(name, values[0])

@@ -116,6 +116,14 @@ func newStreamRig(t *testing.T, cfg Config) *streamRig {
 	return &streamRig{rig: r, server: s}
 }
 
+// cutOff breaks the streams that there are, and none that comes after them.
+func (r *streamRig) cutOff() {
+	r.change(func() {
+		close(r.server.cut)
+		r.server.cut = make(chan struct{})
+	})
+}
+
 func (r *streamRig) subscriptions() []api.Subscription {
 	r.fake.mu.Lock()
 	defer r.fake.mu.Unlock()
@@ -165,8 +173,7 @@ func TestStreamResumesWithWhatItHas(t *testing.T) {
 			t.Fatalf("frame %+v", f)
 		}
 		time.Sleep(time.Minute)
-		close(r.server.cut) // breaks
-		r.change(func() { r.server.cut = make(chan struct{}) })
+		r.cutOff()
 		r.noFrame(time.Minute)
 		r.Follow([]Query{nodes}) // shrinks
 		synctest.Wait()
