@@ -92,7 +92,7 @@ func TestDevNeedsNothing(t *testing.T) {
 		cfg.Bind.String() != "127.0.0.1" || cfg.LeaveOnTerminate || !cfg.SkipLeaveOnInterrupt || cfg.NodeName == "" {
 		t.Errorf("got %+v", cfg)
 	}
-	if cfg.GossipLAN.ProbeInterval != 100*time.Millisecond || cfg.GossipLAN.SuspicionMult != 3 || cfg.GossipLAN.RetransmitMult != 4 {
+	if cfg.GossipLAN.ProbeInterval != 100*time.Millisecond || cfg.GossipLAN.SuspicionMult != 3 || cfg.GossipLAN.RetransmitMult != 8 {
 		t.Errorf("gossip: %+v", cfg.GossipLAN)
 	}
 }

@@ -25,7 +25,7 @@ func defaults() map[string]any {
 		// Twice as fast as the reference, and still blind to a pause of 2 s.
 		"gossip_lan": map[string]any{
 			"gossip_nodes": 3, "gossip_interval": "100ms", "probe_interval": "500ms", "probe_timeout": "250ms",
-			"suspicion_mult": 4, "retransmit_mult": 4,
+			"suspicion_mult": 4, "retransmit_mult": 8,
 		},
 		"gossip_wan": map[string]any{
 			"gossip_nodes": 4, "gossip_interval": "500ms", "probe_interval": "5s", "probe_timeout": "3s",

@@ -105,9 +105,10 @@ type Pool struct {
 	guard *guard         // written before serf
 	asked sync.WaitGroup // joins, pings and announcements that may outlive who began them
 
-	// viewLock orders refreshes of view; tagLock orders changes of tags.
+	// viewLock orders refreshes of view, with their doubts; tagLock orders changes of tags.
 	viewLock sync.Mutex
 	view     atomic.Pointer[members]
+	doubts   doubts
 	tagLock  sync.Mutex
 	tags     map[string]string
 
@@ -119,7 +120,7 @@ var ErrNotRunning = errors.New("gossip: the pool is not running")
 
 // New makes a pool. It does nothing until Run.
 func New(cfg Config) *Pool {
-	p := &Pool{cfg: cfg, up: make(chan struct{}), life: make(chan struct{}, 1), tags: cfg.tags()}
+	p := &Pool{cfg: cfg, up: make(chan struct{}), life: make(chan struct{}, 1), tags: cfg.tags(), doubts: newDoubts()}
 	p.view.Store(&members{})
 	p.peers = newPeersFile(cfg.DataDir, cfg.NodeName)
 	return p
@@ -225,6 +226,8 @@ func (p *Pool) handleEvents(events <-chan serf.Event, stop <-chan struct{}) {
 		select {
 		case e := <-events:
 			p.handleEvent(e)
+		case <-p.doubts.timer.C:
+			p.changed()
 		case <-stop:
 			return
 		}
@@ -234,17 +237,21 @@ func (p *Pool) handleEvents(events <-chan serf.Event, stop <-chan struct{}) {
 func (p *Pool) handleEvent(e serf.Event) {
 	switch e := e.(type) {
 	case serf.MemberEvent:
-		p.refresh()
+		p.changed()
 		if s, err := p.running(); err == nil && e.EventType() == serf.EventMemberLeave {
 			p.flush(s) // who has not heard of it yet should not wait for our next tick
-		}
-		if p.cfg.OnChange != nil {
-			p.cfg.OnChange()
 		}
 	case serf.UserEvent:
 		if p.cfg.OnEvent != nil {
 			p.cfg.OnEvent(Event{Name: e.Name, Payload: e.Payload, LTime: uint64(e.LTime)})
 		}
+	}
+}
+
+func (p *Pool) changed() {
+	p.refresh()
+	if p.cfg.OnChange != nil {
+		p.cfg.OnChange()
 	}
 }
 

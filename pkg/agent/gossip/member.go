@@ -102,7 +102,9 @@ func (p *Pool) refresh() {
 	if err != nil {
 		return
 	}
-	p.view.Store(newMembers(s.Members()))
+	found := s.Members()
+	p.doubts.hold(found, p.view.Load())
+	p.view.Store(newMembers(found))
 	p.peers.markDirty()
 }
 

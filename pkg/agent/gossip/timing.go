@@ -19,7 +19,7 @@ type Timing struct {
 	ProbeTimeout   time.Duration // 250 ms
 	GossipInterval time.Duration // 50 ms; an idle tick sends nothing
 	SuspicionMult  int           // 4
-	RetransmitMult int           // 4
+	RetransmitMult int           // 8
 	GossipNodes    int           // 3
 }
 
@@ -28,7 +28,7 @@ type Timing struct {
 func (c Config) timing() Timing {
 	t := Timing{
 		ProbeInterval: 500 * time.Millisecond, ProbeTimeout: 250 * time.Millisecond,
-		GossipInterval: 50 * time.Millisecond, SuspicionMult: 4, RetransmitMult: 4, GossipNodes: 3,
+		GossipInterval: 50 * time.Millisecond, SuspicionMult: 4, RetransmitMult: 8, GossipNodes: 3,
 	}
 	if c.Dev {
 		t.ProbeInterval, t.ProbeTimeout, t.SuspicionMult = 100*time.Millisecond, 100*time.Millisecond, 3
