@@ -26,6 +26,9 @@ type Spec struct {
 	// Leave lets what the child started run on after the child has ended by
 	// itself ("haproxy -D"). Without it the guard kills what is left.
 	Leave bool
+
+	// Deadline holds from the very start of the child.
+	Deadline Deadline
 }
 
 // Child is a program below its guard. Its methods may be called from any
@@ -128,7 +131,7 @@ func guardCommand(self string, spec Spec, path, token string) *exec.Cmd {
 	}
 	cmd := &exec.Cmd{
 		Path: self,
-		Args: append([]string{guardName, mode, path}, spec.Argv...),
+		Args: append([]string{guardName, mode, spec.Deadline.String(), path}, spec.Argv...),
 		Dir:  spec.Dir,
 		Env:  spec.Env,
 		// Out of reach of the terminal's signals, which are for the tool.
@@ -208,6 +211,10 @@ func (c *Child) Signal(sig syscall.Signal) error {
 	}
 	return c.tell(fmt.Sprintf("%s %d\n", doSignal, int(sig)))
 }
+
+// Deadline replaces the one that holds; the zero Deadline lifts it. The guard
+// keeps it by itself, also when this process is stopped.
+func (c *Child) Deadline(d Deadline) error { return c.tell(doDeadline + " " + d.String() + "\n") }
 
 // tell gives the guard an order.
 func (c *Child) tell(order string) error {

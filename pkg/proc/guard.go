@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// How a guard is started: argv is {guardName, mode, path, argv of the child...},
-// fd 3 gives it orders and fd 4 takes what it says, a line each.
+// How a guard is started: argv is {guardName, mode, deadline, path, argv of the
+// child...}, fd 3 gives it orders and fd 4 takes what it says, a line each.
 const (
 	guardName    = "muster-guard"
 	guardEnv     = "MUSTER_GUARD" // a token, in the environment of all that it runs
@@ -25,8 +25,9 @@ const (
 	modeKill  = "kill"  // at the child's end, kill what it left
 	modeLeave = "leave" // leave it
 
-	doSignal = "signal" // order: signal N to the child's group
-	doKill   = "kill"   // order: SIGKILL
+	doSignal   = "signal"   // order: signal N to the child's group
+	doKill     = "kill"     // order: SIGKILL
+	doDeadline = "deadline" // order: a Deadline, see its String
 
 	sayStarted = "started" // and the pid
 	sayError   = "error"   // and why the child could not be started
@@ -40,13 +41,14 @@ const killTime = 10 * time.Second
 // GuardMain is called first thing in main. It returns at once unless this
 // process was started to be a guard; then it does not return.
 func GuardMain() {
-	if len(os.Args) < 4 || os.Args[0] != guardName {
+	if len(os.Args) < 5 || os.Args[0] != guardName {
 		return
 	}
 	// The child gets a signal when the thread that started it ends.
 	runtime.LockOSThread()
 	g := &guard{leave: os.Args[1] == modeLeave}
-	os.Exit(g.run(os.Args[2], os.Args[3:]))
+	g.setDeadline(os.Args[2])
+	os.Exit(g.run(os.Args[3], os.Args[4:]))
 }
 
 // guard runs one child and outlives it until nothing is left to do. All of it
@@ -56,6 +58,10 @@ type guard struct {
 	child  int // 0 once reaped
 	code   int
 	status *os.File
+
+	deadline Deadline
+	termed   bool
+	alarm    *alarm // nil until there is a deadline
 }
 
 func (g *guard) run(path string, argv []string) int {
@@ -94,6 +100,8 @@ func (g *guard) serve(orders <-chan string, ended, others <-chan os.Signal) int 
 			g.reap()
 		case sig := <-others:
 			g.signal(sig.(syscall.Signal))
+		case <-g.alarm.rings():
+			g.keepDeadline()
 		case order, ok := <-orders:
 			word, rest, _ := strings.Cut(order, " ")
 			switch {
@@ -104,6 +112,8 @@ func (g *guard) serve(orders <-chan string, ended, others <-chan os.Signal) int 
 				if n, err := strconv.Atoi(rest); err == nil {
 					g.signal(syscall.Signal(n))
 				}
+			case word == doDeadline:
+				g.setDeadline(rest)
 			case word == doKill && g.leave:
 				g.signal(syscall.SIGKILL)
 			case word == doKill:

@@ -28,7 +28,11 @@ func TestMain(m *testing.M) {
 
 // supervise runs a script as a Child until it is killed.
 func supervise(script string) int {
-	c, err := Start(Spec{Argv: []string{"sh", "-c", script}, Leave: os.Getenv("LEAVE") != ""})
+	spec := Spec{Argv: []string{"sh", "-c", script}, Leave: os.Getenv("LEAVE") != ""}
+	if in, err := time.ParseDuration(os.Getenv("DEADLINE")); err == nil {
+		spec.Deadline.Kill = BootTime() + in
+	}
+	c, err := Start(spec)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -9,7 +9,8 @@
 //   - A Child (an exec block, the program under a lock, tmpl's -exec) runs below
 //     a guard: this same binary, started again in a session of its own. The guard
 //     holds the other end of a pipe and, when that breaks because its supervisor
-//     died, even by kill -9, kills the child with everything below it.
+//     died, even by kill -9, kills the child with everything below it. It keeps a
+//     Deadline too, whether the supervisor lives, is stopped or is dead.
 //
 // A program that starts a Child calls GuardMain as the first line of main.
 //
