@@ -328,16 +328,14 @@ func (p *Pool) copyTags() map[string]string {
 }
 
 // UserEvent sends an event to every member, ourselves included. Name and
-// payload together may have up to 512 bytes.
+// payload together may have some 470 bytes; an error says so in serf's words,
+// which users of the API match on.
 func (p *Pool) UserEvent(name string, payload []byte) error {
 	s, err := p.running()
 	if err != nil {
 		return err
 	}
-	if err := s.UserEvent(name, payload, false); err != nil {
-		return fmt.Errorf("gossip: send event %s: %w", name, err)
-	}
-	return nil
+	return s.UserEvent(name, payload, false)
 }
 
 // Stats are the counters that /v1/agent/self shows under serf_lan.
