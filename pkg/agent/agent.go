@@ -30,11 +30,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/dns"
 	"github.com/muster-dev/muster/pkg/agent/forward"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
+	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/server"
@@ -72,6 +74,8 @@ type Agent struct {
 	id   string
 
 	pool   *gossip.Pool
+	bus    *bus.Bus
+	events *jobs.Events
 	server *server.Server // nil on a client
 	local  *local.State
 	api    *httpapi.API
@@ -133,6 +137,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	parts := newStack(a.log)
 	defer parts.stop()
 	a.pool = gossip.New(a.gossipConfig())
+	a.makeBus(transport)
 	var port *mux.Mux
 	if a.cfg.Server {
 		ln, err := a.listenServer()
@@ -160,6 +165,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := a.loadLocal(); err != nil {
 		return err
 	}
+	parts.start("bus", a.bus.Run)
 	parts.start("join", a.joiner().run)
 	parts.start("checks", a.local.Run)
 	parts.start("dns", a.dns.Run)
@@ -297,6 +303,7 @@ func (a *Agent) membersChanged() {
 	if a.server != nil {
 		a.server.MembersChanged()
 	}
+	a.bus.MembersChanged()
 	servers := len(a.otherServers())
 	if known := a.servers.Swap(int32(servers)); int32(servers) > known && a.ready.Load() {
 		a.local.SyncSoon() // what could not be told before perhaps can be now

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/dns"
 	"github.com/muster-dev/muster/pkg/agent/forward"
@@ -86,6 +87,7 @@ func (a *Agent) gossipConfig() gossip.Config {
 		},
 		Logger:   a.log,
 		OnChange: a.membersChanged,
+		OnEvent:  func(e gossip.Event) { a.bus.Heard(bus.Message(e)) },
 	}
 }
 
@@ -210,6 +212,8 @@ func (a *Agent) apiConfig(router *forward.Router) (httpapi.Config, error) {
 		Members:    a.pool,
 		Agent:      a,
 		Local:      a.local,
+		Events:     a.events,
+		Bus:        a.bus,
 		Forward:    router,
 
 		AlwaysPretty:      a.cfg.Dev,

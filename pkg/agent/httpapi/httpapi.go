@@ -28,6 +28,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/bus"
+	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -108,6 +110,8 @@ type Config struct {
 	Members    Members
 	Agent      Agent
 	Local      *local.State
+	Events     *jobs.Events
+	Bus        *bus.Bus
 	Forward    Forwarder
 	Prometheus http.Handler // nil: metrics in JSON only
 

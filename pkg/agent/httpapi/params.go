@@ -86,11 +86,21 @@ func (rq *request) refuseTenancy() error {
 // parseWait reads wait, index and hash. A wait gets up to a sixteenth more, so
 // that those who asked together do not come back together.
 func (rq *request) parseWait() error {
-	wait := rq.api.cfg.DefaultQueryTime
+	wait, err := rq.parseIndex(rq.api.cfg.DefaultQueryTime)
+	if err != nil {
+		return err
+	}
+	rq.hash = rq.param("hash")
+	rq.until = time.Now().Add(wait + rand.N(wait/16+1))
+	return nil
+}
+
+// parseIndex reads index, and wait with its default.
+func (rq *request) parseIndex(wait time.Duration) (time.Duration, error) {
 	if v := rq.param("wait"); v != "" {
 		d, err := time.ParseDuration(v)
 		if err != nil {
-			return api.Errorf(http.StatusBadRequest, "Invalid wait time")
+			return 0, api.Errorf(http.StatusBadRequest, "Invalid wait time")
 		}
 		if d > 0 {
 			wait = d
@@ -99,14 +109,11 @@ func (rq *request) parseWait() error {
 	if v := rq.param("index"); v != "" {
 		index, err := strconv.ParseUint(v, 10, 64)
 		if err != nil {
-			return api.Errorf(http.StatusBadRequest, "Invalid index")
+			return 0, api.Errorf(http.StatusBadRequest, "Invalid index")
 		}
 		rq.index = index
 	}
-	rq.hash = rq.param("hash")
-	wait = min(wait, rq.api.cfg.MaxQueryTime)
-	rq.until = time.Now().Add(wait + rand.N(wait/16+1))
-	return nil
+	return min(wait, rq.api.cfg.MaxQueryTime), nil
 }
 
 // wait is what is left of the waiting time.

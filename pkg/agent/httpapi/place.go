@@ -13,12 +13,13 @@ import (
 
 // dispatch runs the request where its route and its mode say.
 //
+//	the agent's own       -> here
 //	client agent              -> a server
 //	server, stale read        -> here, once it has applied what it knew
 //	server, anything else     -> the leader, looked for until the hold timeout
 func (a *API) dispatch(rq *request) {
 	switch {
-	case rq.route.where == here:
+	case rq.route.where == here, rq.route.where == port:
 		a.run(rq)
 	case a.cfg.Cluster == nil:
 		rq.rewind()

@@ -13,6 +13,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/muster-dev/muster/pkg/agent/bus"
+	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -233,7 +235,18 @@ type rig struct {
 	agent   *fakeAgent
 	forward *fakeForward
 	local   *local.State
+	bus     *bus.Bus
+	events  *jobs.Events
 	api     *API
+}
+
+// UserEvent is a gossip pool of one, with the reference's limit.
+func (r *rig) UserEvent(name string, payload []byte) error {
+	if len(name)+len(payload) > 512 {
+		return errors.New("user event exceeds configured limit of 512 bytes before encoding")
+	}
+	r.bus.Heard(bus.Message{Name: name, Payload: payload, LTime: 3})
+	return nil
 }
 
 func newRig(t testing.TB, change ...func(*Config)) *rig {
@@ -243,9 +256,14 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 			Node: api.Node{Node: "n1", Datacenter: "dc1", Address: "10.0.0.1"}, Catalog: fakeCatalog{}, Logger: logx.Discard(),
 		}),
 	}
+	r.bus = bus.New(bus.Config{Server: true, Gossip: r, Logger: logx.Discard(), Receivers: []bus.Receiver{
+		{Prefix: jobs.EventPrefix, Receive: func(m bus.Message) { r.events.Receive(m) }},
+	}})
+	r.events = jobs.NewEvents(jobs.EventConfig{NodeName: "n1", Services: r.local.Services, Publish: r.bus.Publish, Logger: logx.Discard()})
 	cfg := Config{
 		Datacenter: "dc1", Version: api.AgentVersion{HumanVersion: "1.2.3"},
 		Cluster: r.cluster, Members: r.members, Agent: r.agent, Local: r.local, Forward: r.forward,
+		Events: r.events, Bus: r.bus,
 		HoldTimeout: 200 * time.Millisecond, Logger: logx.Discard(),
 	}
 	for _, f := range change {

@@ -2,6 +2,8 @@ package httpapi
 
 import (
 	"strings"
+
+	"github.com/muster-dev/muster/pkg/agent/bus"
 )
 
 // where says which agent runs a handler.
@@ -12,6 +14,7 @@ const (
 	anyServer              // the first server reached
 	leader                 // the leader; with ?stale a read runs on the first server reached
 	inside                 // the first server reached, and only over the server port
+	port                   // this server, over the server port, whatever it knows of the cluster
 )
 
 // kind says which headers an answer carries.
@@ -84,6 +87,9 @@ func routes() []route {
 		{"PUT", "/v1/txn", leader, plain, (*API).txn},
 		{"POST", "/v1/subscribe", leader, plain, (*API).subscribe},
 
+		{"PUT", "/v1/event/fire/", here, plain, (*API).eventFire},
+		{"GET", "/v1/event/list", here, plain, (*API).eventList},
+
 		{"GET", "/v1/coordinate/datacenters", here, plain, (*API).coordinateDatacenters},
 		{"GET", "/v1/coordinate/nodes", leader, store, (*API).nothing},
 		{"GET", "/v1/coordinate/node/", leader, plain, (*API).coordinateNode},
@@ -92,6 +98,7 @@ func routes() []route {
 
 		{"GET", "/v1/internal/by-address/node/", inside, plain, (*API).nodeByAddress},
 		{"GET", "/v1/internal/by-address/service/", inside, plain, (*API).serviceByAddress},
+		{"GET,PUT", bus.Path, port, plain, (*API).busMessages},
 	}
 }
 
@@ -155,7 +162,7 @@ func (rt *route) served(forwarded bool) bool {
 	if forwarded {
 		return rt.where != here
 	}
-	return rt.where != inside
+	return rt.where != inside && rt.where != port
 }
 
 func (rt *route) allow() string { return "OPTIONS," + rt.methods }

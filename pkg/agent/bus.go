@@ -1,0 +1,38 @@
+package agent
+
+import (
+	"net/http"
+
+	"github.com/muster-dev/muster/pkg/agent/bus"
+	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// makeBus makes what carries messages between the agents, and what takes them.
+// Messages may arrive before the agent is ready.
+func (a *Agent) makeBus(transport http.RoundTripper) {
+	a.bus = bus.New(bus.Config{
+		Server:    a.cfg.Server,
+		Gossip:    a.pool,
+		Transport: transport,
+		Servers:   a.otherServers,
+		Receivers: []bus.Receiver{
+			{Prefix: jobs.EventPrefix, Receive: func(m bus.Message) { a.events.Receive(m) }},
+		},
+		Logger: a.log,
+	})
+	a.events = jobs.NewEvents(jobs.EventConfig{
+		NodeName: a.cfg.NodeName,
+		Services: a.ownServices,
+		Publish:  a.bus.Publish,
+		Logger:   a.log,
+	})
+}
+
+// ownServices are those of this agent; none until it is ready.
+func (a *Agent) ownServices() map[string]*api.AgentService {
+	if !a.ready.Load() {
+		return nil
+	}
+	return a.local.Services()
+}
