@@ -16,6 +16,7 @@ import (
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/logx"
+	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/tmpl/config"
 )
@@ -218,8 +219,9 @@ func (o *options) connect(s *settings, supervised, environ []string) error {
 	reload, _ := cli.ParseSignal(f.Exec.ReloadSignal) // these two: validated
 	kill, _ := cli.ParseSignal(f.Exec.KillSignal)
 	s.tool.Exec = tmpl.Exec{Command: o.exec, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Env: env}
-	s.tool.Supervise = tmpl.Supervise{
-		Command: supervised, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout, Env: env,
+	s.tool.SuperviseEnv = env
+	s.tool.Supervise = supervise.Spec{
+		Command: supervised, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
 	}
 	if t := f.Exec.KillTimeout; t != nil {
 		s.tool.Exec.KillTimeout, s.tool.Supervise.KillTimeout = *t, *t

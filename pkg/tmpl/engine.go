@@ -12,6 +12,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/funcs"
+	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -38,9 +39,9 @@ type engine struct {
 	execSeq   int       // of the files that -exec was last told of
 	execRetry time.Time // when it is told again of what it has refused; zero: never
 
-	sup   *supervisor // nil: none
-	next  *pending    // nil: nobody reconfigures
-	board *board      // nil: nobody looks
+	sup   *supervise.Supervisor // nil: none
+	next  *pending              // nil: nobody reconfigures
+	board *board                // nil: nobody looks
 }
 
 func newEngine(cfg Config, reload <-chan struct{}) *engine {
@@ -57,7 +58,10 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
 	})
 	if len(cfg.Supervise.Command) > 0 && !cfg.Dry {
-		e.sup = newSupervisor(cfg, e.notices.say)
+		e.sup = supervise.New(cfg.Supervise, supervise.Config{
+			Logger: cfg.Logger, Signals: cfg.Signals, Notice: e.notices.say, Shell: cfg.Shell,
+			Env: func() []string { return cfg.SuperviseEnv }, Stdout: cfg.Stdout, Stderr: cfg.Stderr,
+		})
 	}
 	if cfg.Exec.Command != "" && !cfg.Dry {
 		e.exec = newExecutor(cfg.Exec, cfg.Logger, cfg.Signals, startExec(cfg, e.notices.say))
@@ -101,7 +105,7 @@ func (e *engine) run(ctx context.Context) error {
 		wg.Go(func() { e.exec.run(inner) })
 	}
 	if e.sup != nil {
-		wg.Go(func() { e.sup.run(inner) })
+		wg.Go(func() { e.sup.Run(inner) })
 	}
 
 	timer := time.NewTimer(0)
@@ -122,7 +126,7 @@ func (e *engine) run(ctx context.Context) error {
 				return cli.Exit(cli.ExitRun, err)
 			}
 			return e.interrupted()
-		case over := <-e.sup.ends():
+		case over := <-e.sup.Ends():
 			return over
 		case v := <-e.verdicts():
 			e.onVerdict(v)
@@ -140,7 +144,7 @@ func (e *engine) run(ctx context.Context) error {
 	if e.exec != nil && e.complete {
 		e.execOnce(ctx)
 	}
-	e.fail(e.sup.await(ctx, e.complete))
+	e.fail(e.sup.Await(ctx, e.complete))
 	if ctx.Err() != nil {
 		return e.interrupted()
 	}

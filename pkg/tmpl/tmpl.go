@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -82,9 +83,11 @@ type Exec struct {
 type Config struct {
 	Templates []Template
 	Exec      Exec
-	Supervise Supervise // beside Exec there is none
-	Shell     *bool     // nil: by the form of a command, see proc.Resolve
-	Wait      Wait
+	Supervise supervise.Spec // beside Exec there is none
+	// SuperviseEnv is the environment of that child; nil: Env.
+	SuperviseEnv []string
+	Shell        *bool // nil: by the form of a command, see proc.Resolve
+	Wait         Wait
 	// MinInterval is the least time between two replacements of one file, and Jitter
 	// how long a node waits at most before it follows a change: each always as long.
 	MinInterval time.Duration
@@ -117,7 +120,6 @@ type Config struct {
 // Limits and defaults with a name.
 const (
 	defaultCommandTimeout = 30 * time.Second
-	defaultKillTimeout    = 30 * time.Second
 	waitFactor            = 4 // Wait.Max is so many times Wait.Min unless set
 )
 
@@ -138,12 +140,14 @@ func New(cfg Config) *Tool {
 		cfg.Exec.KillSignal = syscall.SIGINT
 	}
 	if cfg.Exec.KillTimeout == 0 {
-		cfg.Exec.KillTimeout = defaultKillTimeout
+		cfg.Exec.KillTimeout = supervise.DefaultKillTimeout
 	}
 	if cfg.Exec.Env == nil {
 		cfg.Exec.Env = cfg.Env
 	}
-	cfg.Supervise.settle(cfg.Env)
+	if cfg.SuperviseEnv == nil {
+		cfg.SuperviseEnv = cfg.Env
+	}
 	cfg.Templates = settled(cfg.Templates)
 	return &Tool{cfg: cfg, reload: make(chan struct{}, 1)}
 }

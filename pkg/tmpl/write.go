@@ -74,7 +74,7 @@ func (e *engine) tellOthers(replaced []*unit, first bool, now time.Time) {
 		return
 	}
 	if first || len(replaced) > 0 {
-		e.sup.changed()
+		e.sup.Changed()
 	}
 	if e.exec == nil || e.cfg.Once {
 		return

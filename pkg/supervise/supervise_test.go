@@ -1,4 +1,4 @@
-package tmpl
+package supervise
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 
 // ward is a supervisor over children that only note what they are told.
 type ward struct {
-	*supervisor
+	*Supervisor
 	signals chan os.Signal
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -61,21 +61,18 @@ func (c *wardChild) Stop(sig syscall.Signal, killAfter time.Duration) (int, erro
 	return 128 + int(sig), nil
 }
 
-func newWard(t *testing.T, cfg Supervise) *ward {
-	cfg.Command = []string{"server"}
-	cfg.settle(nil)
+func newWard(t *testing.T, spec Spec) *ward {
+	spec.Command = []string{"server"}
 	w := &ward{signals: make(chan os.Signal, 1), done: make(chan struct{}), began: time.Now()}
-	w.supervisor = newSupervisor(Config{
-		Supervise: cfg, Signals: w.signals, Logger: slog.New(slog.DiscardHandler),
-	}, func(string) {})
-	w.start = func() (supervised, error) {
+	w.Supervisor = New(spec, Config{Signals: w.signals, Logger: slog.New(slog.DiscardHandler)})
+	w.start = func() (child, error) {
 		w.now = &wardChild{w: w, ended: make(chan int, 1)}
 		w.note("start")
 		return w.now, nil
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	w.cancel = cancel
-	go func() { defer close(w.done); w.run(ctx) }()
+	go func() { defer close(w.done); w.Run(ctx) }()
 	t.Cleanup(func() { cancel(); <-w.done })
 	return w
 }
@@ -91,13 +88,13 @@ func TestSuperviseStates(t *testing.T) {
 	second := time.Second
 	t.Run("restart", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWard(t, Supervise{KillSignal: syscall.SIGTERM, KillTimeout: 3 * second})
+			w := newWard(t, Spec{KillSignal: syscall.SIGTERM, KillTimeout: 3 * second})
 			time.Sleep(second)
-			w.want(t, "") // not before the first render
-			w.changed()
+			w.want(t, "") // not before the first change
+			w.Changed()
 			w.want(t, "1:start")
 			time.Sleep(second)
-			w.changed()
+			w.Changed()
 			w.want(t, "1:start 2:stop(15,3s) 2:start")
 			w.cancel()
 			<-w.done
@@ -106,11 +103,11 @@ func TestSuperviseStates(t *testing.T) {
 	})
 	t.Run("splay", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWard(t, Supervise{ReloadSignal: syscall.SIGHUP, Splay: 10 * second})
-			w.changed()
+			w := newWard(t, Spec{ReloadSignal: syscall.SIGHUP, Splay: 10 * second})
+			w.Changed()
 			synctest.Wait()
 			for range 3 { // changes within the splay are one
-				w.changed()
+				w.Changed()
 				synctest.Wait()
 			}
 			time.Sleep(10 * second)
@@ -126,9 +123,9 @@ func TestSuperviseStates(t *testing.T) {
 	})
 	t.Run("limit", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			w := newWard(t, Supervise{Timeout: 5 * second})
-			w.changed()
-			err := <-w.ends()
+			w := newWard(t, Spec{Timeout: 5 * second})
+			w.Changed()
+			err := <-w.Ends()
 			if cli.Code(err) != cli.ExitRun || !strings.Contains(err.Error(), "longer than 5s") {
 				t.Errorf("%v, code %d", err, cli.Code(err))
 			}
@@ -138,13 +135,13 @@ func TestSuperviseStates(t *testing.T) {
 	t.Run("ends", func(t *testing.T) {
 		for _, code := range []int{0, 9} {
 			synctest.Test(t, func(t *testing.T) {
-				w := newWard(t, Supervise{})
-				w.changed()
+				w := newWard(t, Spec{})
+				w.Changed()
 				w.want(t, "0:start")
 				w.signals <- syscall.SIGUSR1
 				w.want(t, "0:start 0:10")
 				w.now.ended <- code
-				if err := <-w.ends(); cli.Code(err) != code {
+				if err := <-w.Ends(); cli.Code(err) != code {
 					t.Errorf("code %d, want %d: %v", cli.Code(err), code, err)
 				}
 			})
