@@ -33,6 +33,7 @@ var floors = map[string]struct {
 	"pkg/watch":         {"tools", 2},
 	"pkg/render":        {"tools", 2},
 	"pkg/funcs":         {"tools", 2},
+	"pkg/settings":      {"tools", 3},
 	"pkg/supervise":     {"tools", 2},
 	"pkg/tmpl":          {"tools", 4},
 	"pkg/operator":      {"tools", 4},

@@ -16,9 +16,11 @@ import (
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/logx"
+	shared "github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/tmpl/config"
+	"github.com/muster-dev/muster/pkg/watch"
 )
 
 // settings are what flags, files and environment amount to.
@@ -59,7 +61,7 @@ func (o *options) load(environ []string) (*settings, error) {
 	if len(templates) > 0 {
 		flat["template"] = templates
 	}
-	src := config.Sources{Paths: o.configs, Inline: os.Getenv("CT_LOCAL_CONFIG"), Flags: flat}
+	src := shared.Sources{Paths: o.configs, Inline: os.Getenv("CT_LOCAL_CONFIG"), Flags: flat}
 	s := &settings{}
 	if s.file, s.warnings, err = config.Load(src); err != nil {
 		return nil, cli.Exit(cli.ExitConfig, err)
@@ -105,7 +107,7 @@ func (o *options) check() ([]any, error) {
 		return nil, wrong("log-level", o.logLevel, err)
 	}
 	if o.wait != "" {
-		if _, err := tmpl.ParseWait(o.wait); err != nil {
+		if _, err := watch.ParseWait(o.wait); err != nil {
 			return nil, wrong("wait", o.wait, err)
 		}
 	}

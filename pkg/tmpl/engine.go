@@ -29,7 +29,7 @@ type engine struct {
 	watcher *watch.Watcher
 	exec    *executor // nil: none
 	journal *journal
-	cache   *cache
+	cache   *watch.Kept
 	notices *notices
 
 	complete bool  // every unit has been rendered once
@@ -48,7 +48,7 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, reload: reload,
 		data: map[watch.Query]watch.Result{}, files: newFiles(),
-		journal: newJournal(), cache: &cache{path: cfg.CacheFile}, notices: &notices{log: cfg.Logger},
+		journal: newJournal(), cache: watch.Keep(cfg.CacheFile), notices: &notices{log: cfg.Logger},
 	}
 	for _, t := range cfg.Templates {
 		e.units = append(e.units, &unit{Template: t})
@@ -134,7 +134,7 @@ func (e *engine) run(ctx context.Context) error {
 			err = e.round(ctx, e.reread())
 		case <-timer.C:
 			now := time.Now()
-			err = e.round(ctx, append(e.tendCache(ctx, now), e.look(now)...))
+			err = e.round(ctx, append(e.tendCache(now), e.look(now)...))
 		}
 	}
 	if err != nil {
@@ -179,7 +179,7 @@ func pump(ctx context.Context, w *watch.Watcher, frames chan<- watch.Frame) {
 // they would be old when one wants them again.
 func (e *engine) take(frame watch.Frame, more <-chan watch.Frame) []*unit {
 	changed := map[*unit]bool{}
-	e.cache.changed(time.Now())
+	e.cache.Changed(time.Now())
 	for {
 		for q, r := range frame.Results {
 			for _, u := range e.units {
@@ -263,7 +263,7 @@ func (e *engine) wakeAt() time.Time {
 			sooner(at)
 		}
 	}
-	if at := e.cache.wakeAt(); !at.IsZero() {
+	if at := e.cache.WakeAt(); !at.IsZero() {
 		sooner(at)
 	}
 	if !e.execRetry.IsZero() {

@@ -2,70 +2,31 @@ package tmpl
 
 import (
 	"fmt"
-	"hash/fnv"
 	"os"
 	"time"
-)
 
-// pace is when a change may be written.
-type pace struct {
-	Wait
-	jitter   time.Duration // this node's share
-	interval time.Duration
-}
+	"github.com/muster-dev/muster/pkg/watch"
+)
 
 // paceOf is the pace of a unit. The first files, and those of Once, are not
 // waited for.
-func (e *engine) paceOf(u *unit) pace {
+func (e *engine) paceOf(u *unit) watch.Pace {
 	if !e.complete || e.cfg.Once {
-		return pace{}
+		return watch.Pace{}
 	}
-	p := pace{Wait: e.waitOf(u), interval: e.cfg.MinInterval}
+	p := watch.Pace{Wait: e.waitOf(u), Interval: e.cfg.MinInterval, Jitter: watch.Share(e.cfg.Jitter)}
 	if u.MinInterval > 0 {
-		p.interval = u.MinInterval
-	}
-	if e.cfg.Jitter > 0 {
-		p.jitter = share(e.cfg.Jitter)
+		p.Interval = u.MinInterval
 	}
 	return p
 }
 
-// share is a part of most that is always the same on one node, and evenly spread
-// over many.
-func share(most time.Duration) time.Duration {
-	name, err := os.Hostname()
-	if err != nil {
-		return 0
-	}
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(name))
-	const steps = 1 << 16
-	return most / steps * time.Duration(h.Sum64()*0x9e3779b97f4a7c15>>48)
-}
-
-// schedule says when the output of a pass is written: when nothing has changed
-// for Min, at the latest Max after the first change, not before this node's turn
-// nor too soon after the last time.
-func (u *unit) schedule(p pace, now time.Time) {
+// schedule says when the output of a pass is written.
+func (u *unit) schedule(p watch.Pace, now time.Time) {
 	if u.since.IsZero() {
 		u.since = now
 	}
-	u.due = now
-	later := func(t time.Time) {
-		if t.After(u.due) {
-			u.due = t
-		}
-	}
-	if p.Min > 0 {
-		u.due = now.Add(p.Min)
-		if last := u.since.Add(p.Max); u.due.After(last) {
-			u.due = last
-		}
-	}
-	later(u.since.Add(p.jitter))
-	if p.interval > 0 && !u.replacedAt.IsZero() {
-		later(u.replacedAt.Add(p.interval))
-	}
+	u.due = p.Due(u.since, now, u.replacedAt)
 }
 
 // items is how many things the look-ups of a unit hold together.

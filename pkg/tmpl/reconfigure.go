@@ -6,12 +6,14 @@ import (
 	"reflect"
 	"sync"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/watch"
 )
 
 // overhaul is what can change while a Tool runs.
 type overhaul struct {
 	templates []Template
-	wait      Wait
+	wait      watch.Wait
 }
 
 // pending hands an overhaul from whoever reconfigures to the engine.
@@ -41,8 +43,8 @@ func (p *pending) take() *overhaul {
 // reads the templates again, as Reload does. Templates that are as they were are
 // left alone: not executed, their commands not run. One that is new and cannot be
 // read or parsed is left out, or keeps what it was to replace. It does not wait.
-func (t *Tool) Reconfigure(templates []Template, wait Wait) {
-	t.next.put(&overhaul{settled(templates), wait.settled()})
+func (t *Tool) Reconfigure(templates []Template, wait watch.Wait) {
+	t.next.put(&overhaul{settled(templates), wait.Settled()})
 	t.Reload()
 }
 
@@ -55,18 +57,11 @@ func settled(templates []Template) []Template {
 			t.CommandTimeout = defaultCommandTimeout
 		}
 		if t.Wait != nil {
-			w := t.Wait.settled()
+			w := t.Wait.Settled()
 			t.Wait = &w
 		}
 	}
 	return templates
-}
-
-func (w Wait) settled() Wait {
-	if w.Max == 0 {
-		w.Max = waitFactor * w.Min
-	}
-	return w
 }
 
 // reconfigure follows an overhaul, if there is one. New units are executed with those
@@ -137,7 +132,7 @@ func (u *unit) fatal(otherwise bool) bool {
 }
 
 // waitOf is the quiescence of a unit.
-func (e *engine) waitOf(u *unit) Wait {
+func (e *engine) waitOf(u *unit) watch.Wait {
 	if u.Wait != nil {
 		return *u.Wait
 	}

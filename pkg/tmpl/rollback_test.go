@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/watch"
 )
 
 // rejecting is a command that notes what it sees in the file and refuses it when
@@ -167,8 +168,8 @@ func TestMinInterval(t *testing.T) {
 }
 
 func TestJitterIsStable(t *testing.T) {
-	mine := share(time.Hour)
-	if mine != share(time.Hour) || mine < 0 || mine >= time.Hour || mine == 0 {
+	mine := watch.Share(time.Hour)
+	if mine != watch.Share(time.Hour) || mine < 0 || mine >= time.Hour || mine == 0 {
 		t.Fatalf("share %s", mine)
 	}
 	inBubble(t, func(t *testing.T, r *rig) {

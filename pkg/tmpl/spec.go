@@ -2,9 +2,7 @@ package tmpl
 
 import (
 	"errors"
-	"fmt"
 	"strings"
-	"time"
 )
 
 // ParseTemplate reads "source:destination[:command]". A colon in one of the two
@@ -42,26 +40,4 @@ func cutColon(s string) (before, after string, found bool) {
 		}
 	}
 	return b.String(), "", false
-}
-
-// ParseWait reads "min" or "min:max".
-func ParseWait(s string) (Wait, error) {
-	first, second, both := strings.Cut(s, ":")
-	var w Wait
-	var err error
-	if w.Min, err = time.ParseDuration(first); err != nil {
-		return Wait{}, err
-	}
-	if both {
-		if w.Max, err = time.ParseDuration(second); err != nil {
-			return Wait{}, err
-		}
-	}
-	switch {
-	case w.Min < 0 || w.Max < 0:
-		return Wait{}, errors.New("a duration below zero")
-	case both && w.Max < w.Min:
-		return Wait{}, fmt.Errorf("the longest wait %s is below the shortest %s", w.Max, w.Min)
-	}
-	return w, nil
 }

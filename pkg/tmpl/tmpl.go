@@ -50,9 +50,9 @@ type Template struct {
 	// ErrorFatal says whether a failure of this template ends the tool; nil: only
 	// if nothing it could wait for would help.
 	ErrorFatal  *bool
-	Denylist    []string // patterns of functions that fail
-	SandboxPath string   // what file reads must lie below; "": anywhere
-	Wait        *Wait    // nil: Config.Wait
+	Denylist    []string    // patterns of functions that fail
+	SandboxPath string      // what file reads must lie below; "": anywhere
+	Wait        *watch.Wait // nil: Config.Wait
 	// MinInterval is the least time between two replacements of the file; 0: Config.MinInterval.
 	MinInterval time.Duration
 	// Together names a group: its files are replaced all or none, once all are
@@ -64,10 +64,6 @@ type Template struct {
 	MinItems  int
 	MaxShrink int // percent; 0: no limit
 }
-
-// Wait is the quiescence of changes: a render waits until nothing has changed
-// for Min, but no longer than Max. Zero: render at once.
-type Wait struct{ Min, Max time.Duration }
 
 // Exec is the command that runs after complete renders.
 type Exec struct {
@@ -87,7 +83,7 @@ type Config struct {
 	// SuperviseEnv is the environment of that child; nil: Env.
 	SuperviseEnv []string
 	Shell        *bool // nil: by the form of a command, see proc.Resolve
-	Wait         Wait
+	Wait         watch.Wait
 	// MinInterval is the least time between two replacements of one file, and Jitter
 	// how long a node waits at most before it follows a change: each always as long.
 	MinInterval time.Duration
@@ -120,7 +116,6 @@ type Config struct {
 // Limits and defaults with a name.
 const (
 	defaultCommandTimeout = 30 * time.Second
-	waitFactor            = 4 // Wait.Max is so many times Wait.Min unless set
 )
 
 // Tool is one run of tmpl.
@@ -133,9 +128,7 @@ type Tool struct {
 
 // New makes a Tool. It reads nothing before Run.
 func New(cfg Config) *Tool {
-	if cfg.Wait.Max == 0 {
-		cfg.Wait.Max = waitFactor * cfg.Wait.Min
-	}
+	cfg.Wait = cfg.Wait.Settled()
 	if cfg.Exec.KillSignal == 0 {
 		cfg.Exec.KillSignal = syscall.SIGINT
 	}

@@ -109,7 +109,7 @@ func TestQuiescence(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.consul.SetKey("a", "0")
 		out := r.template("out", `{{key "a"}}`)
-		r.start(Config{Templates: []Template{out}, Wait: Wait{Min: 2 * time.Second, Max: 5 * time.Second}})
+		r.start(Config{Templates: []Template{out}, Wait: watch.Wait{Min: 2 * time.Second, Max: 5 * time.Second}})
 		r.wantFile("out", "0") // the first rendering does not wait
 		r.consul.SetKey("a", "1")
 		time.Sleep(1900 * time.Millisecond)
@@ -353,21 +353,6 @@ func TestParseTemplate(t *testing.T) {
 	}
 	for _, bad := range []string{"", ":b", " :b", "a::cmd"} {
 		if got, err := ParseTemplate(bad); err == nil {
-			t.Errorf("%q: %+v", bad, got)
-		}
-	}
-}
-
-func TestParseWait(t *testing.T) {
-	for in, want := range map[string]Wait{
-		"2s": {Min: 2 * time.Second}, "2s:10s": {Min: 2 * time.Second, Max: 10 * time.Second}, "0s": {},
-	} {
-		if got, err := ParseWait(in); err != nil || got != want {
-			t.Errorf("%q: %+v, %v", in, got, err)
-		}
-	}
-	for _, bad := range []string{"", "x", "-1s", "10s:2s", "1s:x", "1s:"} {
-		if got, err := ParseWait(bad); err == nil {
 			t.Errorf("%q: %+v", bad, got)
 		}
 	}

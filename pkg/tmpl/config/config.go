@@ -10,26 +10,28 @@ package config
 
 import (
 	"time"
+
+	"github.com/muster-dev/muster/pkg/settings"
 )
 
 // Config is what the files and the command line amount to. Fields are as they
 // were written; the methods give what they mean.
 type Config struct {
-	Consul        Consul        `conf:"consul"`
-	Templates     []Template    `conf:"template"`
-	Exec          Exec          `conf:"exec"`
-	Quiescence    any           `conf:"wait"` // "min:max" or a block
-	Delims        Delims        `conf:"default_delimiters"`
-	MaxStale      time.Duration `conf:"max_stale"`
-	BlockWait     time.Duration `conf:"block_query_wait"`
-	Once          bool          `conf:"once"`
-	ParseOnly     bool          `conf:"parse_only"`
-	PidFile       string        `conf:"pid_file"`
-	ReloadSignal  *string       `conf:"reload_signal"`
-	KillSignal    *string       `conf:"kill_signal"`
-	ErrorFatal    *bool         `conf:"template_error_fatal"`
-	FailOnMissing bool          `conf:"err_on_failed_lookup"`
-	LogLevel      string        `conf:"log_level"`
+	Consul        settings.Consul `conf:"consul"`
+	Templates     []Template      `conf:"template"`
+	Exec          settings.Exec   `conf:"exec"`
+	Quiescence    any             `conf:"wait"` // "min:max" or a block
+	Delims        Delims          `conf:"default_delimiters"`
+	MaxStale      time.Duration   `conf:"max_stale"`
+	BlockWait     time.Duration   `conf:"block_query_wait"`
+	Once          bool            `conf:"once"`
+	ParseOnly     bool            `conf:"parse_only"`
+	PidFile       string          `conf:"pid_file"`
+	ReloadSignal  *string         `conf:"reload_signal"`
+	KillSignal    *string         `conf:"kill_signal"`
+	ErrorFatal    *bool           `conf:"template_error_fatal"`
+	FailOnMissing bool            `conf:"err_on_failed_lookup"`
+	LogLevel      string          `conf:"log_level"`
 
 	// Muster's own.
 	MinInterval time.Duration `conf:"min_interval"`
@@ -38,46 +40,6 @@ type Config struct {
 
 	_ any `conf:"vault|nomad|deduplicate|log_file|syslog,ignored"`
 	_ any `conf:"nomad_services|once_timeout,silent"`
-}
-
-// Consul says which agent is asked, and how.
-type Consul struct {
-	Address   string `conf:"address"`
-	Token     string `conf:"token"`
-	TokenFile string `conf:"token_file"`
-	Auth      Auth   `conf:"auth"`
-	SSL       SSL    `conf:"ssl"`
-	Retry     Retry  `conf:"retry"`
-
-	_ any `conf:"enabled|transport,silent"` // how connections are kept is our own business
-	_ any `conf:"namespace,ignored"`
-}
-
-// Auth is HTTP basic authentication.
-type Auth struct {
-	Enabled  *bool  `conf:"enabled"`
-	Username string `conf:"username"`
-	Password string `conf:"password"`
-}
-
-// SSL is how the agent is reached by HTTPS.
-type SSL struct {
-	Enabled    *bool  `conf:"enabled"`
-	Verify     *bool  `conf:"verify"`
-	Cert       string `conf:"cert"`
-	Key        string `conf:"key"`
-	CACert     string `conf:"ca_cert"`
-	CAPath     string `conf:"ca_path"`
-	ServerName string `conf:"server_name"`
-	_          any    `conf:"ca_cert_bytes,ignored"`
-}
-
-// Retry says how often and when a failed request is sent again.
-type Retry struct {
-	Enabled    *bool          `conf:"enabled"`
-	Attempts   int            `conf:"attempts"`
-	Backoff    *time.Duration `conf:"backoff"`
-	MaxBackoff *time.Duration `conf:"max_backoff"`
 }
 
 // Delims are the delimiters of templates that have none of their own.
@@ -94,7 +56,7 @@ type Template struct {
 	CreateDestDirs    *bool         `conf:"create_dest_dirs"`
 	Command           any           `conf:"command"` // a string or a list
 	CommandTimeout    time.Duration `conf:"command_timeout"`
-	Exec              Exec          `conf:"exec"`
+	Exec              settings.Exec `conf:"exec"`
 	ErrorOnMissingKey bool          `conf:"error_on_missing_key"`
 	ErrorFatal        *bool         `conf:"error_fatal"`
 	Perms             any           `conf:"perms"` // a number, or an octal string
@@ -119,29 +81,8 @@ type Template struct {
 	_ any `conf:"map_to_environment_variable,ignored"`
 }
 
-// Exec is a child to supervise, or, in a template, the command that runs after it.
-type Exec struct {
-	Command      any            `conf:"command"`
-	Enabled      *bool          `conf:"enabled"`
-	Env          Env            `conf:"env"`
-	KillSignal   string         `conf:"kill_signal"`
-	KillTimeout  *time.Duration `conf:"kill_timeout"`
-	ReloadSignal string         `conf:"reload_signal"`
-	Splay        time.Duration  `conf:"splay"`
-	Timeout      time.Duration  `conf:"timeout"`
-}
-
-// Env is what a command's environment is made of.
-type Env struct {
-	Pristine bool     `conf:"pristine"`
-	Custom   []string `conf:"custom"`
-	Allow    []string `conf:"allowlist|whitelist"`
-	Deny     []string `conf:"denylist|blacklist"`
-}
-
-// quiescence is the block form of wait.
-type quiescence struct {
-	Enabled *bool         `conf:"enabled"`
-	Min     time.Duration `conf:"min"`
-	Max     time.Duration `conf:"max"`
+// Load reads every source. The warnings are for the log.
+func Load(src settings.Sources) (*Config, []string, error) {
+	src.InlineName = "CT_LOCAL_CONFIG"
+	return settings.Load[Config](src, nil)
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/watch"
 )
@@ -23,7 +24,7 @@ func write(t *testing.T, name, text string) string {
 	return path
 }
 
-func load(t *testing.T, src Sources) *Config {
+func load(t *testing.T, src settings.Sources) *Config {
 	t.Helper()
 	c, _, err := Load(src)
 	if err != nil {
@@ -40,7 +41,7 @@ func TestFormats(t *testing.T) {
 		Perms: 0o640 | fs.ModeSetgid, User: "0", Group: "daemon", Backup: true, NoDirs: true,
 		LeftDelim: "<<", RightDelim: ">>", ErrorOnMissingKey: true, ErrorFatal: &yes,
 		Denylist: []string{"env", "plugin"}, SandboxPath: "/s",
-		Wait: &tmpl.Wait{Min: time.Second, Max: 2 * time.Second}, Check: "check {path}",
+		Wait: &watch.Wait{Min: time.Second, Max: 2 * time.Second}, Check: "check {path}",
 	}
 	for name, text := range map[string]string{
 		"c.hcl": `default_delimiters { left = "<<" right = ">>" }
@@ -77,7 +78,7 @@ right_delimiter = ">>"
 wait = "1s:2s"
 check = "check {path}"`,
 	} {
-		got, err := load(t, Sources{Paths: []string{write(t, name, text)}}).Specs(nil, nil)
+		got, err := load(t, settings.Sources{Paths: []string{write(t, name, text)}}).Specs(nil, nil)
 		if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0], want) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", name, err, got, want)
 		}
@@ -88,7 +89,7 @@ check = "check {path}"`,
 func TestMerge(t *testing.T) {
 	one := write(t, "1.hcl", `max_stale = "1s" exec { command = ["a", "b"] splay = "1s" env { custom = ["X=1"] } } template { contents = "x" destination = "1" } wait { min = "1s" }`)
 	two := write(t, "2.hcl", `max_stale = "2s" exec { command = ["c"] env { custom = ["X=2"] } } template { contents = "x" destination = "2" } wait { max = "9s" }`)
-	c := load(t, Sources{
+	c := load(t, settings.Sources{
 		Paths: []string{one, two}, Inline: `kill_signal = 15`,
 		Flags: map[string]any{"exec.splay": "3s", "template": []any{map[string]any{"source": "3", "destination": "3"}}},
 	})
@@ -109,7 +110,7 @@ func TestMerge(t *testing.T) {
 	if c.MaxStale != 2*time.Second || c.Exec.Splay != 3*time.Second || *c.KillSignal != "15" {
 		t.Errorf("max_stale %s, splay %s, kill_signal %s", c.MaxStale, c.Exec.Splay, *c.KillSignal)
 	}
-	if w := c.Wait(); w != (tmpl.Wait{Min: time.Second, Max: 9 * time.Second}) {
+	if w := c.Wait(); w != (watch.Wait{Min: time.Second, Max: 9 * time.Second}) {
 		t.Errorf("wait %+v", w)
 	}
 	if env, err := c.Exec.Env.Build([]string{"A=1"}, []string{"B=2"}); err != nil || strings.Join(env, " ") != "A=1 B=2 X=2" {
@@ -129,7 +130,7 @@ func TestConsul(t *testing.T) {
 		`consul { ssl { enabled = false ca_cert = "f" } auth { enabled = false username = "u" } }`: {
 			Address: "env:1", Token: "env", TokenFile: "env", CAFile: "f"},
 	} {
-		c := load(t, Sources{Inline: text})
+		c := load(t, settings.Sources{Inline: text})
 		if got := c.Consul.Client(base); !reflect.DeepEqual(got, want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", text, got, want)
 		}
@@ -139,7 +140,7 @@ func TestConsul(t *testing.T) {
 		`consul { retry { attempts = 3 backoff = "1s" max_backoff = "2s" } }`: {Attempts: 3, Backoff: time.Second, MaxBackoff: 2 * time.Second},
 		`consul { retry { enabled = false } }`:                                {Attempts: 1, Backoff: 250 * time.Millisecond, MaxBackoff: time.Minute},
 	} {
-		if got := load(t, Sources{Inline: text}).Consul.Retry.Spec(); got != want {
+		if got := load(t, settings.Sources{Inline: text}).Consul.Retry.Spec(); got != want {
 			t.Errorf("%s: %+v", text, got)
 		}
 	}
@@ -147,7 +148,7 @@ func TestConsul(t *testing.T) {
 
 // Every key of consul-template's own documentation is known.
 func TestAllKeys(t *testing.T) {
-	_, warnings, err := Load(Sources{Inline: `
+	_, warnings, err := Load(settings.Sources{Inline: `
 consul { address = "a" token = "t" token_file = "" namespace = "n" auth { enabled = true username = "u" password = "p" }
   ssl { enabled = true verify = true cert = "" key = "" ca_cert = "" ca_path = "" server_name = "" }
   retry { enabled = true attempts = 12 backoff = "250ms" max_backoff = "1m" }
@@ -186,7 +187,7 @@ func TestMistakes(t *testing.T) {
 		`consul { retry { attempt = 1 } }`:            "invalid config key consul.retry.attempt (did you mean consul.retry.attempts?)",
 		`max_stale = 5`:                               "max_stale: 5 is not a duration",
 	} {
-		if _, _, err := Load(Sources{Inline: text}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "CT_LOCAL_CONFIG") {
+		if _, _, err := Load(settings.Sources{Inline: text}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "CT_LOCAL_CONFIG") {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}

@@ -5,126 +5,23 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
-	"strings"
-	"time"
 
-	"github.com/muster-dev/muster/pkg/cli"
-	"github.com/muster-dev/muster/pkg/client"
-	"github.com/muster-dev/muster/pkg/conf"
+	"github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
 // Wait is the quiescence of all templates that have none of their own.
-func (c *Config) Wait() tmpl.Wait {
-	w, _ := wait(c.Quiescence) // validated
+func (c *Config) Wait() watch.Wait {
+	w, _ := settings.ParseWait(c.Quiescence) // validated
 	if w == nil {
-		return tmpl.Wait{}
+		return watch.Wait{}
 	}
 	return *w
 }
 
-// wait reads "min:max", or a block; nil is nothing said.
-func wait(v any) (*tmpl.Wait, error) {
-	switch v := v.(type) {
-	case nil:
-		return nil, nil
-	case string:
-		w, err := tmpl.ParseWait(v)
-		return &w, err
-	}
-	// Fit makes one object of the blocks of several files.
-	var holder struct {
-		Wait quiescence `conf:"wait"`
-	}
-	fitted, err := conf.Fit("wait", map[string]any{"wait": v}, holder)
-	if err != nil {
-		return nil, err
-	}
-	if err := conf.Decode(fitted.Map, &holder); err != nil {
-		return nil, err
-	}
-	q := holder.Wait
-	switch {
-	case q.Enabled != nil && !*q.Enabled:
-		return &tmpl.Wait{}, nil
-	case q.Min < 0 || q.Max < 0:
-		return nil, errors.New("a duration below zero")
-	case q.Max != 0 && q.Max < q.Min:
-		return nil, fmt.Errorf("the longest wait %s is below the shortest %s", q.Max, q.Min)
-	}
-	return &tmpl.Wait{Min: q.Min, Max: q.Max}, nil
-}
-
-// words reads a command: a string, or a list of strings.
-func words(v any) ([]string, error) {
-	switch v := v.(type) {
-	case nil:
-		return nil, nil
-	case string:
-		if strings.TrimSpace(v) == "" {
-			return nil, nil
-		}
-		return []string{v}, nil
-	case argv:
-		return v, nil
-	case []any:
-		out := make([]string, 0, len(v))
-		for _, element := range v {
-			word, ok := element.(string)
-			if !ok {
-				return nil, fmt.Errorf("command: %v in it is not a string", element)
-			}
-			out = append(out, word)
-		}
-		return out, nil
-	}
-	return nil, fmt.Errorf("command: a string or a list of strings is needed here, not %v", v)
-}
-
-// Words is the command, nil where there is none: one string, or argv.
-func (e *Exec) Words() []string {
-	if e.Enabled != nil && !*e.Enabled {
-		return nil
-	}
-	w, _ := words(e.Command) // validated
-	return w
-}
-
-// Build makes the environment of a command, from our own and extra.
-func (e Env) Build(own, extra []string) ([]string, error) {
-	return cli.Env{Pristine: e.Pristine, Custom: e.Custom, Allow: e.Allow, Deny: e.Deny}.Build(own, extra)
-}
-
-// given says whether anything is said about the environment.
-func (e Env) given() bool {
-	return e.Pristine || len(e.Custom)+len(e.Allow)+len(e.Deny) > 0
-}
-
-func (e *Exec) validate(path string) error {
-	var errs []error
-	if _, err := words(e.Command); err != nil {
-		errs = append(errs, fmt.Errorf("%s.%w", path, err))
-	}
-	if _, err := e.Env.Build(nil, nil); err != nil {
-		errs = append(errs, fmt.Errorf("%s.env: %w", path, err))
-	}
-	if e.Splay < 0 || e.Timeout < 0 || e.KillTimeout != nil && *e.KillTimeout < 0 {
-		errs = append(errs, fmt.Errorf("%s: a duration below zero", path))
-	}
-	errs = append(errs, validSignal(path+".kill_signal", e.KillSignal), validSignal(path+".reload_signal", e.ReloadSignal))
-	return errors.Join(errs...)
-}
-
-func validSignal(key, name string) error {
-	if _, err := cli.ParseSignal(name); err != nil {
-		return fmt.Errorf("%s: %w", key, err)
-	}
-	return nil
-}
-
 func (t *Template) validate() error {
-	errs := []error{t.Exec.validate("exec")}
+	errs := []error{t.Exec.Validate("exec")}
 	add := func(key string, err error) {
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s%w", key, err))
@@ -139,13 +36,13 @@ func (t *Template) validate() error {
 	if t.MinInterval < 0 || t.MinItems < 0 || t.MaxShrink < 0 || t.MaxShrink > 100 {
 		add("", errors.New("min_interval, min_items or max_shrink (percent) is out of range"))
 	}
-	_, err := wait(t.Quiescence)
+	_, err := settings.ParseWait(t.Quiescence)
 	add("wait: ", err)
 	_, err = perms(t.Perms)
 	add("perms: ", err)
-	_, err = words(t.Command)
+	_, err = settings.Words(t.Command)
 	add("", err)
-	_, err = words(t.Check)
+	_, err = settings.Words(t.Check)
 	add("check: ", err)
 	return errors.Join(errs...)
 }
@@ -227,10 +124,10 @@ func (t *Template) spec(c *Config, own, extra []string) (tmpl.Template, error) {
 	if t.GID != nil {
 		out.Group = strconv.Itoa(*t.GID)
 	}
-	out.Wait, _ = wait(t.Quiescence)
-	check, _ := words(t.Check)
+	out.Wait, _ = settings.ParseWait(t.Quiescence)
+	check, _ := settings.Words(t.Check)
 	out.Check = tmpl.CommandLine(check)
-	command, _ := words(t.Command)
+	command, _ := settings.Words(t.Command)
 	if len(command) == 0 {
 		command = t.Exec.Words()
 	}
@@ -238,7 +135,7 @@ func (t *Template) spec(c *Config, own, extra []string) (tmpl.Template, error) {
 	if out.CommandTimeout == 0 {
 		out.CommandTimeout = t.Exec.Timeout
 	}
-	if t.Exec.Env.given() {
+	if t.Exec.Env.Given() {
 		env, err := t.Exec.Env.Build(own, extra)
 		if err != nil {
 			return out, fmt.Errorf("template %s: exec.env: %w", out.Source, err)
@@ -248,51 +145,27 @@ func (t *Template) spec(c *Config, own, extra []string) (tmpl.Template, error) {
 	return out, nil
 }
 
-// Client lays what the files say over base, which is what the environment says.
-func (c *Consul) Client(base client.Config) client.Config {
-	pick := func(to *string, value string) {
-		if value != "" {
-			*to = value
+// Validate checks the values that conf does not know the meaning of.
+func (c *Config) Validate() error {
+	errs := []error{c.Exec.Validate("exec")}
+	if c.MinInterval < 0 || c.Jitter < 0 || c.MaxStale < 0 || c.BlockWait < 0 {
+		errs = append(errs, errors.New("min_interval, jitter, max_stale or block_query_wait is below zero"))
+	}
+	if _, err := settings.ParseWait(c.Quiescence); err != nil {
+		errs = append(errs, fmt.Errorf("wait: %w", err))
+	}
+	for _, s := range []struct {
+		key  string
+		name *string
+	}{{"reload_signal", c.ReloadSignal}, {"kill_signal", c.KillSignal}} {
+		if s.name != nil {
+			errs = append(errs, settings.ValidSignal(s.key, *s.name))
 		}
 	}
-	if c.Token != "" && c.TokenFile == "" {
-		base.TokenFile = "" // a token in the file beats one by environment
+	for i := range c.Templates {
+		if err := c.Templates[i].validate(); err != nil {
+			errs = append(errs, fmt.Errorf("template[%d]: %w", i, err))
+		}
 	}
-	pick(&base.Address, c.Address)
-	pick(&base.Token, c.Token)
-	pick(&base.TokenFile, c.TokenFile)
-	if c.Auth.Username != "" && (c.Auth.Enabled == nil || *c.Auth.Enabled) {
-		base.HTTPAuth = c.Auth.Username + ":" + c.Auth.Password
-	}
-	s := c.SSL
-	pick(&base.CertFile, s.Cert)
-	pick(&base.KeyFile, s.Key)
-	pick(&base.CAFile, s.CACert)
-	pick(&base.CAPath, s.CAPath)
-	pick(&base.TLSServerName, s.ServerName)
-	if s.Verify != nil {
-		base.InsecureSkipVerify = !*s.Verify
-	}
-	switch {
-	case s.Enabled != nil:
-		base.SSL = *s.Enabled
-	case s != (SSL{}): // any setting of the block switches it on
-		base.SSL = true
-	}
-	return base
-}
-
-// Spec is the retry block; without one tmpl tries for ever.
-func (r *Retry) Spec() watch.Retry {
-	out := watch.Retry{Attempts: r.Attempts, Backoff: 250 * time.Millisecond, MaxBackoff: time.Minute}
-	if r.Backoff != nil {
-		out.Backoff = *r.Backoff
-	}
-	if r.MaxBackoff != nil {
-		out.MaxBackoff = *r.MaxBackoff
-	}
-	if r.Enabled != nil && !*r.Enabled {
-		out.Attempts = 1
-	}
-	return out
+	return errors.Join(errs...)
 }

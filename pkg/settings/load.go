@@ -1,7 +1,15 @@
-package config
+// Package settings is what the configuration files of consul-template and envconsul
+// have in common, for the tools that read them unchanged: how files and
+// directories are laid over each other with the command line on top, and the blocks
+// that say which agent is asked, what is run in which environment, and how long
+// changes settle.
+//
+// What it promises: a key that the tool does not know is an error that names the
+// file and the nearest key; so is a value that cannot be; settings that have no
+// effect here are accepted and named in one warning.
+package settings
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,27 +22,43 @@ import (
 
 // Sources are where the configuration comes from; a later one wins.
 type Sources struct {
-	Paths  []string // files and directories, in the order of the command line
-	Inline string   // the text of CT_LOCAL_CONFIG
+	Paths      []string // files and directories, in the order of the command line
+	Inline     string   // a file's text, from the environment variable InlineName
+	InlineName string
 	// Flags are settings by their dotted key ("exec.splay"), from the command
 	// line.
 	Flags map[string]any
 }
 
-// Load reads every source. The warnings are for the log; there is at most one
-// about keys without effect.
-func Load(src Sources) (*Config, []string, error) {
-	in := intake{}
+// File is the whole of a tool's configuration: a pointer to a struct with the tags of
+// package conf.
+type File[T any] interface {
+	*T
+	// Validate checks the values that conf does not know the meaning of.
+	Validate() error
+}
+
+// Load reads every source. Old spellings are mended by prepare, which may be nil, and
+// gives remarks. The warnings are for the log; there is at most one about keys
+// without effect.
+func Load[T any, P File[T]](src Sources, prepare func(map[string]any) []string) (*T, []string, error) {
+	in := intake{prepare: prepare, schema: *new(T)}
+	in.check = func(m map[string]any) error {
+		var one T
+		if err := conf.Decode(m, &one); err != nil {
+			return err
+		}
+		return P(&one).Validate()
+	}
 	for _, path := range src.Paths {
 		if err := in.path(path); err != nil {
 			return nil, nil, err
 		}
 	}
 	if strings.TrimSpace(src.Inline) != "" {
-		const name = "CT_LOCAL_CONFIG"
-		m, err := conf.Parse(name, []byte(src.Inline), conf.HCL)
+		m, err := conf.Parse(src.InlineName, []byte(src.Inline), conf.HCL)
 		if err == nil {
-			err = in.add(name, m)
+			err = in.add(src.InlineName, m)
 		}
 		if err != nil {
 			return nil, nil, err
@@ -47,17 +71,21 @@ func Load(src Sources) (*Config, []string, error) {
 	if err := in.add("flags", flags); err != nil {
 		return nil, nil, err
 	}
-	var cfg Config
-	if err := conf.Decode(in.merged, &cfg); err != nil {
+	cfg := new(T)
+	if err := conf.Decode(in.merged, cfg); err != nil {
 		return nil, nil, fmt.Errorf("read configuration: %w", err)
 	}
-	return &cfg, in.warnings(), nil
+	return cfg, in.warnings(), nil
 }
 
 // intake collects what the sources say.
 type intake struct {
+	schema  any
+	check   func(map[string]any) error // one source by itself
+	prepare func(map[string]any) []string
 	merged  map[string]any
 	ignored []string
+	remarks []string
 	files   int
 }
 
@@ -114,21 +142,23 @@ func (in *intake) add(name string, m map[string]any) error {
 	if address, ok := m["consul"].(string); ok { // the short form
 		m["consul"] = map[string]any{"address": address}
 	}
-	fitted, err := conf.Fit(name, m, Config{})
+	if in.prepare != nil {
+		for _, remark := range in.prepare(m) {
+			in.remarks = append(in.remarks, name+": "+remark)
+		}
+	}
+	fitted, err := conf.Fit(name, m, in.schema)
 	if err != nil {
 		return err
 	}
-	var one Config
-	if err := conf.Decode(fitted.Map, &one); err != nil {
-		return fmt.Errorf("failed to parse %s: %w", name, err)
-	}
-	if err := one.validate(); err != nil {
+	if err := in.check(fitted.Map); err != nil {
 		return fmt.Errorf("failed to parse %s: %w", name, err)
 	}
 	// A command of several words replaces the one before instead of going on
 	// behind it.
 	if exec, ok := fitted.Map["exec"].(map[string]any); ok && exec["command"] != nil {
-		exec["command"] = argv(one.Exec.Words())
+		words, _ := Words(exec["command"]) // checked
+		exec["command"] = argv(words)
 	}
 	in.ignored = append(in.ignored, fitted.Ignored...)
 	in.merged = conf.Merge(in.merged, fitted.Map)
@@ -140,33 +170,8 @@ type argv []string
 
 func (in *intake) warnings() []string {
 	if len(in.ignored) == 0 {
-		return nil
+		return in.remarks
 	}
 	slices.Sort(in.ignored)
-	return []string{"these settings are accepted but have no effect: " + strings.Join(slices.Compact(in.ignored), ", ")}
-}
-
-// validate checks the values that conf does not know the meaning of.
-func (c *Config) validate() error {
-	errs := []error{c.Exec.validate("exec")}
-	if c.MinInterval < 0 || c.Jitter < 0 || c.MaxStale < 0 || c.BlockWait < 0 {
-		errs = append(errs, errors.New("min_interval, jitter, max_stale or block_query_wait is below zero"))
-	}
-	if _, err := wait(c.Quiescence); err != nil {
-		errs = append(errs, fmt.Errorf("wait: %w", err))
-	}
-	for _, s := range []struct {
-		key  string
-		name *string
-	}{{"reload_signal", c.ReloadSignal}, {"kill_signal", c.KillSignal}} {
-		if s.name != nil {
-			errs = append(errs, validSignal(s.key, *s.name))
-		}
-	}
-	for i := range c.Templates {
-		if err := c.Templates[i].validate(); err != nil {
-			errs = append(errs, fmt.Errorf("template[%d]: %w", i, err))
-		}
-	}
-	return errors.Join(errs...)
+	return append(in.remarks, "these settings are accepted but have no effect: "+strings.Join(slices.Compact(in.ignored), ", "))
 }

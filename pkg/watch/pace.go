@@ -1,0 +1,90 @@
+package watch
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"os"
+	"strings"
+	"time"
+)
+
+// Wait is the quiescence of changes: one is followed when nothing has changed for
+// Min, but no longer than Max after the first. Zero: at once.
+type Wait struct{ Min, Max time.Duration }
+
+// waitFactor is how many times Min Max is unless it is set.
+const waitFactor = 4
+
+// Settled is w with Max filled in.
+func (w Wait) Settled() Wait {
+	if w.Max == 0 {
+		w.Max = waitFactor * w.Min
+	}
+	return w
+}
+
+// ParseWait reads "min" or "min:max".
+func ParseWait(s string) (Wait, error) {
+	first, second, both := strings.Cut(s, ":")
+	var w Wait
+	var err error
+	if w.Min, err = time.ParseDuration(first); err != nil {
+		return Wait{}, err
+	}
+	if both {
+		if w.Max, err = time.ParseDuration(second); err != nil {
+			return Wait{}, err
+		}
+	}
+	switch {
+	case w.Min < 0 || w.Max < 0:
+		return Wait{}, errors.New("a duration below zero")
+	case both && w.Max < w.Min:
+		return Wait{}, fmt.Errorf("the longest wait %s is below the shortest %s", w.Max, w.Min)
+	}
+	return w, nil
+}
+
+// Pace is when a change is followed.
+type Pace struct {
+	Wait
+	Jitter   time.Duration // this node's Share
+	Interval time.Duration // the least time since the last one
+}
+
+// Due is when changes are followed the first of which came at since and the newest
+// now: when nothing has changed for Min, at the latest Max after the first, not
+// before this node's turn nor too soon after last, which may be zero.
+func (p Pace) Due(since, now, last time.Time) time.Time {
+	due := now
+	later := func(t time.Time) {
+		if t.After(due) {
+			due = t
+		}
+	}
+	if p.Min > 0 {
+		due = now.Add(p.Min)
+		if end := since.Add(p.Max); due.After(end) {
+			due = end
+		}
+	}
+	later(since.Add(p.Jitter))
+	if p.Interval > 0 && !last.IsZero() {
+		later(last.Add(p.Interval))
+	}
+	return due
+}
+
+// Share is a part of most that is always the same on one node, and evenly spread
+// over many.
+func Share(most time.Duration) time.Duration {
+	name, err := os.Hostname()
+	if err != nil || most <= 0 {
+		return 0
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	const steps = 1 << 16
+	return most / steps * time.Duration(h.Sum64()*0x9e3779b97f4a7c15>>48)
+}
