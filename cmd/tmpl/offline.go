@@ -17,6 +17,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
+	"github.com/muster-dev/muster/cmd/internal/status"
+	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/tmpl"
 )
@@ -31,7 +33,7 @@ type offlineOptions struct {
 // offlineCommands are those that look at templates without keeping files.
 func offlineCommands(stdout, stderr *os.File) []*cobra.Command {
 	add := func(use, short, long string, live bool, run func(context.Context, *options) error) (*cobra.Command, *options) {
-		o := &options{stdout: stdout, stderr: stderr, killSignal: "SIGINT", reloadSignal: "SIGHUP"}
+		o := &options{stdout: stdout, stderr: stderr}
 		cmd := &cobra.Command{
 			Use: use, Short: short, Long: long,
 			Args: func(_ *cobra.Command, args []string) error {
@@ -42,12 +44,11 @@ func offlineCommands(stdout, stderr *os.File) []*cobra.Command {
 			},
 		}
 		fs := cmd.Flags()
-		fs.SortFlags = false
-		o.flags = fs
+		o.Flags = toolflags.New(fs, "tmpl")
 		o.addTemplates(fs)
-		o.addConnection(fs)
+		o.AddConnection()
 		if !live {
-			hideAll(cmd, o)
+			hideAll(cmd)
 		}
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -66,7 +67,7 @@ func offlineCommands(stdout, stderr *os.File) []*cobra.Command {
 	differ, _ := add("diff -template SOURCE:DESTINATION [flags]", "show what would change in the files now", longDiff, true, runDiff)
 	explain, o := add("explain {-template SOURCE | -status-addr ADDRESS} [flags]", "show what templates ask for, and what caused the last rendering",
 		longExplain, true, runExplain)
-	explain.Flags().StringVar(&o.statusAddr, "status-addr", "", "`address` of a tmpl that runs: show its state instead")
+	explain.Flags().StringVar(&o.StatusAddr, "status-addr", "", "`address` of a tmpl that runs: show its state instead")
 	return []*cobra.Command{test, record, differ, explain}
 }
 
@@ -91,9 +92,9 @@ its state, and which look-ups caused the last rendering.`
 )
 
 // hideAll takes flags out of the help that the command accepts but does not need.
-func hideAll(cmd *cobra.Command, o *options) {
+func hideAll(cmd *cobra.Command) {
 	keep := map[string]bool{"template": true, "config": true, "left-delimiter": true, "right-delimiter": true}
-	o.flags.VisitAll(func(f *pflag.Flag) {
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if !keep[f.Name] {
 			_ = cmd.Flags().MarkHidden(f.Name)
 		}
@@ -254,8 +255,8 @@ func runDiff(ctx context.Context, o *options) error {
 }
 
 func runExplain(ctx context.Context, o *options) error {
-	if o.statusAddr != "" {
-		return gaveUp(explainRunning(ctx, o.stdout, o.statusAddr))
+	if o.StatusAddr != "" {
+		return gaveUp(explainRunning(ctx, o.stdout, o.StatusAddr))
 	}
 	s, err := o.prepare()
 	if err != nil {
@@ -290,7 +291,7 @@ func arrow(source, destination string) string {
 
 // explainRunning shows what a tmpl that runs says of itself.
 func explainRunning(ctx context.Context, w io.Writer, addr string) error {
-	c, base := statusClient(addr)
+	c, base := status.Client(addr)
 	defer c.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/status", nil)
 	if err != nil {

@@ -31,6 +31,11 @@ type UsageError struct{ Err error }
 // Usagef makes a UsageError; a command's Args and RunE may return it.
 func Usagef(format string, args ...any) error { return &UsageError{fmt.Errorf(format, args...)} }
 
+// WrongValue is a UsageError about the value of a flag.
+func WrongValue(flag, value string, err error) error {
+	return Usagef("invalid value %q for flag -%s: %w", value, flag, err)
+}
+
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
 

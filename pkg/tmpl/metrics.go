@@ -1,33 +1,13 @@
 package tmpl
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"time"
 )
 
-// StatusHandler serves a Tool's status: /status as JSON, /metrics as Prometheus
-// reads it.
-func StatusHandler(status func() Status) http.Handler {
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		enc := json.NewEncoder(w)
-		enc.SetIndent("", "  ")
-		_ = enc.Encode(status())
-	})
-	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-		_, _ = io.WriteString(w, metrics(status()))
-	})
-	return mux
-}
-
-// metrics writes a status in Prometheus' text format.
-func metrics(s Status) string {
+// Metrics is the status in Prometheus' text format.
+func (s Status) Metrics() string {
 	var b strings.Builder
 	family := func(name, kind, help string) {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
