@@ -19,6 +19,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/server"
+	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 )
@@ -64,6 +65,7 @@ func (a *Agent) gossipConfig() gossip.Config {
 		Datacenter: a.cfg.Datacenter,
 		Server:     a.cfg.Server,
 		ServerPort: a.cfg.Ports.Server,
+		Level:      state.Level,
 		Build:      a.build(),
 		Expect:     a.cfg.BootstrapExpect,
 		Bootstrap:  a.cfg.Bootstrap,
@@ -101,6 +103,8 @@ func (a *Agent) serverConfig(port *mux.Mux, dialer *mux.Dialer, transport http.R
 		Bootstrap:   a.cfg.Bootstrap,
 		Expect:      a.cfg.BootstrapExpect,
 		HoldTimeout: a.cfg.Performance.RPCHoldTimeout,
+
+		SessionTTLMultiplier: a.cfg.SessionTTLMultiplier,
 		Raft: server.Raft{
 			DataDir:           a.cfg.DataDir,
 			Listener:          port.Raft(),
@@ -208,6 +212,7 @@ func (a *Agent) apiConfig(router *forward.Router) (httpapi.Config, error) {
 	}
 	conf := httpapi.Config{
 		Datacenter: a.cfg.Datacenter,
+		NodeName:   a.cfg.NodeName,
 		Version:    api.AgentVersion{SHA: a.opts.Revision, HumanVersion: a.opts.Version},
 		Members:    a.pool,
 		Agent:      a,
@@ -221,6 +226,7 @@ func (a *Agent) apiConfig(router *forward.Router) (httpapi.Config, error) {
 		DefaultQueryTime:  a.cfg.DefaultQueryTime,
 		MaxQueryTime:      a.cfg.MaxQueryTime,
 		DiscoveryMaxStale: a.cfg.DiscoveryMaxStale,
+		SessionTTLMin:     a.cfg.SessionTTLMin,
 		MaxKVValueSize:    int64(a.cfg.Limits.KVMaxValueSize),
 		MaxTxnBodySize:    int64(a.cfg.Limits.TxnMaxReqLen),
 		ResponseHeaders:   a.cfg.HTTP.ResponseHeaders,

@@ -24,6 +24,10 @@ const (
 	// HeaderHops counts how often a request was forwarded between agents. It is
 	// muster's own and honoured on the server port only.
 	HeaderHops = "X-Muster-Hops"
+
+	// HeaderLockToken is the fencing token of a lock that was just acquired: the
+	// raft index of the acquisition. It is muster's own.
+	HeaderLockToken = "X-Muster-Lock-Token"
 )
 
 // Limits with their defaults; the agent's configuration can change those that

@@ -8,6 +8,14 @@ const (
 	SessionDelete  = "delete"  // they are gone
 )
 
+// Limits of sessions. A lock-delay above MaxLockDelay is honoured as that.
+const (
+	MaxLockDelay     = time.Minute
+	MinSessionTTL    = 10 * time.Second // session_ttl_min
+	MaxSessionTTL    = 24 * time.Hour
+	DefaultLockDelay = 15 * time.Second
+)
+
 // Session is what holds locks. It ends when it is destroyed, when its TTL is over
 // without a renewal, when one of its checks turns critical or is removed, and when
 // its node is. GET /v1/session/info/ and its like answer with lists of them.

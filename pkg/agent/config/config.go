@@ -103,7 +103,10 @@ type Config struct {
 	DefaultQueryTime  time.Duration `conf:"default_query_time"`
 	MaxQueryTime      time.Duration `conf:"max_query_time"`
 	DiscoveryMaxStale time.Duration `conf:"discovery_max_stale"`
-	SessionTTLMin     time.Duration `conf:"session_ttl_min"`
+
+	SessionTTLMin time.Duration `conf:"session_ttl_min"`
+	// SessionTTLMultiplier is how many TTLs a session lives without renewal.
+	SessionTTLMultiplier float64 `conf:"session_ttl_multiplier"`
 
 	LogLevel          string        `conf:"log_level,reload"`
 	LogJSON           bool          `conf:"log_json"`

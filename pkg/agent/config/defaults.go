@@ -60,7 +60,7 @@ func defaults() map[string]any {
 			"kv_max_value_size": 524288, "txn_max_req_len": 524288,
 			"request_limits": map[string]any{"mode": "disabled", "read_rate": -1, "write_rate": -1},
 		},
-		"default_query_time": "300s", "max_query_time": "600s", "session_ttl_min": "10s",
+		"default_query_time": "300s", "max_query_time": "600s", "session_ttl_min": "10s", "session_ttl_multiplier": 1,
 		"log_level": "INFO", "log_rotate_duration": "24h", "syslog_facility": "LOCAL0",
 		"ui_config": map[string]any{"content_path": "/ui/"},
 		"telemetry": map[string]any{"metrics_prefix": "consul", "filter_default": true},

@@ -231,6 +231,7 @@ func (c *Config) validateNumbers() error {
 		{"dns_config.recursor_timeout", c.DNS.RecursorTimeout, time.Millisecond},
 		{"default_query_time", c.DefaultQueryTime, time.Millisecond},
 		{"max_query_time", c.MaxQueryTime, time.Millisecond},
+		{"session_ttl_min", c.SessionTTLMin, time.Millisecond},
 		{"gossip_lan.gossip_interval", c.GossipLAN.Interval, time.Millisecond},
 		{"gossip_lan.probe_interval", c.GossipLAN.ProbeInterval, time.Millisecond},
 		{"gossip_lan.probe_timeout", c.GossipLAN.ProbeTimeout, time.Millisecond},
@@ -248,6 +249,9 @@ func (c *Config) validateRest() error {
 	}
 	if c.GossipLAN.ProbeTimeout > c.GossipLAN.ProbeInterval {
 		return fmt.Errorf("gossip_lan.probe_timeout %s is longer than probe_interval %s", c.GossipLAN.ProbeTimeout, c.GossipLAN.ProbeInterval)
+	}
+	if m := c.SessionTTLMultiplier; !(m >= 1 && m <= 10) {
+		return fmt.Errorf("session_ttl_multiplier cannot be %v: it must be between 1 and 10", m)
 	}
 	for _, cidr := range c.HTTP.AllowWriteHTTPFrom {
 		if _, err := netip.ParsePrefix(cidr); err != nil {

@@ -43,6 +43,7 @@ type Config struct {
 	Server     bool
 	ServerPort int
 
+	Level     int               // feature level; below 1 it is 1
 	Build     string            // value of the build tag: version:revision
 	Expect    int               // bootstrap_expect, 0 = unset
 	Bootstrap bool              // bootstrap mode

@@ -28,6 +28,7 @@ type Server struct {
 	Status int    // api.MemberAlive ...
 	Build  string
 	Expect int // its bootstrap_expect, 0 = unset
+	Level  int // its feature level, at least 1
 	Tags   map[string]string
 }
 
@@ -83,6 +84,7 @@ func ServerOf(m api.Member) (Server, bool) {
 		return Server{}, false
 	}
 	expect, _ := strconv.Atoi(m.Tags[tagExpect])
+	level, _ := strconv.Atoi(m.Tags[tagLevel])
 	return Server{
 		ID:     m.Tags[tagID],
 		Name:   m.Name,
@@ -90,6 +92,7 @@ func ServerOf(m api.Member) (Server, bool) {
 		Status: m.Status,
 		Build:  m.Tags[tagBuild],
 		Expect: expect,
+		Level:  max(level, 1),
 		Tags:   m.Tags,
 	}, true
 }

@@ -25,8 +25,7 @@ const (
 
 	// tagLevel is the feature level: commands that a lower level cannot apply are
 	// not proposed while such a member is there.
-	tagLevel     = "level"
-	featureLevel = "1"
+	tagLevel = "level"
 )
 
 func (c Config) tags() map[string]string {
@@ -39,7 +38,7 @@ func (c Config) tags() map[string]string {
 		"vsn_min": "2",
 		"vsn_max": "3",
 		tagBuild:  c.Build,
-		tagLevel:  featureLevel,
+		tagLevel:  strconv.Itoa(max(c.Level, 1)),
 	}
 	if c.Server {
 		tags[tagRole] = roleServer

@@ -42,15 +42,19 @@ func (rq *request) fail(err error) {
 		err = ErrStopping
 	}
 	code, text := statusOf(err)
-	// A discovery read that failed has headers like one that found nothing, which
-	// say that no leader is known. Reads of instances have none.
-	if rq.route.kind == discovery && code >= http.StatusInternalServerError && rq.route.path != healthServicePath {
+	// A read of the catalog or of sessions that failed has headers like one that
+	// found nothing, which say that no leader is known. Reads of instances have none.
+	discovers := rq.route.kind == discovery && rq.route.path != healthServicePath
+	session := rq.route.kind == store && strings.HasPrefix(rq.route.path, "/v1/session/")
+	if code >= http.StatusInternalServerError && (discovers || session) {
 		h := rq.w.Header()
 		h.Set(api.HeaderIndex, "1")
 		h.Set(api.HeaderKnownLeader, "false")
 		h.Set(api.HeaderLastContact, "0")
 		h.Set(api.HeaderQueryBackend, "blocking-query")
-		h.Set(api.HeaderConsistency, rq.mode.String())
+		if discovers {
+			h.Set(api.HeaderConsistency, rq.mode.String())
+		}
 	}
 	rq.text(code, text)
 }

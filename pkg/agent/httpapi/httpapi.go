@@ -59,6 +59,9 @@ type Leadership interface {
 	AwaitStale(ctx context.Context) error
 	// VerifyLeader confirms with a majority that this server leads.
 	VerifyLeader(ctx context.Context) error
+	// RenewSession makes the TTL of a session begin anew, after it has confirmed
+	// the leadership; nil if the session has ended.
+	RenewSession(ctx context.Context, id string) (*api.Session, error)
 	// WhileLeading gives a context that ends with ctx, or with this server's
 	// leadership: then its cause is an error whose text is api.ErrNoLeader.
 	WhileLeading(ctx context.Context) (context.Context, context.CancelFunc)
@@ -104,6 +107,7 @@ type Forwarder interface {
 // Config of an API. Zero limits and times mean the defaults.
 type Config struct {
 	Datacenter string
+	NodeName   string // of this agent
 	Version    api.AgentVersion
 
 	Cluster    Cluster // nil on a client agent
@@ -120,6 +124,7 @@ type Config struct {
 	DefaultQueryTime  time.Duration // default_query_time
 	MaxQueryTime      time.Duration // max_query_time
 	DiscoveryMaxStale time.Duration // discovery_max_stale
+	SessionTTLMin     time.Duration // session_ttl_min
 	MaxKVValueSize    int64         // limits.kv_max_value_size
 	MaxTxnBodySize    int64         // limits.txn_max_req_len
 
@@ -149,6 +154,7 @@ func New(cfg Config) *API {
 	orDefault(&cfg.HoldTimeout, DefaultHoldTimeout)
 	orDefault(&cfg.DefaultQueryTime, DefaultQueryTime)
 	orDefault(&cfg.MaxQueryTime, DefaultMaxQuery)
+	orDefault(&cfg.SessionTTLMin, api.MinSessionTTL)
 	orDefault(&cfg.MaxKVValueSize, api.MaxKVValueSize)
 	orDefault(&cfg.MaxTxnBodySize, api.MaxTxnBodySize)
 	return &API{cfg: cfg, table: newTable(routes())}

@@ -3,7 +3,9 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -116,10 +118,46 @@ func (a *API) kvPut(rq *request) (any, error) {
 	if given > 1 {
 		return nil, rq.conflictingFlags()
 	}
+	if cmd.TTL, cmd.Fence, err = rq.kvExtras(); err != nil {
+		return nil, err
+	}
 	if (cmd.Op == state.KVLock || cmd.Op == state.KVUnlock) && cmd.Entry.Session == "" {
 		return nil, api.Errorf(http.StatusInternalServerError, "%smissing session", raftApplyFailed)
 	}
-	return a.propose(rq, cmd, raftApplyFailed)
+	done, err := a.propose(rq, cmd, raftApplyFailed)
+	if err == nil && cmd.Op == state.KVLock && done == true {
+		rq.setLockToken()
+	}
+	return done, err
+}
+
+// setLockToken tells who has acquired a key the token for writes behind a fence.
+func (rq *request) setLockToken() {
+	if token := rq.api.cfg.Cluster.Views().Snapshot().LockToken(rq.name); token > 0 {
+		rq.w.Header().Set(api.HeaderLockToken, strconv.FormatUint(token, 10))
+	}
+}
+
+// kvExtras reads what muster's writes have beyond the reference's: ?ttl, when the
+// key vanishes by itself, and ?fence=KEY:TOKEN, which lets the write through only
+// while KEY is held and was acquired at the index TOKEN.
+func (rq *request) kvExtras() (ttl time.Duration, fence *state.Fence, err error) {
+	if rq.has("ttl") {
+		ttl, err = time.ParseDuration(rq.param("ttl"))
+		if err != nil || ttl <= 0 {
+			return 0, nil, api.Errorf(http.StatusBadRequest, "Invalid ttl %q: it must be a duration above zero, such as 30s", rq.param("ttl"))
+		}
+	}
+	if rq.has("fence") {
+		value := rq.param("fence")
+		at := strings.LastIndexByte(value, ':')
+		token, err := strconv.ParseUint(value[at+1:], 10, 64)
+		if at < 1 || err != nil {
+			return 0, nil, api.Errorf(http.StatusBadRequest, "Invalid fence %q: it must be LOCKKEY:TOKEN, such as deploy/.lock:1234", value)
+		}
+		fence = &state.Fence{Key: value[:at], Token: token}
+	}
+	return ttl, fence, nil
 }
 
 func (a *API) kvDelete(rq *request) (any, error) {
@@ -137,6 +175,10 @@ func (a *API) kvDelete(rq *request) (any, error) {
 			return nil, err
 		}
 		cmd.Op, cmd.Index = state.KVDeleteCAS, index
+	}
+	var err error
+	if _, cmd.Fence, err = rq.kvExtras(); err != nil {
+		return nil, err
 	}
 	return a.propose(rq, cmd, raftApplyFailed)
 }

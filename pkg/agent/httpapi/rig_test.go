@@ -78,6 +78,14 @@ func (c *fakeCluster) VerifyLeader(context.Context) error {
 	return c.verifyErr
 }
 
+func (c *fakeCluster) RenewSession(ctx context.Context, id string) (*api.Session, error) {
+	if err := c.VerifyLeader(ctx); err != nil {
+		return nil, err
+	}
+	s, _ := c.board.Snapshot().Session(id)
+	return s, nil
+}
+
 func (c *fakeCluster) WhileLeading(ctx context.Context) (context.Context, context.CancelFunc) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -117,7 +125,7 @@ func (c *fakeCluster) Propose(_ context.Context, cmd state.Command) (any, error)
 			return nil, err
 		}
 	}
-	data, err := state.Encode(cmd)
+	data, err := state.Encode(cmd, time.Now(), state.Level)
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +269,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 	}})
 	r.events = jobs.NewEvents(jobs.EventConfig{NodeName: "n1", Services: r.local.Services, Publish: r.bus.Publish, Logger: logx.Discard()})
 	cfg := Config{
-		Datacenter: "dc1", Version: api.AgentVersion{HumanVersion: "1.2.3"},
+		Datacenter: "dc1", NodeName: "n1", Version: api.AgentVersion{HumanVersion: "1.2.3"},
 		Cluster: r.cluster, Members: r.members, Agent: r.agent, Local: r.local, Forward: r.forward,
 		Events: r.events, Bus: r.bus,
 		HoldTimeout: 200 * time.Millisecond, Logger: logx.Discard(),

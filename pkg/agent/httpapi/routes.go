@@ -84,6 +84,13 @@ func routes() []route {
 		{"GET", "/v1/health/ingress/", leader, discovery, (*API).nothing},
 
 		{"GET,PUT,DELETE", kvPath, leader, store, (*API).kv},
+		{"PUT", sessionCreatePath, leader, plain, (*API).sessionCreate},
+		{"PUT", "/v1/session/destroy/", leader, plain, (*API).sessionDestroy},
+		{"PUT", "/v1/session/renew/", leader, plain, (*API).sessionRenew},
+		{"GET", "/v1/session/info/", leader, store, (*API).sessionInfo},
+		{"GET", "/v1/session/node/", leader, store, (*API).sessionNode},
+		{"GET", "/v1/session/list", leader, store, (*API).sessionList},
+
 		{"PUT", "/v1/txn", leader, plain, (*API).txn},
 		{"POST", "/v1/subscribe", leader, plain, (*API).subscribe},
 
@@ -175,7 +182,7 @@ func (rt *route) namespaced() bool {
 	case strings.HasPrefix(rt.path, "/v1/agent/"):
 		return strings.Contains(rt.path, "/service") || strings.Contains(rt.path, "/check")
 	}
-	for _, p := range []string{kvPath, txnPath, "/v1/catalog/", "/v1/health/"} {
+	for _, p := range []string{kvPath, txnPath, "/v1/session/", "/v1/catalog/", "/v1/health/"} {
 		if strings.HasPrefix(rt.path, p) {
 			return true
 		}

@@ -86,6 +86,10 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, hops int) {
 		rq.fail(err)
 		return
 	}
+	if err := rq.complete(); err != nil {
+		rq.fail(err)
+		return
+	}
 	a.dispatch(rq)
 }
 

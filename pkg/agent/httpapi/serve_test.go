@@ -21,7 +21,7 @@ func TestPathsAndMethods(t *testing.T) {
 		{"DELETE /v1/nope", "", 404, "Invalid URL path: not a recognized HTTP API endpoint\n"},
 		{"GET /nope", "", 404, "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n"},
 		{"GET /v1/catalog/nodes/", "", 404, "~not a recognized"},
-		{"GET /v1/session/list", "", 404, "~not a recognized"},
+		{"GET /v1/session/frob", "", 404, "~not a recognized"},
 		{"GET /", "", 200, "~UI disabled"},
 		{"PATCH /v1/kv/a", "", 405, "method PATCH not allowed"},
 		{"HEAD /v1/kv/a", "", 405, "~"},

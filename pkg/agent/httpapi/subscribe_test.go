@@ -215,7 +215,7 @@ func TestSubscribeRefusals(t *testing.T) {
 		}
 	}
 	s := r.subscribe(t, api.Subscription{Queries: queries(
-		"/v1/agent/self", "/v1/status/leader", "/v1/nope", "nonsense", "/v1/kv/%zz", "/v1/session/list", "/v1/subscribe", "/v1/txn",
+		"/v1/agent/self", "/v1/status/leader", "/v1/nope", "nonsense", "/v1/kv/%zz", "/v1/session/renew/x", "/v1/subscribe", "/v1/txn",
 	)})
 	f := s.next()
 	if len(f.Results) != 8 {

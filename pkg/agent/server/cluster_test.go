@@ -110,7 +110,7 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	ts := &testServer{t: t, name: o.name, dir: o.dir, ln: ln, line: &line{dial: dialer.DialRaft}}
 	ts.pool = gossip.New(gossip.Config{
 		NodeName: o.name, NodeID: id, Datacenter: "dc1", Server: true, ServerPort: ln.Addr().(*net.TCPAddr).Port,
-		Build: "1.2.3:abcdef01", Expect: o.expect, BindAddr: "127.0.0.1", DataDir: o.dir, Logger: log,
+		Level: state.Level, Build: "1.2.3:abcdef01", Expect: o.expect, BindAddr: "127.0.0.1", DataDir: o.dir, Logger: log,
 		Timing:   gossip.Timing{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond},
 		OnChange: func() { ts.MembersChanged() },
 	})

@@ -69,6 +69,9 @@ func (s *Server) lead(ctx context.Context, t *tenure) {
 	if !s.becomeReady(ctx) {
 		return
 	}
+	timers := newTTLTimers(s.cfg.SessionTTLMultiplier)
+	s.timers.Store(timers)
+	defer s.timers.CompareAndSwap(timers, nil)
 	s.ready.Store(t)
 	s.changed.fire()
 	s.cfg.Logger.Info("this server leads")
@@ -85,6 +88,7 @@ func (s *Server) lead(ctx context.Context, t *tenure) {
 	if err != nil {
 		return // raft has ended
 	}
+	helpers.Go(func() { s.keepTime(ctx, timers) })
 	pilot.Start(ctx)
 	defer func() {
 		<-pilot.Stop()

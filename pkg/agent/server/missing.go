@@ -56,7 +56,7 @@ func (a absentees) plan(snap *state.Snapshot, members []api.Member, now time.Tim
 }
 
 func (a absentees) planOne(snap *state.Snapshot, n *api.Node, name string, now time.Time) ([]state.Command, time.Duration) {
-	gone := []state.Command{&state.Deregister{Node: n.Node}}
+	gone := []state.Command{&state.Deregister{Node: n.Node, Left: true}}
 	if a.met[name] {
 		return gone, absentLimit
 	}

@@ -27,7 +27,7 @@ func newCatalog(t *testing.T) *catalog { return &catalog{t: t, store: state.New(
 func (c *catalog) apply(cmds ...state.Command) {
 	c.t.Helper()
 	for _, cmd := range cmds {
-		data, err := state.Encode(cmd)
+		data, err := state.Encode(cmd, time.Now(), state.Level)
 		if err != nil {
 			c.t.Fatal(err)
 		}

@@ -38,7 +38,7 @@ func (s *Server) proposeOwn(ctx context.Context, cmd state.Command) (any, error)
 }
 
 func (s *Server) proposeBy(ctx context.Context, cmd state.Command, propose func(context.Context, []byte) (any, error)) (any, error) {
-	data, err := state.Encode(cmd)
+	data, err := state.Encode(cmd, time.Now(), s.clusterLevel())
 	if err != nil {
 		return nil, err
 	}

@@ -228,7 +228,7 @@ func planLeft(snap *state.Snapshot, m api.Member) []state.Command {
 	if have.node == nil || have.health == nil || have.node.ID != "" && have.node.ID != id {
 		return nil
 	}
-	return []state.Command{&state.Deregister{Node: have.node.Node}}
+	return []state.Command{&state.Deregister{Node: have.node.Node, Left: true}}
 }
 
 // reconcileServers makes raft's configuration follow the servers of the pool:

@@ -17,7 +17,7 @@
 //
 // The files: server.go the parts and their life; fsm.go raft entries -> state ->
 // views; reads.go who may answer when; status.go what is told about the group;
-// leader.go, reconcile.go, missing.go and autopilot.go the leader's duties;
+// leader.go, reconcile.go, missing.go, session.go and autopilot.go the leader's duties;
 // bootstrap.go the first configuration; repair.go how a damaged one is replaced; peers.go how servers ask each other.
 package server
 
@@ -75,6 +75,9 @@ type Config struct {
 
 	HoldTimeout       time.Duration // 7 s, rpc_hold_timeout
 	ReconcileInterval time.Duration // 60 s
+	// SessionTTLMultiplier is how many TTLs a session lives without renewal,
+	// session_ttl_multiplier: 1.
+	SessionTTLMultiplier float64
 
 	Raft      Raft
 	Autopilot Autopilot
@@ -107,6 +110,8 @@ type Server struct {
 	ready    atomic.Pointer[tenure] // the tenure for which this server is ready to answer
 	caughtUp atomic.Bool            // see AwaitStale
 	pilot    atomic.Pointer[autopilotState]
+	timers   atomic.Pointer[ttlTimers] // while this server leads
+	level    atomic.Int64              // see clusterLevel; 0: not known yet
 
 	tenures chan *tenure // the newest one, for the goroutine that leads
 	tags    chan tag
@@ -124,6 +129,9 @@ func New(cfg Config) *Server {
 	}
 	if cfg.ReconcileInterval == 0 {
 		cfg.ReconcileInterval = defaultReconcile
+	}
+	if cfg.SessionTTLMultiplier == 0 {
+		cfg.SessionTTLMultiplier = 1
 	}
 	cfg.Autopilot = cfg.Autopilot.withDefaults()
 	store := state.New()
@@ -203,8 +211,25 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 // MembersChanged tells the server that the gossip pool has changed. It returns
 // at once.
 func (s *Server) MembersChanged() {
+	s.level.Store(0)
 	s.members.fire()
 	s.changed.fire()
+}
+
+// clusterLevel is the feature level of the cluster: the lowest of all servers',
+// failed ones included, for they may come back to read what was written meanwhile.
+func (s *Server) clusterLevel() int {
+	if level := s.level.Load(); level != 0 {
+		return int(level)
+	}
+	level := state.Level
+	for _, m := range s.cfg.Pool.Members() {
+		if srv, ok := gossip.ServerOf(m); ok && m.Status != api.MemberLeft {
+			level = min(level, srv.Level)
+		}
+	}
+	s.level.Store(int64(level))
+	return level
 }
 
 // Views is where the replicated state is read.

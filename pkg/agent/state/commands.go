@@ -1,7 +1,10 @@
 package state
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
@@ -9,8 +12,8 @@ import (
 )
 
 // A Command is one change of the state, as a pointer to one of the structs of
-// this file. It is complete: nothing but the state and the raft index is looked
-// at when it is applied.
+// this package. It is complete: nothing but the state, the raft index and the
+// time at which it was proposed is looked at when it is applied.
 type Command interface{ command() }
 
 // Register adds or changes a node, one of its services and any of its checks.
@@ -28,6 +31,9 @@ type Deregister struct {
 	Node      string
 	ServiceID string
 	CheckID   string
+	// Left says that the node goes because its agent has left: sessions that have
+	// a TTL and no checks stay, until release or time ends them.
+	Left bool `codec:",omitempty"`
 }
 
 // A KVOp is what a KV command does. The values are those of transactions.
@@ -49,6 +55,10 @@ type KV struct {
 	Op    KVOp
 	Entry api.KVPair
 	Index uint64
+	// TTL, where above zero, makes a written key vanish so long after it was
+	// written; otherwise it stays.
+	TTL   time.Duration
+	Fence *Fence // nil for none
 }
 
 // Txn runs operations in order, all or none. Its result is a *api.TxnResponse;
@@ -66,12 +76,39 @@ const (
 	typeDeregister = 2
 	typeKV         = 3
 	typeTxn        = 4
+
+	typeSessionCreate  = 5
+	typeSessionDestroy = 6
+	typeReap           = 7
 )
 
 // commandVersion is the second byte: the newest encoding this program knows. A
 // command whose meaning or fields change gets the next one, and the one before
 // stays readable.
-const commandVersion = 1
+//
+//	1  msgpack
+//	2  when it was proposed (8 bytes, big endian, unix nanoseconds), msgpack
+const commandVersion = 2
+
+// Level is the feature level of this program: it can apply whatever programs of
+// this level and below can propose. A cluster's is the lowest of its servers'.
+const Level = 2
+
+// Level 1 knew neither times nor sessions.
+const levelSessions = 2
+
+// levelOf is the lowest level that can apply a command.
+func levelOf(cmd Command) int {
+	switch c := cmd.(type) {
+	case *SessionCreate, *SessionDestroy, *Reap:
+		return levelSessions
+	case *KV:
+		if c.TTL != 0 || c.Fence != nil {
+			return levelSessions
+		}
+	}
+	return 1
+}
 
 // kvWire is KV as it is encoded: the most frequent command has short names.
 type kvWire struct {
@@ -81,6 +118,9 @@ type kvWire struct {
 	Flags   uint64 `codec:"f,omitempty"`
 	Session string `codec:"s,omitempty"`
 	Index   uint64 `codec:"i,omitempty"`
+
+	TTL   time.Duration `codec:"t,omitempty"`
+	Fence *Fence        `codec:"n,omitempty"`
 }
 
 // msgpack is how everything is encoded: maps in key order, so that equal values
@@ -93,8 +133,12 @@ func newMsgpack() *codec.MsgpackHandle {
 	return h
 }
 
-// Encode makes the bytes of a log entry: type, version, msgpack.
-func Encode(cmd Command) ([]byte, error) {
+// Encode makes the bytes of a log entry, for a cluster of the given feature
+// level: type, version, time, msgpack. It refuses what that level cannot apply.
+func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
+	if need := levelOf(cmd); need > level {
+		return nil, fmt.Errorf("not possible yet: it needs every server at feature level %d, but one is at %d: upgrade all servers", need, level)
+	}
 	var kind byte
 	var body any = cmd
 	switch c := cmd.(type) {
@@ -104,30 +148,53 @@ func Encode(cmd Command) ([]byte, error) {
 		kind = typeDeregister
 	case *KV:
 		kind = typeKV
-		body = &kvWire{c.Op, c.Entry.Key, c.Entry.Value, c.Entry.Flags, c.Entry.Session, c.Index}
+		body = &kvWire{c.Op, c.Entry.Key, c.Entry.Value, c.Entry.Flags, c.Entry.Session, c.Index, c.TTL, c.Fence}
 	case *Txn:
 		kind = typeTxn
+	case *SessionCreate:
+		kind = typeSessionCreate
+	case *SessionDestroy:
+		kind = typeSessionDestroy
+	case *Reap:
+		kind = typeReap
 	default:
 		return nil, fmt.Errorf("encode command: %T is no command", cmd)
 	}
-	packed, err := pack([]byte{kind, commandVersion}, body)
+	head := []byte{kind, 1}
+	if level >= levelSessions {
+		head = binary.BigEndian.AppendUint64([]byte{kind, 2}, uint64(now.UnixNano()))
+	}
+	packed, err := pack(head, body)
 	if err != nil {
 		return nil, fmt.Errorf("encode command %T: %w", cmd, err)
 	}
 	return packed, nil
 }
 
-// Decode reads what Encode made. It refuses what it does not know by name.
-func Decode(data []byte) (Command, error) {
+// Decode reads what Encode made, and when it was proposed, in unix nanoseconds (0
+// in version 1). It refuses what it does not know by name.
+func Decode(data []byte) (cmd Command, now int64, err error) {
 	if len(data) < 2 {
-		return nil, fmt.Errorf("decode command: %d bytes are too few", len(data))
+		return nil, 0, fmt.Errorf("decode command: %d bytes are too few", len(data))
 	}
 	kind, version, body := data[0], data[1], data[2:]
 	if version == 0 || version > commandVersion {
-		return nil, fmt.Errorf("decode command of type %d: version %d is not known here (newest is %d): upgrade this server", kind, version, commandVersion)
+		return nil, 0, fmt.Errorf("decode command of type %d: version %d is not known here (newest is %d): upgrade this server", kind, version, commandVersion)
 	}
-	var cmd Command
-	var err error
+	if version >= 2 {
+		if len(body) < 8 {
+			return nil, 0, fmt.Errorf("decode command of type %d: %d bytes are too few", kind, len(data))
+		}
+		now, body = int64(binary.BigEndian.Uint64(body)), body[8:]
+	}
+	cmd, err = decodeBody(kind, body)
+	if err != nil {
+		return nil, 0, fmt.Errorf("decode command of type %d: %w", kind, err)
+	}
+	return cmd, now, nil
+}
+
+func decodeBody(kind byte, body []byte) (cmd Command, err error) {
 	switch kind {
 	case typeRegister:
 		c := new(Register)
@@ -141,18 +208,24 @@ func Decode(data []byte) (Command, error) {
 		cmd = &KV{
 			Op:    w.Op,
 			Entry: api.KVPair{Key: w.Key, Value: w.Value, Flags: w.Flags, Session: w.Session},
-			Index: w.Index,
+			Index: w.Index, TTL: w.TTL, Fence: w.Fence,
 		}
 	case typeTxn:
 		c := new(Txn)
 		cmd, err = c, unpack(body, c)
+	case typeSessionCreate:
+		c := new(SessionCreate)
+		cmd, err = c, unpack(body, c)
+	case typeSessionDestroy:
+		c := new(SessionDestroy)
+		cmd, err = c, unpack(body, c)
+	case typeReap:
+		c := new(Reap)
+		cmd, err = c, unpack(body, c)
 	default:
-		return nil, fmt.Errorf("decode command: type %d is not known here: upgrade this server", kind)
+		return nil, errors.New("it is not known here: upgrade this server")
 	}
-	if err != nil {
-		return nil, fmt.Errorf("decode command of type %d: %w", kind, err)
-	}
-	return cmd, nil
+	return cmd, err
 }
 
 // pack appends the encoding of v to head.

@@ -19,14 +19,14 @@ func FuzzApply(f *testing.F) {
 		&Txn{Ops: []*api.TxnOp{nil, {}, {KV: &api.TxnKVOp{Verb: "get-tree", Key: "k"}}, {Service: &api.TxnServiceOp{Verb: "set", Node: "n"}}, {Check: &api.TxnCheckOp{Verb: "set"}}}},
 	}
 	for _, cmd := range seeds {
-		data, err := Encode(cmd)
+		data, err := Encode(cmd, labTime, Level)
 		if err != nil {
 			f.Fatal(err)
 		}
 		f.Add(data)
 	}
-	f.Add([]byte{typeTxn, commandVersion, 0x81, 0xa3, 'O', 'p', 's', 0xdd, 0xff, 0xff, 0xff, 0xff})
-	f.Add(append([]byte{typeRegister, commandVersion}, bytes.Repeat([]byte{0x91}, 10_000)...))
+	f.Add([]byte{typeTxn, 1, 0x81, 0xa3, 'O', 'p', 's', 0xdd, 0xff, 0xff, 0xff, 0xff})
+	f.Add(append([]byte{typeRegister, 1}, bytes.Repeat([]byte{0x91}, 10_000)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l := fullLab(t)
 		results, _ := l.s.ApplyBatch([]Entry{{Index: 20, Data: data}, {Index: 21, Data: data}})

@@ -51,6 +51,9 @@ func (x *tx) putCheck(n *api.Node, svc *api.NodeService, want *api.HealthCheck) 
 	x.holdCheck(old, &c)
 	x.touchCheck(old)
 	x.touchCheck(&c)
+	if c.Status == api.HealthCritical {
+		x.endSessionsOfCheck(&c)
+	}
 	return &c
 }
 
@@ -59,6 +62,7 @@ func (x *tx) deleteCheck(c *api.HealthCheck) {
 	x.holdCheck(c, nil)
 	x.stats.Checks--
 	x.touchCheck(c)
+	x.endSessionsOfCheck(c)
 }
 
 // holdCheck keeps the lists of checks true that instances and nodes hold, when

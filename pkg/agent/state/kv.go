@@ -19,55 +19,92 @@ func (x *tx) kv(c *KV) any {
 	if c.Entry.Key == "" && c.Op != KVDeleteTree {
 		return errNoKey
 	}
+	if !x.passes(c.Fence) {
+		return false
+	}
+	done, err := x.kvVerb(c)
+	if err != nil {
+		return err
+	}
+	if done && c.Op.writes() {
+		x.expire(c.Entry.Key, c.TTL)
+	}
+	return done
+}
+
+// writes tells the verbs that leave an entry behind.
+func (op KVOp) writes() bool {
+	switch op {
+	case KVSet, KVCAS, KVLock, KVUnlock:
+		return true
+	}
+	return false
+}
+
+// kvVerb tells whether the condition of a verb held.
+func (x *tx) kvVerb(c *KV) (bool, error) {
 	switch c.Op {
 	case KVSet:
 		x.kvSet(&c.Entry)
-		return true
+		return true, nil
 	case KVCAS:
 		_, ok := x.kvCAS(&c.Entry, c.Index)
-		return ok
+		return ok, nil
+	case KVLock:
+		if err := x.checkSession(c.Entry.Session); err != nil {
+			return false, err
+		}
+		_, err := x.kvLock(&c.Entry)
+		return err == nil, nil
+	case KVUnlock:
+		if c.Entry.Session == "" {
+			return false, errNoSession
+		}
+		_, ok := x.kvUnlock(&c.Entry)
+		return ok, nil
 	case KVDelete:
 		x.kvDelete(x.kvEntry(c.Entry.Key))
-		return true
+		return true, nil
 	case KVDeleteCAS:
-		return x.kvDeleteCAS(c.Entry.Key, c.Index)
+		return x.kvDeleteCAS(c.Entry.Key, c.Index), nil
 	case KVDeleteTree:
 		x.kvDeleteTree(c.Entry.Key)
-		return true
-	case KVLock, KVUnlock:
-		return checkSession(c.Entry.Session)
+		return true, nil
 	}
-	return fmt.Errorf("unknown KV verb %q", string(c.Op))
-}
-
-// checkSession refuses every session: there are none yet.
-func checkSession(id string) error {
-	if id == "" {
-		return errNoSession
-	}
-	return fmt.Errorf("invalid session %q", id)
+	return false, fmt.Errorf("unknown KV verb %q", string(c.Op))
 }
 
 func (r reader) kvEntry(key string) *api.KVPair {
 	return first[api.KVPair](r, tableKV, "id", []byte(key))
 }
 
-// kvSet writes a key and returns it as it is then. Writing what is there
-// already is no change. A lock on the key stays, but counts from 0 again.
+// kvSet writes a key and returns it as it is then. A lock on the key stays, but
+// counts from 0 again.
 func (x *tx) kvSet(want *api.KVPair) *api.KVPair {
 	old := x.kvEntry(want.Key)
-	if old != nil && old.Flags == want.Flags && bytes.Equal(old.Value, want.Value) {
-		return old
+	e := &api.KVPair{Key: want.Key, Value: want.Value, Flags: want.Flags}
+	if old != nil {
+		e.Session = old.Session
 	}
-	e := &api.KVPair{Key: want.Key, Value: want.Value, Flags: want.Flags, CreateIndex: x.Index, ModifyIndex: x.Index}
+	return x.kvPut(old, e)
+}
+
+// kvPut replaces old (nil if the key is new) by e, which becomes the store's, and
+// returns what is there then. Writing what is there already is no change.
+func (x *tx) kvPut(old, e *api.KVPair) *api.KVPair {
 	if len(e.Value) == 0 {
 		e.Value = nil
 	}
+	e.CreateIndex, e.ModifyIndex = x.Index, x.Index
 	if old != nil {
-		e.CreateIndex, e.Session = old.CreateIndex, old.Session
+		if sameEntry(old, e) {
+			return old
+		}
+		e.CreateIndex = old.CreateIndex
 	} else {
 		x.stats.Keys++
 	}
+	x.holdLock(e.Key, old, e)
 	x.insert(tableKV, e)
 	x.KVIndex = x.Index
 	if old == nil && x.dead[topicKV] > 0 {
@@ -76,6 +113,10 @@ func (x *tx) kvSet(want *api.KVPair) *api.KVPair {
 		x.touched[Touch{topicKV, e.Key}] = struct{}{} // a key that lives has no mark
 	}
 	return e
+}
+
+func sameEntry(a, b *api.KVPair) bool {
+	return a.Flags == b.Flags && a.LockIndex == b.LockIndex && a.Session == b.Session && bytes.Equal(a.Value, b.Value)
 }
 
 // kvCAS writes a key if its ModifyIndex is index, or, for 0, if it is absent.
@@ -97,6 +138,8 @@ func (x *tx) kvDelete(e *api.KVPair) {
 // kvRemove removes the row alone.
 func (x *tx) kvRemove(e *api.KVPair) {
 	x.delete(tableKV, e)
+	x.holdLock(e.Key, e, nil)
+	x.expire(e.Key, 0)
 	x.stats.Keys--
 	x.KVIndex = x.Index
 }

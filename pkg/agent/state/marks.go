@@ -26,7 +26,11 @@ const (
 	topicServiceChecks Topic = 12 // the checks of a service's instances themselves
 	topicChecks        Topic = 13 // any check
 	topicState         Topic = 14 // the checks in one state
-	topicCount               = 15
+	topicSessions      Topic = 15 // any session
+	topicSession       Topic = 16 // a session, by id
+	topicNodeSessions  Topic = 17 // the sessions of a node
+	topicDeadlines     Topic = 18 // the set of things that time ends
+	topicCount               = 19
 )
 
 // MaxTombstones bounds, per topic, what is remembered of things that are gone.
@@ -150,6 +154,10 @@ func (r reader) alive(t Touch) bool {
 		return first[instance](r, tableServices, "name", nodeKey(t.Key)) != nil
 	case topicState:
 		return first[api.HealthCheck](r, tableChecks, "status", nodeKey(t.Key)) != nil
+	case topicSession:
+		return r.session(t.Key) != nil
+	case topicNodeSessions:
+		return first[api.Session](r, tableSessions, "node", nodeKey(t.Key)) != nil
 	}
 	return true
 }

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -20,6 +21,12 @@ type model struct {
 	nodes    map[string]api.Node        // by lower-case name
 	services map[[2]string]modelService // by lower-case node and id
 	checks   map[[2]string]api.HealthCheck
+
+	now      time.Time
+	sessions map[string]api.Session
+	tokens   map[string]uint64    // by held key
+	delays   map[string]time.Time // by key: not to be locked before
+	ends     map[string]time.Time // by key
 }
 
 type modelService struct {
@@ -31,16 +38,20 @@ func newModel() *model {
 	return &model{
 		kv: map[string]api.KVPair{}, nodes: map[string]api.Node{},
 		services: map[[2]string]modelService{}, checks: map[[2]string]api.HealthCheck{},
+		sessions: map[string]api.Session{}, tokens: map[string]uint64{}, delays: map[string]time.Time{}, ends: map[string]time.Time{},
 	}
 }
 
 func (m *model) clone() *model {
-	return &model{m.index, maps.Clone(m.kv), maps.Clone(m.nodes), maps.Clone(m.services), maps.Clone(m.checks)}
+	return &model{
+		m.index, maps.Clone(m.kv), maps.Clone(m.nodes), maps.Clone(m.services), maps.Clone(m.checks),
+		m.now, maps.Clone(m.sessions), maps.Clone(m.tokens), maps.Clone(m.delays), maps.Clone(m.ends),
+	}
 }
 
 // apply returns what the command answers, errors as their texts.
-func (m *model) apply(index uint64, cmd Command) any {
-	m.index = index
+func (m *model) apply(index uint64, now time.Time, cmd Command) any {
+	m.index, m.now = index, now
 	switch c := cmd.(type) {
 	case *KV:
 		return m.applyKV(c)
@@ -51,19 +62,32 @@ func (m *model) apply(index uint64, cmd Command) any {
 		case c.ServiceID != "":
 			m.removeService(c.Node, c.ServiceID)
 		case c.CheckID != "":
-			delete(m.checks, [2]string{strings.ToLower(c.Node), c.CheckID})
+			m.removeChecks(func(k [2]string, _ api.HealthCheck) bool {
+				return k == [2]string{strings.ToLower(c.Node), c.CheckID}
+			})
 		default:
-			m.removeNode(c.Node)
+			m.removeNode(c.Node, c.Left)
 		}
 		return nil
 	case *Txn:
 		return m.txn(c)
+	case *SessionCreate:
+		return m.sessionCreate(c.Session)
+	case *SessionDestroy:
+		_, ok := m.sessions[c.ID]
+		m.endSession(c.ID)
+		return ok
+	case *Reap:
+		return m.reap()
 	}
 	panic("unknown command")
 }
 
 func (m *model) applyKV(c *KV) any {
 	e, ok := m.kv[c.Entry.Key]
+	if f := c.Fence; f != nil && (m.tokens[f.Key] == 0 || m.tokens[f.Key] != f.Token) {
+		return false
+	}
 	switch c.Op {
 	case KVSet:
 		m.set(c.Entry)
@@ -72,32 +96,66 @@ func (m *model) applyKV(c *KV) any {
 			return false
 		}
 		m.set(c.Entry)
+	case KVLock:
+		if _, ok := m.sessions[c.Entry.Session]; !ok {
+			return fmt.Sprintf("invalid session %q", c.Entry.Session)
+		}
+		if m.lock(c.Entry) != "" {
+			return false
+		}
+	case KVUnlock:
+		if !m.unlock(c.Entry) {
+			return false
+		}
 	case KVDelete:
-		delete(m.kv, c.Entry.Key)
+		m.drop(c.Entry.Key)
+		return true
 	case KVDeleteCAS:
 		if ok && e.ModifyIndex != c.Index {
 			return false
 		}
-		delete(m.kv, c.Entry.Key)
+		m.drop(c.Entry.Key)
+		return true
 	case KVDeleteTree:
-		maps.DeleteFunc(m.kv, func(k string, _ api.KVPair) bool { return strings.HasPrefix(k, c.Entry.Key) })
+		for k := range m.kv {
+			if strings.HasPrefix(k, c.Entry.Key) {
+				m.drop(k)
+			}
+		}
+		return true
+	}
+	if c.TTL > 0 {
+		m.ends[c.Entry.Key] = m.now.Add(c.TTL)
 	}
 	return true
 }
 
 func (m *model) set(want api.KVPair) {
+	want.Session, want.LockIndex = m.kv[want.Key].Session, 0
+	m.put(want)
+}
+
+// put writes an entry whole; what is not said to end does not end.
+func (m *model) put(want api.KVPair) {
+	delete(m.ends, want.Key)
 	e, ok := m.kv[want.Key]
-	if ok && string(e.Value) == string(want.Value) && e.Flags == want.Flags {
+	if ok && string(e.Value) == string(want.Value) && e.Flags == want.Flags && e.Session == want.Session && e.LockIndex == want.LockIndex {
 		return
 	}
-	if !ok {
-		e.CreateIndex = m.index
+	want.CreateIndex, want.ModifyIndex = m.index, m.index
+	if ok {
+		want.CreateIndex = e.CreateIndex
 	}
-	e.Key, e.Value, e.Flags, e.ModifyIndex = want.Key, want.Value, want.Flags, m.index
-	if len(e.Value) == 0 {
-		e.Value = nil
+	if len(want.Value) == 0 {
+		want.Value = nil
 	}
-	m.kv[want.Key] = e
+	m.kv[want.Key] = want
+}
+
+func (m *model) drop(key string) {
+	delete(m.kv, key)
+	delete(m.tokens, key)
+	delete(m.ends, key)
 }
 
 func (m *model) register(c *Register) any {
@@ -138,7 +196,7 @@ func (m *model) setNode(want api.Node) string {
 		}
 		for other, n := range m.nodes {
 			if other != name && n.ID == want.ID {
-				m.removeNode(other)
+				m.removeNode(other, true)
 			}
 		}
 	} else {
@@ -199,20 +257,40 @@ func (m *model) setCheck(name string, want api.HealthCheck) string {
 		want.ModifyIndex = m.index
 	}
 	m.checks[key] = want
+	if want.Status == api.HealthCritical {
+		m.endSessionsOf(key)
+	}
 	return ""
 }
 
 func (m *model) removeService(node, id string) {
 	node = strings.ToLower(node)
 	delete(m.services, [2]string{node, id})
-	maps.DeleteFunc(m.checks, func(k [2]string, c api.HealthCheck) bool { return k[0] == node && c.ServiceID == id })
+	m.removeChecks(func(k [2]string, c api.HealthCheck) bool { return k[0] == node && c.ServiceID == id })
 }
 
-func (m *model) removeNode(node string) {
+func (m *model) removeChecks(which func([2]string, api.HealthCheck) bool) {
+	for k, c := range m.checks {
+		if which(k, c) {
+			delete(m.checks, k)
+			m.endSessionsOf(k)
+		}
+	}
+}
+
+func (m *model) removeNode(node string, left bool) {
 	node = strings.ToLower(node)
+	if _, ok := m.nodes[node]; !ok {
+		return
+	}
 	delete(m.nodes, node)
 	maps.DeleteFunc(m.services, func(k [2]string, _ modelService) bool { return k[0] == node })
-	maps.DeleteFunc(m.checks, func(k [2]string, _ api.HealthCheck) bool { return k[0] == node })
+	m.removeChecks(func(k [2]string, _ api.HealthCheck) bool { return k[0] == node })
+	for id, s := range m.sessions {
+		if strings.EqualFold(s.Node, node) && (!left || s.TTL == "" || len(s.NodeChecks) > 0) {
+			m.endSession(id)
+		}
+	}
 }
 
 // txn knows the verbs that the generator uses; it answers with the number of
@@ -247,8 +325,26 @@ func (m *model) op(op *api.TxnOp) (results int, why string) {
 		case "set":
 			m.set(api.KVPair{Key: op.KV.Key, Value: op.KV.Value})
 		case "delete":
-			delete(m.kv, op.KV.Key)
+			m.drop(op.KV.Key)
 			return 0, ""
+		case "lock":
+			if _, ok := m.sessions[op.KV.Session]; !ok {
+				return 0, fmt.Sprintf("invalid session %q", op.KV.Session)
+			}
+			if why := m.lock(api.KVPair{Key: op.KV.Key, Value: op.KV.Value, Session: op.KV.Session}); why != "" {
+				return 0, why
+			}
+		case "unlock":
+			if !m.unlock(api.KVPair{Key: op.KV.Key, Value: op.KV.Value, Session: op.KV.Session}) {
+				return 0, fmt.Sprintf("failed to unlock key %q, lock isn't held, or is held by another session", op.KV.Key)
+			}
+		case "check-session":
+			if !ok {
+				return 0, fmt.Sprintf("failed to check session, key %q doesn't exist", op.KV.Key)
+			}
+			if e.Session != op.KV.Session {
+				return 0, fmt.Sprintf("failed session check for key %q, current session %q != %q", op.KV.Key, e.Session, op.KV.Session)
+			}
 		case "cas":
 			if ok != (op.KV.Index != 0) || ok && e.ModifyIndex != op.KV.Index {
 				return 0, fmt.Sprintf("failed to set key %q, index is stale", op.KV.Key)
@@ -258,7 +354,7 @@ func (m *model) op(op *api.TxnOp) (results int, why string) {
 		return 1, ""
 	case op.Node != nil:
 		if op.Node.Verb == "delete" {
-			m.removeNode(op.Node.Node.Node)
+			m.removeNode(op.Node.Node.Node, false)
 			return 0, ""
 		}
 		return 1, m.setNode(op.Node.Node)

@@ -95,7 +95,7 @@ func (x *tx) putNode(want *api.Node) *api.Node {
 		CreateIndex: x.Index, ModifyIndex: x.Index,
 	}
 	if holder := x.nodeByID(want.ID); holder != nil && !sameName(holder.Node, want.Node) {
-		x.deleteNode(holder)
+		x.deleteNode(holder, true)
 	}
 	row := x.nodeRow(want.Node)
 	old, now := row.node(), &nodeRow{Node: n}
@@ -117,15 +117,17 @@ func (x *tx) putNode(want *api.Node) *api.Node {
 	return n
 }
 
-// deleteNode removes a node with its services and checks. Services go first:
-// then there is nobody left whom the node's own checks concern.
-func (x *tx) deleteNode(n *api.Node) {
+// deleteNode removes a node with its services and checks, and with its sessions;
+// left is as in Deregister. Services go first: then there is nobody left whom the
+// node's own checks concern.
+func (x *tx) deleteNode(n *api.Node, left bool) {
 	for i := range x.instancesOf(n.Node) {
 		x.deleteInstance(i)
 	}
 	for c := range x.checksOf(n.Node) {
 		x.deleteCheck(c)
 	}
+	x.endSessionsOfNode(n.Node, left)
 	x.delete(tableNodes, &nodeRow{Node: n})
 	x.stats.Nodes--
 	x.touchNode(n, nil)

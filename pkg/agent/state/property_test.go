@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -73,6 +74,37 @@ func queries() []query {
 		in := func(c api.HealthCheck) bool { return st == "any" || c.Status == st }
 		add("state "+st, true, func(s *Snapshot) (any, Meta) { return ask(s.HealthState(st, nil)) }, func(m *model) any { return m.checksWhere(nil, in) })
 		add("state in rack 1 "+st, false, func(s *Snapshot) (any, Meta) { return ask(s.HealthState(st, rack)) }, func(m *model) any { return m.checksWhere(rack, in) })
+	}
+	return append(qs, sessionQueries()...)
+}
+
+// sessionQueries are those about sessions and locks.
+func sessionQueries() []query {
+	var qs []query
+	add := func(name string, exact bool, ask func(*Snapshot) (any, Meta), model func(*model) any) {
+		qs = append(qs, query{name, exact, ask, model})
+	}
+	add("sessions", true, func(s *Snapshot) (any, Meta) { return ask(s.Sessions()) }, func(m *model) any {
+		return m.sessionsWhere(func(api.Session) bool { return true })
+	})
+	for _, n := range []string{"a", "B", "none"} {
+		add("sessions of "+n, true, func(s *Snapshot) (any, Meta) { return ask(s.NodeSessions(n)) }, func(m *model) any {
+			return m.sessionsWhere(func(s api.Session) bool { return strings.EqualFold(s.Node, n) })
+		})
+	}
+	for _, id := range []string{"s1", "s2", "none"} {
+		add("session "+id, true, func(s *Snapshot) (any, Meta) { return ask(s.Session(id)) }, func(m *model) any {
+			if s, ok := m.sessions[id]; ok {
+				return s
+			}
+			return nil
+		})
+	}
+	for _, key := range []string{"p", "p/x", "q"} {
+		add("token of "+key, false, func(s *Snapshot) (any, Meta) {
+			_, meta := s.KVGet(key)
+			return s.LockToken(key), meta
+		}, func(m *model) any { return m.tokens[key] })
 	}
 	return qs
 }
@@ -151,12 +183,39 @@ func genOp(t *rapid.T, m *model) *api.TxnOp {
 	}
 	key := genKey(t)
 	return &api.TxnOp{KV: &api.TxnKVOp{
-		Verb: oneOf(t, "verb", "set", "cas", "delete", "get"), Key: key, Index: genIndex(t, m, key), Value: []byte(oneOf(t, "value", "", "1", "2")),
+		Verb: oneOf(t, "verb", "set", "cas", "delete", "get", "lock", "unlock", "check-session"), Key: key, Index: genIndex(t, m, key), Value: []byte(oneOf(t, "value", "", "1", "2")),
+		Session: genSessionID(t),
 	}}
 }
 
+func genSessionID(t *rapid.T) string { return oneOf(t, "session", "s1", "s2", "s3") }
+
+func genSession(t *rapid.T) *SessionCreate {
+	return &SessionCreate{api.Session{
+		ID: genSessionID(t), Node: genNode(t).Node,
+		LockDelay:  rapid.SampledFrom([]time.Duration{0, 5 * time.Second, time.Hour}).Draw(t, "lock delay"),
+		Behavior:   oneOf(t, "behavior", api.SessionRelease, api.SessionDelete),
+		TTL:        oneOf(t, "ttl", "", "10s"),
+		NodeChecks: rapid.SampledFrom([][]string{nil, {"serfHealth"}, {"c"}, {"c", "serfHealth"}}).Draw(t, "checks"),
+	}}
+}
+
+// genTime goes on most of the time, but a new leader's clock may be behind.
+func genTime(t *rapid.T, m *model) time.Time {
+	if m.now.IsZero() {
+		return labTime
+	}
+	return m.now.Add(time.Duration(rapid.SampledFrom([]int{0, 1, 4, 30, -10, -7200}).Draw(t, "seconds")) * time.Second)
+}
+
 func genCommand(t *rapid.T, m *model) Command {
-	switch rapid.IntRange(0, 9).Draw(t, "command") {
+	switch rapid.IntRange(0, 14).Draw(t, "command") {
+	case 10, 11:
+		return genSession(t)
+	case 12:
+		return &SessionDestroy{genSessionID(t)}
+	case 13:
+		return &Reap{}
 	case 0, 1, 2, 3:
 		return genRegister(t)
 	case 4:
@@ -164,7 +223,7 @@ func genCommand(t *rapid.T, m *model) Command {
 	case 5:
 		return &Deregister{Node: genNode(t).Node, CheckID: oneOf(t, "check id", "serfHealth", "c", "d")}
 	case 6:
-		return &Deregister{Node: genNode(t).Node}
+		return &Deregister{Node: genNode(t).Node, Left: rapid.Bool().Draw(t, "left")}
 	case 7:
 		var c Txn
 		for range rapid.IntRange(1, 4).Draw(t, "ops") {
@@ -174,9 +233,19 @@ func genCommand(t *rapid.T, m *model) Command {
 	}
 	key := genKey(t)
 	c := &KV{
-		Op:    KVOp(oneOf(t, "op", "set", "set", "cas", "delete", "delete-cas", "delete-tree")),
+		Op:    KVOp(oneOf(t, "op", "set", "set", "cas", "delete", "delete-cas", "delete-tree", "lock", "lock", "lock", "unlock")),
 		Entry: api.KVPair{Key: key, Value: []byte(oneOf(t, "value", "", "1", "2")), Flags: rapid.Uint64Range(0, 1).Draw(t, "flags")},
 		Index: genIndex(t, m, key),
+		TTL:   rapid.SampledFrom([]time.Duration{0, 0, 3 * time.Second}).Draw(t, "ttl"),
+	}
+	if c.Op == KVLock || c.Op == KVUnlock {
+		c.Entry.Session = genSessionID(t)
+	}
+	if rapid.IntRange(0, 3).Draw(t, "fenced") == 0 {
+		c.Fence = &Fence{Key: genKey(t), Token: rapid.Uint64Range(0, 3).Draw(t, "token")}
+		if rapid.Bool().Draw(t, "right token") {
+			c.Fence.Token = m.tokens[c.Fence.Key]
+		}
 	}
 	return c
 }
@@ -239,13 +308,13 @@ func TestStoreIsTheModelAndIndexesAreExact(t *testing.T) {
 		}
 		end := uint64(10 + rapid.IntRange(1, 40).Draw(t, "steps"))
 		for index := uint64(10); index < end; index++ {
-			cmd := genCommand(t, m)
-			data, err := Encode(cmd)
+			cmd, now := genCommand(t, m), genTime(t, m)
+			data, err := Encode(cmd, now, Level)
 			if err != nil {
 				t.Fatal(err)
 			}
 			results, touched := s.ApplyBatch([]Entry{{Index: index, Data: data}})
-			if got, want := asText(plain(results[0])), asText(m.apply(index, cmd)); got != want {
+			if got, want := asText(plain(results[0])), asText(m.apply(index, now, cmd)); got != want {
 				t.Fatalf("%d %T: result is %s, want %s", index, cmd, got, want)
 			}
 			sn := s.Snapshot()
@@ -289,7 +358,7 @@ func (m *model) stats() Stats {
 	for _, s := range m.services {
 		names[strings.ToLower(s.Service)] = true
 	}
-	return Stats{Nodes: len(m.nodes), Services: len(names), Instances: len(m.services), Checks: len(m.checks), Keys: len(m.kv)}
+	return Stats{Nodes: len(m.nodes), Services: len(names), Instances: len(m.services), Checks: len(m.checks), Keys: len(m.kv), Sessions: len(m.sessions)}
 }
 
 // The same log gives the same bytes, however it is cut into batches, and
@@ -300,13 +369,13 @@ func TestReplayGivesEqualBytes(t *testing.T) {
 		m := newModel()
 		var log []Entry
 		for i := range rapid.IntRange(1, 30).Draw(t, "entries") {
-			cmd := genCommand(t, m)
-			data, err := Encode(cmd)
+			cmd, now := genCommand(t, m), genTime(t, m)
+			data, err := Encode(cmd, now, Level)
 			if err != nil {
 				t.Fatal(err)
 			}
 			log = append(log, Entry{Index: uint64(10 + i), Data: data})
-			m.apply(uint64(10+i), cmd)
+			m.apply(uint64(10+i), now, cmd)
 		}
 		dead := rapid.IntRange(1, 5).Draw(t, "tombstones")
 		one := replay(t, dead, log, func() int { return 1 }, -1)

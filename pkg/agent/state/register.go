@@ -164,6 +164,6 @@ func (x *tx) deregister(c *Deregister) {
 			x.deleteCheck(check)
 		}
 	default:
-		x.deleteNode(n)
+		x.deleteNode(n, c.Left)
 	}
 }

@@ -17,6 +17,10 @@ const (
 	tableServices = "services" // *instance
 	tableChecks   = "checks"   // *api.HealthCheck
 	tableMarks    = "marks"    // *mark
+	tableSessions = "sessions" // *api.Session
+	tableLocks    = "locks"    // *lock
+	tableDelays   = "delays"   // *lockDelay
+	tableExpiries = "expiries" // *expiry
 )
 
 // newDB makes the tables. Every index takes one ready []byte as its argument;
@@ -41,6 +45,19 @@ func newDB() *memdb.MemDB {
 		tableMarks: table(tableMarks,
 			unique("id", func(m *mark) []byte { return markKey(m.Topic, m.Key) }),
 			multi("dead", deadKey)),
+		tableSessions: table(tableSessions,
+			unique("id", func(s *api.Session) []byte { return keyOf(s.ID) }),
+			multi("node", func(s *api.Session) []byte { return nodeKey(s.Node) }),
+			many("check", checksOfSession)),
+		tableLocks: table(tableLocks,
+			unique("id", func(l *lock) []byte { return []byte(l.Key) }),
+			multi("session", func(l *lock) []byte { return keyOf(l.Session) })),
+		tableDelays: table(tableDelays,
+			unique("id", func(d *lockDelay) []byte { return []byte(d.Key) }),
+			multi("until", func(d *lockDelay) []byte { return atKey(d.Until) })),
+		tableExpiries: table(tableExpiries,
+			unique("id", func(e *expiry) []byte { return []byte(e.Key) }),
+			multi("at", func(e *expiry) []byte { return atKey(e.At) })),
 	}})
 	if err != nil {
 		panic(err) // the literal above is wrong
@@ -112,6 +129,21 @@ func unique[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
 
 func multi[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
 	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: indexer[T]{key}}
+}
+
+// many is for rows that have several keys, or none.
+func many[T any](name string, keys func(*T) [][]byte) *memdb.IndexSchema {
+	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: manyIndexer[T]{keys: keys}}
+}
+
+type manyIndexer[T any] struct {
+	indexer[T] // for the arguments
+	keys       func(*T) [][]byte
+}
+
+func (ix manyIndexer[T]) FromObject(row any) (bool, [][]byte, error) {
+	keys := ix.keys(row.(*T))
+	return len(keys) > 0, keys, nil
 }
 
 // indexer makes keys by a plain function; a nil key keeps the row out of the

@@ -23,14 +23,18 @@ import (
 // Equal states give equal bytes.
 const (
 	snapshotMagic   = "muster state\n"
-	snapshotVersion = 1
+	snapshotVersion = 2 // 2 has sessions and what belongs to them
 
-	recordHead    = 1 // root
-	recordKV      = 2 // api.KVPair
-	recordNode    = 3 // api.Node
-	recordService = 4 // instance
-	recordCheck   = 5 // api.HealthCheck
-	recordMark    = 6 // mark
+	recordHead    = 1  // root
+	recordKV      = 2  // api.KVPair
+	recordNode    = 3  // api.Node
+	recordService = 4  // instance
+	recordCheck   = 5  // api.HealthCheck
+	recordMark    = 6  // mark
+	recordSession = 7  // api.Session
+	recordLock    = 8  // lock
+	recordDelay   = 9  // lockDelay
+	recordExpiry  = 10 // expiry
 	recordEnd     = 0xff
 )
 
@@ -52,7 +56,8 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		table string
 	}{
 		{recordKV, tableKV}, {recordNode, tableNodes}, {recordService, tableServices},
-		{recordCheck, tableChecks}, {recordMark, tableMarks},
+		{recordCheck, tableChecks}, {recordMark, tableMarks}, {recordSession, tableSessions},
+		{recordLock, tableLocks}, {recordDelay, tableDelays}, {recordExpiry, tableExpiries},
 	} {
 		rows, err := txn.Get(t.table, "id_prefix", []byte(nil))
 		must(err)
@@ -199,9 +204,44 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 			return fmt.Errorf("topic %d is not known here: upgrade this server", m.Topic)
 		}
 		x.putMark(nil, m)
+	case recordSession:
+		s, err := unpackRow[api.Session](body)
+		if err != nil {
+			return err
+		}
+		x.stats.Sessions++
+		x.insert(tableSessions, s)
+	case recordLock:
+		return restoreOf(x, tableLocks, body, func(l *lock) string { return l.Key })
+	case recordDelay:
+		return restoreRow[lockDelay](x, tableDelays, body)
+	case recordExpiry:
+		return restoreOf(x, tableExpiries, body, func(e *expiry) string { return e.Key })
 	default:
 		return errors.New("this type is not known here: upgrade this server")
 	}
+	return nil
+}
+
+// restoreRow restores a row that needs nothing else.
+func restoreRow[T any](x *tx, table string, body []byte) error {
+	row, err := unpackRow[T](body)
+	if err == nil {
+		x.insert(table, row)
+	}
+	return err
+}
+
+// restoreOf restores a row that belongs to a key.
+func restoreOf[T any](x *tx, table string, body []byte, key func(*T) string) error {
+	row, err := unpackRow[T](body)
+	if err != nil {
+		return err
+	}
+	if x.kvEntry(key(row)) == nil {
+		return errors.New("its key is missing")
+	}
+	x.insert(table, row)
 	return nil
 }
 

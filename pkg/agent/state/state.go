@@ -52,6 +52,7 @@ type Stats struct {
 	Instances int
 	Checks    int
 	Keys      int
+	Sessions  int
 }
 
 // New returns an empty store.
@@ -69,7 +70,8 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 	x := s.begin(all)
 	for i, e := range entries {
 		x.Index = e.Index
-		cmd, err := Decode(e.Data)
+		cmd, now, err := Decode(e.Data)
+		x.now = now
 		if err != nil {
 			results[i] = err
 			continue
@@ -77,7 +79,7 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 		if txn, ok := cmd.(*Txn); ok {
 			// memdb has no savepoints, and a transaction must be able to fail.
 			s.commit(x)
-			results[i] = s.applyTxn(txn, all)
+			results[i] = s.applyTxn(txn, now, all)
 			x = s.begin(all)
 			continue
 		}
@@ -93,9 +95,10 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 
 // applyTxn runs a transaction on its own, all or nothing. The commit before it
 // has brought the store to its index already.
-func (s *Store) applyTxn(cmd *Txn, all map[Touch]struct{}) any {
+func (s *Store) applyTxn(cmd *Txn, now int64, all map[Touch]struct{}) any {
 	mine := make(map[Touch]struct{})
 	x := s.begin(mine)
+	x.now = now
 	resp := x.txn(cmd.Ops)
 	if len(resp.Errors) > 0 {
 		x.t.Abort()
@@ -153,6 +156,7 @@ type reader struct {
 // tx is the write side: one memdb transaction, which several commands may share.
 type tx struct {
 	reader
+	now int64 // when the running command was proposed, in unix nanoseconds
 	// marks are the things the running command has touched (true) or whose
 	// liveness alone it may have changed (false); settleMarks writes them.
 	marks map[Touch]bool
@@ -173,6 +177,18 @@ func (x *tx) apply(cmd Command) any {
 		}
 	case *Deregister:
 		x.deregister(c)
+	case *SessionCreate:
+		if err := x.sessionCreate(c); err != nil {
+			return err
+		}
+	case *SessionDestroy:
+		s := x.session(c.ID)
+		if s != nil {
+			x.endSession(s)
+		}
+		result = s != nil
+	case *Reap:
+		result = x.reap()
 	}
 	x.settleMarks()
 	return result

@@ -6,9 +6,13 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
 )
+
+// labTime is when commands are proposed where that does not matter.
+var labTime = time.Unix(1_800_000_000, 0)
 
 // lab drives a store as raft would, one command at a time.
 type lab struct {
@@ -34,7 +38,7 @@ func (l *lab) do(cmd Command) (any, []Touch) {
 
 func (l *lab) entry(cmd Command, index uint64) Entry {
 	l.t.Helper()
-	data, err := Encode(cmd)
+	data, err := Encode(cmd, labTime, Level)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -122,15 +126,15 @@ func TestABadEntryHarmsNoOther(t *testing.T) {
 		{Index: 2, Data: nil},
 		{Index: 3, Data: []byte{99, 1}},
 		{Index: 4, Data: []byte{typeKV, commandVersion + 1}},
-		{Index: 5, Data: []byte{typeKV, commandVersion, 0xc1}},
+		{Index: 5, Data: []byte{typeKV, 1, 0xc1}},
 		{Index: 6, Data: append(good("x"), 0)},
 		{Index: 7, Data: good("b")},
 		{Index: 8, Data: l.entry(&Register{}, 8).Data},
 	})
 	want := []string{
 		"", "decode command: 0 bytes are too few",
-		"decode command: type 99 is not known here: upgrade this server",
-		"decode command of type 3: version 2 is not known here (newest is 1): upgrade this server",
+		"decode command of type 99: it is not known here: upgrade this server",
+		"decode command of type 3: version 3 is not known here (newest is 2): upgrade this server",
 		"?", "decode command of type 3: 1 bytes are left over", "", "Must provide node",
 	}
 	for i, text := range want {

@@ -137,12 +137,15 @@ func (x *tx) kvOp(op *api.TxnKVOp) ([]*api.TxnResult, error) {
 	old := x.kvEntry(op.Key)
 	switch KVOp(op.Verb) {
 	case KVSet:
-		return kvResult(x.kvSet(want), false), nil
+		e := x.kvSet(want)
+		x.expire(op.Key, 0)
+		return kvResult(e, false), nil
 	case KVCAS:
 		e, ok := x.kvCAS(want, op.Index)
 		if !ok {
 			return nil, fmt.Errorf("failed to set key %q, index is stale", op.Key)
 		}
+		x.expire(op.Key, 0)
 		return kvResult(e, false), nil
 	case KVDelete:
 		x.kvDelete(old)
@@ -156,9 +159,36 @@ func (x *tx) kvOp(op *api.TxnKVOp) ([]*api.TxnResult, error) {
 		x.kvDeleteTree(op.Key)
 		return nil, nil
 	case KVLock, KVUnlock:
-		return nil, checkSession(op.Session)
+		want.Session = op.Session
+		return x.kvLockOp(op, want)
 	}
 	return x.kvReadOp(op, old)
+}
+
+func (x *tx) kvLockOp(op *api.TxnKVOp, want *api.KVPair) ([]*api.TxnResult, error) {
+	if op.Verb == string(KVUnlock) {
+		if op.Session == "" {
+			return nil, errNoSession
+		}
+		e, ok := x.kvUnlock(want)
+		if !ok {
+			return nil, fmt.Errorf("failed to unlock key %q, lock isn't held, or is held by another session", op.Key)
+		}
+		x.expire(op.Key, 0)
+		return kvResult(e, false), nil
+	}
+	if err := x.checkSession(op.Session); err != nil {
+		return nil, err
+	}
+	switch e, err := x.kvLock(want); err {
+	case nil:
+		x.expire(op.Key, 0)
+		return kvResult(e, false), nil
+	case errDelayed:
+		return nil, fmt.Errorf("failed to lock key %q due to lock delay", op.Key)
+	default:
+		return nil, fmt.Errorf("failed to lock key %q, %w", op.Key, err)
+	}
 }
 
 func (x *tx) kvReadOp(op *api.TxnKVOp, e *api.KVPair) ([]*api.TxnResult, error) {

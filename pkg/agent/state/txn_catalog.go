@@ -37,7 +37,7 @@ func (x *tx) nodeOp(verb string, want *api.Node) (*api.Node, error) {
 			return nil, fmt.Errorf("failed to delete node %q, index is stale", want.Node)
 		}
 		if old != nil {
-			x.deleteNode(old)
+			x.deleteNode(old, false)
 		}
 		return nil, nil
 	}

@@ -50,7 +50,7 @@ func TestTxnOps(t *testing.T) {
 		{"cas 0", `{"KV":{"Verb":"cas","Key":"k"}}`, `failed to set key "k", index is stale`},
 		{"lock", `{"KV":{"Verb":"lock","Key":"k","Session":"s"}}`, `invalid session "s"`},
 		{"lock without session", `{"KV":{"Verb":"lock","Key":"k"}}`, `missing session`},
-		{"unlock", `{"KV":{"Verb":"unlock","Key":"k","Session":"s"}}`, `invalid session "s"`},
+		{"unlock", `{"KV":{"Verb":"unlock","Key":"k","Session":"s"}}`, `failed to unlock key "k", lock isn't held, or is held by another session`},
 		{"unlock without session", `{"KV":{"Verb":"unlock","Key":"k"}}`, `missing session`},
 		{"get", `{"KV":{"Verb":"get","Key":"k"}}`, `[` + kv("k", `"dg=="`, "10", "10") + `]`},
 		{"get nothing", `{"KV":{"Verb":"get","Key":"x"}}`, `key "x" doesn't exist`},

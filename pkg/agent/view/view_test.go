@@ -36,7 +36,7 @@ func (w *world) apply(cmds ...state.Command) {
 	w.t.Helper()
 	var entries []state.Entry
 	for _, c := range cmds {
-		data, err := state.Encode(c)
+		data, err := state.Encode(c, time.Now(), state.Level)
 		if err != nil {
 			w.t.Fatal(err)
 		}
