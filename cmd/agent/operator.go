@@ -25,7 +25,7 @@ func addOperator(root *cobra.Command) {
 	root.AddCommand(
 		membersCommand(), joinCommand(), leaveCommand(), forceLeaveCommand(),
 		kvCommand(), servicesCommand(), catalogCommand(), raftCommand(),
-		infoCommand(), reloadCommand(), maintCommand(),
+		infoCommand(), reloadCommand(), maintCommand(), eventCommand(),
 		validateCommand(), keygenCommand(), versionCommand(),
 	)
 }
