@@ -44,6 +44,7 @@ type Config struct {
 	Notice         func(string)     // a remark for the log, each of which is said once
 	Shell          *bool            // nil: by the form of the command, see proc.Resolve
 	Env            func() []string  // asked at each start; nil, or a nil answer: our own
+	OnStart        func()           // called after each start, which waits for it; nil: nobody cares
 	Stdout, Stderr *os.File         // nil is /dev/null
 }
 
@@ -167,6 +168,10 @@ func (s *Supervisor) Run(ctx context.Context) {
 		return
 	}
 	for {
+		select {
+		case <-s.change: // what starts now knows of it
+		default:
+		}
 		c, err := s.start()
 		if err != nil {
 			s.over <- cli.Exit(cli.ExitRun, fmt.Errorf("start %q: %w", s.name(), err))
@@ -174,6 +179,9 @@ func (s *Supervisor) Run(ctx context.Context) {
 		}
 		s.log.Info("child started", "command", s.name(), "pid", c.Pid())
 		s.note(c.Pid())
+		if s.cfg.OnStart != nil {
+			s.cfg.OnStart()
+		}
 		again, err := s.attend(ctx, c)
 		s.note(0)
 		if !again {

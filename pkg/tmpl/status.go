@@ -13,7 +13,7 @@ import (
 type Status struct {
 	Complete  bool             `json:"complete"` // every template has been rendered once
 	Templates []TemplateStatus `json:"templates"`
-	Failing   []QueryStatus    `json:"failing"` // look-ups without an answer now
+	Failing   []watch.Failure  `json:"failing"` // look-ups without an answer now
 	Queries   int              `json:"queries"` // look-ups that are followed
 }
 
@@ -49,12 +49,6 @@ type TemplateStatus struct {
 	dataAt time.Time
 }
 
-// QueryStatus is a look-up without an answer.
-type QueryStatus struct {
-	Query string `json:"query"`
-	Error string `json:"error"`
-}
-
 // Status is what the engine said when it last came to rest. It is safe for
 // concurrent use.
 func (t *Tool) Status() Status {
@@ -81,13 +75,10 @@ func (b *board) read() Status {
 	out, failing := b.status, b.failing
 	b.mu.Unlock()
 	out.Templates = slices.Clone(out.Templates)
-	out.Failing = []QueryStatus{}
+	out.Failing = []watch.Failure{}
 	if failing != nil {
-		for q, err := range failing() {
-			out.Failing = append(out.Failing, QueryStatus{q.String(), err.Error()})
-		}
+		out.Failing = watch.Failures(failing())
 	}
-	slices.SortFunc(out.Failing, func(a, b QueryStatus) int { return strings.Compare(a.Query, b.Query) })
 	return out
 }
 

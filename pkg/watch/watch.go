@@ -29,6 +29,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -314,6 +316,22 @@ func (w *Watcher) Failing() map[Query]error {
 			out[q] = f.failure
 		}
 	}
+	return out
+}
+
+// Failure is a look-up without an answer, for people.
+type Failure struct {
+	Query string `json:"query"`
+	Error string `json:"error"`
+}
+
+// Failures sorts what Failing gives.
+func Failures(failing map[Query]error) []Failure {
+	out := []Failure{}
+	for q, err := range failing {
+		out = append(out, Failure{q.String(), err.Error()})
+	}
+	slices.SortFunc(out, func(a, b Failure) int { return strings.Compare(a.Query, b.Query) })
 	return out
 }
 

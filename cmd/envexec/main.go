@@ -1,0 +1,57 @@
+// Envexec runs a program whose environment holds keys and services.
+//
+//	envexec -prefix app/ ./server
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"github.com/muster-dev/muster/cmd/internal/command"
+	"github.com/muster-dev/muster/cmd/internal/life"
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/proc"
+)
+
+func main() {
+	proc.GuardMain()
+	proc.InitMain()
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, stdout, stderr *os.File) int {
+	root := newCommand(&options{stdout: stdout, stderr: stderr})
+	root.SetOut(stdout)
+	m := command.Main{Root: root, UsageCode: cli.ExitFlags, Stderr: stderr}
+	return m.Run(context.Background(), args)
+}
+
+// start turns the flags into settings and lives by them until the child's end, or a
+// signal, says otherwise.
+func start(ctx context.Context, o *options) error {
+	if o.Version {
+		_, err := fmt.Fprintf(o.stdout, "envexec %s (muster)\n", cli.Version())
+		return err
+	}
+	s, err := o.load(os.Environ())
+	if err != nil {
+		return err
+	}
+	if err := s.runnable(); err != nil {
+		return err
+	}
+	level := &slog.LevelVar{}
+	level.Set(s.level)
+	log := life.Logger(o.stderr, level, o.LogJSON)
+	for _, text := range s.warnings {
+		log.Warn(text)
+	}
+	remove, err := life.WritePID(s.file.PidFile)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	return o.live(ctx, s, log, level)
+}

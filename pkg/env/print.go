@@ -1,0 +1,122 @@
+package env
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Output is a form in which variables are printed.
+type Output string
+
+// The forms.
+const (
+	JSON    Output = "json"    // an object
+	Shell   Output = "shell"   // export NAME='value', for any POSIX shell
+	Dotenv  Output = "dotenv"  // NAME='value'
+	Systemd Output = "systemd" // for EnvironmentFile=
+	Null    Output = "null"    // NAME=value, each ended by a zero byte
+)
+
+// ParseOutput reads the name of a form.
+func ParseOutput(s string) (Output, error) {
+	for _, o := range []Output{JSON, Shell, Dotenv, Systemd, Null} {
+		if s == string(o) {
+			return o, nil
+		}
+	}
+	return "", fmt.Errorf("want json, shell, dotenv, systemd or null")
+}
+
+// Print writes variables in a form that gives back exactly their values, or says which of
+// them the form cannot hold.
+func Print(vars []Var, o Output) ([]byte, error) {
+	if o == JSON {
+		return printJSON(vars)
+	}
+	var b strings.Builder
+	for _, v := range vars {
+		if o != Null && !Identifier(v.Name) {
+			return nil, cannot(v, o, "such a name")
+		}
+		switch o {
+		case Null:
+			b.WriteString(v.String() + "\x00")
+		case Shell:
+			b.WriteString("export " + v.Name + "=" + single(v.Value) + "\n")
+		case Dotenv:
+			if strings.ContainsRune(v.Value, '\r') && strings.ContainsRune(v.Value, '\'') {
+				return nil, cannot(v, o, "a carriage return beside a quote")
+			}
+			b.WriteString(v.Name + "=" + dotenv(v.Value) + "\n")
+		case Systemd:
+			if !utf8.ValidString(v.Value) || strings.ContainsFunc(v.Value, func(r rune) bool {
+				return unicode.IsControl(r) && r != '\n' && r != '\t'
+			}) {
+				return nil, cannot(v, o, "control characters and bytes that are no UTF-8")
+			}
+			b.WriteString(v.Name + "=" + double(v.Value) + "\n")
+		}
+	}
+	return []byte(b.String()), nil
+}
+
+func cannot(v Var, o Output, what string) error {
+	return fmt.Errorf("print %q (of %s): the form %q cannot hold %s", v.Name, v.From, o, what)
+}
+
+func printJSON(vars []Var) ([]byte, error) {
+	m := make(map[string]string, len(vars))
+	for _, v := range vars {
+		if !utf8.ValidString(v.Value) || !utf8.ValidString(v.Name) {
+			return nil, cannot(v, JSON, "bytes that are no UTF-8")
+		}
+		m[v.Name] = v.Value
+	}
+	var b strings.Builder
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(m); err != nil {
+		return nil, fmt.Errorf("print as JSON: %w", err)
+	}
+	return []byte(b.String()), nil
+}
+
+// single quotes so that a shell takes every byte as it is.
+func single(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// double quotes as both a shell and systemd read it: lines stay lines.
+func double(s string) string {
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "`", "\\`").Replace(s) + `"`
+}
+
+// dotenv quotes as the many readers of that form agree on: single quotes keep all;
+// only a value that holds one itself needs the double ones and their escapes.
+func dotenv(s string) string {
+	if !strings.ContainsRune(s, '\'') {
+		return "'" + s + "'"
+	}
+	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`, "$", `\$`, "\n", `\n`).Replace(s) + `"`
+}
+
+// Explain is a table of names and the keys they are from; values are not in it.
+func Explain(vars []Var) string {
+	width := 0
+	for _, v := range vars {
+		width = max(width, utf8.RuneCountInString(v.Name))
+	}
+	var b strings.Builder
+	for _, v := range vars {
+		fmt.Fprintf(&b, "%-*s  %s  (%s)", width, v.Name, v.From, v.Source)
+		if hides := slices.Clone(v.Hides); len(hides) > 0 {
+			slices.Reverse(hides)
+			fmt.Fprintf(&b, ", instead of %s", strings.Join(hides, ", "))
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}

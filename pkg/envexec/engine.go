@@ -1,0 +1,373 @@
+package envexec
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/env"
+	"github.com/muster-dev/muster/pkg/render"
+	"github.com/muster-dev/muster/pkg/supervise"
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// engine is the loop and what it owns. Everything but what is atomic or safe by
+// itself belongs to the goroutine in run.
+type engine struct {
+	cfg     Config
+	log     *slog.Logger
+	tool    *Tool
+	sources []source
+	data    map[watch.Query]watch.Result
+	disk    map[watch.Query]bool // data that no agent has given yet
+	watcher *watch.Watcher
+	kept    *watch.Kept
+	sup     *supervise.Supervisor // nil: no child
+
+	vars    []env.Var // that the child has, or will start with
+	started bool      // it was told to start
+	environ atomic.Pointer[[]string]
+
+	since, due time.Time // of a change that is not followed yet; zero: none
+	changes    int
+	changedAt  time.Time
+	said       string // the trouble there is with the data
+	keptSaid   string // and with keeping them
+}
+
+func newEngine(cfg Config) (*engine, error) {
+	sources, err := cfg.Plan.sources()
+	if err != nil {
+		return nil, cli.Exit(cli.ExitConfig, err)
+	}
+	e := &engine{
+		cfg: cfg, log: cfg.Logger, sources: sources,
+		data: map[watch.Query]watch.Result{}, disk: map[watch.Query]bool{}, kept: watch.Keep(cfg.CacheFile),
+	}
+	e.watcher = watch.New(watch.Config{
+		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
+		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
+	})
+	if len(cfg.Child.Command) > 0 {
+		child := cfg.Child
+		if cfg.OnChange != Signal {
+			child.ReloadSignal = 0
+		}
+		e.sup = supervise.New(child, supervise.Config{
+			Logger: cfg.Logger, Signals: cfg.Signals, Shell: cfg.Shell, Env: func() []string { return *e.environ.Load() },
+			Notice: func(text string) { e.log.Warn(text) }, OnStart: e.onStart(),
+			Stdout: cfg.Stdout, Stderr: cfg.Stderr,
+		})
+	}
+	return e, nil
+}
+
+// onStart is called whenever the child has started.
+func (e *engine) onStart() func() {
+	var once sync.Once
+	return func() {
+		if e.cfg.OnReady != nil {
+			once.Do(e.cfg.OnReady)
+		}
+	}
+}
+
+// run is the whole life of the tool.
+func (e *engine) run(ctx context.Context) error {
+	inner, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer func() { cancel(); wg.Wait() }()
+	ended := make(chan error, 1)
+	frames := make(chan watch.Frame)
+	asking, hush := context.WithCancel(inner)
+	defer hush()
+	wg.Go(func() { ended <- e.watcher.Run(asking) })
+	wg.Go(func() { pump(asking, e.watcher, frames) })
+	if e.sup != nil {
+		wg.Go(func() { e.sup.Run(inner) })
+	}
+	var patience <-chan time.Time
+	if e.cfg.Once && e.cfg.Timeout > 0 {
+		patience = time.After(e.cfg.Timeout)
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	if err := e.kept.Load(time.Now()); err != nil {
+		e.log.Warn("cannot use the data kept on disk", "error", err)
+	}
+	if e.cfg.Once {
+		e.kept.Forget()
+	}
+	defer e.lastSave()
+	e.follow()
+	err := e.consider(ctx, time.Now())
+	for err == nil && !(e.cfg.Once && e.started) {
+		e.publish()
+		timer.Reset(time.Until(e.wakeAt()))
+		select {
+		case <-ctx.Done():
+			return e.interrupted()
+		case frame := <-frames:
+			err = e.take(ctx, frame)
+		case err = <-ended:
+			if err != nil {
+				return cli.Exit(cli.ExitRun, err)
+			}
+			return e.interrupted()
+		case over := <-e.sup.Ends():
+			return over
+		case plan := <-e.tool.next:
+			err = e.replan(ctx, plan)
+		case <-patience:
+			return e.timedOut()
+		case <-timer.C:
+			err = e.onTimer(ctx, time.Now())
+		}
+	}
+	if err != nil {
+		return err
+	}
+	e.publish()
+	hush()
+	return e.sup.Await(ctx, e.started)
+}
+
+// pump hands frames to the loop; while the loop is busy, the watcher coalesces.
+func pump(ctx context.Context, w *watch.Watcher, frames chan<- watch.Frame) {
+	for {
+		frame, err := w.Next(ctx)
+		if err != nil {
+			return
+		}
+		select {
+		case frames <- frame:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// follow asks for what the sources need, and forgets what none needs any more: it
+// would be old when one needs it again.
+func (e *engine) follow() {
+	wanted := map[watch.Query]bool{}
+	var queries []watch.Query
+	for _, s := range e.sources {
+		if !wanted[s.query] {
+			wanted[s.query] = true
+			queries = append(queries, s.query)
+		}
+	}
+	for q := range e.data {
+		if !wanted[q] {
+			delete(e.data, q)
+			delete(e.disk, q)
+		}
+	}
+	e.watcher.Follow(queries)
+}
+
+// take keeps a frame's results, and considers what they change.
+func (e *engine) take(ctx context.Context, frame watch.Frame) error {
+	now := time.Now()
+	e.kept.Changed(now)
+	for _, s := range e.sources {
+		if r, ok := frame.Results[s.query]; ok {
+			e.data[s.query] = r
+			delete(e.disk, s.query)
+		}
+	}
+	if e.started && e.since.IsZero() {
+		e.since = now
+	}
+	if e.started {
+		e.due = e.pace().Due(e.since, now, time.Time{})
+		if e.due.After(now) {
+			return nil // onTimer considers it
+		}
+	}
+	return e.consider(ctx, now)
+}
+
+func (e *engine) pace() watch.Pace {
+	return watch.Pace{Wait: e.cfg.Wait, Jitter: watch.Share(e.cfg.Jitter)}
+}
+
+// complete says whether every source has an answer.
+func (e *engine) complete() bool {
+	for _, s := range e.sources {
+		if _, ok := e.data[s.query]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// wakeAt is when the loop has something to do without news.
+func (e *engine) wakeAt() time.Time {
+	next := time.Now().Add(time.Hour)
+	for _, t := range []time.Time{e.due, e.kept.WakeAt()} {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	return next
+}
+
+func (e *engine) onTimer(ctx context.Context, now time.Time) error {
+	useOld, err := e.kept.Tend(e.data, e.complete(), len(e.watcher.Failing()) > 0, now)
+	if err != nil {
+		if e.keptSaid != err.Error() {
+			e.keptSaid = err.Error()
+			e.log.Warn("cannot keep the data for a start without an agent", "error", err)
+		}
+	}
+	if useOld && !e.started {
+		e.fromDisk()
+		if err := e.consider(ctx, now); err != nil {
+			return err
+		}
+	}
+	if !e.due.IsZero() && !now.Before(e.due) {
+		return e.consider(ctx, now)
+	}
+	return nil
+}
+
+// fromDisk fills in what is not known by what was kept.
+func (e *engine) fromDisk() {
+	for _, s := range e.sources {
+		if _, known := e.data[s.query]; known {
+			continue
+		}
+		if r, ok := e.kept.Old(s.query); ok {
+			e.data[s.query] = r
+			e.disk[s.query] = true
+		}
+	}
+	if len(e.disk) > 0 && e.complete() {
+		e.log.Warn("no agent answers: starting with the data kept on disk, saved " + e.kept.UsedOld().Format(time.RFC3339))
+	}
+}
+
+// consider makes the variables and, if they are others than before, follows the
+// change.
+func (e *engine) consider(ctx context.Context, now time.Time) error {
+	e.since, e.due = time.Time{}, time.Time{}
+	vars, missing, err := build(e.sources, e.cfg.Plan.Rules, e.data)
+	switch {
+	case len(missing) > 0:
+		return nil
+	case err != nil && e.cfg.Once:
+		return cli.Exit(cli.ExitRun, err)
+	case err != nil && e.started:
+		e.trouble("the data make no environment, leaving the child as it is", err)
+		return nil
+	case err != nil:
+		e.trouble("the data make no environment, waiting for others", err)
+		return nil
+	}
+	environ, err := cli.Env{Custom: e.cfg.Plan.Custom}.Build(e.cfg.Plan.Own, env.Environ(vars))
+	if err != nil {
+		return cli.Exit(cli.ExitConfig, err)
+	}
+	if before := e.environ.Load(); e.started && slices.Equal(*before, environ) {
+		e.vars, e.said = vars, ""
+		return nil
+	}
+	if err := e.writeFile(ctx, vars); err != nil {
+		if !e.started && (e.cfg.Once || e.sup == nil) {
+			return cli.Exit(cli.ExitRun, err)
+		}
+		e.trouble("cannot write the variables, trying again at the next change", err)
+		if !e.started {
+			e.since, e.due = now, now.Add(fileRetry)
+			return nil
+		}
+	}
+	first := !e.started
+	e.vars, e.started, e.said = vars, true, ""
+	e.environ.Store(&environ)
+	if !first {
+		e.changes++
+		e.changedAt = now
+	}
+	switch {
+	case !first && e.cfg.OnChange == Nothing:
+		e.log.Info("the variables have changed, leaving the child as it is")
+	default:
+		e.sup.Changed()
+	}
+	return nil
+}
+
+// fileRetry is how long it takes until a file that could not be written is tried again,
+// while nothing has started.
+const fileRetry = 5 * time.Second
+
+// writeFile keeps the file that holds the variables.
+func (e *engine) writeFile(ctx context.Context, vars []env.Var) error {
+	if e.cfg.EnvFile.Path == "" {
+		return nil
+	}
+	text, err := env.Print(vars, e.cfg.EnvFile.Format)
+	if err != nil {
+		return err
+	}
+	_, err = render.Write(ctx, render.File{Path: e.cfg.EnvFile.Path, Content: text, Mode: 0o600}, render.Check{})
+	return err
+}
+
+// replan goes on with another plan.
+func (e *engine) replan(ctx context.Context, p Plan) error {
+	sources, err := p.sources()
+	if err != nil {
+		e.trouble("cannot use the new sources, keeping the ones before", err)
+		return nil
+	}
+	e.cfg.Plan, e.sources = p, sources
+	e.follow()
+	return e.consider(ctx, time.Now())
+}
+
+// trouble says what is wrong, once.
+func (e *engine) trouble(what string, err error) {
+	if e.said == err.Error() {
+		return
+	}
+	e.said = err.Error()
+	e.log.Error(what, "error", err)
+}
+
+// interrupted is the end by ctx, which Once did not mean to have before it was done.
+func (e *engine) interrupted() error {
+	if e.cfg.Once && !e.started {
+		return cli.Exit(cli.ExitInterrupted, errors.New("interrupted before all was done"))
+	}
+	return nil
+}
+
+// timedOut says what Once has waited for in vain.
+func (e *engine) timedOut() error {
+	_, missing, _ := build(e.sources, e.cfg.Plan.Rules, e.data)
+	err := fmt.Errorf("timed out after %s, still waiting for %s", e.cfg.Timeout, strings.Join(missing, ", "))
+	for _, why := range e.watcher.Failing() {
+		err = fmt.Errorf("%w: %w", err, why)
+		break
+	}
+	return cli.Exit(cli.ExitRun, err)
+}
+
+// lastSave is at the end.
+func (e *engine) lastSave() {
+	if err := e.kept.Flush(e.data, e.complete()); err != nil {
+		e.log.Warn("cannot keep the data for a start without an agent", "error", err)
+	}
+}
