@@ -11,9 +11,13 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/proc"
 )
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	proc.GuardMain()
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	m := command.Main{Root: newCommand(), UsageCode: cli.ExitError, Stderr: os.Stderr}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"syscall"
 
@@ -14,6 +15,7 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/watchcmd"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/operator"
@@ -27,6 +29,7 @@ func addOperator(root *cobra.Command) {
 		kvCommand(), servicesCommand(), catalogCommand(), raftCommand(),
 		infoCommand(), reloadCommand(), maintCommand(), eventCommand(),
 		validateCommand(), keygenCommand(), versionCommand(),
+		watchcmd.New("agent watch", os.Stdout, os.Stderr),
 	)
 }
 

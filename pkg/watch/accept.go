@@ -195,6 +195,8 @@ func items(value any) int {
 		return len(v)
 	case []*api.KVPair:
 		return len(v)
+	case []*api.Event:
+		return len(v)
 	case []string:
 		return len(v)
 	case map[string][]string:

@@ -23,6 +23,7 @@ import (
 //	/v1/catalog/nodes                           []*api.Node
 //	/v1/catalog/node/NAME                       *api.NodeServices, nil when unknown
 //	/v1/catalog/datacenters                     []string
+//	/v1/event/list                              []*api.Event
 //	anything else                               what encoding/json makes of it
 func Decode(q Query, body []byte) (any, error) {
 	path := q.Path
@@ -43,6 +44,8 @@ func Decode(q Query, body []byte) (any, error) {
 		return decode[*api.NodeServices](q, body)
 	case path == "/v1/catalog/datacenters":
 		return decode[[]string](q, body)
+	case isEvents(q):
+		return decode[[]*api.Event](q, body)
 	}
 	return decode[any](q, body)
 }
@@ -77,6 +80,11 @@ func decode[T any](q Query, body []byte) (T, error) {
 }
 
 func isKV(q Query) bool { return strings.HasPrefix(q.Path, "/v1/kv/") }
+
+// isEvents says whether a query lists an agent's own events. Their index stands for
+// the newest and is compared for equality; no leader stands behind them, and an
+// agent that has begun anew has none.
+func isEvents(q Query) bool { return q.Path == "/v1/event/list" }
 
 // isEmpty says whether a body holds nothing: absent, null, [] or {}.
 func isEmpty(body []byte) bool {

@@ -221,7 +221,7 @@ func (w *Watcher) accept(f *follower, a answer) (again time.Duration, err error)
 	}
 	f.recheck = false
 	f.pace(same)
-	if a.meta.Index < f.index {
+	if a.meta.Index < f.index && !isEvents(f.query) {
 		f.index = 0
 	} else {
 		f.index = a.meta.Index
@@ -245,7 +245,7 @@ const (
 func (f *follower) doubts(now Result, m client.Meta) doubt {
 	first := !f.answered && now.Empty && m.Index > 0 && !m.KnownLeader
 	switch {
-	case !first && !(f.answered && suspicious(f.result, now)):
+	case isEvents(f.query), !first && !(f.answered && suspicious(f.result, now)):
 		return none
 	case !f.recheck:
 		return unsure

@@ -1,0 +1,354 @@
+package watchcmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/user"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/muster-dev/muster/cmd/internal/command"
+	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/life"
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/deliver"
+	"github.com/muster-dev/muster/pkg/logx"
+	"github.com/muster-dev/muster/pkg/settings"
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// file is a configuration file.
+type file struct {
+	Watches  []map[string]any `conf:"watches|watch"`
+	LogLevel string           `conf:"log_level"`
+	Consul   settings.Consul  `conf:"consul"`
+}
+
+// Validate is for settings.Load; each watch is checked when it is read.
+func (f *file) Validate() error { return nil }
+
+// config is what flags, files and environment amount to.
+type config struct {
+	specs   []deliver.Spec
+	conn    client.Config
+	token   string // what the token file holds: a reload reads it again
+	retry   watch.Retry
+	level   slog.Level
+	env     []string
+	dir     string
+	handler deliver.Handler // of what has none: prints
+	prints  bool            // the first result is printed, and that is all
+
+	warnings []string
+}
+
+var (
+	errTimeout  = errors.New("timed out")
+	errRepeated = errors.New("an HTTP handler and a program are given: keep one")
+)
+
+func (o *options) start(ctx context.Context) error {
+	if o.version {
+		return printVersion(o.stdout)
+	}
+	c, err := o.load()
+	if err != nil {
+		return err
+	}
+	level := &slog.LevelVar{}
+	level.Set(c.level)
+	log := life.Logger(o.stderr, level, o.logJSON)
+	for _, text := range c.warnings {
+		log.Warn(text)
+	}
+	remove, err := life.WritePID(o.pidFile)
+	if err != nil {
+		return err
+	}
+	defer remove()
+	return o.live(ctx, c, log, level)
+}
+
+// load reads everything.
+func (o *options) load() (*config, error) {
+	f, warnings, err := settings.Load[file](settings.Sources{Paths: o.configs}, nil)
+	if err != nil {
+		return nil, err
+	}
+	c := &config{warnings: warnings}
+	if len(o.configs) > 0 {
+		if o.spec.Type != "" || len(o.args) > 0 {
+			return nil, command.Usagef("-config and -type or a handler exclude each other: the files say what is watched")
+		}
+		if c.specs, err = deliver.Read("watches", f.Watches); err != nil {
+			return nil, err
+		}
+	} else if err := o.single(c); err != nil {
+		return nil, err
+	}
+	if o.timeout != 0 && !o.once && !c.prints {
+		return nil, command.Usagef("-timeout goes with -once, or without a handler; -handler-timeout is for a handler that runs")
+	}
+	if given := o.flags.Changed("log-level"); given || f.LogLevel == "" {
+		f.LogLevel = o.logLevel
+	}
+	if c.level, err = logx.ParseLevel(f.LogLevel); err != nil {
+		return nil, command.WrongValue("log-level", f.LogLevel, err)
+	}
+	return c, o.connect(c, f)
+}
+
+// single is the one watch of the command line.
+func (o *options) single(c *config) error {
+	s := o.spec
+	var err error
+	if s.PassingOnly, err = truth("passingonly", o.passing); err != nil {
+		return err
+	}
+	if s.Shell, err = truth("shell", o.shell); err != nil {
+		return err
+	}
+	if o.output != "json" && o.output != "jsonl" {
+		return command.WrongValue("o", o.output, errors.New("want json or jsonl"))
+	}
+	s.Args = o.args
+	if o.http.Path != "" {
+		h := o.http
+		if h.Header, err = headers(o.httpHeaders); err != nil {
+			return err
+		}
+		s.HTTP = &h
+	}
+	if err := s.Check(); err != nil {
+		return &command.UsageError{Err: err}
+	}
+	switch {
+	case len(s.Args) > 0 && s.HTTP != nil:
+		return &command.UsageError{Err: errRepeated}
+	case len(s.Args) > 0 || s.HTTP != nil:
+		if o.output != "json" {
+			return command.Usagef("-o and a handler exclude each other")
+		}
+		if err := s.CheckHandler(); err != nil {
+			return &command.UsageError{Err: err}
+		}
+	case o.output == "jsonl":
+		c.handler = printer{o.stdout, false}
+		if s.Initial == "" {
+			s.Initial = deliver.InitialAlways
+		}
+	case s.Changes:
+		return command.Usagef("-changes needs a handler, or -o jsonl")
+	default:
+		c.handler, c.prints = printer{o.stdout, true}, true
+		s.Initial = deliver.InitialAlways
+	}
+	c.specs = []deliver.Spec{s}
+	return nil
+}
+
+// truth reads the value of a flag that is true, false, or not given.
+func truth(flag, value string) (*bool, error) {
+	if value == "" {
+		return nil, nil
+	}
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return nil, command.Usagef("Failed to parse %s flag: %w", flag, err)
+	}
+	return &b, nil
+}
+
+func headers(given []string) (map[string][]string, error) {
+	out := map[string][]string{}
+	for _, h := range given {
+		name, value, ok := strings.Cut(h, ":")
+		if !ok || name == "" {
+			return nil, command.WrongValue("http-header", h, errors.New("want Name: value"))
+		}
+		out[name] = append(out[name], strings.TrimSpace(value))
+	}
+	return out, nil
+}
+
+// connect adds how the agent is reached, and what handlers know of it.
+func (o *options) connect(c *config, f *file) error {
+	var err error
+	if c.conn, err = o.conn.Over(f.Consul.Client(connflags.FromEnv()), "muster-watch/"+cli.Version()); err != nil {
+		return &command.UsageError{Err: err}
+	}
+	if path := c.conn.TokenFile; path != "" {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return fmt.Errorf("read token file: %w", err)
+		}
+		c.token = string(data)
+	}
+	if _, err := client.New(c.conn); err != nil {
+		return err
+	}
+	c.retry = f.Consul.Retry.Spec()
+	switch {
+	case o.retries < 0:
+		return command.Usagef("-retry-attempts is below zero")
+	case o.retries > 0:
+		c.retry.Attempts = o.retries
+	case c.prints && o.timeout == 0:
+		c.retry.Attempts = 1 // somebody asks and waits
+	}
+	if c.env, err = (cli.Env{}).Build(os.Environ(), connflags.Environ(c.conn)); err != nil {
+		return err
+	}
+	if c.dir = o.stateDir; c.dir == "" {
+		c.dir, err = stateDir()
+	}
+	return err
+}
+
+// stateDir is where deliveries are remembered unless a flag says it.
+func stateDir() (string, error) {
+	at := os.Getenv("XDG_STATE_HOME")
+	if at == "" {
+		home, err := os.UserHomeDir()
+		if err != nil { // as in a service of the system
+			me, err := user.Current()
+			if err != nil || me.HomeDir == "" {
+				return "", errors.New("no directory to remember deliveries in: set HOME, XDG_STATE_HOME or -state-dir")
+			}
+			home = me.HomeDir
+		}
+		at = filepath.Join(home, ".local", "state")
+	}
+	return filepath.Join(at, "muster", "watch"), nil
+}
+
+// tool is a Set as life wants it.
+type tool struct {
+	*deliver.Set
+	once bool
+}
+
+// Run ends like its Set; where that had still something to do once, by the signal
+// that kept it from it.
+func (t tool) Run(ctx context.Context) error {
+	err := t.Set.Run(ctx)
+	var by *cli.Interrupt
+	if t.once && ctx.Err() != nil && errors.As(context.Cause(ctx), &by) {
+		if number, ok := by.Signal.(syscall.Signal); ok {
+			return cli.Exit(128+int(number), nil)
+		}
+	}
+	return err
+}
+
+// live delivers until a signal ends it, or everything is done.
+func (o *options) live(ctx context.Context, c *config, log *slog.Logger, level *slog.LevelVar) error {
+	once := o.once || c.prints
+	if o.timeout > 0 {
+		limited, cancel := context.WithTimeoutCause(ctx, o.timeout, errTimeout)
+		defer cancel()
+		ctx = limited
+	}
+	l := life.New(life.Config[*config, tool]{
+		Logger: log,
+		New: func(c *config, others <-chan os.Signal) tool {
+			return tool{deliver.New(o.setConfig(c, log, others), c.specs), once}
+		},
+		Signals: func(*config) life.Signals {
+			s := life.Signals{Kill: syscall.SIGINT, Others: []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2}}
+			if len(o.configs) > 0 {
+				s.Reload = syscall.SIGHUP
+			}
+			return s
+		},
+		Load: o.load,
+		Change: func(t tool, now, next *config) bool {
+			level.Set(next.level)
+			if next.token != now.token || !reflect.DeepEqual(next.conn, now.conn) || next.retry != now.retry {
+				return false
+			}
+			if err := t.Replace(next.specs); err != nil {
+				log.Error("cannot use the new watches, keeping those before", "error", err)
+			}
+			return true
+		},
+	}, c)
+	err := l.Run(ctx)
+	return o.ended(ctx, c, err)
+}
+
+func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal) deliver.Config {
+	return deliver.Config{
+		Client: func(token string) (watch.Getter, error) {
+			conn := c.conn
+			if token != "" {
+				conn.Token, conn.TokenFile = token, ""
+			}
+			return client.New(conn)
+		},
+		Retry: c.retry, Address: address(c.conn), Dir: c.dir, Logger: log,
+		Handler: c.handler, Env: c.env, Signals: others, Once: o.once || c.prints,
+		OnReady: func() { life.Notify("READY=1") },
+	}
+}
+
+// address names the agent.
+func address(conn client.Config) string {
+	c, err := client.New(conn)
+	if err != nil {
+		return conn.Address // cannot be: it was tried
+	}
+	return c.Address()
+}
+
+// ended gives the end its exit code.
+func (o *options) ended(ctx context.Context, c *config, err error) error {
+	var exited *deliver.ExitError
+	var coded *cli.Error
+	switch {
+	case errors.Is(context.Cause(ctx), errTimeout):
+		return cli.Exit(cli.ExitRun, fmt.Errorf("no delivery within %s", o.timeout))
+	case errors.As(err, &coded) && coded.Code == cli.ExitInterrupted && coded.Err == nil:
+		return nil // as in the reference: SIGINT is how one ends it
+	case errors.As(err, &exited):
+		return cli.Exit(exited.Code, fmt.Errorf("handler: %w", err))
+	case errors.Is(err, deliver.ErrNoAnswer) && !c.prints:
+		return cli.Exit(cli.ExitRun, err)
+	case errors.Is(err, deliver.ErrNoAnswer) && errors.Is(err, syscall.ECONNREFUSED):
+		return cli.Hint(cli.ExitError, fmt.Errorf("Error querying Consul agent: %w", err),
+			"no agent listens there: start one (agent -dev), or name another by -http-addr or MUSTER_HTTP_ADDR")
+	case errors.Is(err, deliver.ErrInUse):
+		return cli.Hint(cli.ExitError, err, "-initial=always or never remembers nothing, -state-dir remembers elsewhere")
+	}
+	return err
+}
+
+// printer is the handler that prints, as it stands or indented.
+type printer struct {
+	to     *os.File
+	indent bool
+}
+
+func (p printer) Handle(_ context.Context, in deliver.Input) error {
+	data := in.Data
+	if p.indent {
+		var b bytes.Buffer
+		if err := json.Indent(&b, data, "", "    "); err != nil {
+			return fmt.Errorf("print a result: %w", err)
+		}
+		data = b.Bytes()
+	}
+	if _, err := p.to.Write(data); err != nil {
+		return fmt.Errorf("print a result: %w", err)
+	}
+	return nil
+}
