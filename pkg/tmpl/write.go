@@ -24,10 +24,10 @@ func (e *engine) write(ctx context.Context) error {
 			continue
 		}
 		err := e.commit(ctx, b)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
+			if ctx.Err() != nil {
+				return nil // the end is no failure
+			}
 			if err := e.writeFailed(b, err, now); err != nil {
 				return err
 			}
@@ -43,7 +43,7 @@ func (e *engine) write(ctx context.Context) error {
 		}
 	}
 	first := e.rendered()
-	if e.cfg.Dry {
+	if e.cfg.Dry || ctx.Err() != nil {
 		return nil
 	}
 	replaced = e.runCommands(ctx, replaced)
