@@ -31,6 +31,7 @@ var floors = map[string]struct {
 	"pkg/cli":     {"hall", 1},
 
 	"pkg/watch":          {"tools", 2},
+	"pkg/lock":           {"tools", 2},
 	"pkg/render":         {"tools", 2},
 	"pkg/funcs":          {"tools", 2},
 	"pkg/settings":       {"tools", 3},

@@ -15,6 +15,7 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/lockcmd"
 	"github.com/muster-dev/muster/cmd/internal/watchcmd"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
@@ -30,6 +31,7 @@ func addOperator(root *cobra.Command) {
 		infoCommand(), reloadCommand(), maintCommand(), eventCommand(),
 		validateCommand(), keygenCommand(), versionCommand(),
 		watchcmd.New("agent watch", os.Stdout, os.Stderr),
+		lockcmd.New("agent lock"),
 	)
 }
 

@@ -96,9 +96,7 @@ func (h *handling) inDomain(domain string) {
 	case kindService:
 		h.service(t)
 	case kindNode:
-		h.node(t, h.zone.Lookup.Node, h.zone.NodeTTL)
-	case kindLeader:
-		h.node(t, h.zone.Lookup.Elected, 0) // it may be another at any time
+		h.node(t)
 	case kindAddr:
 		h.addr(t)
 	case kindVirtual: // NOERROR without a record

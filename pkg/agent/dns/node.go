@@ -5,18 +5,15 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	wire "github.com/miekg/dns"
-
-	"github.com/muster-dev/muster/pkg/api"
 )
 
-// node answers for the node that a lookup finds: its address and its metadata.
-func (h *handling) node(t target, lookUp func(ctx context.Context, dc, name string) (*api.Node, error), keep time.Duration) {
+// node answers for a node: its address and its metadata.
+func (h *handling) node(t target) {
 	ctx, cancel := context.WithTimeout(h.ctx, lookupTimeout)
 	defer cancel()
-	node, err := lookUp(ctx, t.dc, t.name)
+	node, err := h.zone.Lookup.Node(ctx, t.dc, t.name)
 	switch {
 	case err != nil:
 		h.failed(t.domain, err)
@@ -25,7 +22,7 @@ func (h *handling) node(t target, lookUp func(ctx context.Context, dc, name stri
 		h.nameError(t.domain)
 		return
 	}
-	qtype, ttl := h.question.Qtype, seconds(keep)
+	qtype, ttl := h.question.Qtype, seconds(h.zone.NodeTTL)
 	if !slices.Contains([]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeANY, wire.TypeTXT, wire.TypeCNAME}, qtype) {
 		return
 	}

@@ -204,36 +204,42 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 			return fmt.Errorf("topic %d is not known here: upgrade this server", m.Topic)
 		}
 		x.putMark(nil, m)
+	case recordSession:
+		s, err := unpackRow[api.Session](body)
+		if err != nil {
+			return err
+		}
+		x.stats.Sessions++
+		x.insert(tableSessions, s)
+	case recordLock:
+		return restoreOf(x, tableLocks, body, func(l *lock) string { return l.Key })
+	case recordDelay:
+		return restoreRow[lockDelay](x, tableDelays, body)
+	case recordExpiry:
+		return restoreOf(x, tableExpiries, body, func(e *expiry) string { return e.Key })
 	default:
-		return x.restoreLocks(kind, body)
+		return errors.New("this type is not known here: upgrade this server")
 	}
 	return nil
 }
 
-// restoreLocks restores sessions and what hangs on them.
-func (x *tx) restoreLocks(kind byte, body []byte) error {
-	switch kind {
-	case recordSession:
-		x.stats.Sessions++
-		return restoreRow(x, tableSessions, body, func(*api.Session) bool { return true })
-	case recordLock:
-		return restoreRow(x, tableLocks, body, func(l *lock) bool { return x.kvEntry(l.Key) != nil && x.session(l.Session) != nil })
-	case recordDelay:
-		return restoreRow(x, tableDelays, body, func(*lockDelay) bool { return true })
-	case recordExpiry:
-		return restoreRow(x, tableExpiries, body, func(e *expiry) bool { return x.kvEntry(e.Key) != nil })
+// restoreRow restores a row that needs nothing else.
+func restoreRow[T any](x *tx, table string, body []byte) error {
+	row, err := unpackRow[T](body)
+	if err == nil {
+		x.insert(table, row)
 	}
-	return errors.New("this type is not known here: upgrade this server")
+	return err
 }
 
-// restoreRow restores a row, if all is there that it belongs to.
-func restoreRow[T any](x *tx, table string, body []byte, whole func(*T) bool) error {
+// restoreOf restores a row that belongs to a key.
+func restoreOf[T any](x *tx, table string, body []byte, key func(*T) string) error {
 	row, err := unpackRow[T](body)
 	if err != nil {
 		return err
 	}
-	if !whole(row) {
-		return errors.New("what it belongs to is missing")
+	if x.kvEntry(key(row)) == nil {
+		return errors.New("its key is missing")
 	}
 	x.insert(table, row)
 	return nil

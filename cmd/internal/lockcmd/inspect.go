@@ -1,0 +1,208 @@
+package lockcmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/muster-dev/muster/cmd/internal/command"
+	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/lock"
+)
+
+// asking makes a command that asks the agent something about locks. It takes at
+// most one argument, and needs it if it has a name.
+func asking(tool, use, short, example string, flags func(*pflag.FlagSet), run func(ctx context.Context, c *client.Client, arg string, out io.Writer) error) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: strings.ReplaceAll(example, "%", tool), DisableFlagsInUseLine: true}
+	name, optional := "", false
+	if words := strings.Fields(use); len(words) > 2 {
+		name = words[2]
+		optional = strings.HasPrefix(name, "[")
+	}
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		switch {
+		case len(args) == 0 && name != "" && !optional:
+			return command.Usagef("%s must be specified", name)
+		case len(args) > 1 || len(args) == 1 && name == "":
+			return command.Usagef("unexpected argument %q", args[len(args)-1])
+		}
+		return nil
+	}
+	fs := cmd.Flags()
+	fs.SortFlags = false
+	if flags != nil {
+		flags(fs)
+	}
+	conn := connflags.Add(fs)
+	conn.AddDatacenter()
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		c, _, err := dial(conn)
+		if err != nil {
+			return err
+		}
+		defer c.CloseIdle()
+		return run(cmd.Context(), c, strings.Join(args, ""), cmd.OutOrStdout())
+	}
+	return cmd
+}
+
+func jsonFlag(to *bool) func(*pflag.FlagSet) {
+	return func(fs *pflag.FlagSet) { fs.BoolVar(to, "json", false, "print JSON") }
+}
+
+func writeJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func lsCommand(name string) *cobra.Command {
+	var asJSON bool
+	return asking(name, "ls [flags] [PREFIX]", "list the locks that are held or waited for", "  % ls\n  % ls svc/\n  % ls -json",
+		jsonFlag(&asJSON), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
+			all, err := lock.List(ctx, c, prefix)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return writeJSON(out, append([]lock.Status{}, all...))
+			}
+			w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+			_, _ = fmt.Fprintln(w, "PREFIX\tHELD\tWAITING\tHOLDERS")
+			for _, s := range all {
+				var who []string
+				for _, h := range s.Holders {
+					who = append(who, where(h))
+				}
+				_, _ = fmt.Fprintf(w, "%s\t%d/%d\t%d\t%s\n", s.Prefix, len(s.Holders), s.Slots, len(s.Waiters), strings.Join(who, " "))
+			}
+			return w.Flush()
+		})
+}
+
+// where is who holds a lock, in one word.
+func where(h lock.HolderStatus) string {
+	host := h.Host
+	if host == "" {
+		host = h.Node
+	}
+	if h.PID == 0 {
+		return host
+	}
+	return host + "/" + strconv.Itoa(h.PID)
+}
+
+func showCommand(name string) *cobra.Command {
+	var asJSON bool
+	return asking(name, "show [flags] PREFIX", "say who holds a lock and who waits for it", "  % show deploy/\n  % show -json deploy/\n  % show leader/scheduler",
+		jsonFlag(&asJSON), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
+			s, err := lock.Show(ctx, c, prefix)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(out, s)
+			}
+			w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
+			_, _ = fmt.Fprintf(w, "Prefix:\t%s\nHeld:\t%d/%d\nWaiting:\t%d\n", s.Prefix, len(s.Holders), s.Slots, len(s.Waiters))
+			for _, h := range s.Holders {
+				_, _ = fmt.Fprintf(w, "\nHolder:\t%s\nNode:\t%s\nToken:\t%d\nSession:\t%s\nName:\t%s\n", where(h), h.Node, h.Token, h.Session, h.Name)
+				for _, line := range [][2]string{{"Command", h.Command}, {"Value", h.Value}, {"TTL", h.TTL}} {
+					if line[1] != "" {
+						_, _ = fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1])
+					}
+				}
+				if !h.Since.IsZero() {
+					_, _ = fmt.Fprintf(w, "Since:\t%s (%v)\n", h.Since.Format(time.RFC3339), time.Since(h.Since).Round(time.Second))
+				}
+			}
+			for _, h := range s.Waiters {
+				_, _ = fmt.Fprintf(w, "\nWaiter:\t%s\nSession:\t%s\nName:\t%s\n", h.Node, h.Session, h.Name)
+			}
+			return w.Flush()
+		})
+}
+
+func breakCommand(name string) *cobra.Command {
+	var session string
+	var token uint64
+	return asking(name, "break [flags] PREFIX", "take a lock away from those who hold it", "  % break deploy/\n  % break -fence 4711 deploy/\n  % break -session adf4238a-882b-9ddc-4a9d-5b6758e4159e svc/web",
+		func(fs *pflag.FlagSet) {
+			fs.StringVar(&session, "session", "", "break only the hold of this session `id`")
+			fs.Uint64Var(&token, "fence", 0, "break only the hold with this LOCK_TOKEN `number`")
+		}, func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
+			broken, err := lock.Break(ctx, c, prefix, session, token)
+			for _, h := range broken {
+				_, _ = fmt.Fprintf(out, "Broken: %s, token %d, session %s, held by %s\n", h.Key, h.Token, h.Session, where(h))
+			}
+			return err
+		})
+}
+
+func verifyCommand(name string) *cobra.Command {
+	var key, session, token string
+	return asking(name, "verify [flags]", "say by exit code whether a lock is still held (0) or not (76)", "  % verify && ./next-step          # inside a lock's command\n  % verify -key deploy/.lock -fence 4711\n  % verify -key deploy/.lock -session adf4238a-882b-9ddc-4a9d-5b6758e4159e",
+		func(fs *pflag.FlagSet) {
+			fs.StringVar(&key, "key", "", "`key` that has to be held (env LOCK_KEY)")
+			fs.StringVar(&token, "fence", "", "`number` of the acquisition that has to hold it (env LOCK_TOKEN)")
+			fs.StringVar(&session, "session", "", "session `id` that has to hold it (env LOCK_SESSION)")
+		}, func(ctx context.Context, c *client.Client, _ string, out io.Writer) error {
+			if token == "" && session == "" {
+				token, session = os.Getenv("LOCK_TOKEN"), os.Getenv("LOCK_SESSION")
+			}
+			if key == "" {
+				key = os.Getenv("LOCK_KEY")
+			}
+			n, err := strconv.ParseUint(token, 10, 64)
+			if token == "" {
+				n, err = 0, nil
+			}
+			switch {
+			case key == "" || token == "" && session == "":
+				return command.Usagef("-key, and -fence or -session, must be specified: there is no LOCK_KEY in the environment")
+			case err != nil:
+				return command.Usagef("invalid value %q for flag -fence: want a number", token)
+			}
+			err = lock.Verify(ctx, c, key, session, n)
+			if errors.Is(err, lock.ErrNotHeld) {
+				return cli.Exit(cli.ExitLockLost, err)
+			}
+			return err
+		})
+}
+
+func leaderCommand(name string) *cobra.Command {
+	var asJSON bool
+	return asking(name, "leader [flags] NAME", "print what the leader of a name publishes", "  % leader scheduler\n  curl http://$(% leader scheduler):8080/\n  % leader -json scheduler",
+		jsonFlag(&asJSON), func(ctx context.Context, c *client.Client, name string, out io.Writer) error {
+			s, err := lock.Show(ctx, c, lock.LeaderPrefix(name))
+			if err == nil && len(s.Holders) == 0 {
+				err = fmt.Errorf("%w: nobody leads %s", lock.ErrNotHeld, name)
+			}
+			if err != nil {
+				return err
+			}
+			h := s.Holders[0]
+			switch {
+			case asJSON:
+				return writeJSON(out, h)
+			case h.Value != "":
+				_, err = fmt.Fprintln(out, h.Value)
+			default:
+				_, err = fmt.Fprintln(out, where(h))
+			}
+			return err
+		})
+}

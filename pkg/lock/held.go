@@ -1,0 +1,53 @@
+package lock
+
+import (
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/proc"
+)
+
+// Held is a lock while it is held.
+type Held struct {
+	grant
+	session *session
+	cfg     *Config
+}
+
+// Key is the key that our session holds: the lock's, or that of our slot.
+func (h *Held) Key() string { return h.key }
+
+// Session is the id of the session that holds it.
+func (h *Held) Session() string { return h.sid }
+
+// Token is the index at which it was acquired.
+func (h *Held) Token() uint64 { return h.token }
+
+// Fence is what makes a write pass only while this very hold lasts; see
+// client.KVWrite.
+func (h *Held) Fence() string { return h.key + ":" + strconv.FormatUint(h.token, 10) }
+
+// Deadline is when whoever works under the lock has to end unless it is renewed
+// before; zero for a safe lock.
+func (h *Held) Deadline() proc.Deadline {
+	h.session.mu.Lock()
+	defer h.session.mu.Unlock()
+	return h.session.deadline()
+}
+
+// Environ is what a child learns of the lock. LOCK_DEADLINE is when it would be
+// killed if no renewal succeeded from now on.
+func (h *Held) Environ() []string {
+	env := []string{
+		"CONSUL_LOCK_HELD=true",
+		"LOCK_KEY=" + h.key,
+		"LOCK_SESSION=" + h.sid,
+		fmt.Sprintf("LOCK_TOKEN=%d", h.token),
+	}
+	if d := h.Deadline(); d.Kill > 0 {
+		at := time.Now().Add(d.Kill - proc.BootTime())
+		env = append(env, "LOCK_DEADLINE="+at.UTC().Format("2006-01-02T15:04:05.000Z07:00"))
+	}
+	return env
+}

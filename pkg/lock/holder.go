@@ -1,0 +1,84 @@
+package lock
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// The flags by which the reference tells its locks and semaphores from other
+// keys, and the last element of their keys.
+const (
+	lockFlags      uint64 = 0x2ddccbc058a50c18
+	semaphoreFlags uint64 = 0xe0f69a2baa414de0
+
+	lockName = ".lock"
+)
+
+func lockKey(prefix string) string { return prefix + "/" + lockName }
+
+// Holder is what a holder writes into the key it holds, for people; the
+// reference's tool leaves that empty.
+type Holder struct {
+	Host    string    `json:",omitempty"`
+	PID     int       `json:",omitempty"`
+	Command string    `json:",omitempty"`
+	Since   time.Time `json:",omitzero"`
+	Value   string    `json:",omitempty"` // what an election publishes
+}
+
+// encode notes the time by the holder's clock.
+func (h Holder) encode() []byte {
+	h.Since = time.Now().UTC().Truncate(time.Millisecond)
+	data, err := json.Marshal(h)
+	if err != nil {
+		return nil // a year of five digits
+	}
+	return data
+}
+
+// decodeHolder reads a value; one of another tool says nothing.
+func decodeHolder(value []byte) (h Holder) {
+	if json.Unmarshal(value, &h) != nil {
+		return Holder{}
+	}
+	return h
+}
+
+// refused says of a transaction that was rolled back why; all that is known of
+// the reasons is their text.
+type refused struct{ text string }
+
+func whyRefused(resp *api.TxnResponse) refused {
+	var all []string
+	for _, e := range resp.Errors {
+		all = append(all, e.What)
+	}
+	return refused{strings.Join(all, "; ")}
+}
+
+func (r refused) lockDelay() bool  { return strings.Contains(r.text, "due to lock delay") }
+func (r refused) badSession() bool { return strings.Contains(r.text, "invalid session") }
+
+// kv makes an operation on a key.
+func kv(op api.TxnKVOp) *api.TxnOp { return &api.TxnOp{KV: &op} }
+
+// unchanged is the condition that a key is as it was read, or is not there.
+func unchanged(key string, pair *api.KVPair) *api.TxnOp {
+	if pair == nil {
+		return kv(api.TxnKVOp{Verb: "check-not-exists", Key: key})
+	}
+	return kv(api.TxnKVOp{Verb: "check-index", Key: key, Index: pair.ModifyIndex})
+}
+
+// indexOf is the index that a transaction gave a key.
+func indexOf(resp *api.TxnResponse, key string) uint64 {
+	for _, r := range resp.Results {
+		if r.KV != nil && r.KV.Key == key {
+			return r.KV.ModifyIndex
+		}
+	}
+	return 0
+}

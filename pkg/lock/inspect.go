@@ -1,0 +1,187 @@
+package lock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// ErrNotHeld says that a lock is not held, or not by whom was asked for.
+var ErrNotHeld = errors.New("lock not held")
+
+// Status is one lock as the agent tells it.
+type Status struct {
+	Prefix  string
+	Slots   int            // how many may hold it
+	Holders []HolderStatus // by Token, the oldest first
+	Waiters []HolderStatus // those whose session bears the default name
+}
+
+// HolderStatus is one who holds a lock or waits for it.
+type HolderStatus struct {
+	Holder
+	Key     string `json:",omitempty"`
+	Session string
+	Token   uint64 `json:",omitempty"`
+	Name    string // of the session
+	Node    string // the node whose agent the session was made at
+	TTL     string `json:",omitempty"`
+}
+
+// SessionName is the name that a session has unless told otherwise; by it the
+// waiters of a lock are found.
+func SessionName(command, prefix string) string {
+	return fmt.Sprintf("Lock for '%s' at '%s'", command, prefix)
+}
+
+// prefixOf reads the prefix out of a session's default name, ours or the
+// reference's; "" from any other.
+func prefixOf(name string) string {
+	_, rest, ok := strings.Cut(name, "ock for '")
+	at := strings.LastIndex(rest, "' at '")
+	if !ok || at < 0 || !strings.HasSuffix(rest, "'") {
+		return ""
+	}
+	prefix, err := cleanPrefix(rest[at+len("' at '") : len(rest)-1])
+	if err != nil {
+		return ""
+	}
+	return prefix
+}
+
+// List finds the locks below a prefix that are held or waited for; "" is all.
+func List(ctx context.Context, c *client.Client, prefix string) ([]Status, error) {
+	pairs, _, err := c.KVList(ctx, strings.TrimLeft(prefix, "/"), nil)
+	if err != nil {
+		return nil, fmt.Errorf("list keys below %q: %w", prefix, err)
+	}
+	sessions, _, err := c.SessionList(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	return statuses(pairs, sessions, strings.Trim(prefix, "/")), nil
+}
+
+// Show tells of one lock; ErrNotHeld when nobody holds it or waits for it.
+func Show(ctx context.Context, c *client.Client, prefix string) (Status, error) {
+	clean, err := cleanPrefix(prefix)
+	if err != nil {
+		return Status{}, err
+	}
+	all, err := List(ctx, c, clean+"/")
+	if err != nil {
+		return Status{}, err
+	}
+	for _, s := range all {
+		if s.Prefix == clean {
+			return s, nil
+		}
+	}
+	return Status{}, fmt.Errorf("%w: %s", ErrNotHeld, lockKey(clean))
+}
+
+func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Status {
+	byID := map[string]*api.Session{}
+	for _, s := range sessions {
+		byID[s.ID] = s
+	}
+	found := map[string]*Status{}
+	get := func(prefix string) *Status {
+		if found[prefix] == nil {
+			found[prefix] = &Status{Prefix: prefix, Slots: 1}
+		}
+		return found[prefix]
+	}
+	holds := map[string]bool{}
+	add := func(p *api.KVPair) {
+		s := get(path.Dir(p.Key))
+		h := HolderStatus{Holder: decodeHolder(p.Value), Key: p.Key, Session: p.Session, Token: p.ModifyIndex}
+		if is := byID[p.Session]; is != nil {
+			h.Name, h.Node, h.TTL = is.Name, is.Node, is.TTL
+		}
+		s.Holders, holds[p.Session] = append(s.Holders, h), true
+	}
+	members := map[string]slots{} // of semaphores, by prefix
+	for _, p := range pairs {
+		if path.Base(p.Key) == lockName && p.Flags == lockFlags && p.Session != "" {
+			add(p)
+		}
+		var is slots
+		if path.Base(p.Key) == lockName && p.Flags == semaphoreFlags && json.Unmarshal(p.Value, &is) == nil {
+			members[path.Dir(p.Key)] = is
+		}
+	}
+	for _, p := range pairs {
+		if is, ok := members[path.Dir(p.Key)]; ok && p.Session != "" && path.Base(p.Key) == p.Session && is.Holders[p.Session] {
+			add(p)
+			get(path.Dir(p.Key)).Slots = is.Limit
+		}
+	}
+	for _, is := range sessions {
+		prefix := prefixOf(is.Name)
+		if prefix == "" || holds[is.ID] || prefix != below && below != "" && !strings.HasPrefix(prefix, below) {
+			continue
+		}
+		s := get(prefix)
+		s.Waiters = append(s.Waiters, HolderStatus{Session: is.ID, Name: is.Name, Node: is.Node, TTL: is.TTL})
+	}
+	var out []Status
+	for _, s := range found {
+		slices.SortFunc(s.Holders, func(a, b HolderStatus) int { return int(int64(a.Token - b.Token)) })
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Prefix, b.Prefix) })
+	return out
+}
+
+// Break ends the sessions of those who hold a lock: of all, or of the one with
+// that session or token where these are given. Their children have the
+// lock-delay to end. It tells whom it broke.
+func Break(ctx context.Context, c *client.Client, prefix, session string, token uint64) ([]HolderStatus, error) {
+	s, err := Show(ctx, c, prefix)
+	if err != nil {
+		return nil, err
+	}
+	var broken []HolderStatus
+	for _, h := range s.Holders {
+		if session != "" && h.Session != session || token != 0 && h.Token != token {
+			continue
+		}
+		if err := c.SessionDestroy(ctx, h.Session, nil); err != nil {
+			return broken, fmt.Errorf("destroy session %s: %w", h.Session, err)
+		}
+		broken = append(broken, h)
+	}
+	if len(broken) == 0 {
+		return nil, fmt.Errorf("%w by that session or token: %s", ErrNotHeld, s.Prefix)
+	}
+	return broken, nil
+}
+
+// Verify asks a leader that has just proved to be one whether key is held by the
+// acquisition with that token, and by session where one is given. ErrNotHeld
+// says that it is not.
+func Verify(ctx context.Context, c *client.Client, key, session string, token uint64) error {
+	pair, _, err := c.KVGet(ctx, key, &client.Options{Consistent: true})
+	switch {
+	case err != nil:
+		return fmt.Errorf("read %s: %w", key, err)
+	case pair == nil || pair.Session == "":
+		return fmt.Errorf("%w: nobody holds %s", ErrNotHeld, key)
+	case session != "" && pair.Session != session:
+		return fmt.Errorf("%w: %s is held by session %s", ErrNotHeld, key, pair.Session)
+	case pair.ModifyIndex < token || session == "" && pair.ModifyIndex != token:
+		return fmt.Errorf("%w: %s is held since index %d, not %d", ErrNotHeld, key, pair.ModifyIndex, token)
+	}
+	return nil
+}
+
+// LeaderPrefix is the lock that an election of that name is about.
+func LeaderPrefix(name string) string { return "leader/" + name }

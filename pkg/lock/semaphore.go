@@ -1,0 +1,167 @@
+package lock
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// semaphore is a lock that several may hold. Each holder has a key of its own
+// beside the lock's, held by its session and gone with it; the lock's key lists
+// the holders, and one counts only as long as its own key is held.
+type semaphore struct {
+	cfg *Config
+	log *slog.Logger
+}
+
+// slots is the value of a semaphore's key.
+type slots struct {
+	Limit   int
+	Holders map[string]bool
+}
+
+func (m *semaphore) behavior() string { return api.SessionDelete }
+
+func (m *semaphore) acquire(ctx context.Context, s *session) (grant, error) {
+	own := m.cfg.Prefix + "/" + s.id
+	var index uint64
+	fault := pause{}
+	for {
+		g, next, err := m.attempt(ctx, s, own, index)
+		switch {
+		case err == nil && g.key != "":
+			return g, nil
+		case err == nil:
+			index, fault = next, pause{}
+			continue
+		case ctx.Err() != nil:
+			return grant{}, context.Cause(ctx)
+		case hopeless(err):
+			return grant{}, err
+		case fault.n == 0:
+			m.log.Warn("could not ask for a slot; trying again", "prefix", m.cfg.Prefix, "error", err)
+		}
+		index = 0
+		if err := fault.sleep(ctx, longPause); err != nil {
+			return grant{}, err
+		}
+	}
+}
+
+// attempt reads who holds what, from index on, and takes a slot if one is free.
+// next is where to wait from if none is, 0 if somebody was faster.
+func (m *semaphore) attempt(ctx context.Context, s *session, own string, index uint64) (g grant, next uint64, err error) {
+	pairs, meta, err := m.list(ctx, index)
+	if err != nil {
+		return grant{}, 0, err
+	}
+	pair, state, err := m.state(pairs)
+	if err != nil {
+		return grant{}, 0, err
+	}
+	if state.Holders[s.id] { // an answer was lost
+		for _, p := range pairs {
+			if p.Key == own {
+				return grant{key: own, sid: s.id, token: p.ModifyIndex}, 0, nil
+			}
+		}
+	}
+	if len(state.Holders) >= state.Limit {
+		return grant{}, meta.Index, nil
+	}
+	state.Holders[s.id] = true
+	resp, err := m.cfg.Client.Txn(ctx, []*api.TxnOp{
+		unchanged(lockKey(m.cfg.Prefix), pair),
+		m.write(state),
+		kv(api.TxnKVOp{Verb: "lock", Key: own, Session: s.id, Flags: semaphoreFlags, Value: m.cfg.Holder.encode()}),
+	}, nil)
+	if err != nil {
+		return grant{}, 0, err
+	}
+	if token := indexOf(resp, own); token != 0 {
+		return grant{key: own, sid: s.id, token: token}, 0, nil
+	}
+	if whyRefused(resp).badSession() {
+		return grant{}, 0, fmt.Errorf("%w: session %s has ended", ErrLost, s.id)
+	}
+	return grant{}, 0, nil
+}
+
+func (m *semaphore) list(ctx context.Context, index uint64) ([]*api.KVPair, client.Meta, error) {
+	ctx, cancel := context.WithTimeout(ctx, maxWait+maxWait/16+slack)
+	defer cancel()
+	return m.cfg.Client.KVList(ctx, m.cfg.Prefix+"/", &client.Options{Index: index, Wait: maxWait})
+}
+
+// state finds the semaphore among what lies below its prefix, without holders
+// that do not live any more.
+func (m *semaphore) state(pairs []*api.KVPair) (*api.KVPair, slots, error) {
+	key := lockKey(m.cfg.Prefix)
+	var found *api.KVPair
+	live := map[string]bool{}
+	for _, p := range pairs {
+		switch {
+		case p.Key == key:
+			found = p
+		case p.Session != "" && p.Key == m.cfg.Prefix+"/"+p.Session:
+			live[p.Session] = true
+		}
+	}
+	out := slots{Limit: m.cfg.Slots, Holders: map[string]bool{}}
+	if found == nil {
+		return nil, out, nil
+	}
+	if found.Flags != semaphoreFlags {
+		return nil, out, fmt.Errorf("%w: existing key does not match semaphore use: %s", ErrConflict, key)
+	}
+	var is slots
+	if err := json.Unmarshal(found.Value, &is); err != nil {
+		return nil, out, fmt.Errorf("%w: read semaphore %s: %w", ErrConflict, key, err)
+	}
+	if is.Limit != m.cfg.Slots {
+		return nil, out, fmt.Errorf("%w: semaphore limit conflict (lock: %d, local: %d): %s", ErrConflict, is.Limit, m.cfg.Slots, key)
+	}
+	for id := range is.Holders {
+		if live[id] {
+			out.Holders[id] = true
+		}
+	}
+	return found, out, nil
+}
+
+func (m *semaphore) write(state slots) *api.TxnOp {
+	data, err := json.Marshal(state)
+	if err != nil {
+		panic("encode a semaphore: " + err.Error()) // strings and a number
+	}
+	return kv(api.TxnKVOp{Verb: "set", Key: lockKey(m.cfg.Prefix), Flags: semaphoreFlags, Value: data})
+}
+
+// release takes us off the list, and the list away when it is empty.
+func (m *semaphore) release(ctx context.Context, g grant) error {
+	for {
+		pairs, _, err := m.list(ctx, 0)
+		if err != nil {
+			return err
+		}
+		pair, state, err := m.state(pairs)
+		if err != nil || pair == nil {
+			return err
+		}
+		delete(state.Holders, g.sid)
+		change := m.write(state)
+		if len(state.Holders) == 0 {
+			change = kv(api.TxnKVOp{Verb: "delete", Key: pair.Key})
+		}
+		resp, err := m.cfg.Client.Txn(ctx, []*api.TxnOp{
+			unchanged(pair.Key, pair), change, kv(api.TxnKVOp{Verb: "delete", Key: g.key}),
+		}, nil)
+		if err != nil || len(resp.Errors) == 0 {
+			return err
+		}
+	}
+}
