@@ -30,6 +30,7 @@ var floors = map[string]struct {
 	"pkg/durable": {"hall", 1},
 	"pkg/cli":     {"hall", 1},
 
+	"pkg/query":          {"tools", 1},
 	"pkg/watch":          {"tools", 2},
 	"pkg/lock":           {"tools", 2},
 	"pkg/render":         {"tools", 2},
@@ -47,6 +48,7 @@ var floors = map[string]struct {
 
 	"pkg/agent/state":    {"agent", 2},
 	"pkg/agent/seal":     {"agent", 2},
+	"pkg/agent/hclogx":   {"agent", 2},
 	"pkg/agent/mux":      {"agent", 2},
 	"pkg/agent/gossip":   {"agent", 2},
 	"pkg/agent/check":    {"agent", 2},
@@ -125,7 +127,7 @@ func TestLibrariesStayInTheirPackage(t *testing.T) {
 		"github.com/hashicorp/hcl":                     {"pkg/conf/"},
 		"github.com/hashicorp/go-sockaddr":             {"pkg/agent/", "pkg/funcs/"},
 		"github.com/hashicorp/go-metrics":              {"pkg/agent/"},
-		"github.com/hashicorp/go-hclog":                {"pkg/logx/"},
+		"github.com/hashicorp/go-hclog":                {"pkg/agent/hclogx/"},
 		"github.com/hashicorp/raft":                    {"pkg/agent/"},
 		"github.com/prometheus/client_golang/promhttp": {"pkg/agent/"},
 	}

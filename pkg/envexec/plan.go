@@ -2,13 +2,12 @@ package envexec
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/env"
-	"github.com/muster-dev/muster/pkg/funcs"
+	"github.com/muster-dev/muster/pkg/query"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -25,7 +24,7 @@ type Plan struct {
 
 // Prefix is a folder of the key/value store.
 type Prefix struct {
-	Path   string // "app" and "app/" mean the same; with ?params and @dc, see package funcs
+	Path   string // "app" and "app/" mean the same; with ?params and @dc, see package query
 	Named  bool   // the path is part of the names
 	Format *env.Format
 	Expand bool // a value that is a JSON object becomes a variable for each of its members
@@ -78,7 +77,7 @@ func (p Plan) Check() error {
 }
 
 func (p Prefix) source() (source, error) {
-	q, err := funcs.ParseQuery(funcs.KindPrefix, p.Path)
+	q, err := query.Parse(query.KindPrefix, p.Path)
 	if err != nil {
 		return source{}, fmt.Errorf("prefix %q: %w", p.Path, err)
 	}
@@ -87,7 +86,8 @@ func (p Prefix) source() (source, error) {
 	if folder != "" {
 		folder += "/"
 	}
-	query, err := queryOf("/v1/kv/"+folder, q, "recurse")
+	q.Name = folder
+	asks, err := watch.Plan(q)
 	if err != nil {
 		return source{}, fmt.Errorf("prefix %q: %w", p.Path, err)
 	}
@@ -95,7 +95,7 @@ func (p Prefix) source() (source, error) {
 	if p.Named {
 		prepend = strings.TrimSuffix(folder, "/")
 	}
-	return source{name, query, func(value any) (env.Source, error) {
+	return source{name, asks, func(value any) (env.Source, error) {
 		pairs, _ := value.([]*api.KVPair)
 		s := env.Source{Name: name, Prepend: prepend, Format: p.Format, Expand: p.Expand}
 		for _, pair := range pairs {
@@ -108,16 +108,16 @@ func (p Prefix) source() (source, error) {
 }
 
 func jsonSource(key string) (source, error) {
-	q, err := funcs.ParseQuery(funcs.KindKey, key)
+	q, err := query.Parse(query.KindKey, key)
 	if err != nil {
 		return source{}, fmt.Errorf("key %q: %w", key, err)
 	}
-	query, err := queryOf("/v1/kv/"+q.Name, q)
+	asks, err := watch.Plan(q)
 	if err != nil {
 		return source{}, fmt.Errorf("key %q: %w", key, err)
 	}
 	name := "key " + q.Name
-	return source{name, query, func(value any) (env.Source, error) {
+	return source{name, asks, func(value any) (env.Source, error) {
 		pair, _ := value.(*api.KVPair)
 		if pair == nil {
 			return env.Source{}, fmt.Errorf("key %s is not there", q.Name)
@@ -128,16 +128,18 @@ func jsonSource(key string) (source, error) {
 }
 
 func (s Service) source() (source, error) {
-	q, err := funcs.ParseQuery(funcs.KindService, s.Query)
+	q, err := query.Parse(query.KindService, s.Query)
 	if err != nil || strings.Contains(s.Query, "|") {
 		return source{}, fmt.Errorf("service query %q: want [tag.]name[@datacenter][~near]", s.Query)
 	}
-	query, err := queryOf("/v1/catalog/service/"+q.Name, q)
+	q.Passing = false
+	asks, err := watch.Plan(q)
+	asks.Path = "/v1/catalog/service/" + q.Name // all instances, whatever their health
 	if err != nil {
 		return source{}, fmt.Errorf("service query %q: %w", s.Query, err)
 	}
 	name := "service " + s.Query
-	return source{name, query, func(value any) (env.Source, error) {
+	return source{name, asks, func(value any) (env.Source, error) {
 		nodes, _ := value.([]*api.ServiceNode)
 		instances := make([]env.Instance, 0, len(nodes))
 		for _, n := range nodes {
@@ -157,23 +159,6 @@ func instance(n *api.ServiceNode) env.Instance {
 		Service: n.ServiceName, ID: n.ServiceID, Name: n.ServiceName,
 		Address: address, Port: strconv.Itoa(n.ServicePort), Tags: n.ServiceTags,
 	}
-}
-
-// queryOf is the query of the HTTP API.
-func queryOf(path string, q funcs.Query, flags ...string) (watch.Query, error) {
-	params, err := url.ParseQuery(q.Params)
-	if err != nil {
-		return watch.Query{}, err
-	}
-	for _, flag := range flags {
-		params.Set(flag, "")
-	}
-	for name, value := range map[string]string{"dc": q.Datacenter, "near": q.Near, "tag": q.Tag} {
-		if value != "" {
-			params.Set(name, value)
-		}
-	}
-	return watch.Query{Path: path, Params: params.Encode()}, nil
 }
 
 // build makes the variables of all answers. missing names what has none yet.

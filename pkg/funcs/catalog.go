@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/query"
 )
 
 // CatalogSnippet is one service of the catalog, as services lists it.
@@ -46,7 +47,7 @@ type CatalogNodeService struct {
 
 func (p *pass) services(args ...string) ([]*CatalogSnippet, error) {
 	out := []*CatalogSnippet{}
-	q, _, err := parse(KindServices, "catalog.services", strings.Join(args, ""))
+	q, _, err := query.ParseFilter(query.KindServices, "catalog.services", strings.Join(args, ""))
 	if err != nil {
 		return out, err
 	}
@@ -59,7 +60,7 @@ func (p *pass) services(args ...string) ([]*CatalogSnippet, error) {
 
 // node returns nil only while the answer is not known yet.
 func (p *pass) node(args ...string) (*CatalogNode, error) {
-	q, _, err := parse(KindNode, "catalog.node", strings.Join(args, ""))
+	q, _, err := query.ParseFilter(query.KindNode, "catalog.node", strings.Join(args, ""))
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +87,7 @@ func (p *pass) node(args ...string) (*CatalogNode, error) {
 
 func (p *pass) nodes(args ...string) ([]*Node, error) {
 	out := []*Node{}
-	q, _, err := parse(KindNodes, "catalog.nodes", strings.Join(args, ""))
+	q, _, err := query.ParseFilter(query.KindNodes, "catalog.nodes", strings.Join(args, ""))
 	if err != nil {
 		return out, err
 	}
@@ -106,7 +107,7 @@ func (p *pass) datacenters(ignoreFailing ...bool) ([]string, error) {
 	if len(ignoreFailing) > 1 {
 		return nil, fmt.Errorf("datacenters: wrong number of arguments, expected 0 or 1, but got %d", len(ignoreFailing))
 	}
-	q := Query{Kind: KindDatacenters, IgnoreFailing: len(ignoreFailing) == 1 && ignoreFailing[0]}
+	q := query.Query{Kind: query.KindDatacenters, IgnoreFailing: len(ignoreFailing) == 1 && ignoreFailing[0]}
 	names, _, err := lookup[[]string](p, q)
 	out := append([]string{}, names...)
 	slices.Sort(out)

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/muster-dev/muster/pkg/query"
 )
 
 // File is a file that a template wants beside its own output.
@@ -21,7 +23,7 @@ func (p *pass) file(path string) (string, error) {
 	if path == "" {
 		return "", nil
 	}
-	q, _, err := parse(KindFile, "file", path)
+	q, _, err := query.ParseFilter(query.KindFile, "file", path)
 	if err != nil {
 		return "", err
 	}

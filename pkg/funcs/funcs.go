@@ -15,15 +15,17 @@
 // never modified. It knows neither HTTP nor watching.
 package funcs
 
+import "github.com/muster-dev/muster/pkg/query"
+
 // Source answers the dependency functions of one pass. Execute calls it from one
 // goroutine.
 type Source interface {
 	// Lookup records that the pass depends on q and returns what is known of q
-	// now. The value's type follows from q.Kind (see Kind); a value of type
+	// now. The value's type follows from q.Kind (see query.Kind); a value of type
 	// error makes the template function fail with it. ok is false where there
 	// is no answer yet.
-	Lookup(q Query) (value any, ok bool)
+	Lookup(q query.Query) (value any, ok bool)
 	// Block records that q is answered, but in a way that must not be rendered:
 	// the key does not exist (key), the list is empty (safeLs, safeTree).
-	Block(q Query)
+	Block(q query.Query)
 }

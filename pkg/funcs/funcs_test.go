@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/query"
 )
 
 // fixture is a small world that answers every query.
@@ -37,15 +38,15 @@ func loadFixture(t testing.TB, path string) *fixture {
 	return f
 }
 
-func (f *fixture) answer(q Query) any {
+func (f *fixture) answer(q query.Query) any {
 	switch q.Kind {
-	case KindKey:
+	case query.KindKey:
 		value, exists := f.KV[q.Name]
 		if !exists {
 			return (*api.KVPair)(nil)
 		}
 		return &api.KVPair{Key: q.Name, Value: []byte(value), ModifyIndex: 7}
-	case KindPrefix:
+	case query.KindPrefix:
 		pairs := []*api.KVPair{}
 		for _, key := range sortedKeys(f.KV) {
 			if strings.HasPrefix(key, q.Name) {
@@ -53,9 +54,9 @@ func (f *fixture) answer(q Query) any {
 			}
 		}
 		return pairs
-	case KindService:
+	case query.KindService:
 		return f.instances(q)
-	case KindServices:
+	case query.KindServices:
 		byName := map[string][]string{}
 		for _, in := range f.Instances {
 			byName[in.Service.Service] = append(byName[in.Service.Service], in.Service.Tags...)
@@ -63,13 +64,13 @@ func (f *fixture) answer(q Query) any {
 			byName[in.Service.Service] = slices.Compact(byName[in.Service.Service])
 		}
 		return byName
-	case KindNodes:
+	case query.KindNodes:
 		return f.Nodes
-	case KindNode:
+	case query.KindNode:
 		return f.node(q)
-	case KindDatacenters:
+	case query.KindDatacenters:
 		return f.Datacenters
-	case KindFile:
+	case query.KindFile:
 		if text, exists := f.Files[q.Name]; exists {
 			return text
 		}
@@ -79,7 +80,7 @@ func (f *fixture) answer(q Query) any {
 	}
 }
 
-func (f *fixture) instances(q Query) []*api.CheckServiceNode {
+func (f *fixture) instances(q query.Query) []*api.CheckServiceNode {
 	out := []*api.CheckServiceNode{}
 	for _, in := range f.Instances {
 		if in.Service.Service == q.Name && (q.Tag == "" || slices.Contains(in.Service.Tags, q.Tag)) &&
@@ -90,7 +91,7 @@ func (f *fixture) instances(q Query) []*api.CheckServiceNode {
 	return out
 }
 
-func (f *fixture) node(q Query) *api.NodeServices {
+func (f *fixture) node(q query.Query) *api.NodeServices {
 	name := q.Name
 	if name == "" {
 		name = f.Self
@@ -112,12 +113,12 @@ func (f *fixture) node(q Query) *api.NodeServices {
 // asked for are known, as in life.
 type source struct {
 	world   *fixture
-	known   map[Query]bool
-	asked   map[Query]bool
-	blocked []Query
+	known   map[query.Query]bool
+	asked   map[query.Query]bool
+	blocked []query.Query
 }
 
-func (s *source) Lookup(q Query) (any, bool) {
+func (s *source) Lookup(q query.Query) (any, bool) {
 	s.asked[q] = true
 	if !s.known[q] {
 		return nil, false
@@ -125,14 +126,14 @@ func (s *source) Lookup(q Query) (any, bool) {
 	return s.world.answer(q), true
 }
 
-func (s *source) Block(q Query) { s.blocked = append(s.blocked, q) }
+func (s *source) Block(q query.Query) { s.blocked = append(s.blocked, q) }
 
 // settle runs passes until one asks for nothing new.
 func settle(t testing.TB, tmpl *Template, world *fixture) (out *Output, src *source, passes int, err error) {
 	t.Helper()
-	known := map[Query]bool{}
+	known := map[query.Query]bool{}
 	for passes = 1; passes < 20; passes++ {
-		src = &source{world: world, known: known, asked: map[Query]bool{}}
+		src = &source{world: world, known: known, asked: map[query.Query]bool{}}
 		out, err = tmpl.Execute(context.Background(), src)
 		before := len(known)
 		maps.Copy(known, src.asked)
@@ -268,8 +269,8 @@ func TestDataIsNotModified(t *testing.T) {
 // answers is a Source that knows everything and says always the same.
 type answers struct{ value any }
 
-func (a answers) Lookup(Query) (any, bool) { return a.value, true }
-func (a answers) Block(Query)              {}
+func (a answers) Lookup(query.Query) (any, bool) { return a.value, true }
+func (a answers) Block(query.Query)              {}
 
 func TestWrongAnswersAreErrors(t *testing.T) {
 	down := errors.New("No path to datacenter")

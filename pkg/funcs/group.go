@@ -5,6 +5,8 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+
+	"github.com/muster-dev/muster/pkg/query"
 )
 
 // byTag groups what service, services or node lists by tag.
@@ -72,7 +74,7 @@ func metaPart(meta map[string]string, key string) (string, error) {
 			value = "_no_" + name + "_"
 		}
 		return strings.Map(func(r rune) rune {
-			if word(string(r), "-") {
+			if query.Word(string(r), "-") {
 				return r
 			}
 			return '_'

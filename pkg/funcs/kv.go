@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/query"
 )
 
 // KeyPair is one key of ls or tree.
@@ -24,7 +25,7 @@ func (p *pass) key(arg string) (string, error) {
 	if arg == "" {
 		return "", nil
 	}
-	q, _, err := parse(KindKey, "kv.get", arg)
+	q, _, err := query.ParseFilter(query.KindKey, "kv.get", arg)
 	if err != nil {
 		return "", err
 	}
@@ -43,7 +44,7 @@ func (p *pass) keyExists(arg string) (bool, error) {
 	if arg == "" {
 		return false, nil
 	}
-	q, _, err := parse(KindKey, "kv.exists", arg)
+	q, _, err := query.ParseFilter(query.KindKey, "kv.exists", arg)
 	if err != nil {
 		return false, err
 	}
@@ -55,7 +56,7 @@ func (p *pass) keyOrDefault(arg, def string) (string, error) {
 	if arg == "" {
 		return def, nil
 	}
-	q, _, err := parse(KindKey, "kv.get", arg)
+	q, _, err := query.ParseFilter(query.KindKey, "kv.get", arg)
 	if err != nil {
 		return "", err
 	}
@@ -78,7 +79,7 @@ func notFolder(key string) bool { return key != "" && !strings.HasSuffix(key, "/
 // list that comes out empty is not rendered.
 func (p *pass) list(arg string, want func(string) bool, safe bool) ([]*KeyPair, error) {
 	out := []*KeyPair{}
-	q, _, err := parse(KindPrefix, "kv.list", arg)
+	q, _, err := query.ParseFilter(query.KindPrefix, "kv.list", arg)
 	if err != nil {
 		return out, err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"text/template"
+
+	"github.com/muster-dev/muster/pkg/query"
 )
 
 // pass is one execution: the functions that need to know what is being executed
@@ -54,7 +56,7 @@ func (p *pass) table() template.FuncMap {
 }
 
 // lookup asks the source and checks that the answer has the type of its kind.
-func lookup[T any](p *pass, q Query) (value T, ok bool, err error) {
+func lookup[T any](p *pass, q query.Query) (value T, ok bool, err error) {
 	raw, ok := p.src.Lookup(q)
 	if !ok {
 		p.complete = false
@@ -73,7 +75,7 @@ func lookup[T any](p *pass, q Query) (value T, ok bool, err error) {
 }
 
 // block keeps this pass from being rendered although q has an answer.
-func (p *pass) block(q Query) {
+func (p *pass) block(q query.Query) {
 	p.complete = false
 	p.src.Block(q)
 }

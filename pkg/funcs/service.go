@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/query"
 )
 
 // ServiceTags are the sorted tags of a service.
@@ -52,7 +53,7 @@ func (p *pass) service(args ...string) ([]*HealthService, error) {
 	if len(args) == 0 || args[0] == "" {
 		return out, nil
 	}
-	q, filters, err := parse(KindService, "health.service", strings.Join(args, "|"))
+	q, filters, err := query.ParseFilter(query.KindService, "health.service", strings.Join(args, "|"))
 	if err != nil {
 		return out, err
 	}

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/query"
 )
 
 func TestSyntaxErrorsNameFileAndLine(t *testing.T) {
@@ -252,7 +254,7 @@ func TestNestedLookups(t *testing.T) {
 	if err != nil || !out.Complete || string(out.Text) != "n3 n1 n2 " || passes != 4 {
 		t.Errorf("%q complete %v, %d passes, %v", out.Text, out.Complete, passes, err)
 	}
-	if want := (Query{Kind: KindService, Name: "cache", Passing: true}); !src.asked[want] {
+	if want := (query.Query{Kind: query.KindService, Name: "cache", Passing: true}); !src.asked[want] {
 		t.Errorf("%s was not asked for", want)
 	}
 }

@@ -5,8 +5,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-
-	"github.com/hashicorp/go-hclog"
 )
 
 func TestParseLevel(t *testing.T) {
@@ -31,23 +29,5 @@ func TestStdTakesLevelFromThePrefix(t *testing.T) {
 	got := out.String()
 	if !strings.Contains(got, `level=WARN msg="serf: odd"`) || !strings.Contains(got, "level=INFO msg=plain") || strings.Contains(got, "not shown") {
 		t.Errorf("logged:\n%s", got)
-	}
-}
-
-func TestHC(t *testing.T) {
-	var out bytes.Buffer
-	level := &slog.LevelVar{}
-	l := HC(New(&out, level, false)).Named("raft").With("id", 7)
-	l.Info("conf", "servers", hclog.Fmt("%d of %d", 1, 3))
-	l.Debug("not shown")
-	if got := out.String(); !strings.Contains(got, `servers="1 of 3"`) || !strings.Contains(got, "id=7") || strings.Contains(got, "not shown") {
-		t.Errorf("logged:\n%s", got)
-	}
-	if l.IsDebug() || !l.IsInfo() || l.GetLevel() != hclog.Info || l.Name() != "raft" {
-		t.Errorf("level %v, name %q", l.GetLevel(), l.Name())
-	}
-	level.Set(slog.LevelDebug)
-	if !l.IsDebug() {
-		t.Error("a changed level is not seen")
 	}
 }

@@ -1,10 +1,7 @@
 package tmpl
 
 import (
-	"fmt"
-	"net/url"
-
-	"github.com/muster-dev/muster/pkg/funcs"
+	"github.com/muster-dev/muster/pkg/query"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -24,12 +21,12 @@ func newPass(data map[watch.Query]watch.Result, f *files) *pass {
 }
 
 // Lookup implements funcs.Source.
-func (p *pass) Lookup(q funcs.Query) (any, bool) {
-	if q.Kind == funcs.KindFile {
+func (p *pass) Lookup(q query.Query) (any, bool) {
+	if q.Kind == query.KindFile {
 		p.paths[q.Name] = true
 		return p.files.read(q.Name), true
 	}
-	if q.Kind == funcs.KindNode && q.Name == "" {
+	if q.Kind == query.KindNode && q.Name == "" {
 		name, ok := p.self()
 		if !ok {
 			p.missing = append(p.missing, q.String())
@@ -37,11 +34,11 @@ func (p *pass) Lookup(q funcs.Query) (any, bool) {
 		}
 		q.Name = name
 	}
-	query, err := plan(q)
+	asked, err := watch.Plan(q)
 	if err != nil {
 		return err, true
 	}
-	value, ok := p.ask(query)
+	value, ok := p.ask(asked)
 	if !ok {
 		p.missing = append(p.missing, q.String())
 	}
@@ -49,7 +46,7 @@ func (p *pass) Lookup(q funcs.Query) (any, bool) {
 }
 
 // Block implements funcs.Source.
-func (p *pass) Block(q funcs.Query) {
+func (p *pass) Block(q query.Query) {
 	p.blocked = true
 	p.missing = append(p.missing, q.String()+" (nothing there yet)")
 }
@@ -69,45 +66,4 @@ func (p *pass) self() (string, bool) {
 	config, _ := value.(map[string]any)["Config"].(map[string]any)
 	name, _ := config["NodeName"].(string)
 	return name, name != ""
-}
-
-// plan turns a template's query into one of the HTTP API.
-func plan(q funcs.Query) (watch.Query, error) {
-	params, err := url.ParseQuery(q.Params)
-	if err != nil {
-		return watch.Query{}, err
-	}
-	if q.Datacenter != "" {
-		params.Set("dc", q.Datacenter)
-	}
-	if q.Near != "" {
-		params.Set("near", q.Near)
-	}
-	var path string
-	switch q.Kind {
-	case funcs.KindKey:
-		path = "/v1/kv/" + q.Name
-	case funcs.KindPrefix:
-		path = "/v1/kv/" + q.Name
-		params.Set("recurse", "")
-	case funcs.KindService:
-		path = "/v1/health/service/" + q.Name
-		if q.Tag != "" {
-			params.Set("tag", q.Tag)
-		}
-		if q.Passing {
-			params.Set("passing", "1")
-		}
-	case funcs.KindServices:
-		path = "/v1/catalog/services"
-	case funcs.KindNode:
-		path = "/v1/catalog/node/" + q.Name
-	case funcs.KindNodes:
-		path = "/v1/catalog/nodes"
-	case funcs.KindDatacenters:
-		path = "/v1/catalog/datacenters"
-	default:
-		return watch.Query{}, fmt.Errorf("no such kind of data: %s", q.Kind)
-	}
-	return watch.Query{Path: path, Params: params.Encode()}, nil
 }

@@ -11,8 +11,8 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/muster-dev/muster/pkg/agent/hclogx"
 	"github.com/muster-dev/muster/pkg/agent/seal"
-	"github.com/muster-dev/muster/pkg/logx"
 )
 
 const (
@@ -134,7 +134,7 @@ func (s *server) startRaft() error {
 		Stream:                s.stream,
 		MaxPool:               poolSize,
 		Timeout:               rpcTimeout,
-		Logger:                logx.HC(s.cfg.Logger),
+		Logger:                hclogx.New(s.cfg.Logger),
 		ServerAddressProvider: addresses{self: s.cfg, raft: running.Load},
 	})
 	log := &stagingLog{Store: s.log, raft: &running}
@@ -171,7 +171,7 @@ func (s *server) raftConfig(notify chan<- bool) *raft.Config {
 	c.NoSnapshotRestoreOnStart = true // replay has done it
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = notify
-	c.Logger = logx.HC(s.cfg.Logger)
+	c.Logger = hclogx.New(s.cfg.Logger)
 	return c
 }
 

@@ -11,8 +11,8 @@ import (
 	autopilot "github.com/hashicorp/raft-autopilot"
 
 	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/hclogx"
 	"github.com/muster-dev/muster/pkg/api"
-	"github.com/muster-dev/muster/pkg/logx"
 )
 
 // Autopilot says when servers become voters and when dead ones are removed.
@@ -55,7 +55,7 @@ func (s *Server) newAutopilot(helpers *sync.WaitGroup) (*autopilot.Autopilot, er
 	}
 	conf := s.cfg.Autopilot
 	return autopilot.New(r, pilotDelegate{s, helpers},
-		autopilot.WithLogger(logx.HC(s.cfg.Logger)),
+		autopilot.WithLogger(hclogx.New(s.cfg.Logger)),
 		autopilot.WithPromoter(&promoter{}),
 		autopilot.WithUpdateInterval(conf.UpdateInterval),
 		autopilot.WithReconcileInterval(conf.ReconcileInterval)), nil

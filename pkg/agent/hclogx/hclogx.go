@@ -1,4 +1,6 @@
-package logx
+// Package hclogx dresses a structured logger up for raft and autopilot, which want an
+// hclog. The tools do without, and so do not carry it.
+package hclogx
 
 import (
 	"context"
@@ -8,10 +10,12 @@ import (
 	"log/slog"
 
 	"github.com/hashicorp/go-hclog"
+
+	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// HC makes the logger that raft and autopilot want.
-func HC(l *slog.Logger) hclog.Logger { return hc{log: l} }
+// New makes the logger that they want.
+func New(l *slog.Logger) hclog.Logger { return hc{log: l} }
 
 type hc struct {
 	log  *slog.Logger
@@ -47,7 +51,7 @@ func (h hc) enabled(level slog.Level) bool {
 	return h.log.Enabled(context.Background(), level)
 }
 
-func (h hc) IsTrace() bool { return h.enabled(LevelTrace) }
+func (h hc) IsTrace() bool { return h.enabled(logx.LevelTrace) }
 func (h hc) IsDebug() bool { return h.enabled(slog.LevelDebug) }
 func (h hc) IsInfo() bool  { return h.enabled(slog.LevelInfo) }
 func (h hc) IsWarn() bool  { return h.enabled(slog.LevelWarn) }
@@ -84,14 +88,14 @@ func (h hc) GetLevel() hclog.Level {
 	return hclog.Error
 }
 
-func (h hc) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger { return Std(h.log) }
+func (h hc) StandardLogger(*hclog.StandardLoggerOptions) *log.Logger { return logx.Std(h.log) }
 
-func (h hc) StandardWriter(*hclog.StandardLoggerOptions) io.Writer { return stdWriter{h.log} }
+func (h hc) StandardWriter(*hclog.StandardLoggerOptions) io.Writer { return logx.Std(h.log).Writer() }
 
 func slogLevel(level hclog.Level) slog.Level {
 	switch level {
 	case hclog.Trace:
-		return LevelTrace
+		return logx.LevelTrace
 	case hclog.Debug:
 		return slog.LevelDebug
 	case hclog.Warn:

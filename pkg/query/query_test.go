@@ -1,4 +1,4 @@
-package funcs
+package query
 
 import (
 	"strings"
@@ -61,7 +61,7 @@ func TestParseQuery(t *testing.T) {
 		{KindFile, "/a@b?c|d", "file(/a@b?c|d)"},
 		{KindFile, "", `file: invalid format: ""`},
 	} {
-		q, err := ParseQuery(c.kind, c.arg)
+		q, err := Parse(c.kind, c.arg)
 		got := q.String()
 		if err != nil {
 			got = err.Error()
@@ -86,8 +86,8 @@ func TestEqualQueries(t *testing.T) {
 		{KindKey, "a?ns=1&peer=2", "a?peer=2&ns=1", true},
 		{KindKey, "a", "a@dc1", false},
 	} {
-		a, err := ParseQuery(c.kind, c.a)
-		b, err2 := ParseQuery(c.kind, c.b)
+		a, err := Parse(c.kind, c.a)
+		b, err2 := Parse(c.kind, c.b)
 		if err != nil || err2 != nil || (a == b) != c.want {
 			t.Errorf("%s and %s: equal %v, want %v (%v %v)", c.a, c.b, a == b, c.want, err, err2)
 		}
@@ -100,11 +100,11 @@ func FuzzParseQuery(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		for _, kind := range []Kind{KindKey, KindPrefix, KindService, KindServices, KindNode, KindNodes} {
-			q, err := ParseQuery(kind, s)
+			q, err := Parse(kind, s)
 			if err != nil {
 				continue
 			}
-			again, err := ParseQuery(kind, strings.TrimSuffix(strings.TrimPrefix(q.String(), string(kind)+"("), ")"))
+			again, err := Parse(kind, strings.TrimSuffix(strings.TrimPrefix(q.String(), string(kind)+"("), ")"))
 			if err != nil && !strings.HasPrefix(q.Name, "/") {
 				t.Errorf("%s %q: %s does not parse: %v", kind, s, q, err)
 			}

@@ -1,4 +1,6 @@
-package funcs
+// Package query reads how people write what they want to know of the catalog and the
+// key/value store, in templates and in configurations: "path@dc", "tag.name~near".
+package query
 
 import (
 	"fmt"
@@ -9,7 +11,7 @@ import (
 // Kind says what a Query asks for, and with it the type of its answer.
 type Kind string
 
-// The kinds, each with the type that Source.Lookup must return for it. The
+// The kinds, each with the type of its answer. The
 // texts are those of consul-template's messages.
 const (
 	KindKey         Kind = "kv.get"              // *api.KVPair, nil: there is no such key
@@ -22,7 +24,7 @@ const (
 	KindFile        Kind = "file"                // string
 )
 
-// Query says what a template needs. Two queries that ask for the same are equal,
+// Query says what is wanted. Two queries that ask for the same are equal,
 // so a Query is fit to be a map key.
 type Query struct {
 	Kind Kind
@@ -66,16 +68,16 @@ func (q Query) String() string {
 	return b.String()
 }
 
-// ParseQuery reads the argument of a dependency function. The health filter of a
-// service only decides on Passing.
-func ParseQuery(kind Kind, arg string) (Query, error) {
-	q, _, err := parse(kind, string(kind), arg)
+// Parse reads arg by the grammar of kind. The health filter of a service only decides
+// on Passing.
+func Parse(kind Kind, arg string) (Query, error) {
+	q, _, err := ParseFilter(kind, string(kind), arg)
 	return q, err
 }
 
-// parse reads arg by the grammar of kind; label stands in front of errors. The
-// health filter is returned beside the query: one query may serve several.
-func parse(kind Kind, label, arg string) (Query, []string, error) {
+// ParseFilter is Parse with a label of its own in front of errors. The health filter
+// is returned beside the query: one query may serve several.
+func ParseFilter(kind Kind, label, arg string) (Query, []string, error) {
 	q := Query{Kind: kind}
 	if kind == KindFile {
 		if arg == "" {
@@ -123,10 +125,10 @@ func (q *Query) setName(s string) bool {
 				return false
 			}
 		}
-		return q.Name != "" && word(q.Name, "-") && word(q.Tag, "=:.-")
+		return q.Name != "" && Word(q.Name, "-") && Word(q.Tag, "=:.-")
 	case KindNode:
 		q.Name = s
-		return word(s, ".-")
+		return Word(s, ".-")
 	default:
 		return s == ""
 	}
@@ -168,7 +170,7 @@ func cutWord(s, mark string) (rest, value string, err error) {
 		return s, "", nil
 	}
 	value = s[i+1:]
-	if value == "" || !word(value, ".-") {
+	if value == "" || !Word(value, ".-") {
 		return "", "", fmt.Errorf("invalid %q", s[i:])
 	}
 	return s[:i], value, nil
@@ -212,9 +214,9 @@ func params(raw string) (string, error) {
 	return values.Encode(), nil
 }
 
-// word reports whether s consists of letters, digits, _ and the characters of
+// Word reports whether s consists of letters, digits, _ and the characters of
 // extra only.
-func word(s, extra string) bool {
+func Word(s, extra string) bool {
 	for _, r := range s {
 		switch {
 		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '_':
