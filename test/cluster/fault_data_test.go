@@ -45,6 +45,15 @@ func snapshotIndex(dir string) (index int) {
 	return index
 }
 
+// newestLog is the segment of the log that an agent writes to.
+func (a *agent) newestLog() string {
+	found, err := filepath.Glob(filepath.Join(a.dataDir(), "raft", "log-*"))
+	if err != nil || len(found) == 0 {
+		a.c.t.Fatalf("no log: %v", err)
+	}
+	return found[len(found)-1]
+}
+
 // filled is a lone server that was killed with two snapshots, a log and a vote.
 func filled(t *testing.T) *agent {
 	a := unstarted(t, oftenSnapshots)
@@ -108,7 +117,8 @@ func TestFaultDamagedData(t *testing.T) {
 		t.Fatal(err)
 	}
 	newest := a.snapshots()[len(a.snapshots())-1]
-	log := filepath.Join(a.dataDir(), "raft", "raft.db")
+	log := a.newestLog()
+	votes := filepath.Join(a.dataDir(), "raft", "votes")
 	page := os.Getpagesize()
 	size := func(path string) int {
 		info, err := os.Stat(path)
@@ -141,23 +151,31 @@ func TestFaultDamagedData(t *testing.T) {
 	}
 	n := size(log)
 	all = append(all,
-		damage{"log: first root page", log, true, zero(0, page)},
-		damage{"log: second root page", log, true, zero(page, page)},
-		damage{"log: a flipped bit in a root page", log, true, flip((page + 16 + 48) * 8)},
-		damage{"log: cut", log, false, cut(n / 2)}, // the end may be free
+		damage{"log: the head", log, true, zero(0, page)},
+		damage{"log: cut", log, true, cut(n / 2)},
 		damage{"log: another value", log, true, func(d []byte) []byte {
 			return bytes.ReplaceAll(d, []byte("a value to keep"), []byte("A value to keep"))
 		}},
-		damage{"log: another term", log, true, func(d []byte) []byte { return bytes.ReplaceAll(d, []byte("CurrentTerm"), []byte("CurrentTerl")) }},
-		damage{"log: another vote", log, true, func(d []byte) []byte { return bytes.ReplaceAll(d, []byte("LastVoteCand"), []byte("LastVoteCanD")) }})
+		damage{"log: the newest value", log, true, func(d []byte) []byte {
+			d[bytes.LastIndex(d, []byte("a value to keep"))] ^= 1
+			return d
+		}},
+		damage{"log: the page of the newest value", log, true, func(d []byte) []byte {
+			at := bytes.LastIndex(d, []byte("a value to keep"))
+			return zero(at-at%page, page)(d)
+		}},
+		damage{"votes: first page", votes, true, zero(0, page)},
+		damage{"votes: second page", votes, true, zero(page, page)},
+		damage{"votes: another term", votes, true, func(d []byte) []byte { return bytes.ReplaceAll(d, []byte("CurrentTerm"), []byte("CurrentTerl")) }},
+		damage{"votes: another vote", votes, true, func(d []byte) []byte { return bytes.ReplaceAll(d, []byte("LastVoteCand"), []byte("LastVoteCanD")) }})
 	random := rand.New(rand.NewPCG(1, 2))
 	for range rounds(8, 150) {
 		bit := random.IntN(n * 8)
-		all = append(all, damage{fmt.Sprint("log: flipped bit ", bit), log, false, flip(bit)})
+		all = append(all, damage{fmt.Sprint("log: flipped bit ", bit), log, true, flip(bit)})
 	}
 	for range rounds(8, 60) {
 		at := random.IntN(n/page) * page
-		all = append(all, damage{fmt.Sprint("log: zeroed page ", at/page), log, false, zero(at, page)})
+		all = append(all, damage{fmt.Sprint("log: zeroed page ", at/page), log, false, zero(at, page)}) // it may be blank
 	}
 	refusals := 0
 	for _, d := range all {
@@ -217,7 +235,7 @@ func spoil(t *testing.T, path string) {
 func TestFaultRepair(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, a *agent){
 		"damaged log": func(t *testing.T, a *agent) {
-			path := filepath.Join(a.dataDir(), "raft", "raft.db")
+			path := filepath.Join(a.dataDir(), "raft", "votes")
 			data, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -242,7 +260,7 @@ func TestFaultRepair(t *testing.T) {
 			}
 			a.kill()
 			harm(t, a)
-			mentions(t, refused(t, a.flags...), filepath.Join(a.dataDir(), "raft", "raft.db"), "-repair")
+			mentions(t, refused(t, a.flags...), filepath.Join(a.dataDir(), "raft"), "-repair")
 			plain := a.flags
 			a.flags = append(a.flags[:len(a.flags):len(a.flags)], "-repair")
 			a.start()

@@ -137,7 +137,7 @@ func TestDamagedLog(t *testing.T) {
 		a.put(fmt.Sprintf("key/%d", i), "a value to look for")
 	}
 	a.kill()
-	path := filepath.Join(a.c.dir, "s1", "raft", "raft.db")
+	path := filepath.Join(a.c.dir, "s1", "raft", "log-00000001")
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -150,12 +150,13 @@ func TestDamagedLog(t *testing.T) {
 		return string(change(bytes.Clone(good)))
 	}
 	for name, text := range map[string]string{
-		"a flipped bit":  edit(func(d []byte) []byte { return bytes.ReplaceAll(d, d[at:at+19], []byte("A value to look for")) }),
-		"a lost tail":    edit(func(d []byte) []byte { return d[:len(d)/2] }),
-		"zeroed headers": edit(func(d []byte) []byte { clear(d[:2*os.Getpagesize()]); return d }),
-		"zeroed whole":   edit(func(d []byte) []byte { clear(d); return d }),
-		"other content":  strings.Repeat("no log at all\n", 10_000),
-		"empty":          "",
+		"a flipped bit": edit(func(d []byte) []byte { return bytes.ReplaceAll(d, d[at:at+19], []byte("A value to look for")) }),
+		"a lost tail":   edit(func(d []byte) []byte { return d[:len(d)/2] }),
+		"zeroed head":   edit(func(d []byte) []byte { clear(d[:os.Getpagesize()]); return d }),
+		"a zeroed page": edit(func(d []byte) []byte { clear(d[at&^4095:][:4096]); return d }),
+		"zeroed whole":  edit(func(d []byte) []byte { clear(d); return d }),
+		"other content": strings.Repeat("no log at all\n", 10_000),
+		"empty":         "",
 	} {
 		writeFile(t, path, text)
 		t.Run(name, func(t *testing.T) { mentions(t, refused(t, a.flags...), path) })

@@ -25,9 +25,10 @@ func Check(ctx context.Context, dataDir string, logger *slog.Logger) error {
 	return errors.Join(s.replay(ctx), s.log.Close())
 }
 
-// IsDamage says whether an error is about damaged or lost data.
+// IsDamage says whether an error is about damaged or lost data, or data in a format
+// that is not read any more: what a repair is for.
 func IsDamage(err error) bool {
-	return errors.Is(err, seal.ErrDamaged) || errors.Is(err, seal.ErrLost)
+	return errors.Is(err, seal.ErrDamaged) || errors.Is(err, seal.ErrLost) || errors.Is(err, seal.ErrFormer)
 }
 
 // blind is a state machine that takes everything and keeps nothing.

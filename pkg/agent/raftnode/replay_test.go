@@ -1,16 +1,14 @@
 package raftnode
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/muster-dev/muster/pkg/agent/seal"
 	"github.com/muster-dev/muster/pkg/logx"
@@ -78,22 +76,26 @@ func TestDamageStopsTheStart(t *testing.T) {
 		names []string
 	}{
 		{"an entry", func(t *testing.T, dir string) {
-			flip(t, dir, "logs", binary.BigEndian.AppendUint64(nil, 42))
-		}, []string{"raft.db", "entry 42"}},
+			flip(t, dir, "log-00000001", "line 39")
+		}, []string{"log-00000001", "checksum mismatch"}},
 		{"a missing entry", func(t *testing.T, dir string) {
-			edit(t, dir, func(tx *bbolt.Tx) error {
-				return tx.Bucket([]byte("logs")).Delete(binary.BigEndian.AppendUint64(nil, 42))
-			})
-		}, []string{"entry 42 is missing"}},
-		{"the term", func(t *testing.T, dir string) { flip(t, dir, "conf", []byte("CurrentTerm")) }, []string{"raft.db", "CurrentTerm"}},
-		{"the vote", func(t *testing.T, dir string) { flip(t, dir, "conf", []byte("LastVoteCand")) }, []string{"raft.db", "LastVoteCand"}},
+			log, err := seal.Open(filepath.Join(dir, "raft"), logx.Discard())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(log.DeleteRange(1, 42), log.Close()); err != nil {
+				t.Fatal(err)
+			}
+		}, []string{"it has a hole", "is missing"}},
+		{"the term", func(t *testing.T, dir string) { flip(t, dir, "votes", "CurrentTerm") }, []string{"votes", "damaged"}},
+		{"the vote", func(t *testing.T, dir string) { flip(t, dir, "votes", "LastVoteCand") }, []string{"votes", "damaged"}},
 		{"the newest snapshot", func(t *testing.T, dir string) { flipFile(t, newestSnapshot(t, dir), "state.bin") }, []string{"state.bin", "damaged"}},
 		{"its description", func(t *testing.T, dir string) { flipFile(t, newestSnapshot(t, dir), "meta.json") }, []string{"meta.json", "damaged"}},
 		{"the whole log", func(t *testing.T, dir string) {
-			if err := os.Remove(filepath.Join(dir, "raft", "raft.db")); err != nil {
+			if err := os.Remove(filepath.Join(dir, "raft", "log-00000001")); err != nil {
 				t.Fatal(err)
 			}
-		}, []string{"raft.db", "is gone"}},
+		}, []string{"log-00000001", "is gone"}},
 	}
 	c := newCluster(t)
 	origin := c.start("a", t.TempDir())
@@ -231,27 +233,20 @@ func flipFile(t *testing.T, dir, name string) {
 	}
 }
 
-// flip changes one bit of a stored value behind the seal's back.
-func flip(t *testing.T, dir, bucket string, key []byte) {
+// flip changes one bit of a text in one of the log's files.
+func flip(t *testing.T, dir, name, text string) {
 	t.Helper()
-	edit(t, dir, func(tx *bbolt.Tx) error {
-		b := tx.Bucket([]byte(bucket))
-		val := append([]byte(nil), b.Get(key)...)
-		if len(val) == 0 {
-			return fmt.Errorf("no %q in %s", key, bucket)
-		}
-		val[len(val)/2] ^= 1
-		return b.Put(key, val)
-	})
-}
-
-func edit(t *testing.T, dir string, change func(*bbolt.Tx) error) {
-	t.Helper()
-	db, err := bbolt.Open(filepath.Join(dir, "raft", "raft.db"), 0o600, nil)
+	path := filepath.Join(dir, "raft", name)
+	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(db.Update(change), db.Close()); err != nil {
+	at := bytes.Index(data, []byte(text))
+	if at < 0 {
+		t.Fatalf("no %q in %s", text, path)
+	}
+	data[at] ^= 1
+	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -102,7 +102,7 @@ func (s *server) undoHalfBootstrap() error {
 
 // withHint says what helps against lost and damaged data.
 func withHint(err error) error {
-	if errors.Is(err, seal.ErrDamaged) || errors.Is(err, seal.ErrLost) {
+	if IsDamage(err) {
 		return fmt.Errorf("%w; restore the data directory, or, if other servers are left, start once with -repair to rejoin them as a new server", err)
 	}
 	return err

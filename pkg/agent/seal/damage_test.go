@@ -2,114 +2,368 @@ package seal
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hashicorp/raft"
-	"go.etcd.io/bbolt"
 
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// TestEveryFlippedBitOfAnEntryIsSeen stores as many entries as an entry has
-// bits and flips another one in each.
-func TestEveryFlippedBitOfAnEntryIsSeen(t *testing.T) {
-	const entries = 1200
-	dir := filepath.Join(t.TempDir(), "raft")
-	s := open(t, dir)
-	storeRange(t, s, 1, entries+1) // Open reads the newest: it stays whole
-	want := make([]raft.Log, entries+1)
-	for i := uint64(1); i <= entries; i++ {
-		want[i] = read(t, s, i)
+const (
+	oldest, newest = uint64(3), uint64(9) // entries of written
+	writtenTerm    = 7
+)
+
+// written is a log of several segments with votes, as a killed process leaves it.
+func written(t *testing.T, usual int64) map[string][]byte {
+	t.Helper()
+	m := &memory{held: map[string]*memoryFile{}}
+	s, err := openFiles(m, usual, false)
+	if err != nil {
+		t.Fatal(err)
 	}
+	storeRange(t, s, 1, 5)
+	if err := errors.Join(s.SetUint64([]byte("CurrentTerm"), writtenTerm), s.Set([]byte("LastVoteCand"), []byte("me"))); err != nil {
+		t.Fatal(err)
+	}
+	storeRange(t, s, 6, 6)
+	if err := s.DeleteRange(1, oldest-1); err != nil {
+		t.Fatal(err)
+	}
+	storeRange(t, s, 7, 7)
+	if err := s.StoreLog(&raft.Log{Index: 8, Term: 1, Data: bytes.Repeat([]byte("long "), 300)}); err != nil {
+		t.Fatal(err)
+	}
+	storeRange(t, s, newest, newest)
+	return contents(m)
+}
+
+func contents(m *memory) map[string][]byte {
+	all := map[string][]byte{}
+	for name, f := range m.held {
+		all[name] = bytes.Clone(f.data)
+	}
+	return all
+}
+
+func holding(all map[string][]byte) *memory {
+	m := &memory{held: map[string]*memoryFile{}}
+	for name, data := range all {
+		m.held[name] = &memoryFile{data: bytes.Clone(data)}
+	}
+	return m
+}
+
+// refusal opens what may be damaged. It is refused, or nothing is missing.
+func refusal(t *testing.T, what string, all map[string][]byte) error {
+	t.Helper()
+	s, err := reopen(holding(all))
+	if err != nil {
+		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "memory/") {
+			t.Errorf("%s: %v: wants damage and the file's name", what, err)
+		}
+		return err
+	}
+	defer s.Close()
+	first, _ := s.FirstIndex()
+	last, _ := s.LastIndex()
+	term, err := s.GetUint64([]byte("CurrentTerm"))
+	vote, err2 := s.Get([]byte("LastVoteCand"))
+	if first != oldest || last != newest || term != writtenTerm || string(vote) != "me" || err != nil || err2 != nil {
+		t.Fatalf("%s: opened with entries %d to %d, term %d, vote %q, %v, %v", what, first, last, term, vote, err, err2)
+	}
+	for i := oldest; i <= newest; i++ {
+		log := read(t, s, i)
+		want := []byte("data")
+		if i == 8 {
+			want = bytes.Repeat([]byte("long "), 300)
+		}
+		if log.Term != 1 || !bytes.Equal(log.Data, want) {
+			t.Fatalf("%s: wrong data in entry %d", what, i)
+		}
+	}
+	return nil
+}
+
+// TestEveryFlippedBitIsSeen, and every blank or garbled sector and page: the log is
+// refused at its opening, or nothing is missing. That it was killed a moment after
+// its last write, without a word about its end but the note, makes no difference.
+func TestEveryFlippedBitIsSeen(t *testing.T) {
+	for _, usual := range []int64{leastSegment, 16 * sectorSize} {
+		good := written(t, usual)
+		if err := refusal(t, "whole", good); err != nil {
+			t.Fatal(err)
+		}
+		tries := 0
+		// values says where in a file a change has to be refused.
+		values := func(name string, at int) bool {
+			return name != votesFile || at < 2*votesPage*sectorSize && at%(votesPage*sectorSize) < sectorSize
+		}
+		try := func(what, name string, at int, change func(data []byte) []byte) {
+			bad := maps.Clone(good)
+			bad[name] = change(bytes.Clone(good[name]))
+			if bytes.Equal(bad[name], good[name]) {
+				return
+			}
+			tries++
+			if refusal(t, fmt.Sprintf("%s at %d of %s", what, at, name), bad) == nil && values(name, at) {
+				t.Errorf("%s at %d of %s is not refused", what, at, name)
+			}
+		}
+		for name, data := range good {
+			for bit := range len(data) * 8 {
+				// Every head, and some of the rest; little of what nobody reads.
+				if bit/8%sectorSize > 40 && bit%61 != 0 || !values(name, bit/8) && bit%997 != 0 {
+					continue
+				}
+				try("a flipped bit", name, bit/8, func(d []byte) []byte { d[bit/8] ^= 1 << (bit % 8); return d })
+			}
+			for _, size := range []int{sectorSize, 4096} {
+				for at := 0; at < len(data); at += size {
+					try(fmt.Sprint(size, " blank bytes"), name, at, func(d []byte) []byte { clear(d[at:min(at+size, len(d))]); return d })
+					try(fmt.Sprint(size, " bytes garbled"), name, at, func(d []byte) []byte {
+						copy(d[at:min(at+size, len(d))], bytes.Repeat([]byte{0xa5}, size))
+						return d
+					})
+				}
+			}
+			for at := 0; at < len(data); at += sectorSize / 2 {
+				try("a cut", name, 0, func(d []byte) []byte { return d[:at] })
+			}
+			try("one byte more", name, 0, func(d []byte) []byte { return append(d, 0) })
+		}
+		if tries < 4000 {
+			t.Errorf("only %d tries", tries)
+		}
+	}
+}
+
+// TestBlankTailIsMissed: what lies behind the last whole batch looks as if it had
+// never been written. The notes tell; without them, the last write of the votes.
+func TestBlankTailIsMissed(t *testing.T) {
+	m := &memory{held: map[string]*memoryFile{}}
+	s, err := openFiles(m, 64*sectorSize, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	blankLast := func(all map[string][]byte, notes bool) map[string][]byte {
+		all = maps.Clone(all)
+		log := bytes.Clone(all[segmentName(1)])
+		clear(log[(s.log.segments[0].end-1)*sectorSize:])
+		all[segmentName(1)] = log
+		if !notes {
+			votes := bytes.Clone(all[votesFile])
+			clear(votes[2*votesPage*sectorSize:])
+			all[votesFile] = votes
+		}
+		return all
+	}
+	missed := func(all map[string][]byte) bool {
+		s, err := reopen(holding(all))
+		if err == nil {
+			s.Close()
+			return false
+		}
+		wantDamage(t, err, segmentName(1), "was stored")
+		return true
+	}
+	storeRange(t, s, 1, 1)
+	storeRange(t, s, 2, 2)
+	if !missed(blankLast(contents(m), true)) {
+		t.Error("a blank tail is taken for one that was never written")
+	}
+	if missed(blankLast(contents(m), false)) {
+		t.Error("what nobody can know is refused")
+	}
+	if err := s.StoreCommitIndex(1); err != nil {
+		t.Fatal(err)
+	}
+	if !missed(blankLast(contents(m), false)) {
+		t.Error("a blank tail is not missed after the commit index was stored")
+	}
+	storeRange(t, s, 3, 3)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	raw(t, dir, "logs", func(b *bbolt.Bucket) {
-		for i := 1; i <= entries; i++ {
-			key := binary.BigEndian.AppendUint64(nil, uint64(i))
-			flip(t, b, key, i)
-			if bits := len(b.Get(key)) * 8; bits > entries {
-				t.Fatalf("%d entries do not cover %d bits", entries, bits)
-			}
-		}
-	})
-
-	s = open(t, dir)
-	defer s.Close()
-	refused := 0
-	for i := uint64(1); i <= entries; i++ {
-		var log raft.Log
-		err := s.GetLog(i, &log)
-		if err == nil { // a bit of the encoding that means nothing
-			if !sameEntry(log, want[i]) {
-				t.Errorf("entry %d: wrong data without an error", i)
-			}
-			continue
-		}
-		refused++
-		wantDamage(t, err, filepath.Join(dir, logFile), fmt.Sprintf("entry %d", i))
-	}
-	if refused < entries*9/10 {
-		t.Errorf("only %d of %d damaged entries were refused", refused, entries)
+	if !missed(blankLast(contents(m), false)) {
+		t.Error("a blank tail is not missed after Close")
 	}
 }
 
-// TestEveryFlippedBitOfAValueIsSeen: at once, before raft could read it.
-func TestEveryFlippedBitOfAValueIsSeen(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "raft")
-	s := open(t, dir)
-	key := []byte("CurrentTerm")
-	if err := s.SetUint64(key, 7); err != nil {
+// TestMisplacedIsSeen: whole, intact sectors and files in the wrong place, or from
+// another time.
+func TestMisplacedIsSeen(t *testing.T) {
+	good := written(t, leastSegment)
+	names := slices.Sorted(maps.Keys(good))
+	for _, a := range names {
+		for _, b := range names {
+			if a == b {
+				continue
+			}
+			bad := maps.Clone(good)
+			bad[a], bad[b] = bad[b], bad[a]
+			if refusal(t, a+" and "+b+" changed places", bad) == nil {
+				t.Error(a, "and", b, "may change places")
+			}
+		}
+		bad := maps.Clone(good)
+		delete(bad, a)
+		if refusal(t, "without "+a, bad) == nil {
+			t.Error("nobody misses", a)
+		}
+	}
+	good = written(t, 16*sectorSize)
+	log := segmentName(1)
+	for at := 0; at+2*sectorSize <= len(good[log]); at += sectorSize {
+		one, two := good[log][at:at+sectorSize], good[log][at+sectorSize:at+2*sectorSize]
+		if bytes.Equal(one, two) {
+			continue
+		}
+		bad := maps.Clone(good)
+		bad[log] = slices.Concat(good[log][:at], two, one, good[log][at+2*sectorSize:])
+		if refusal(t, fmt.Sprint("sectors changed places at ", at), bad) == nil {
+			t.Error("sectors may change places at", at)
+		}
+	}
+	// An older sector of values, whole as it is, would forget a vote.
+	bad := maps.Clone(good)
+	votes := bytes.Clone(good[votesFile])
+	page := votesPage * sectorSize
+	copy(votes[page:2*page], votes[:page])
+	bad[votesFile] = votes
+	if refusal(t, "one sector of values twice", bad) == nil {
+		t.Error("one sector of values does for two")
+	}
+}
+
+// TestDamageAfterOpening is seen when an entry is read.
+func TestDamageAfterOpening(t *testing.T) {
+	m := holding(written(t, 16*sectorSize))
+	s := openSmall(t, m)
+	defer s.Close()
+	for _, f := range m.held {
+		for at := sectorSize + sectorHead + 40; at < len(f.data); at += sectorSize {
+			f.data[at] ^= 4
+		}
+	}
+	for i := oldest; i <= newest; i++ {
+		wantDamage(t, s.GetLog(i, new(raft.Log)), "memory/log-", fmt.Sprint("entry ", i))
+	}
+}
+
+// TestLostLog: an id that has had a log does not start without one; another id
+// does, and so does one that has had none.
+func TestLostLog(t *testing.T) {
+	data := t.TempDir()
+	dir := filepath.Join(data, "raft")
+	write(t, filepath.Join(data, idFile), "one")
+	open(t, dir).Close()
+	open(t, dir).Close()
+	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	s.Close()
-	for bit := range (8 + valueSeal) * 8 {
-		raw(t, dir, "conf", func(b *bbolt.Bucket) { flip(t, b, key, bit) })
-		wantDamage(t, openErr(t, dir), filepath.Join(dir, logFile), string(key))
-		raw(t, dir, "conf", func(b *bbolt.Bucket) { flip(t, b, key, bit) })
+	if err := openErr(t, dir); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), dir) {
+		t.Errorf("%v: want ErrLost and the file", err)
 	}
+	write(t, filepath.Join(data, idFile), "two")
 	open(t, dir).Close()
 }
 
-// TestChangedKeyIsSeen: a vote under another key would be no vote.
-func TestChangedKeyIsSeen(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "raft")
-	s := open(t, dir)
-	if err := s.SetUint64([]byte("LastVoteTerm"), 7); err != nil {
-		t.Fatal(err)
+func TestOpenRefuses(t *testing.T) {
+	one := segmentName(1)
+	tests := []struct {
+		name  string
+		spoil func(t *testing.T, dir string)
+		want  string
+		is    error
+	}{
+		{"former format", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, versionFile), "1\n")
+		}, "was written by a development version of muster", ErrFormer},
+		{"newer format", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, versionFile), "3\n")
+		}, "is from a newer version of muster: it has format 3, this version reads 2", nil},
+		{"garbled format", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, versionFile), "\x00\x00")
+		}, "instead of a number", ErrDamaged},
+		{"log is gone", func(t *testing.T, dir string) {
+			remove(t, filepath.Join(dir, one))
+		}, one + " is gone", ErrLost},
+		{"votes are gone", func(t *testing.T, dir string) {
+			remove(t, filepath.Join(dir, votesFile))
+		}, votesFile + " are gone", ErrLost},
+		{"log is empty", func(t *testing.T, dir string) {
+			truncate(t, filepath.Join(dir, one), 0)
+		}, one + " is damaged", ErrDamaged},
+		{"log is cut off", func(t *testing.T, dir string) {
+			truncate(t, filepath.Join(dir, one), 3*4096)
+		}, "bytes instead of", ErrDamaged},
+		{"log is something else", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, one), strings.Repeat("not a log ", 10000))
+		}, one + " is damaged", ErrDamaged},
+		{"another file with such a name", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "log-old"), "")
+		}, "log-old is in the way", nil},
+		{"log of another program", func(t *testing.T, dir string) {
+			remove(t, filepath.Join(dir, versionFile))
+		}, "muster did not write it", nil},
+		{"a directory is a file", func(t *testing.T, dir string) {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+			write(t, dir, "")
+		}, "not a directory", nil},
 	}
-	s.Close()
-	raw(t, dir, "conf", func(b *bbolt.Bucket) {
-		put(t, b, []byte("LastVoteTerl"), bytes.Clone(b.Get([]byte("LastVoteTerm"))))
-		if err := b.Delete([]byte("LastVoteTerm")); err != nil {
-			t.Fatal(err)
-		}
-	})
-	wantDamage(t, openErr(t, dir), "LastVoteTerl")
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "raft")
+			s := open(t, dir)
+			storeRange(t, s, 1, 500)
+			s.Close()
+			tt.spoil(t, dir)
+			err := openErr(t, dir)
+			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), dir) {
+				t.Errorf("%v\nwants %q and %q in it", err, tt.want, dir)
+			}
+			for _, kind := range []error{ErrDamaged, ErrLost, ErrFormer} {
+				if errors.Is(err, kind) != (tt.is == kind) {
+					t.Errorf("%v: is %q: %t", err, kind, tt.is != kind)
+				}
+			}
+		})
+	}
 }
 
-// TestRootPagesAreBothVerified: bolt itself takes the older of the two when the
-// newer one is damaged, and so forgets a vote without a word.
-func TestRootPagesAreBothVerified(t *testing.T) {
-	for root := range 2 {
-		dir := filepath.Join(t.TempDir(), "raft")
-		s := open(t, dir)
-		storeRange(t, s, 1, 5)
-		s.Close()
-		path := filepath.Join(dir, logFile)
-		data, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data[root*os.Getpagesize()+16+48] ^= 1 // in the transaction's number
-		write(t, path, string(data))
-		wantDamage(t, openErr(t, dir), path, fmt.Sprint("root page ", root))
+func TestLockedDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	s := open(t, dir)
+	defer s.Close()
+	if err := openErr(t, dir); !strings.Contains(err.Error(), "in use by another process") || !strings.Contains(err.Error(), dir) {
+		t.Error(err)
+	}
+}
+
+// TestFirstStartCutOff: whatever there is without a version file and without
+// entries is what a crash during the first start leaves.
+func TestFirstStartCutOff(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "raft")
+	for _, spoil := range []func(){
+		func() {},
+		func() { truncate(t, filepath.Join(dir, segmentName(1)), 0) },
+		func() { remove(t, filepath.Join(dir, segmentName(1))) },
+		func() { truncate(t, filepath.Join(dir, votesFile), 5000) },
+	} {
+		open(t, dir).Close()
+		remove(t, filepath.Join(dir, versionFile))
+		spoil()
+		open(t, dir).Close()
 	}
 }
 
@@ -124,196 +378,6 @@ func openErr(t *testing.T, dir string) error {
 	return err
 }
 
-// TestSwappedIsSeen: whole, intact values in the wrong place.
-func TestSwappedIsSeen(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "raft")
-	s := open(t, dir)
-	storeRange(t, s, 1, 2)
-	for _, key := range []string{"CurrentTerm", "LastVoteTerm"} {
-		if err := s.SetUint64([]byte(key), 4); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s.Close()
-	one, two := binary.BigEndian.AppendUint64(nil, 1), binary.BigEndian.AppendUint64(nil, 2)
-	raw(t, dir, "logs", func(b *bbolt.Bucket) { put(t, b, one, bytes.Clone(b.Get(two))) })
-	s = open(t, dir)
-	wantDamage(t, s.GetLog(1, new(raft.Log)), dir, "it says that it is entry 2")
-	s.Close()
-	raw(t, dir, "conf", func(b *bbolt.Bucket) {
-		put(t, b, []byte("CurrentTerm"), bytes.Clone(b.Get([]byte("LastVoteTerm"))))
-	})
-	wantDamage(t, openErr(t, dir), "CurrentTerm")
-}
-
-// TestLostLog: an id that has had a log does not start without one; another id
-// does, and so does one that has had none.
-func TestLostLog(t *testing.T) {
-	data := t.TempDir()
-	dir := filepath.Join(data, "raft")
-	write(t, filepath.Join(data, idFile), "one")
-	open(t, dir).Close()
-	open(t, dir).Close()
-	if err := os.RemoveAll(dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := openErr(t, dir); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), filepath.Join(dir, logFile)) {
-		t.Errorf("%v: want ErrLost and the file", err)
-	}
-	write(t, filepath.Join(data, idFile), "two")
-	open(t, dir).Close()
-}
-
-func TestOpenRefuses(t *testing.T) {
-	tests := []struct {
-		name   string
-		spoil  func(t *testing.T, dir string)
-		want   string
-		damage bool
-	}{
-		{"newer format", func(t *testing.T, dir string) {
-			write(t, filepath.Join(dir, versionFile), "2\n")
-		}, "is from a newer version of muster: it has format 2, this version reads up to 1", false},
-		{"garbled format", func(t *testing.T, dir string) {
-			write(t, filepath.Join(dir, versionFile), "\x00\x00")
-		}, "instead of a number", true},
-		{"log is gone", func(t *testing.T, dir string) {
-			remove(t, filepath.Join(dir, logFile))
-		}, "is gone or empty", false},
-		{"log is empty", func(t *testing.T, dir string) {
-			truncate(t, filepath.Join(dir, logFile), 0)
-		}, "is gone or empty", false},
-		{"log is cut off", func(t *testing.T, dir string) {
-			truncate(t, filepath.Join(dir, logFile), 3*4096)
-		}, "bytes long where it says", true},
-		{"newest entry is damaged", func(t *testing.T, dir string) {
-			raw(t, dir, "logs", func(b *bbolt.Bucket) { flip(t, b, binary.BigEndian.AppendUint64(nil, 500), 300) })
-		}, "entry 500", true},
-		{"log is something else", func(t *testing.T, dir string) {
-			write(t, filepath.Join(dir, logFile), strings.Repeat("not bolt ", 10000))
-		}, "raft.db is damaged", true},
-		{"log of another program", func(t *testing.T, dir string) {
-			remove(t, filepath.Join(dir, versionFile))
-		}, "muster did not write it", false},
-		{"a directory is a file", func(t *testing.T, dir string) {
-			if err := os.RemoveAll(dir); err != nil {
-				t.Fatal(err)
-			}
-			write(t, dir, "")
-		}, "not a directory", false},
-	}
-	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			dir := filepath.Join(t.TempDir(), "raft")
-			s := open(t, dir)
-			storeRange(t, s, 1, 500)
-			if err := s.SetUint64([]byte("CurrentTerm"), 1); err != nil {
-				t.Fatal(err)
-			}
-			s.Close()
-			tt.spoil(t, dir)
-			s, err := Open(dir, logx.Discard())
-			if err == nil {
-				s.Close()
-				t.Fatal("opened")
-			}
-			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), dir) {
-				t.Errorf("%v\nwants %q and %q in it", err, tt.want, dir)
-			}
-			if errors.Is(err, ErrDamaged) != tt.damage {
-				t.Errorf("%v: is ErrDamaged: %t", err, !tt.damage)
-			}
-		})
-	}
-}
-
-// TestSpoiledPagesAreSeen overwrites one page after the other, and flips bits of
-// what holds a page together: each is refused, or nothing is missing.
-func TestSpoiledPagesAreSeen(t *testing.T) {
-	const entries = 300
-	dir := filepath.Join(t.TempDir(), "raft")
-	s := open(t, dir)
-	storeRange(t, s, 1, entries)
-	if err := s.SetUint64([]byte("CurrentTerm"), 1); err != nil {
-		t.Fatal(err)
-	}
-	s.Close()
-	path := filepath.Join(dir, logFile)
-	good, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	page := os.Getpagesize()
-	refused := 0
-	try := func(what string, bad []byte) {
-		write(t, path, string(bad))
-		s, err := Open(dir, logx.Discard())
-		if err != nil {
-			wantDamage(t, err, path)
-			refused++
-			return
-		}
-		defer s.Close()
-		for i := uint64(1); i <= entries; i++ {
-			if err := s.GetLog(i, new(raft.Log)); errors.Is(err, ErrDamaged) {
-				refused++
-				return
-			} else if err != nil {
-				t.Fatalf("%s: entry %d: %v", what, i, err)
-			}
-		}
-		if last, err := s.LastIndex(); last != entries || err != nil {
-			t.Fatalf("%s: the log ends at %d, %v", what, last, err)
-		}
-	}
-	for at := 0; at+page <= len(good); at += page {
-		for what, with := range map[string]byte{"zeroed": 0, "garbled": 0xa5} {
-			bad := bytes.Clone(good)
-			copy(bad[at:], bytes.Repeat([]byte{with}, page))
-			try(fmt.Sprintf("page %d %s", at/page, what), bad)
-		}
-		for bit := 0; bit < 48*8; bit += 7 { // the header and the first elements
-			bad := bytes.Clone(good)
-			bad[at+bit/8] ^= 1 << (bit % 8)
-			try(fmt.Sprintf("page %d, bit %d", at/page, bit), bad)
-		}
-	}
-	if refused < 100 {
-		t.Errorf("only %d were refused", refused)
-	}
-}
-
-func TestLockedDirectory(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "raft")
-	s := open(t, dir)
-	defer s.Close()
-	other, err := Open(dir, logx.Discard())
-	if err == nil {
-		other.Close()
-		t.Fatal("two at once")
-	}
-	if !strings.Contains(err.Error(), "in use by another process") || !strings.Contains(err.Error(), dir) {
-		t.Error(err)
-	}
-}
-
-// TestFirstStartCutOff: a log without a version file and without content is
-// what a crash during the first start leaves.
-func TestFirstStartCutOff(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "raft")
-	open(t, dir).Close()
-	remove(t, filepath.Join(dir, versionFile))
-	open(t, dir).Close()
-	remove(t, filepath.Join(dir, versionFile))
-	truncate(t, filepath.Join(dir, logFile), 0)
-	open(t, dir).Close()
-}
-
-func sameEntry(a, b raft.Log) bool {
-	return a.Index == b.Index && a.Term == b.Term && a.Type == b.Type && a.AppendedAt.Equal(b.AppendedAt) &&
-		bytes.Equal(a.Data, b.Data) && bytes.Equal(a.Extensions, b.Extensions)
-}
-
 func wantDamage(t *testing.T, err error, parts ...string) {
 	t.Helper()
 	if !errors.Is(err, ErrDamaged) {
@@ -324,34 +388,6 @@ func wantDamage(t *testing.T, err error, parts ...string) {
 		if !strings.Contains(err.Error(), part) {
 			t.Errorf("%v: does not name %q", err, part)
 		}
-	}
-}
-
-// raw changes a bucket behind the store's back.
-func raw(t *testing.T, dir, bucket string, change func(*bbolt.Bucket)) {
-	t.Helper()
-	db, err := bbolt.Open(filepath.Join(dir, logFile), 0o600, &bbolt.Options{Timeout: lockWait})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if err := db.Update(func(tx *bbolt.Tx) error { change(tx.Bucket([]byte(bucket))); return nil }); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func flip(t *testing.T, b *bbolt.Bucket, key []byte, bit int) {
-	t.Helper()
-	bad := bytes.Clone(b.Get(key))
-	bit %= len(bad) * 8
-	bad[bit/8] ^= 1 << (bit % 8)
-	put(t, b, key, bad)
-}
-
-func put(t *testing.T, b *bbolt.Bucket, key, val []byte) {
-	t.Helper()
-	if err := b.Put(key, val); err != nil {
-		t.Fatal(err)
 	}
 }
 

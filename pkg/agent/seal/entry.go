@@ -3,114 +3,74 @@ package seal
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
-	"hash"
-	"hash/crc32"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
 
-// An entry's Extensions on disk:
+// A batch is what is written at once: a kind (1 byte), its size (4), and then
 //
-//	own extensions | commit index, 8 bytes | CRC-32C, 4 bytes | format, 1 byte
+//	entries   commit index 8; then entries
+//	bounds    first index 8, last index 8: what the log holds from now on
+//	end       nothing: the log goes on in the next file
 //
-// A stable value on disk:
+// and an entry is
 //
-//	value | CRC-32C, 4 bytes | format, 1 byte
-//
-// Numbers are big-endian. The entry's sum covers its index, term, type, time,
-// own extensions, data and the commit index; a value's covers its key too, so
-// that one value cannot stand in for another.
+//	index 8 | term 8 | type 1 | seconds 8 | nanoseconds 4 | extensions 4 | data 4
+//	bytes of the extensions | bytes of the data
 const (
-	entryFormat = 1
-	valueFormat = 1
+	batchEntries = 1
+	batchBounds  = 2
+	batchEnd     = 3
 
-	sumSize   = 4
-	entrySeal = 8 + sumSize + 1
-	valueSeal = sumSize + 1
+	batchHead  = 1 + 4
+	commitSize = 8
+	entryHead  = 8 + 8 + 1 + 8 + 4 + 4 + 4
 )
 
-var (
-	errNoSeal   = errors.New("it carries no checksum that this version knows")
-	errMismatch = errors.New("checksum mismatch")
-)
+var errContent = errors.New("its content makes no sense")
 
-func sealEntry(log *raft.Log, commit uint64) []byte {
-	out := make([]byte, 0, len(log.Extensions)+entrySeal)
-	out = append(out, log.Extensions...)
-	out = binary.BigEndian.AppendUint64(out, commit)
-	out = binary.BigEndian.AppendUint32(out, entrySum(log, log.Extensions, commit))
-	return append(out, entryFormat)
+func entrySize(log *raft.Log) int { return entryHead + len(log.Extensions) + len(log.Data) }
+
+func appendEntry(b []byte, log *raft.Log) []byte {
+	b = binary.BigEndian.AppendUint64(b, log.Index)
+	b = binary.BigEndian.AppendUint64(b, log.Term)
+	b = append(b, byte(log.Type))
+	b = binary.BigEndian.AppendUint64(b, uint64(log.AppendedAt.Unix()))
+	b = binary.BigEndian.AppendUint32(b, uint32(log.AppendedAt.Nanosecond()))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(log.Extensions)))
+	b = binary.BigEndian.AppendUint32(b, uint32(len(log.Data)))
+	b = append(b, log.Extensions...)
+	return append(b, log.Data...)
 }
 
-// unsealEntry verifies a stored entry and gives its own extensions, nil when
-// there are none, as raft had them.
-func unsealEntry(stored *raft.Log) (own []byte, commit uint64, err error) {
-	n := len(stored.Extensions) - entrySeal
-	if n < 0 || stored.Extensions[n+entrySeal-1] != entryFormat {
-		return nil, 0, errNoSeal
+// entryAt gives index and size of the entry that b begins with.
+func entryAt(b []byte) (index uint64, size int, err error) {
+	if len(b) < entryHead {
+		return 0, 0, errContent
 	}
-	own, tail := stored.Extensions[:n:n], stored.Extensions[n:]
-	commit = binary.BigEndian.Uint64(tail)
-	if entrySum(stored, own, commit) != binary.BigEndian.Uint32(tail[8:]) {
-		return nil, 0, errMismatch
+	n := uint64(binary.BigEndian.Uint32(b[29:])) + uint64(binary.BigEndian.Uint32(b[33:])) + entryHead
+	if n > uint64(len(b)) {
+		return 0, 0, errContent
 	}
-	if n == 0 {
-		own = nil
-	}
-	return own, commit, nil
+	return binary.BigEndian.Uint64(b), int(n), nil
 }
 
-func entrySum(log *raft.Log, own []byte, commit uint64) uint32 {
-	var head [6*8 + 1]byte
-	binary.BigEndian.PutUint64(head[0:], log.Index)
-	binary.BigEndian.PutUint64(head[8:], log.Term)
-	binary.BigEndian.PutUint64(head[16:], commit)
-	binary.BigEndian.PutUint64(head[24:], uint64(log.AppendedAt.Unix()))
-	binary.BigEndian.PutUint64(head[32:], uint64(log.AppendedAt.Nanosecond()))
-	binary.BigEndian.PutUint64(head[40:], uint64(len(own)))
-	head[48] = byte(log.Type)
-	sum := newSum()
-	sum.Write(head[:])
-	sum.Write(own)
-	sum.Write(log.Data)
-	return sum.Sum32()
-}
-
-func sealValue(key, val []byte) []byte {
-	out := make([]byte, 0, len(val)+valueSeal)
-	out = append(out, val...)
-	out = binary.BigEndian.AppendUint32(out, valueSum(key, val))
-	return append(out, valueFormat)
-}
-
-func unsealValue(key, stored []byte) ([]byte, error) {
-	n := len(stored) - valueSeal
-	if n < 0 || stored[n+valueSeal-1] != valueFormat {
-		return nil, errNoSeal
+// readEntry decodes an entry whose size entryAt gave. The entry keeps b.
+func readEntry(b []byte, log *raft.Log) {
+	extensions := int(binary.BigEndian.Uint32(b[29:]))
+	*log = raft.Log{
+		Index: binary.BigEndian.Uint64(b),
+		Term:  binary.BigEndian.Uint64(b[8:]),
+		Type:  raft.LogType(b[16]),
 	}
-	if valueSum(key, stored[:n]) != binary.BigEndian.Uint32(stored[n:]) {
-		return nil, errMismatch
+	seconds, nanos := int64(binary.BigEndian.Uint64(b[17:])), int64(binary.BigEndian.Uint32(b[25:]))
+	log.AppendedAt = time.Unix(seconds, nanos)
+	body := b[entryHead:]
+	if extensions > 0 { // nil when there are none, as raft had them
+		log.Extensions = body[:extensions:extensions]
 	}
-	return stored[:n:n], nil
-}
-
-func valueSum(key, val []byte) uint32 {
-	sum := newSum()
-	sum.Write(putUint64(uint64(len(key))))
-	sum.Write(key)
-	sum.Write(val)
-	return sum.Sum32()
-}
-
-// newSum starts a CRC-32C; the standard library builds its table once.
-func newSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
-
-func putUint64(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
-
-func takeUint64(b []byte) (uint64, error) {
-	if len(b) != 8 {
-		return 0, fmt.Errorf("%d bytes are not a number", len(b))
+	if body = body[extensions:]; len(body) > 0 {
+		log.Data = body[:len(body):len(body)]
 	}
-	return binary.BigEndian.Uint64(b), nil
 }

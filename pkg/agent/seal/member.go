@@ -37,7 +37,7 @@ func checkMember(dir string, known bool) error {
 	if had != id {
 		return nil
 	}
-	return fmt.Errorf("raft log %s is gone, while this server still has the id %s under which it may have voted: %w", filepath.Join(dir, logFile), id, ErrLost)
+	return fmt.Errorf("the raft log in %s is gone, while this server still has the id %s under which it may have voted: %w", dir, id, ErrLost)
 }
 
 // markMember notes the id. Without a data directory of its own, with its id in

@@ -9,32 +9,44 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
-
-	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
-	"go.etcd.io/bbolt"
 
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
 const (
-	logFile     = "raft.db"
 	versionFile = "version"
 
-	// formatVersion is that of the directory: its files and the seals in them.
-	formatVersion = 1
+	// formatVersion is that of the directory: its files and what is in them.
+	formatVersion = 2
 
-	// lockWait is how long another process may take to let go of the file: one
-	// that is being restarted still closes it.
+	// lockWait is how long another process may take to let go of the directory:
+	// one that is being restarted still closes it.
 	lockWait = time.Second
+	lockTry  = 20 * time.Millisecond
+
+	// A segment's size is a part of the disk reserve, within these bounds.
+	segmentShare  = 4
+	leastOnDisk   = 256 << 10
+	mostOnDisk    = 4 << 20
+	usualInMemory = 64 << 10
 )
 
 // Open opens the log in dir, and makes it where there is none yet.
-func Open(dir string, logger *slog.Logger) (*Store, error) {
+func Open(dir string, logger *slog.Logger) (_ *Store, err error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory %s: %w", dir, err)
 	}
-	path := filepath.Join(dir, logFile)
+	unlock, err := lock(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = unlock()
+		}
+	}()
 	known, err := readVersion(dir)
 	if err != nil {
 		return nil, err
@@ -42,42 +54,82 @@ func Open(dir string, logger *slog.Logger) (*Store, error) {
 	if err := checkMember(dir, known); err != nil {
 		return nil, err
 	}
-	if err := checkPages(path, known); err != nil {
+	reserve, err := newReserve(dir, logger)
+	if err != nil {
 		return nil, err
 	}
-	bolt, err := raftboltdb.New(raftboltdb.Options{
-		Path:        path,
-		BoltOptions: &bbolt.Options{Timeout: lockWait, NoFreelistSync: true},
-	})
+	usual := min(max(int64(reserve.size)/segmentShare, leastOnDisk), mostOnDisk)
+	s, err := openFiles(disk{dir}, usual, known)
 	if err != nil {
-		return nil, openError(path, err)
-	}
-	s := &Store{logs: bolt, stable: bolt, name: path, close: bolt.Close}
-	if s.reserve, err = newReserve(dir, logger); err == nil {
-		err = s.begin(dir, known)
-	}
-	if err != nil {
-		_ = bolt.Close()
 		return nil, err
 	}
-	logger.Debug("raft log opened", "path", path, "format", formatVersion)
+	s.reserve, s.unlock = reserve, unlock
+	if err := s.mark(dir, known); err != nil {
+		return nil, errors.Join(err, s.log.close(), s.votes.close())
+	}
+	logger.Debug("raft log opened", "path", dir, "format", formatVersion)
 	return s, nil
 }
 
-// begin marks a new directory, and takes up the commit index of an old one.
-func (s *Store) begin(dir string, known bool) error {
+// Memory makes a store that lives as long as the process, for -dev.
+func Memory() *Store {
+	s, err := openFiles(&memory{held: map[string]*memoryFile{}}, usualInMemory, false)
+	if err != nil {
+		panic(err) // nothing in it can fail
+	}
+	return s
+}
+
+// openFiles opens votes and log. known says that they were made before.
+func openFiles(dir files, usual int64, known bool) (*Store, error) {
+	v, err := findVotes(dir, known)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{votes: v, unlock: func() error { return nil }}
+	if s.log, err = openLog(dir, usual, v.newest.Load(), v.stored); err == nil {
+		var commit uint64
+		if commit, err = s.GetCommitIndex(); err == nil {
+			return s, s.StageCommitIndex(commit)
+		}
+		err = errors.Join(err, s.log.close())
+	}
+	return nil, errors.Join(err, v.close())
+}
+
+// findVotes opens the votes of a directory that is known, which has to have a log,
+// too. In one that is not, a first start may have been cut off: it had no entries,
+// so what it made is made again.
+func findVotes(dir files, known bool) (*votes, error) {
+	segments, err := dir.names(segmentPrefix)
+	if err != nil {
+		return nil, fmt.Errorf("read the directory of raft's log: %w", err)
+	}
+	if known {
+		there, err := dir.names(votesFile)
+		if err == nil && len(there) == 0 {
+			return nil, fmt.Errorf("raft's votes in %s are gone, so that this server may not start again under its old id: %w", dir.path(votesFile), ErrLost)
+		}
+		if err == nil && len(segments) == 0 {
+			return nil, fmt.Errorf("raft log %s is gone, so that this server may not start again under its old id: %w", dir.path(segmentName(1)), ErrLost)
+		}
+		return openVotes(dir)
+	}
+	if len(segments) > 1 || (len(segments) == 1 && !unused(dir, segments[0])) {
+		return nil, fmt.Errorf("open raft log %s: there is no %s file beside it, so muster did not write it: use another data directory, or move this one away", dir.path(segments[0]), versionFile)
+	}
+	for _, name := range segments {
+		if err := dir.remove(name); err != nil {
+			return nil, fmt.Errorf("make raft's log anew: %w", err)
+		}
+	}
+	return makeVotes(dir)
+}
+
+// mark says of a new directory, last of all, that it is whole.
+func (s *Store) mark(dir string, known bool) error {
 	if !known {
-		// The version file is written last, so a log without one is from a first
-		// start that was cut off, and is empty, or it is not ours.
-		last, err := s.LastIndex()
-		if err != nil {
-			return err
-		}
-		term, err := s.stable.Get([]byte("CurrentTerm"))
-		if last != 0 || (err == nil && len(term) > 0) {
-			return fmt.Errorf("open raft log %s: there is no %s file beside it, so muster did not write it: use another data directory, or move this one away", s.name, versionFile)
-		}
-		// It syncs the directory, and with that the log's own name.
+		// It syncs the directory, and with that the other files' names.
 		text := []byte(strconv.Itoa(formatVersion) + "\n")
 		if err := durable.WriteFile(filepath.Join(dir, versionFile), text, 0o600); err != nil {
 			return fmt.Errorf("write format of the data directory: %w", err)
@@ -85,14 +137,27 @@ func (s *Store) begin(dir string, known bool) error {
 	}
 	// After the version: a crash in between leaves a log without the mark, which is
 	// made up for here; a mark without a log means that the log was lost.
-	if err := markMember(dir); err != nil {
-		return err
-	}
-	commit, err := s.GetCommitIndex()
+	return markMember(dir)
+}
+
+// lock keeps other processes out of the directory.
+func lock(dir string) (unlock func() error, err error) {
+	f, err := os.Open(dir)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("open data directory: %w", err)
 	}
-	return s.StageCommitIndex(commit)
+	for began := time.Now(); ; time.Sleep(lockTry) {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return f.Close, nil
+		case !errors.Is(err, syscall.EWOULDBLOCK):
+			return nil, errors.Join(fmt.Errorf("lock data directory %s: %w", dir, err), f.Close())
+		case time.Since(began) > lockWait:
+			_ = f.Close()
+			return nil, fmt.Errorf("open data directory %s: it is in use by another process", dir)
+		}
+	}
 }
 
 // readVersion says whether the directory was in use before, and refuses one
@@ -110,70 +175,11 @@ func readVersion(dir string) (known bool, err error) {
 	if err != nil || version < 1 {
 		return false, fmt.Errorf("format file %s is %w: it holds %.20q instead of a number", path, ErrDamaged, text)
 	}
+	if version < formatVersion {
+		return false, fmt.Errorf("data directory %s was written by a development version of muster: %w, %d, while this version reads %d: go on with that version, or begin anew with another data directory", dir, ErrFormer, version, formatVersion)
+	}
 	if version > formatVersion {
-		return false, fmt.Errorf("data directory %s is from a newer version of muster: it has format %d, this version reads up to %d: start the newer version again", dir, version, formatVersion)
+		return false, fmt.Errorf("data directory %s is from a newer version of muster: it has format %d, this version reads %d: start the newer version again", dir, version, formatVersion)
 	}
 	return true, nil
-}
-
-// checkPages walks the whole file once before it is opened for writing: bolt
-// looks for free pages then, in a goroutine of its own, where a page that is gone
-// or garbled ends the process instead of giving an error.
-func checkPages(path string, known bool) (err error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) || (err == nil && info.Size() == 0) {
-		if known {
-			return fmt.Errorf("raft log %s is gone or empty, and with it what this server voted, so that it may not start again under its old id: %w", path, ErrLost)
-		}
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("open raft log: %w", err)
-	}
-	// Nobody writes while it is open like this.
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: lockWait})
-	if err != nil {
-		return openError(path, err)
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("open raft log: %w", err)
-	}
-	defer f.Close()
-	if err := checkTree(f, checkPair); err != nil {
-		return fmt.Errorf("raft log %s is %w: %w", path, ErrDamaged, err)
-	}
-	return nil
-}
-
-// checkPair looks at the keys, which no seal covers: a value under a changed key
-// would count as one that was never stored. Entries are verified when they are
-// read, all of them before raft starts.
-func checkPair(bucket string, key, val []byte) error {
-	switch bucket {
-	case "logs":
-		if len(key) == 8 {
-			return nil
-		}
-	case "conf":
-		if _, err := unsealValue(key, val); err != nil {
-			return fmt.Errorf("value %.40q: %w", key, err)
-		}
-		switch string(key) {
-		case "CurrentTerm", "LastVoteTerm", "LastVoteCand", commitKey:
-			return nil
-		}
-	}
-	return fmt.Errorf("unknown key %.40q in bucket %.40q", key, bucket)
-}
-
-func openError(path string, err error) error {
-	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
-		return fmt.Errorf("open raft log %s: the data directory is in use by another process", path)
-	case errors.Is(err, bbolt.ErrInvalid), errors.Is(err, bbolt.ErrChecksum), errors.Is(err, bbolt.ErrVersionMismatch):
-		return fmt.Errorf("raft log %s is %w: %w", path, ErrDamaged, err)
-	}
-	return fmt.Errorf("open raft log: %w", err)
 }

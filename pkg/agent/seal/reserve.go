@@ -24,9 +24,10 @@ const (
 	leastReserve = 1 << 20
 	mostReserve  = 64 << 20
 
-	// writeFactor is how much room a command needs for each of its bytes: bolt
-	// writes whole pages, and frees the old ones later.
-	writeFactor = 3
+	// writeFactor is how much room a command needs for each of its bytes: the log
+	// takes whole sectors, and leaves the end of a segment free. A new segment is a
+	// small part of the floor.
+	writeFactor = 2
 )
 
 // ErrFull is in the chain of errors about a disk that has no room for writes.

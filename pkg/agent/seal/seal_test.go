@@ -17,8 +17,11 @@ import (
 func TestConformance(t *testing.T) {
 	stores := map[string]func(t *testing.T) *Store{
 		"memory": func(*testing.T) *Store { return Memory() },
-		"bolt": func(t *testing.T) *Store {
+		"disk": func(t *testing.T) *Store {
 			return open(t, filepath.Join(t.TempDir(), "data", "raft"))
+		},
+		"segments of one batch": func(t *testing.T) *Store {
+			return openSmall(t, &memory{held: map[string]*memoryFile{}})
 		},
 	}
 	rules := map[string]func(t *testing.T, s *Store){
@@ -27,6 +30,8 @@ func TestConformance(t *testing.T) {
 		"the caller's entry is left":    entryIsLeft,
 		"ranges are deleted":            rangesAreDeleted,
 		"entries are overwritten":       entriesAreOverwritten,
+		"what does not follow":          notInOrder,
+		"a gap":                         gap,
 		"the commit index follows":      commitFollows,
 		"the commit index by itself":    commitByItself,
 		"values come back":              valuesComeBack,
@@ -126,6 +131,29 @@ func entriesAreOverwritten(t *testing.T, s *Store) {
 	}
 }
 
+func notInOrder(t *testing.T, s *Store) {
+	storeRange(t, s, 1, 9)
+	if err := s.StoreLogs([]*raft.Log{{Index: 10}, {Index: 12}}); err == nil {
+		t.Error("entries with a hole were stored")
+	}
+	if err := s.DeleteRange(4, 5); err == nil {
+		t.Error("entries in the middle were deleted")
+	}
+	if err := errors.Join(s.DeleteRange(11, 20), s.DeleteRange(5, 4), s.StoreLogs(nil)); err != nil {
+		t.Error(err)
+	}
+	wantBounds(t, s, 1, 9)
+}
+
+// gap: a follower that was killed after it took a snapshot, and before it deleted
+// its older entries, goes on behind the snapshot.
+func gap(t *testing.T, s *Store) {
+	storeRange(t, s, 1, 5)
+	storeRange(t, s, 20, 21)
+	wantBounds(t, s, 20, 21)
+	read(t, s, 20)
+}
+
 func commitFollows(t *testing.T, s *Store) {
 	storeRange(t, s, 1, 4)
 	wantCommit(t, s, 0)
@@ -185,7 +213,17 @@ func valuesComeBack(t *testing.T, s *Store) {
 
 func TestReopenKeepsEverything(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "raft")
-	s := open(t, dir)
+	held := &memory{held: map[string]*memoryFile{}}
+	for name, open := range map[string]func() *Store{
+		"disk":                  func() *Store { return open(t, dir) },
+		"segments of one batch": func() *Store { return openSmall(t, held) },
+	} {
+		t.Run(name, func(t *testing.T) { reopenKeepsEverything(t, open) })
+	}
+}
+
+func reopenKeepsEverything(t *testing.T, open func() *Store) {
+	s := open()
 	storeRange(t, s, 1, 5)
 	stage(t, s, 4)
 	storeRange(t, s, 6, 6)
@@ -196,8 +234,7 @@ func TestReopenKeepsEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	s = open(t, dir)
-	defer s.Close()
+	s = open()
 	wantBounds(t, s, 1, 6)
 	wantCommit(t, s, 4)
 	if n, err := s.GetUint64([]byte("CurrentTerm")); n != 3 || err != nil {
@@ -205,6 +242,61 @@ func TestReopenKeepsEverything(t *testing.T) {
 	}
 	storeRange(t, s, 7, 7) // before anything was staged in this run
 	wantCommit(t, s, 4)
+	if err := errors.Join(s.DeleteRange(1, 2), s.DeleteRange(7, 7), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+
+	s = open()
+	wantBounds(t, s, 3, 6)
+	for i := uint64(3); i <= 6; i++ {
+		read(t, s, i)
+	}
+	if err := errors.Join(s.DeleteRange(1, 6), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s = open()
+	defer s.Close()
+	wantBounds(t, s, 0, 0)
+	storeRange(t, s, 7, 8)
+	wantBounds(t, s, 7, 8)
+}
+
+// TestOldSegmentsGo: deleted entries give their room back.
+func TestOldSegmentsGo(t *testing.T) {
+	held := &memory{held: map[string]*memoryFile{}}
+	s := openSmall(t, held)
+	defer s.Close()
+	for i := uint64(1); i <= 100; i++ {
+		storeRange(t, s, i, i)
+	}
+	if err := s.DeleteRange(1, 95); err != nil {
+		t.Fatal(err)
+	}
+	if names, _ := held.names(segmentPrefix); len(names) > 7 {
+		t.Errorf("%d segments for 5 entries", len(names))
+	}
+	for i := uint64(96); i <= 100; i++ {
+		read(t, s, i)
+	}
+}
+
+// openSmall opens what nothing or an earlier one has left, with segments as small as
+// they can be.
+func openSmall(t *testing.T, dir files) *Store {
+	t.Helper()
+	s, err := reopen(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func reopen(dir files) (*Store, error) {
+	there, err := dir.names("")
+	if err != nil {
+		return nil, err
+	}
+	return openFiles(dir, leastSegment, len(there) > 0)
 }
 
 func open(t *testing.T, dir string) *Store {

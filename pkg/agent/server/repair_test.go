@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// harmed is a data directory with an id, a log that lacks a root page, and peers.
+// harmed is a data directory with an id, votes that lack a page, and peers.
 func harmed(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -32,13 +32,13 @@ func harmed(t *testing.T) string {
 	if err := log.Close(); err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(dir, raftDir, "raft.db")
+	path := filepath.Join(dir, raftDir, "votes")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	clear(data[:os.Getpagesize()])
-	put(filepath.Join(raftDir, "raft.db"), string(data))
+	put(filepath.Join(raftDir, "votes"), string(data))
 	return dir
 }
 
