@@ -73,6 +73,15 @@ func (l serverLookup) ServiceByAddress(ctx context.Context, dc, ip string) (*api
 	return out, nil
 }
 
+func (l serverLookup) Elected(ctx context.Context, dc, name string) (*api.Node, error) {
+	s, err := l.snapshot(ctx, dc)
+	if err != nil {
+		return nil, err
+	}
+	out, _ := s.Elected(name)
+	return out, nil
+}
+
 // clientLookup asks a server, any that answers.
 type clientLookup struct {
 	dc string
@@ -111,21 +120,25 @@ func (l clientLookup) Node(ctx context.Context, dc, name string) (*api.Node, err
 }
 
 func (l clientLookup) NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error) {
-	return byAddress[api.Node](ctx, l, dc, "node", ip)
+	return inside[api.Node](ctx, l, dc, "by-address/node/"+ip)
 }
 
 func (l clientLookup) ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error) {
-	return byAddress[api.ServiceNode](ctx, l, dc, "service", ip)
+	return inside[api.ServiceNode](ctx, l, dc, "by-address/service/"+ip)
 }
 
-// byAddress asks what the public API has no question for.
-func byAddress[T any](ctx context.Context, l clientLookup, dc, kind, ip string) (*T, error) {
+func (l clientLookup) Elected(ctx context.Context, dc, name string) (*api.Node, error) {
+	return inside[api.Node](ctx, l, dc, "elected/"+url.PathEscape(name))
+}
+
+// inside asks what the public API has no question for.
+func inside[T any](ctx context.Context, l clientLookup, dc, path string) (*T, error) {
 	o, err := l.options(dc)
 	if err != nil {
 		return nil, err
 	}
 	var out *T
-	_, err = l.c.Get(ctx, "/v1/internal/by-address/"+kind+"/"+ip, o, &out)
+	_, err = l.c.Get(ctx, "/v1/internal/"+path, o, &out)
 	if client.IsStatus(err, http.StatusNotFound) {
 		return nil, nil
 	}

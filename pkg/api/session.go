@@ -49,3 +49,7 @@ type SessionCreate struct {
 	NodeChecks    []string              `json:",omitzero"`
 	ServiceChecks []SessionServiceCheck `json:",omitempty"`
 }
+
+// ElectionKey is the key whose holder has won the election of this name. The name
+// NAME.leader.<domain> in DNS is the node of the session that holds it.
+func ElectionKey(name string) string { return "leader/" + name + "/.lock" }

@@ -41,6 +41,9 @@ type Lookup interface {
 	// the address.
 	NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error)
 	ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error)
+	// Elected returns the node that holds the election of this name, nil and no
+	// error if nobody does.
+	Elected(ctx context.Context, dc, name string) (*api.Node, error)
 }
 
 // Config is what a Server needs. The zero value of a knob is what its comment

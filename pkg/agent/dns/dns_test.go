@@ -73,6 +73,14 @@ func (c *catalog) ServiceByAddress(_ context.Context, dc, ip string) (*api.Servi
 	return nil, c.check(dc)
 }
 
+// Elected finds that node1 leads "jobs" and "a.b".
+func (c *catalog) Elected(ctx context.Context, dc, name string) (*api.Node, error) {
+	if name != "jobs" && name != "a.b" {
+		return nil, c.check(dc)
+	}
+	return c.Node(ctx, dc, "node1")
+}
+
 func (c *catalog) addNode(name, dc, address string, meta map[string]string) *api.Node {
 	n := &api.Node{Node: name, Datacenter: dc, Address: address, Meta: meta, TaggedAddresses: map[string]string{"wan": "9.9.9.9"}}
 	c.nodes = append(c.nodes, n)
@@ -168,10 +176,19 @@ const nx = "NXDOMAIN\nns consul. SOA"
 func TestAnswers(t *testing.T) {
 	const web1 = "web.service.consul. 10 A 10.0.0.1"
 	const meta1 = `+ node1.node.dc1.consul. 10 TXT "plain"` + "\n" + `+ node1.node.dc1.consul. 10 TXT "rack=r1"`
+	const leaderMeta = `+ NAME 0 TXT "plain"` + "\n" + `+ NAME 0 TXT "rack=r1"`
 	const srv1 = " 10 SRV 1 10 80 node1.node.dc1.consul."
 	const srv2 = " 10 SRV 1 3 81 n.two.node.dc1.consul."
 	const glue = "\n+ n.two.node.dc1.consul. 10 AAAA fd00::2\n+ node1.node.dc1.consul. 10 A 10.0.0.1\n" + meta1
 	for _, c := range []struct{ name, qtype, want string }{
+		// elections
+		{"jobs.leader.consul.", "A", "jobs.leader.consul. 0 A 10.0.0.1\n" + strings.ReplaceAll(leaderMeta, "NAME", "jobs.leader.consul.")},
+		{"a.b.leader.dc1.consul.", "A", "a.b.leader.dc1.consul. 0 A 10.0.0.1\n" + strings.ReplaceAll(leaderMeta, "NAME", "a.b.leader.dc1.consul.")},
+		{"jobs.leader.consul.", "AAAA", strings.ReplaceAll(leaderMeta, "NAME", "jobs.leader.consul.")},
+		{"nobody.leader.consul.", "A", nx},
+		{"leader.consul.", "A", nx},
+		{"jobs.leader.dc9.consul.", "A", nx},
+
 		// services
 		{"web.service.consul.", "A", web1},
 		{"web.service.consul.", "AAAA", "web.service.consul. 10 AAAA fd00::2"},

@@ -96,7 +96,9 @@ func (h *handling) inDomain(domain string) {
 	case kindService:
 		h.service(t)
 	case kindNode:
-		h.node(t)
+		h.node(t, h.zone.Lookup.Node, h.zone.NodeTTL)
+	case kindLeader:
+		h.node(t, h.zone.Lookup.Elected, 0) // it may be another at any time
 	case kindAddr:
 		h.addr(t)
 	case kindVirtual: // NOERROR without a record

@@ -16,6 +16,7 @@ const (
 	kindNone    kind = iota // nothing: the name does not exist
 	kindService             // [tag.]name.service, or _name._tag
 	kindNode                // name.node
+	kindLeader              // name.leader: the node that holds an election
 	kindAddr                // c0a80001.addr
 	kindVirtual             // name.virtual: exists, with no record
 )
@@ -23,7 +24,7 @@ const (
 // target is a name in our domain, understood.
 type target struct {
 	kind   kind
-	name   string // of the service or node; the hex digits of an address
+	name   string // of the service, node or election; the hex digits of an address
 	tags   []string
 	dc     string
 	domain string
@@ -60,6 +61,8 @@ func kindOf(label string) (k kind, known bool) {
 		return kindService, true
 	case "node":
 		return kindNode, true
+	case "leader":
+		return kindLeader, true
 	case "addr":
 		return kindAddr, true
 	case "virtual":
@@ -112,8 +115,8 @@ func (t *target) subject(k kind, labels []string) {
 		if len(labels) > 1 {
 			t.tags = []string{strings.Join(labels[:len(labels)-1], ".")}
 		}
-	case kindNode:
-		t.kind, t.name = kindNode, strings.Join(labels, ".")
+	case kindNode, kindLeader:
+		t.kind, t.name = k, strings.Join(labels, ".")
 	case kindAddr, kindVirtual:
 		if len(labels) == 1 {
 			t.kind, t.name = k, last

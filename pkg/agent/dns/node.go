@@ -5,15 +5,18 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	wire "github.com/miekg/dns"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
-// node answers for a node: its address and its metadata.
-func (h *handling) node(t target) {
+// node answers for the node that a lookup finds: its address and its metadata.
+func (h *handling) node(t target, lookUp func(ctx context.Context, dc, name string) (*api.Node, error), keep time.Duration) {
 	ctx, cancel := context.WithTimeout(h.ctx, lookupTimeout)
 	defer cancel()
-	node, err := h.zone.Lookup.Node(ctx, t.dc, t.name)
+	node, err := lookUp(ctx, t.dc, t.name)
 	switch {
 	case err != nil:
 		h.failed(t.domain, err)
@@ -22,7 +25,7 @@ func (h *handling) node(t target) {
 		h.nameError(t.domain)
 		return
 	}
-	qtype, ttl := h.question.Qtype, seconds(h.zone.NodeTTL)
+	qtype, ttl := h.question.Qtype, seconds(keep)
 	if !slices.Contains([]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeANY, wire.TypeTXT, wire.TypeCNAME}, qtype) {
 		return
 	}

@@ -2,7 +2,7 @@ package httpapi
 
 import "github.com/muster-dev/muster/pkg/api"
 
-// What client agents ask for reverse DNS; the public API has no such question.
+// What client agents ask for DNS; the public API has no such questions.
 
 func (a *API) nodeByAddress(rq *request) (any, error) {
 	node, _ := a.cfg.Cluster.Views().Snapshot().NodeByAddress(rq.name)
@@ -14,9 +14,14 @@ func (a *API) serviceByAddress(rq *request) (any, error) {
 	return found(service)
 }
 
+func (a *API) electedNode(rq *request) (any, error) {
+	node, _ := a.cfg.Cluster.Views().Snapshot().Elected(rq.name)
+	return found(node)
+}
+
 func found[T api.Node | api.ServiceNode](v *T) (any, error) {
 	if v == nil {
-		return nil, api.Errorf(404, "nobody has this address")
+		return nil, api.Errorf(404, "there is none")
 	}
 	return v, nil
 }

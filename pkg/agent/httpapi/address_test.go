@@ -22,20 +22,20 @@ func TestInsideRoutes(t *testing.T) {
 		}
 	}
 	get := func(path string) (string, int) {
-		w := r.send(t.Context(), r.api.Internal(), "GET /v1/internal/by-address/"+path, "", api.HeaderHops, "1")
+		w := r.send(t.Context(), r.api.Internal(), "GET /v1/internal/"+path, "", api.HeaderHops, "1")
 		return w.Body.String(), w.Code
 	}
 	var node api.Node
-	body, code := get("node/10.1.2.3")
+	body, code := get("by-address/node/10.1.2.3")
 	if err := json.Unmarshal([]byte(body), &node); err != nil || code != 200 || node.Node != "n1" {
 		t.Errorf("node by address: %d %s", code, body)
 	}
 	var service api.ServiceNode
-	body, code = get("service/10.9.9.9")
+	body, code = get("by-address/service/10.9.9.9")
 	if err := json.Unmarshal([]byte(body), &service); err != nil || code != 200 || service.ServiceName != "web" {
 		t.Errorf("service by address: %d %s", code, body)
 	}
-	for _, path := range []string{"node/10.9.9.9", "service/10.1.2.4", "node/"} {
+	for _, path := range []string{"by-address/node/10.9.9.9", "by-address/service/10.1.2.4", "by-address/node/", "elected/jobs", "elected/"} {
 		if body, code = get(path); code != 404 || strings.Contains(body, "not a recognized") {
 			t.Errorf("%s: %d %s, want a plain 404", path, code, body)
 		}

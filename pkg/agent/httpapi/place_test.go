@@ -131,8 +131,10 @@ func TestHowLongALeaderIsAwaited(t *testing.T) {
 
 func TestServerPortHasNoAgentEndpoints(t *testing.T) {
 	r := newRig(t)
+	gone, hangUp := context.WithCancel(context.Background()) // or a stream would not end
+	hangUp()
 	for _, rt := range routes() {
-		w := r.send(context.Background(), r.api.Internal(), strings.Split(rt.methods, ",")[0]+" "+rt.path, "")
+		w := r.send(gone, r.api.Internal(), strings.Split(rt.methods, ",")[0]+" "+rt.path, "")
 		if refused := w.Code == 404 && strings.Contains(w.Body.String(), "not a recognized"); refused != (rt.where == here) {
 			t.Errorf("%s on the server port: %d %q", rt.path, w.Code, w.Body)
 		}

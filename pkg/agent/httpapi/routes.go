@@ -105,6 +105,7 @@ func routes() []route {
 
 		{"GET", "/v1/internal/by-address/node/", inside, plain, (*API).nodeByAddress},
 		{"GET", "/v1/internal/by-address/service/", inside, plain, (*API).serviceByAddress},
+		{"GET", "/v1/internal/elected/", inside, plain, (*API).electedNode},
 		{"GET,PUT", bus.Path, port, plain, (*API).busMessages},
 	}
 }

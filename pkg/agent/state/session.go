@@ -160,3 +160,19 @@ func (sn *Snapshot) Sessions() ([]*api.Session, Meta) {
 	}
 	return sessions, r.meta(anyOf(topicSessions))
 }
+
+// Elected returns the node of the session that holds an election, or nil. Where
+// nobody holds one so spelled, the name in lower case counts: DNS does not keep
+// case.
+func (sn *Snapshot) Elected(name string) (*api.Node, Meta) {
+	r := sn.read()
+	var watches []Watch
+	for _, key := range []string{api.ElectionKey(name), api.ElectionKey(strings.ToLower(name))} {
+		watches = append(watches, Watch{Topic: topicKV, Key: key})
+		if l := r.lockOf(key); l != nil {
+			node := r.session(l.Session).Node // a lock has a session
+			return r.node(node), r.meta(append(watches, about(topicNode, node))...)
+		}
+	}
+	return nil, r.meta(watches...)
+}

@@ -204,42 +204,36 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 			return fmt.Errorf("topic %d is not known here: upgrade this server", m.Topic)
 		}
 		x.putMark(nil, m)
-	case recordSession:
-		s, err := unpackRow[api.Session](body)
-		if err != nil {
-			return err
-		}
-		x.stats.Sessions++
-		x.insert(tableSessions, s)
-	case recordLock:
-		return restoreOf(x, tableLocks, body, func(l *lock) string { return l.Key })
-	case recordDelay:
-		return restoreRow[lockDelay](x, tableDelays, body)
-	case recordExpiry:
-		return restoreOf(x, tableExpiries, body, func(e *expiry) string { return e.Key })
 	default:
-		return errors.New("this type is not known here: upgrade this server")
+		return x.restoreLocks(kind, body)
 	}
 	return nil
 }
 
-// restoreRow restores a row that needs nothing else.
-func restoreRow[T any](x *tx, table string, body []byte) error {
-	row, err := unpackRow[T](body)
-	if err == nil {
-		x.insert(table, row)
+// restoreLocks restores sessions and what hangs on them.
+func (x *tx) restoreLocks(kind byte, body []byte) error {
+	switch kind {
+	case recordSession:
+		x.stats.Sessions++
+		return restoreRow(x, tableSessions, body, func(*api.Session) bool { return true })
+	case recordLock:
+		return restoreRow(x, tableLocks, body, func(l *lock) bool { return x.kvEntry(l.Key) != nil && x.session(l.Session) != nil })
+	case recordDelay:
+		return restoreRow(x, tableDelays, body, func(*lockDelay) bool { return true })
+	case recordExpiry:
+		return restoreRow(x, tableExpiries, body, func(e *expiry) bool { return x.kvEntry(e.Key) != nil })
 	}
-	return err
+	return errors.New("this type is not known here: upgrade this server")
 }
 
-// restoreOf restores a row that belongs to a key.
-func restoreOf[T any](x *tx, table string, body []byte, key func(*T) string) error {
+// restoreRow restores a row, if all is there that it belongs to.
+func restoreRow[T any](x *tx, table string, body []byte, whole func(*T) bool) error {
 	row, err := unpackRow[T](body)
 	if err != nil {
 		return err
 	}
-	if x.kvEntry(key(row)) == nil {
-		return errors.New("its key is missing")
+	if !whole(row) {
+		return errors.New("what it belongs to is missing")
 	}
 	x.insert(table, row)
 	return nil
