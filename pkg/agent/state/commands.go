@@ -80,6 +80,9 @@ const (
 	typeSessionCreate  = 5
 	typeSessionDestroy = 6
 	typeReap           = 7
+
+	typeEventFire = 8
+	typeEventAck  = 9
 )
 
 // commandVersion is the second byte: the newest encoding this program knows. A
@@ -94,13 +97,13 @@ const commandVersion = 2
 // this level and below can propose. A cluster's is the lowest of its servers'.
 const Level = 2
 
-// Level 1 knew neither times nor sessions.
+// Level 1 knew neither times nor sessions, nor durable events.
 const levelSessions = 2
 
 // levelOf is the lowest level that can apply a command.
 func levelOf(cmd Command) int {
 	switch c := cmd.(type) {
-	case *SessionCreate, *SessionDestroy, *Reap:
+	case *SessionCreate, *SessionDestroy, *Reap, *EventFire, *EventAck:
 		return levelSessions
 	case *KV:
 		if c.TTL != 0 || c.Fence != nil {
@@ -157,6 +160,10 @@ func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 		kind = typeSessionDestroy
 	case *Reap:
 		kind = typeReap
+	case *EventFire:
+		kind = typeEventFire
+	case *EventAck:
+		kind = typeEventAck
 	default:
 		return nil, fmt.Errorf("encode command: %T is no command", cmd)
 	}
@@ -221,6 +228,12 @@ func decodeBody(kind byte, body []byte) (cmd Command, err error) {
 		cmd, err = c, unpack(body, c)
 	case typeReap:
 		c := new(Reap)
+		cmd, err = c, unpack(body, c)
+	case typeEventFire:
+		c := new(EventFire)
+		cmd, err = c, unpack(body, c)
+	case typeEventAck:
+		c := new(EventAck)
 		cmd, err = c, unpack(body, c)
 	default:
 		return nil, errors.New("it is not known here: upgrade this server")

@@ -15,6 +15,9 @@ func FuzzApply(f *testing.F) {
 		withID(register("m", nil), uuid1),
 		&Deregister{Node: "n"},
 		&KV{Op: KVDeleteTree},
+		&EventFire{ID: "e", Name: "x", Payload: []byte("p"), TTL: 1},
+		&EventAck{"e-1", "node-1"},
+		&Reap{},
 		&KV{Op: KVCAS, Entry: api.KVPair{Key: "k", Value: []byte("v")}, Index: 1},
 		&Txn{Ops: []*api.TxnOp{nil, {}, {KV: &api.TxnKVOp{Verb: "get-tree", Key: "k"}}, {Service: &api.TxnServiceOp{Verb: "set", Node: "n"}}, {Check: &api.TxnCheckOp{Verb: "set"}}}},
 	}

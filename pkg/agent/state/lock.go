@@ -40,8 +40,8 @@ type Fence struct {
 	Token uint64 `codec:"t"`
 }
 
-// Reap removes the keys whose time is over, up to maxReaped of them, and forgets
-// lock-delays that are over. Its result is whether more is to be done at once.
+// Reap removes the keys and the durable events whose time is over, up to about
+// maxReaped of each, and forgets lock-delays that are over. Its result is whether more is to be done at once.
 type Reap struct{}
 
 func (*Reap) command() {}
@@ -152,6 +152,9 @@ func (x *tx) reap() bool {
 		}
 		x.kvDelete(x.kvEntry(e.Key))
 	}
+	if x.reapEvents() {
+		return true
+	}
 	for d := range scan[lockDelay](x.reader, tableDelays, "id_prefix", nil) {
 		latest := x.now + int64(api.MaxLockDelay)
 		switch {
@@ -188,12 +191,18 @@ func (sn *Snapshot) LockToken(key string) uint64 {
 }
 
 // NextReap is when a Reap has something to do, the zero time for never: when the
-// next key expires, or a minute after the oldest lock-delay that is kept was over.
+// next key or durable event expires, or a minute after the oldest lock-delay that is kept was over.
 func (sn *Snapshot) NextReap() (time.Time, Meta) {
 	r := sn.read()
 	var at time.Time
 	for e := range scan[expiry](r, tableExpiries, "at_prefix", nil) {
 		at = time.Unix(0, e.At)
+		break
+	}
+	for e := range scan[event](r, tableEvents, "at_prefix", nil) {
+		if over := time.Unix(0, e.Expires); at.IsZero() || over.Before(at) {
+			at = over
+		}
 		break
 	}
 	for d := range scan[lockDelay](r, tableDelays, "until_prefix", nil) {

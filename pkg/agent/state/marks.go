@@ -30,7 +30,10 @@ const (
 	topicSession       Topic = 16 // a session, by id
 	topicNodeSessions  Topic = 17 // the sessions of a node
 	topicDeadlines     Topic = 18 // the set of things that time ends
-	topicCount               = 19
+	topicEvents        Topic = 22 // any durable event
+	topicEvent         Topic = 23 // the durable events of a name
+	topicEventAcks     Topic = 24 // a durable event and who acknowledged it, by id
+	topicCount               = 25
 )
 
 // MaxTombstones bounds, per topic, what is remembered of things that are gone.
@@ -156,6 +159,10 @@ func (r reader) alive(t Touch) bool {
 		return first[api.HealthCheck](r, tableChecks, "status", nodeKey(t.Key)) != nil
 	case topicSession:
 		return r.session(t.Key) != nil
+	case topicEvent:
+		return first[event](r, tableEvents, "name", keyOf(t.Key)) != nil
+	case topicEventAcks:
+		return r.event(t.Key) != nil
 	case topicNodeSessions:
 		return first[api.Session](r, tableSessions, "node", nodeKey(t.Key)) != nil
 	}

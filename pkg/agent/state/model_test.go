@@ -27,6 +27,8 @@ type model struct {
 	tokens   map[string]uint64    // by held key
 	delays   map[string]time.Time // by key: not to be locked before
 	ends     map[string]time.Time // by key
+
+	events []modelEvent // never changed in place
 }
 
 type modelService struct {
@@ -46,6 +48,7 @@ func (m *model) clone() *model {
 	return &model{
 		m.index, maps.Clone(m.kv), maps.Clone(m.nodes), maps.Clone(m.services), maps.Clone(m.checks),
 		m.now, maps.Clone(m.sessions), maps.Clone(m.tokens), maps.Clone(m.delays), maps.Clone(m.ends),
+		slices.Clone(m.events),
 	}
 }
 
@@ -78,7 +81,12 @@ func (m *model) apply(index uint64, now time.Time, cmd Command) any {
 		m.endSession(c.ID)
 		return ok
 	case *Reap:
+		m.reapEvents()
 		return m.reap()
+	case *EventFire:
+		return m.eventFire(c)
+	case *EventAck:
+		return m.eventAck(c)
 	}
 	panic("unknown command")
 }

@@ -75,7 +75,7 @@ func queries() []query {
 		add("state "+st, true, func(s *Snapshot) (any, Meta) { return ask(s.HealthState(st, nil)) }, func(m *model) any { return m.checksWhere(nil, in) })
 		add("state in rack 1 "+st, false, func(s *Snapshot) (any, Meta) { return ask(s.HealthState(st, rack)) }, func(m *model) any { return m.checksWhere(rack, in) })
 	}
-	return append(qs, sessionQueries()...)
+	return slices.Concat(qs, sessionQueries(), eventQueries())
 }
 
 // sessionQueries are those about sessions and locks.
@@ -209,13 +209,15 @@ func genTime(t *rapid.T, m *model) time.Time {
 }
 
 func genCommand(t *rapid.T, m *model) Command {
-	switch rapid.IntRange(0, 14).Draw(t, "command") {
+	switch rapid.IntRange(0, 17).Draw(t, "command") {
 	case 10, 11:
 		return genSession(t)
 	case 12:
 		return &SessionDestroy{genSessionID(t)}
 	case 13:
 		return &Reap{}
+	case 14, 15:
+		return genEvent(t)
 	case 0, 1, 2, 3:
 		return genRegister(t)
 	case 4:
@@ -358,7 +360,8 @@ func (m *model) stats() Stats {
 	for _, s := range m.services {
 		names[strings.ToLower(s.Service)] = true
 	}
-	return Stats{Nodes: len(m.nodes), Services: len(names), Instances: len(m.services), Checks: len(m.checks), Keys: len(m.kv), Sessions: len(m.sessions)}
+	events, size := m.eventStats()
+	return Stats{Nodes: len(m.nodes), Services: len(names), Instances: len(m.services), Checks: len(m.checks), Keys: len(m.kv), Sessions: len(m.sessions), Events: events, EventBytes: size}
 }
 
 // The same log gives the same bytes, however it is cut into batches, and

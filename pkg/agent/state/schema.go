@@ -21,6 +21,9 @@ const (
 	tableLocks    = "locks"    // *lock
 	tableDelays   = "delays"   // *lockDelay
 	tableExpiries = "expiries" // *expiry
+
+	tableEvents    = "events"    // *event
+	tableEventAcks = "eventacks" // *eventAck
 )
 
 // newDB makes the tables. Every index takes one ready []byte as its argument;
@@ -58,6 +61,13 @@ func newDB() *memdb.MemDB {
 		tableExpiries: table(tableExpiries,
 			unique("id", func(e *expiry) []byte { return []byte(e.Key) }),
 			multi("at", func(e *expiry) []byte { return atKey(e.At) })),
+		tableEvents: table(tableEvents,
+			unique("id", func(e *event) []byte { return eventKey(e.Index) }),
+			multi("uuid", func(e *event) []byte { return keyOf(e.ID) }),
+			multi("name", func(e *event) []byte { return keyOf(e.Name) }),
+			multi("at", func(e *event) []byte { return atKey(e.Expires) })),
+		tableEventAcks: table(tableEventAcks,
+			unique("id", func(a *eventAck) []byte { return keyOf(a.Event, strings.ToLower(a.Node)) })),
 	}})
 	if err != nil {
 		panic(err) // the literal above is wrong

@@ -23,7 +23,7 @@ import (
 // Equal states give equal bytes.
 const (
 	snapshotMagic   = "muster state\n"
-	snapshotVersion = 2 // 2 has sessions and what belongs to them
+	snapshotVersion = 2 // 2 has sessions, what belongs to them, and durable events
 
 	recordHead    = 1  // root
 	recordKV      = 2  // api.KVPair
@@ -35,6 +35,8 @@ const (
 	recordLock    = 8  // lock
 	recordDelay   = 9  // lockDelay
 	recordExpiry  = 10 // expiry
+	recordEvent   = 11 // event
+	recordAck     = 12 // eventAck
 	recordEnd     = 0xff
 )
 
@@ -58,6 +60,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		{recordKV, tableKV}, {recordNode, tableNodes}, {recordService, tableServices},
 		{recordCheck, tableChecks}, {recordMark, tableMarks}, {recordSession, tableSessions},
 		{recordLock, tableLocks}, {recordDelay, tableDelays}, {recordExpiry, tableExpiries},
+		{recordEvent, tableEvents}, {recordAck, tableEventAcks},
 	} {
 		rows, err := txn.Get(t.table, "id_prefix", []byte(nil))
 		must(err)
@@ -204,6 +207,8 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 			return fmt.Errorf("topic %d is not known here: upgrade this server", m.Topic)
 		}
 		x.putMark(nil, m)
+	case recordEvent, recordAck:
+		return x.restoreEvents(kind, body)
 	default:
 		return x.restoreLocks(kind, body)
 	}

@@ -29,6 +29,10 @@ func fullLab(t testing.TB) *lab {
 	l.must(&KV{Op: KVLock, Entry: api.KVPair{Key: "lock/c", Session: "s-3"}})
 	l.must(&KV{Op: KVSet, Entry: api.KVPair{Key: "brief"}, TTL: time.Minute})
 	l.must(&SessionDestroy{"s-3"})
+	l.must(&EventFire{ID: "e-1", Name: "deploy", Payload: []byte("v1\x00"), TTL: time.Hour})
+	l.must(&EventFire{ID: "e-2", Name: "deploy", TTL: time.Minute})
+	l.must(&EventAck{"e-1", "node-3"})
+	l.must(&EventAck{"e-1", "node-1"})
 	return l
 }
 
@@ -116,7 +120,7 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 		{bytes.NewReader(newer), "read state snapshot: format version 3 is not known here (newest is 2): upgrade this server"},
 		{strings.NewReader("PK\x03\x04 something else entirely"), "read state snapshot: this is no muster state snapshot"},
 		{bytes.NewReader(append(bytes.Clone(good), 0)), "read state snapshot: something follows its end"},
-		{bytes.NewReader(good[:len(good)-9]), "read state snapshot: record 46: it ends too early: the file is damaged"},
+		{bytes.NewReader(good[:len(good)-9]), "read state snapshot: record 54: it ends too early: the file is damaged"},
 		{iotest.ErrReader(errors.New("disk on fire")), "read state snapshot: disk on fire"},
 	} {
 		if err := l.s.Restore(tc.in); err == nil || err.Error() != tc.want {
@@ -130,7 +134,7 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 
 func TestWriteReportsErrors(t *testing.T) {
 	err := fullLab(t).sn.Write(failingWriter{})
-	if err == nil || err.Error() != "write state snapshot at index 26: no space left" {
+	if err == nil || err.Error() != "write state snapshot at index 30: no space left" {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -162,6 +166,10 @@ func TestGoldenSnapshot(t *testing.T) {
 	sessions, _ := s.Snapshot().Sessions()
 	if len(sessions) != 2 || sessions[0].ServiceChecks[0].ID != "c" || sessions[1].NodeChecks == nil || s.Snapshot().LockToken("lock/a") != 22 {
 		t.Errorf("sessions are %s, the token %d", asJSON(t, sessions), s.Snapshot().LockToken("lock/a"))
+	}
+	events, _ := s.Snapshot().EventLogAcks("deploy", 0)
+	if len(events) != 2 || string(events[0].Payload) != "v1\x00" || events[0].Acks != 2 || events[1].Expires != labTime.Add(time.Minute).UTC() {
+		t.Errorf("events are %s", asJSON(t, events))
 	}
 }
 
@@ -247,6 +255,8 @@ func TestGoldenCommandsOfVersion2(t *testing.T) {
 		{&Deregister{Node: "n", Left: true}, "\x02" + head + "\x84\xa7CheckID\xa0\xa4Left\xc3\xa4Node\xa1n\xa9ServiceID\xa0"},
 		{&SessionDestroy{"s"}, "\x06" + head + "\x81\xa2ID\xa1s"},
 		{&Reap{}, "\x07" + head + "\x80"},
+		{&EventFire{ID: "e", Name: "x", Payload: []byte("p"), TTL: time.Second}, "\x08" + head + "\x84\xa2ID\xa1e\xa4Name\xa1x\xa7Payload\xc4\x01p\xa3TTL\xd2\x3b\x9a\xca\x00"},
+		{&EventAck{"e", "n"}, "\x09" + head + "\x82\xa2ID\xa1e\xa4Node\xa1n"},
 	} {
 		data, err := Encode(tc.cmd, labTime, Level)
 		if err != nil || string(data) != tc.want {
@@ -261,7 +271,7 @@ func TestGoldenCommandsOfVersion2(t *testing.T) {
 
 // What an old server could not apply is not written where there is one.
 func TestCommandsAreRefusedBelowTheirLevel(t *testing.T) {
-	for _, cmd := range []Command{&SessionCreate{}, &SessionDestroy{}, &Reap{}, &KV{TTL: 1}, &KV{Fence: &Fence{}}} {
+	for _, cmd := range []Command{&SessionCreate{}, &SessionDestroy{}, &Reap{}, &EventFire{}, &EventAck{}, &KV{TTL: 1}, &KV{Fence: &Fence{}}} {
 		const want = "not possible yet: it needs every server at feature level 2, but one is at 1: upgrade all servers"
 		if _, err := Encode(cmd, labTime, 1); err == nil || err.Error() != want {
 			t.Errorf("%T: error is %v", cmd, err)

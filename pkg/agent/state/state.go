@@ -53,6 +53,9 @@ type Stats struct {
 	Checks    int
 	Keys      int
 	Sessions  int
+
+	Events     int // durable ones
+	EventBytes int // their names and payloads
 }
 
 // New returns an empty store.
@@ -189,6 +192,16 @@ func (x *tx) apply(cmd Command) any {
 		result = s != nil
 	case *Reap:
 		result = x.reap()
+	case *EventFire:
+		ev, err := x.eventFire(c)
+		if err != nil {
+			return err
+		}
+		result = ev
+	case *EventAck:
+		if err := x.eventAck(c); err != nil {
+			return err
+		}
 	}
 	x.settleMarks()
 	return result
