@@ -1,17 +1,34 @@
 package httpapi
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
+	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
+const (
+	eventLogPath = "/v1/event/log/"
+	eventAckPath = "/v1/event/ack/"
+)
+
+var errMissingEvent = badRequest("Missing name")
+
 func (a *API) eventFire(rq *request) (any, error) {
 	if rq.name == "" {
-		return nil, badRequest("Missing name")
+		return nil, errMissingEvent
+	}
+	if rq.has("durable") {
+		return http.HandlerFunc(rq.fireDurable), nil
 	}
 	if err := rq.parseDatacenter(); err != nil {
 		return nil, err
@@ -40,6 +57,73 @@ func (a *API) eventList(rq *request) (any, error) {
 		return list.Events, nil
 	}
 	return reply{http.StatusOK, typeJSON, list.JSON()}, nil
+}
+
+// fireDurable answers the request as one for the log, which runs at the leader.
+func (rq *request) fireDurable(w http.ResponseWriter, r *http.Request) {
+	r = r.Clone(r.Context())
+	r.URL.Path, r.URL.RawPath = eventLogPath+rq.name, ""
+	r.Body = io.NopCloser(bytes.NewReader(rq.body))
+	rq.api.serve(w, r, rq.hops)
+}
+
+func (a *API) eventLogFire(rq *request) (any, error) {
+	if rq.name == "" {
+		return nil, errMissingEvent
+	}
+	for _, filter := range []string{"node", "service", "tag"} {
+		if rq.has(filter) {
+			return nil, badRequest("A durable event has no filters (?" + filter + "): its readers choose it by name")
+		}
+	}
+	ttl := api.DefaultEventTTL
+	if v := rq.param("ttl"); v != "" {
+		var err error
+		if ttl, err = time.ParseDuration(v); err != nil || ttl < api.MinEventTTL || ttl > api.MaxEventTTL {
+			return nil, api.Errorf(http.StatusBadRequest, "Invalid ttl %q: it must be between %v and %v, such as 1h", v, api.MinEventTTL, api.MaxEventTTL)
+		}
+	}
+	return a.propose(rq, &state.EventFire{ID: uuid.NewString(), Name: rq.name, Payload: rq.body, TTL: ttl}, "")
+}
+
+// eventLog shows durable events; see api.DurableEvent.
+func (a *API) eventLog(rq *request) (any, error) {
+	name, since := rq.param("name"), uint64(0)
+	if v := rq.param("since"); v != "" {
+		var err error
+		if since, err = strconv.ParseUint(v, 10, 64); err != nil {
+			return nil, badRequest("Invalid since")
+		}
+	}
+	if rq.has("acks") {
+		return rq.read(func(sn *state.Snapshot) view.Answer {
+			events, meta := sn.EventLogAcks(name, since)
+			return view.Answer{Value: events, Meta: meta}
+		})
+	}
+	return rq.read(func(sn *state.Snapshot) view.Answer {
+		events, meta := sn.EventLog(name, since)
+		return view.Answer{Value: events, Meta: meta}
+	})
+}
+
+// eventAck shows a durable event and who has acknowledged it, or acknowledges it.
+func (a *API) eventAck(rq *request) (any, error) {
+	if rq.name == "" {
+		return nil, badRequest("Missing event id")
+	}
+	if rq.r.Method == http.MethodPut {
+		_, err := a.propose(rq, &state.EventAck{ID: rq.name, Node: rq.param("node")}, "")
+		return true, err
+	}
+	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+		acks, meta := sn.EventAcks(rq.name)
+		return view.Answer{Value: acks, Meta: meta, Missing: acks == nil}
+	})
+	if err == nil && v.(*api.EventAcks) == nil {
+		return nil, errNotFound
+	}
+	return v, err
 }
 
 // busMessages is where other agents hold their streams, and send what they

@@ -96,6 +96,9 @@ func routes() []route {
 
 		{"PUT", "/v1/event/fire/", here, plain, (*API).eventFire},
 		{"GET", "/v1/event/list", here, plain, (*API).eventList},
+		{"GET", "/v1/event/log", leader, store, (*API).eventLog},
+		{"PUT", eventLogPath, leader, plain, (*API).eventLogFire},
+		{"GET,PUT", eventAckPath, leader, store, (*API).eventAck},
 
 		{"GET", "/v1/coordinate/datacenters", here, plain, (*API).coordinateDatacenters},
 		{"GET", "/v1/coordinate/nodes", leader, store, (*API).nothing},

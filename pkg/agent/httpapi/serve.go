@@ -242,6 +242,20 @@ func (rq *request) closeAfter() {
 	}
 }
 
+// complete adds to a request what only the agent knows that was asked, before it
+// goes anywhere.
+func (rq *request) complete() error {
+	switch {
+	case rq.hops > 0:
+	case rq.route.path == sessionCreatePath:
+		return rq.nameNode()
+	case rq.route.path == eventAckPath && rq.r.Method == http.MethodPut && !rq.has("node"):
+		rq.values.Set("node", rq.api.cfg.NodeName)
+		rq.r.URL.RawQuery = rq.values.Encode()
+	}
+	return nil
+}
+
 func (a *API) bodyLimit(rt *route) (limit int64, hint string) {
 	const see = " See https://www.consul.io/docs/agent/config/config-files#"
 	switch rt.path {
@@ -249,6 +263,8 @@ func (a *API) bodyLimit(rt *route) (limit int64, hint string) {
 		return a.cfg.MaxKVValueSize, see + "kv_max_value_size."
 	case api.SubscribePath:
 		return api.MaxSubscriptionSize, ""
+	case eventLogPath:
+		return api.MaxEventPayload, ""
 	case txnPath:
 		return max(a.cfg.MaxTxnBodySize, a.cfg.MaxKVValueSize), see + "txn_max_req_len."
 	}

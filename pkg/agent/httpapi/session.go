@@ -58,12 +58,8 @@ func (d *lockDelay) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// complete adds to a request what only the agent knows that was asked, before it
-// goes anywhere: the node of a new session is the one it was asked for at.
-func (rq *request) complete() error {
-	if rq.route.path != sessionCreatePath || rq.hops > 0 {
-		return nil
-	}
+// nameNode makes the node of a new session the one it was asked for at.
+func (rq *request) nameNode() error {
 	s, err := decodeSession(rq.body)
 	if err != nil {
 		return err
