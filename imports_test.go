@@ -39,6 +39,7 @@ var floors = map[string]struct {
 	"pkg/supervise":      {"tools", 2},
 	"pkg/env":            {"tools", 2},
 	"pkg/deliver":        {"tools", 3},
+	"pkg/rollout":        {"tools", 3},
 	"pkg/tmpl":           {"tools", 4},
 	"pkg/envexec":        {"tools", 4},
 	"pkg/operator":       {"tools", 4},

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/url"
+	"strconv"
 
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -51,6 +52,22 @@ func (c *Client) ServiceRegister(ctx context.Context, r *api.AgentServiceRegistr
 // ServiceDeregister removes a service from the agent.
 func (c *Client) ServiceDeregister(ctx context.Context, id string) error {
 	_, err := c.Put(ctx, "/v1/agent/service/deregister/"+id, nil, nil, nil)
+	return err
+}
+
+// NodeMaintenance puts the agent's node into maintenance mode, or ends that.
+func (c *Client) NodeMaintenance(ctx context.Context, on bool, reason string) error {
+	return c.maintenance(ctx, "/v1/agent/maintenance", on, reason)
+}
+
+// ServiceMaintenance puts a service of the agent's into maintenance mode, or ends
+// that.
+func (c *Client) ServiceMaintenance(ctx context.Context, id string, on bool, reason string) error {
+	return c.maintenance(ctx, "/v1/agent/service/maintenance/"+id, on, reason)
+}
+
+func (c *Client) maintenance(ctx context.Context, path string, on bool, reason string) error {
+	_, err := c.Put(ctx, path, &Options{Params: url.Values{"enable": {strconv.FormatBool(on)}, "reason": {reason}}}, nil, nil)
 	return err
 }
 

@@ -7,8 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/url"
-	"strconv"
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/api"
@@ -64,17 +62,18 @@ func Maint(ctx context.Context, c *client.Client, out io.Writer, ch MaintChange)
 	case !ch.Enable && !ch.Disable:
 		return listMaintenance(ctx, c, out)
 	}
-	path, what, whom, tried := "/v1/agent/maintenance", "Node", "", "node maintenance"
+	what, whom, tried, change := "Node", "", "node maintenance", c.NodeMaintenance
 	if ch.Service != "" {
-		path, what = "/v1/agent/service/maintenance/"+ch.Service, "Service"
-		whom, tried = fmt.Sprintf(" for %q", ch.Service), "service maintenance"
+		what, whom, tried = "Service", fmt.Sprintf(" for %q", ch.Service), "service maintenance"
+		change = func(ctx context.Context, on bool, reason string) error {
+			return c.ServiceMaintenance(ctx, ch.Service, on, reason)
+		}
 	}
 	state, trying := "disabled", "disabling"
 	if ch.Enable {
 		state, trying = "enabled", "enabling"
 	}
-	params := url.Values{"enable": {strconv.FormatBool(ch.Enable)}, "reason": {ch.Reason}}
-	if _, err := c.Put(ctx, path, &client.Options{Params: params}, nil, nil); err != nil {
+	if err := change(ctx, ch.Enable, ch.Reason); err != nil {
 		return failed(err, "Error %s %s", trying, tried)
 	}
 	fmt.Fprintf(out, "%s maintenance is now %s%s\n", what, state, whom)

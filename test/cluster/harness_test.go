@@ -37,7 +37,7 @@ func run(m *testing.M) int {
 	bin, raceBin = filepath.Join(dir, "plain"), filepath.Join(dir, "race")
 	for folder, flags := range map[string][]string{bin: nil, raceBin: {"-race"}} {
 		args := append([]string{"build", "-o", folder + "/"}, flags...)
-		args = append(args, "../../cmd/agent", "../../cmd/tmpl", "../../examples/haproxy/web", "../../examples/haproxy/demo")
+		args = append(args, "../../cmd/agent", "../../cmd/tmpl", "../../cmd/lock", "../../examples/haproxy/web", "../../examples/haproxy/demo")
 		cmd := exec.Command("go", args...)
 		cmd.Stderr = os.Stderr
 		if err := cmd.Run(); err != nil {
