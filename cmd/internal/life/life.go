@@ -191,6 +191,9 @@ func (l *Life[S, T]) reload() {
 	next, err := l.cfg.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err == nil {
+		l.log.Info("the configuration was read again")
+	}
 	if err != nil {
 		l.log.Error("cannot use the configuration, keeping the one before", "error", err)
 		if l.cfg.Failed != nil {
