@@ -1,6 +1,6 @@
-// Package tmpl tests the tool of that name as its users run it: the real binary,
+// Package tools tests tmpl and envexec as their users run them: the real binaries,
 // real muster agents, a real HAProxy.
-package tmpl
+package tools
 
 import (
 	"bytes"
@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	build := exec.Command("go", "build", "-o", dir+"/", "../../cmd/agent", "../../cmd/tmpl")
+	build := exec.Command("go", "build", "-o", dir+"/", "../../cmd/agent", "../../cmd/tmpl", "../../cmd/envexec")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
@@ -230,14 +230,14 @@ func spawn(t *testing.T, log string, cmd *exec.Cmd) (*exec.Cmd, chan struct{}) {
 	return cmd, done
 }
 
-// folder is where one or more tmpl run.
+// folder is where one or more tools run.
 type folder struct {
 	t    *testing.T
 	path string
 	env  []string
 }
 
-// work is a folder for tmpl that asks a. It kills what is left there in the end.
+// work is a folder for tools that ask a. It kills what is left there in the end.
 func work(t *testing.T, a *agent) *folder {
 	f := &folder{t: t, path: t.TempDir(), env: append(os.Environ(), "MUSTER_HTTP_ADDR="+a.addr)}
 	t.Cleanup(f.killLeft)
@@ -302,7 +302,7 @@ func (f *folder) killLeft() {
 	}
 }
 
-// tool is one tmpl.
+// tool is one of them that runs.
 type tool struct {
 	f    *folder
 	cmd  *exec.Cmd
@@ -310,9 +310,16 @@ type tool struct {
 }
 
 // tmpl starts the binary in the folder; what it logs goes to the file log.
-func (f *folder) tmpl(args ...string) *tool {
+func (f *folder) tmpl(args ...string) *tool { return f.run("tmpl", args...) }
+
+// run starts a tool.
+func (f *folder) run(name string, args ...string) *tool {
 	f.t.Helper()
-	cmd := exec.Command(filepath.Join(bin, "tmpl"), args...)
+	return f.spawn(exec.Command(filepath.Join(bin, name), args...))
+}
+
+func (f *folder) spawn(cmd *exec.Cmd) *tool {
+	f.t.Helper()
 	cmd.Dir, cmd.Env = f.path, f.env
 	t := &tool{f: f}
 	t.cmd, t.done = spawn(f.t, f.file("log"), cmd)
@@ -320,7 +327,7 @@ func (f *folder) tmpl(args ...string) *tool {
 		_ = t.cmd.Process.Kill()
 		<-t.done
 		if f.t.Failed() {
-			f.t.Logf("-- end of tmpl's log\n%s", tail(f.file("log"), 30))
+			f.t.Logf("-- end of the tool's log\n%s", tail(f.file("log"), 30))
 		}
 	})
 	return t
@@ -358,7 +365,7 @@ func (t *tool) exit() int {
 	case <-t.done:
 		return t.cmd.ProcessState.ExitCode()
 	case <-time.After(patience):
-		t.f.t.Fatal("tmpl does not end")
+		t.f.t.Fatal("the tool does not end")
 		return -1
 	}
 }

@@ -1,4 +1,4 @@
-package tmpl
+package tools
 
 import (
 	"os"

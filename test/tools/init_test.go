@@ -1,4 +1,4 @@
-package tmpl
+package tools
 
 import (
 	"bytes"
@@ -23,21 +23,10 @@ func namespaces(t *testing.T) {
 	}
 }
 
-// asInit starts tmpl as process 1 of a PID namespace of its own.
-func (f *folder) asInit(args ...string) *tool {
+// asInit starts a tool as process 1 of a PID namespace of its own.
+func (f *folder) asInit(name string, args ...string) *tool {
 	f.t.Helper()
-	cmd := exec.Command("unshare", append([]string{"-pf", "--mount-proc", "--kill-child", filepath.Join(bin, "tmpl")}, args...)...)
-	cmd.Dir, cmd.Env = f.path, f.env
-	t := &tool{f: f}
-	t.cmd, t.done = spawn(f.t, f.file("log"), cmd)
-	f.t.Cleanup(func() {
-		_ = t.cmd.Process.Kill()
-		<-t.done
-		if f.t.Failed() {
-			f.t.Logf("-- end of tmpl's log\n%s", tail(f.file("log"), 30))
-		}
-	})
-	return t
+	return f.spawn(exec.Command("unshare", append([]string{"-pf", "--mount-proc", "--kill-child", filepath.Join(bin, name)}, args...)...))
 }
 
 // below lists the children of a process, as "PID STATE".
@@ -64,7 +53,7 @@ func TestProcessOneReaps(t *testing.T) {
 	f.write("in", `{{ key "k" }}`)
 	f.write("orphan", "#!/bin/sh\n(sh -c 'sleep 0.05; cat out >>orphans' >/dev/null 2>&1 </dev/null &)\n")
 	a.put("k", "1")
-	tool := f.asInit("-template", "in:out:./orphan")
+	tool := f.asInit("tmpl", "-template", "in:out:./orphan")
 	for i := 1; i <= 3; i++ {
 		a.put("k", strconv.Itoa(i))
 		f.awaitPart("orphans", strconv.Itoa(i))
@@ -95,7 +84,7 @@ func TestProcessOneEndsWithTheChild(t *testing.T) {
 	namespaces(t)
 	f := work(t, a)
 	f.write("in", "x")
-	if code := f.asInit("-template", "in:out", "-supervise", "exit 7").exit(); code != 7 {
+	if code := f.asInit("tmpl", "-template", "in:out", "-supervise", "exit 7").exit(); code != 7 {
 		t.Errorf("exit code %d, want 7", code)
 	}
 }
