@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/muster-dev/muster/pkg/agent"
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/operator"
@@ -114,7 +115,10 @@ starts nothing. Give all that the agent is to read: a part alone may lack what i
 		},
 		run: func(_ context.Context, s session) error {
 			src.Paths = s.args
-			_, warnings, err := config.Load(src)
+			cfg, warnings, err := config.Load(src)
+			if err == nil {
+				err = agent.Validate(cfg)
+			}
 			if err != nil {
 				return sentence(fmt.Sprintf("Config validation failed: %v", err))
 			}

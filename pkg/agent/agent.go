@@ -42,6 +42,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/server"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/deliver"
 )
 
 // userAgent is how an agent calls itself in what it asks of others.
@@ -83,6 +84,7 @@ type Agent struct {
 	lookup dns.Lookup
 	limit  *httpapi.ConnLimit
 
+	watches   *deliver.Set // nil until the API is made
 	telemetry *telemetry
 
 	servers atomic.Int32 // others that live, as gossip last said
@@ -101,6 +103,9 @@ func New(cfg *config.Config, opts Options) *Agent {
 
 // Run runs the agent until ctx ends, it has left, or a part of it fails.
 func (a *Agent) Run(ctx context.Context) (err error) {
+	if err := Validate(a.cfg); err != nil {
+		return err
+	}
 	if a.cfg.DataDir != "" {
 		release, err := lockDataDir(a.cfg.DataDir)
 		if err != nil {
@@ -170,6 +175,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	parts.start("checks", a.local.Run)
 	parts.start("dns", a.dns.Run)
 	parts.start("http", a.web(listeners).run)
+	parts.start("watches", a.watches.Run) // above HTTP, which handlers may ask
 	if a.cfg.AutoReloadConfig && len(a.opts.Files) > 0 {
 		parts.start("auto-reload", autoReload{a.opts.Files, a.Reload, a.log}.run)
 	}
@@ -262,6 +268,9 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 	}
 	a.api = httpapi.New(conf)
 	self.handler = a.api.Public()
+	if a.watches, err = a.makeWatches(self); err != nil {
+		return err
+	}
 	a.ready.Store(true)
 	return nil
 }

@@ -11,8 +11,8 @@ import (
 )
 
 // Reload reads the configuration again and puts into effect what may change
-// while the agent runs: services, checks, node metadata, DNS settings, the log
-// level and the connection limit. What did not change is not touched. An error
+// while the agent runs: services, checks, node metadata, watches, DNS settings, the
+// log level and the connection limit. What did not change is not touched. An error
 // leaves everything as it was.
 func (a *Agent) Reload() error {
 	a.reloading.Lock()
@@ -30,9 +30,16 @@ func (a *Agent) Reload() error {
 	if fixed := config.NotReloadable(a.cfg, fresh); len(fixed) > 0 {
 		a.log.Warn("these settings changed and need a restart to take effect", "keys", fixed)
 	}
+	watches, err := readWatches(fresh)
+	if err != nil {
+		return fmt.Errorf("reload configuration: %w", err)
+	}
 	if err := a.local.Reload(fresh.Services, fresh.Checks, fresh.NodeMeta); err != nil {
 		// Its status is meant for those who register over HTTP.
 		return api.Errorf(http.StatusInternalServerError, "reload services and checks: %v", err)
+	}
+	if err := a.watches.Replace(watches); err != nil {
+		return api.Errorf(http.StatusInternalServerError, "reload watches: %v", err)
 	}
 	if a.opts.Level != nil {
 		level, err := logx.ParseLevel(fresh.LogLevel)

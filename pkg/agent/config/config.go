@@ -125,7 +125,7 @@ type Config struct {
 	ACL       ACL       `conf:"acl,unused"`
 	UI        UI        `conf:"ui_config,unused"`
 	Telemetry Telemetry `conf:"telemetry,unused"`
-	Watches   []Watch   `conf:"watches,unused"`
+	Watches   []Watch   `conf:"watches,reload"` // as set; the package deliver knows their keys
 
 	// What follows is no key of its own: Load works it out.
 

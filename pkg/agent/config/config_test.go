@@ -297,14 +297,14 @@ func TestMistakes(t *testing.T) {
 
 func TestWarnings(t *testing.T) {
 	dir := t.TempDir()
-	for name, text := range map[string]string{"a.json": `{"telemetry": {"statsd_address": "x"}, "watches": [{"type": "key"}]}`, "README": "x"} {
+	for name, text := range map[string]string{"a.json": `{"telemetry": {"statsd_address": "x"}}`, "README": "x"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, warnings := mustLoad(t, Sources{Paths: []string{dir}, Flags: local(map[string]any{
 		"server": true, "bootstrap_expect": 2, "node_name": "under_score", "reconnect_timeout": "1h", "ui_config.enabled": true})})
-	for i, want := range []string{"no effect: telemetry, ui_config, watches", "skipped", "bootstrap_expect = 2", "reconnect_timeout", "DNS-safe"} {
+	for i, want := range []string{"no effect: telemetry, ui_config", "skipped", "bootstrap_expect = 2", "reconnect_timeout", "DNS-safe"} {
 		if i >= len(warnings) || !strings.Contains(warnings[i], want) {
 			t.Fatalf("warning %d: got %q, want %q", i, warnings, want)
 		}

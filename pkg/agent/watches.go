@@ -1,0 +1,51 @@
+package agent
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/muster-dev/muster/pkg/agent/config"
+	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/deliver"
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// Validate checks what config.Load cannot: the watches, which are the tools' wing's.
+func Validate(cfg *config.Config) error {
+	_, err := readWatches(cfg)
+	return err
+}
+
+func readWatches(cfg *config.Config) ([]deliver.Spec, error) {
+	entries := make([]map[string]any, len(cfg.Watches))
+	for i, w := range cfg.Watches {
+		entries[i] = w
+	}
+	return deliver.Read("watches", entries)
+}
+
+// makeWatches makes what delivers the watches of the configuration: the same engine
+// as the watch tool, which asks this agent by self.
+func (a *Agent) makeWatches(self http.RoundTripper) (*deliver.Set, error) {
+	specs, err := readWatches(a.cfg)
+	if err != nil {
+		return nil, err
+	}
+	dir := ""
+	if a.cfg.DataDir != "" {
+		dir = filepath.Join(a.cfg.DataDir, "watches")
+	}
+	return deliver.New(deliver.Config{
+		Client: func(token string) (watch.Getter, error) {
+			c, err := client.New(client.Config{Transport: self, UserAgent: userAgent, Token: token})
+			return asked{c}, err
+		},
+		Address: "this agent", Dir: dir, Logger: a.log,
+		Env: os.Environ(), Capture: true, Isolate: true,
+	}, specs), nil
+}
+
+// asked hides all of a client but Get: what goes over self has its answer when that
+// is complete, so it carries no streams.
+type asked struct{ watch.Getter }
