@@ -451,13 +451,12 @@ func TestPropertyAtLeastOnce(t *testing.T) {
 			dir := t.TempDir()
 			d, stop := run(t, r, spec, dir, false)
 			var ids []string
-			last := state(0, "0")
 			for i := range 30 {
 				mu.Lock()
 				restart, pause := rnd.IntN(8) == 0, time.Duration(rnd.IntN(4000))*time.Millisecond
 				mu.Unlock()
 				ids = append(ids, fmt.Sprintf("e%02d", i))
-				last = state(uint64(i), fmt.Sprintf("s%02d", i))
+				last := state(uint64(i), fmt.Sprintf("s%02d", i))
 				if spec.Type == typeEvent {
 					last = events(uint64(i), ids[max(0, len(ids)-20):]...)
 				}
