@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -126,5 +127,87 @@ func TestEventIsToldAtOnce(t *testing.T) {
 				t.Errorf("after %v", took)
 			}
 		}
+	}
+}
+
+// Durable events are in every server's state, in one order, through a change of
+// leader, until their time is over; and the nodes that have dealt with one are known.
+func TestDurableEvents(t *testing.T) {
+	c := start(t, 3, 1)
+	ctx := t.Context()
+	var fired []*api.DurableEvent
+	for i, a := range c.agents {
+		ev, err := a.EventFireDurable(ctx, "deploy", fmt.Append(nil, i), 0, nil)
+		if err != nil {
+			t.Fatalf("fire at %s: %v", a.name, err)
+		}
+		fired = append(fired, ev)
+	}
+	short, err := c.agents[0].EventFireDurable(ctx, "deploy", nil, 3*time.Second, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, meta, err := c.agent("c1").EventLog(ctx, "deploy", fired[1].Index, nil)
+	if err != nil || len(all) != 3 || all[0].ID != fired[2].ID || all[2].ID != short.ID || meta.Index != short.Index {
+		t.Fatalf("%d events at %d, %v", len(all), meta.Index, err)
+	}
+
+	// A reader waits for the next one while the leader dies.
+	type answer struct {
+		list []*api.DurableEvent
+		err  error
+	}
+	next := make(chan answer, 1)
+	go func() {
+		list, _, err := c.agent("c1").EventLog(ctx, "deploy", short.Index, &client.Options{Index: meta.Index, Wait: time.Minute})
+		next <- answer{list, err}
+	}()
+	lead := c.leader()
+	lead.kill()
+	var late *api.DurableEvent
+	eventually(t, 30*time.Second, "an event can be fired again", func(ctx context.Context) error {
+		late, err = c.agent("c1").EventFireDurable(ctx, "deploy", []byte("late"), time.Hour, nil)
+		return err
+	})
+	if a := <-next; a.err != nil || len(a.list) == 0 || a.list[0].Name != "deploy" || a.list[0].Index <= short.Index {
+		t.Errorf("%+v, %v", a.list, a.err)
+	}
+
+	// Whoever has dealt with it says so; whoever asks learns of it.
+	for range 2 {
+		if err := c.agent("c1").EventAck(ctx, late.ID, "", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.follower().EventAck(ctx, late.ID, "s1", nil); err != nil {
+		t.Fatal(err)
+	}
+	acks, _, err := c.agent("c1").EventAcks(ctx, late.ID, nil)
+	if err != nil || fmt.Sprint(acks.Acks, acks.AckedBy) != "2 [c1 s1]" {
+		t.Errorf("%+v, %v", acks, err)
+	}
+
+	// What is over is gone everywhere, the rest stays.
+	lead.start()
+	c.awaitReady()
+	for _, a := range c.agents {
+		eventually(t, 20*time.Second, "the short one has expired at "+a.name, func(ctx context.Context) error {
+			list, _, err := a.EventLogAcks(ctx, "", 0, &client.Options{Stale: true})
+			if err != nil {
+				return err
+			}
+			if len(list) < 5 || list[0].ID != fired[0].ID || list[len(list)-1].ID != late.ID || list[len(list)-1].Acks != 2 {
+				return fmt.Errorf("%d events", len(list))
+			}
+			for _, ev := range list {
+				if ev.ID == short.ID {
+					return errors.New("it is there")
+				}
+			}
+			return nil
+		})
+	}
+	if gone, _, err := c.agent("c1").EventAcks(ctx, short.ID, nil); gone != nil || err != nil {
+		t.Errorf("%+v, %v", gone, err)
 	}
 }
