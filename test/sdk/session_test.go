@@ -11,7 +11,9 @@ import (
 )
 
 // shortTTLs lets sessions have a TTL of a second.
-func shortTTLs(c *testutil.TestServerConfig) { c.Args = append(c.Args, "-hcl", `session_ttl_min = "1s"`) }
+func shortTTLs(c *testutil.TestServerConfig) {
+	c.Args = append(c.Args, "-hcl", `session_ttl_min = "1s"`)
+}
 
 // The official client's sessions.
 func TestSessions(t *testing.T) {

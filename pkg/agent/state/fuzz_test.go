@@ -21,6 +21,13 @@ func FuzzApply(f *testing.F) {
 		&KV{Op: KVCAS, Entry: api.KVPair{Key: "k", Value: []byte("v")}, Index: 1},
 		&Txn{Ops: []*api.TxnOp{nil, {}, {KV: &api.TxnKVOp{Verb: "get-tree", Key: "k"}}, {Service: &api.TxnServiceOp{Verb: "set", Node: "n"}}, {Check: &api.TxnCheckOp{Verb: "set"}}}},
 	}
+	seeds = append(seeds,
+		&SessionCreate{api.Session{ID: "s", Node: "node-1", TTL: "x", NodeChecks: []string{"http", "http"}, LockDelay: -1}},
+		&SessionDestroy{"s-1"},
+		&Reap{},
+		&KV{Op: KVLock, Entry: api.KVPair{Key: "k", Session: "s-1"}, TTL: 1<<63 - 1, Fence: &Fence{Key: "lock/a", Token: 22}},
+		&Txn{Ops: []*api.TxnOp{{KV: &api.TxnKVOp{Verb: "unlock", Key: "lock/a", Session: "s-1"}}, {KV: &api.TxnKVOp{Verb: "delete-tree"}}}},
+	)
 	for _, cmd := range seeds {
 		data, err := Encode(cmd, labTime, Level)
 		if err != nil {

@@ -198,6 +198,12 @@ func (r reader) meta(watches ...Watch) Meta {
 	return m
 }
 
+// add makes it the Meta of an answer that was read from more.
+func (m *Meta) add(read Meta) {
+	m.Index = max(m.Index, read.Index)
+	m.Watch = append(m.Watch, read.Watch...)
+}
+
 // about watches one thing whose name is matched without regard to case.
 func about(topic Topic, name string) Watch {
 	return Watch{Topic: topic, Key: strings.ToLower(name)}

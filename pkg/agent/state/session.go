@@ -165,14 +165,21 @@ func (sn *Snapshot) Sessions() ([]*api.Session, Meta) {
 // nobody holds one so spelled, the name in lower case counts: DNS does not keep
 // case.
 func (sn *Snapshot) Elected(name string) (*api.Node, Meta) {
-	r := sn.read()
-	var watches []Watch
+	meta := Meta{Index: 1}
 	for _, key := range []string{api.ElectionKey(name), api.ElectionKey(strings.ToLower(name))} {
-		watches = append(watches, Watch{Topic: topicKV, Key: key})
-		if l := r.lockOf(key); l != nil {
-			node := r.session(l.Session).Node // a lock has a session
-			return r.node(node), r.meta(append(watches, about(topicNode, node))...)
+		e, read := sn.KVGet(key)
+		meta.add(read)
+		if e == nil || e.Session == "" {
+			continue
 		}
+		s, read := sn.Session(e.Session)
+		meta.add(read)
+		n, read := sn.Node(s.Node) // who holds a key is a session
+		meta.add(read)
+		if n != nil && !sameName(n.Node, s.Node) {
+			n = nil // it was found by its id
+		}
+		return n, meta
 	}
-	return nil, r.meta(watches...)
+	return nil, meta
 }
