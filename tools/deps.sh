@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Installs what the tests and the demo use besides Go: haproxy. Does nothing
-# where it is there; says what is missing where it cannot install it.
+# Installs what the tests and the demo use besides Go: haproxy, memcached. Does
+# nothing where they are there; says what is missing where it cannot install it.
 set -euo pipefail
-command -v haproxy >/dev/null || [ -x /usr/sbin/haproxy ] && exit 0
+PATH=$PATH:/usr/sbin
+missing=()
+for name in haproxy memcached; do
+	command -v "$name" >/dev/null || missing+=("$name")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
 if command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
-	echo "installing haproxy"
+	echo "installing ${missing[*]}"
 	export DEBIAN_FRONTEND=noninteractive
-	apt-get update -qq && apt-get install -y -qq haproxy >/dev/null && exit 0
+	# In that run level no daemon is started: the tests start their own.
+	apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq "${missing[@]}" >/dev/null && exit 0
 fi
-echo "haproxy is not installed and could not be: as root, run 'apt-get install haproxy'. What needs it is left out." >&2
+echo "${missing[*]} not installed and could not be: as root, run 'apt-get install ${missing[*]}'. What needs it is left out." >&2

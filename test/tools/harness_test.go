@@ -1,4 +1,4 @@
-// Package tools tests tmpl and envexec as their users run them: the real binaries,
+// Package tools tests tmpl, envexec and watch as their users run them: the real binaries,
 // real muster agents, a real HAProxy.
 package tools
 
@@ -38,7 +38,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	build := exec.Command("go", "build", "-o", dir+"/", "../../cmd/agent", "../../cmd/tmpl", "../../cmd/envexec")
+	build := exec.Command("go", "build", "-o", dir+"/", "../../cmd/agent", "../../cmd/tmpl", "../../cmd/envexec", "../../cmd/watch")
 	build.Stderr = os.Stderr
 	if err := build.Run(); err != nil {
 		fmt.Fprintln(os.Stderr, "build:", err)
