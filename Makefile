@@ -2,7 +2,7 @@
 GO      ?= go
 VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X github.com/muster-dev/muster/pkg/cli.version=$(VERSION)
-TOOLS    = agent tmpl envexec watch lock
+TOOLS    = agent tmpl envexec watch lock exec
 
 .PHONY: build test lint demo clean deps chaos
 

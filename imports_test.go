@@ -28,6 +28,7 @@ var floors = map[string]struct {
 	"pkg/logx":    {"hall", 1},
 	"pkg/proc":    {"hall", 1},
 	"pkg/durable": {"hall", 1},
+	"pkg/signed":  {"hall", 1},
 	"pkg/cli":     {"hall", 1},
 
 	"pkg/query":          {"tools", 1},
@@ -36,6 +37,7 @@ var floors = map[string]struct {
 	"pkg/render":         {"tools", 2},
 	"pkg/funcs":          {"tools", 2},
 	"pkg/settings":       {"tools", 3},
+	"pkg/rexec":          {"tools", 3},
 	"pkg/supervise":      {"tools", 2},
 	"pkg/env":            {"tools", 2},
 	"pkg/deliver":        {"tools", 3},

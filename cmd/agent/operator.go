@@ -15,6 +15,7 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/execcmd"
 	"github.com/muster-dev/muster/cmd/internal/lockcmd"
 	"github.com/muster-dev/muster/cmd/internal/watchcmd"
 	"github.com/muster-dev/muster/pkg/cli"
@@ -32,6 +33,7 @@ func addOperator(root *cobra.Command) {
 		validateCommand(), keygenCommand(), versionCommand(),
 		watchcmd.New("agent watch", os.Stdout, os.Stderr),
 		lockcmd.New("agent lock"),
+		execcmd.New("agent exec", os.Stdout, os.Stderr),
 	)
 }
 

@@ -79,6 +79,7 @@ type Agent struct {
 	events *jobs.Events
 	server *server.Server // nil on a client
 	local  *local.State
+	runner *jobs.Runner
 	api    *httpapi.API
 	dns    *dns.Server
 	lookup dns.Lookup
@@ -171,6 +172,7 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 		return err
 	}
 	parts.start("bus", a.bus.Run)
+	parts.start("remote execution", a.runner.Run)
 	parts.start("join", a.joiner().run)
 	parts.start("checks", a.local.Run)
 	parts.start("dns", a.dns.Run)
@@ -269,6 +271,9 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 	a.api = httpapi.New(conf)
 	self.handler = a.api.Public()
 	if a.watches, err = a.makeWatches(self); err != nil {
+		return err
+	}
+	if err := a.makeRunner(router); err != nil {
 		return err
 	}
 	a.ready.Store(true)

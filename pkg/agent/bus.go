@@ -18,6 +18,7 @@ func (a *Agent) makeBus(transport http.RoundTripper) {
 		Servers:   a.otherServers,
 		Receivers: []bus.Receiver{
 			{Prefix: jobs.EventPrefix, Receive: func(m bus.Message) { a.events.Receive(m) }},
+			{Prefix: callName, Receive: a.called},
 		},
 		Logger: a.log,
 	})

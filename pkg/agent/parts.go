@@ -16,6 +16,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/forward"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
+	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/server"
@@ -237,6 +238,7 @@ func (a *Agent) apiConfig(router *forward.Router) (httpapi.Config, error) {
 	}
 	if a.server != nil {
 		conf.Cluster = cluster{a.server}
+		conf.Relay, conf.Call = jobs.NewRelay(), a.call
 	}
 	return conf, nil
 }

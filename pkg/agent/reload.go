@@ -48,6 +48,11 @@ func (a *Agent) Reload() error {
 		}
 		a.opts.Level.Set(level)
 	}
+	policy, err := a.execPolicy(fresh)
+	if err != nil {
+		return err
+	}
+	a.runner.SetPolicy(policy)
 	a.limit.Set(fresh.Limits.HTTPMaxConnsPerClient)
 	a.dns.Reload(a.dnsConfig(fresh))
 	a.log.Info("configuration reloaded")

@@ -234,8 +234,8 @@ func decode(body io.Reader, out any) error {
 }
 
 func statusError(resp *http.Response) error {
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
-	if err != nil && len(text) == 0 {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // as much as arrived
+	if len(bytes.TrimSpace(text)) == 0 {
 		text = []byte(resp.Status)
 	}
 	return &api.StatusError{Code: resp.StatusCode, Text: strings.TrimSpace(string(text))}

@@ -27,6 +27,9 @@ type Spec struct {
 	// itself ("haproxy -D"). Without it the guard kills what is left.
 	Leave bool
 
+	// Credential is who runs it, guard and child; nil is who we are.
+	Credential *syscall.Credential
+
 	// Deadline holds from the very start of the child.
 	Deadline Deadline
 }
@@ -135,7 +138,7 @@ func guardCommand(self string, spec Spec, path, token string) *exec.Cmd {
 		Dir:  spec.Dir,
 		Env:  spec.Env,
 		// Out of reach of the terminal's signals, which are for the tool.
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Credential: spec.Credential},
 	}
 	if cmd.Env == nil {
 		cmd.Env = os.Environ()

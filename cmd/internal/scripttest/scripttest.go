@@ -152,6 +152,9 @@ func StartAgent(env *testscript.Env) error {
 	}
 	defer log.Close()
 	cmd := exec.Command("agent", "-dev", "-node=dev", "-bind="+ip, "-client="+ip)
+	if config := filepath.Join(env.WorkDir, "agent.hcl"); exists(config) {
+		cmd.Args = append(cmd.Args, "-config-file="+config)
+	}
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -165,6 +168,11 @@ func StartAgent(env *testscript.Env) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return answers(ctx, "http://"+addr+"/v1/kv/?keys&consistent")
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // answers waits until a key/value store answers, and be it that it is empty.

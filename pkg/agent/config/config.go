@@ -90,8 +90,12 @@ type Config struct {
 	EnableScriptChecks      bool          `conf:"enable_script_checks"`
 	EnableLocalScriptChecks bool          `conf:"enable_local_script_checks"`
 	EnableAgentTLSForChecks bool          `conf:"enable_agent_tls_for_checks,unused"`
-	DisableRemoteExec       bool          `conf:"disable_remote_exec"`
+	DisableRemoteExec       bool          `conf:"disable_remote_exec,reload"`
+	EnableRemoteExec        bool          `conf:"enable_remote_exec,reload"`
 	DisableCoordinates      bool          `conf:"disable_coordinates,unused"`
+
+	ExecAuthorizedKeys []string           `conf:"exec_authorized_keys,reload"`
+	ExecJobs           map[string]ExecJob `conf:"job|jobs,reload"`
 
 	DNS       DNS      `conf:"dns_config"`
 	Domain    string   `conf:"domain"`

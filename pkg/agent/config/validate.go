@@ -75,7 +75,7 @@ func (p *Ports) all() []namedPort {
 // Validate says what is wrong with a configuration, the first thing first.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
-		c.validateIdentity, c.validateServer, c.validatePorts, c.validateNodeMeta, c.validateDNS, c.validateNumbers, c.validateRest,
+		c.validateIdentity, c.validateServer, c.validatePorts, c.validateNodeMeta, c.validateDNS, c.validateNumbers, c.validateExec, c.validateRest,
 	} {
 		if err := check(); err != nil {
 			return err

@@ -116,6 +116,8 @@ type Config struct {
 	Local      *local.State
 	Events     *jobs.Events
 	Bus        *bus.Bus
+	Relay      *jobs.Relay          // output of jobs; servers only
+	Call       func(nodes []string) // tells nodes that there is a job for them; may be nil
 	Forward    Forwarder
 	Prometheus http.Handler // nil: metrics in JSON only
 
@@ -157,6 +159,9 @@ func New(cfg Config) *API {
 	orDefault(&cfg.SessionTTLMin, api.MinSessionTTL)
 	orDefault(&cfg.MaxKVValueSize, api.MaxKVValueSize)
 	orDefault(&cfg.MaxTxnBodySize, api.MaxTxnBodySize)
+	if cfg.Call == nil {
+		cfg.Call = func([]string) {}
+	}
 	return &API{cfg: cfg, table: newTable(routes())}
 }
 

@@ -110,7 +110,7 @@ func (a *API) runAsLeader(rq *request) error {
 		}
 	}
 	asked := rq.ctx
-	if rq.index > 0 || rq.route.path == api.SubscribePath { // it may take long
+	if rq.index > 0 || rq.route.takesLong() {
 		var stop context.CancelFunc
 		rq.ctx, stop = a.cfg.Cluster.WhileLeading(asked)
 		defer stop()

@@ -4,17 +4,20 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
+	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // where says which agent runs a handler.
 type where uint8
 
 const (
-	here      where = iota // the agent that was asked
-	anyServer              // the first server reached
-	leader                 // the leader; with ?stale a read runs on the first server reached
-	inside                 // the first server reached, and only over the server port
-	port                   // this server, over the server port, whatever it knows of the cluster
+	here         where = iota // the agent that was asked
+	anyServer                 // the first server reached
+	leader                    // the leader; with ?stale a read runs on the first server reached
+	inside                    // the first server reached, and only over the server port
+	insideLeader              // the leader, and only over the server port
+	port                      // this server, over the server port, whatever it knows of the cluster
 )
 
 // kind says which headers an answer carries.
@@ -100,6 +103,13 @@ func routes() []route {
 		{"PUT", eventLogPath, leader, plain, (*API).eventLogFire},
 		{"GET,PUT", eventAckPath, leader, store, (*API).eventAck},
 
+		{"GET", "/v1/exec/targets", leader, plain, (*API).execTargets},
+		{"PUT", "/v1/exec/job", leader, plain, (*API).execStart},
+		{"GET", "/v1/exec/job/", leader, store, (*API).execJob},
+		{"GET", "/v1/exec/jobs", leader, store, (*API).execJobs},
+		{"PUT", "/v1/exec/stop/", leader, plain, (*API).execStop},
+		{"POST", execOutputPath, leader, plain, (*API).execOutput},
+
 		{"GET", "/v1/coordinate/datacenters", here, plain, (*API).coordinateDatacenters},
 		{"GET", "/v1/coordinate/nodes", leader, store, (*API).nothing},
 		{"GET", "/v1/coordinate/node/", leader, plain, (*API).coordinateNode},
@@ -109,6 +119,11 @@ func routes() []route {
 		{"GET", "/v1/internal/by-address/node/", inside, plain, (*API).nodeByAddress},
 		{"GET", "/v1/internal/by-address/service/", inside, plain, (*API).serviceByAddress},
 		{"GET", "/v1/internal/elected/", inside, plain, (*API).electedNode},
+		{"GET", jobs.CallsPath, insideLeader, store, (*API).execCalls},
+		{"PUT", jobs.ClaimPath, insideLeader, plain, (*API).execClaim},
+		{"PUT", jobs.ReportPath, insideLeader, plain, (*API).execReport},
+		{"PUT", jobs.OutputPath, insideLeader, plain, (*API).execPush},
+		{"PUT", jobs.WantedPath, insideLeader, plain, (*API).execWanted},
 		{"GET,PUT", bus.Path, port, plain, (*API).busMessages},
 	}
 }
@@ -173,7 +188,17 @@ func (rt *route) served(forwarded bool) bool {
 	if forwarded {
 		return rt.where != here
 	}
-	return rt.where != inside && rt.where != port
+	return rt.where != inside && rt.where != insideLeader && rt.where != port
+}
+
+// takesLong tells the routes, beside blocking reads, that may go on for long, and
+// must end with the leadership of the server they run on.
+func (rt *route) takesLong() bool {
+	switch rt.path {
+	case api.SubscribePath, execOutputPath, jobs.OutputPath, jobs.WantedPath:
+		return true
+	}
+	return false
 }
 
 func (rt *route) allow() string { return "OPTIONS," + rt.methods }

@@ -125,20 +125,19 @@ type stream struct {
 	rq       *request
 	follower *view.Follower
 	have     map[string]string // hash of what the client has, by ID
-	buf      bytes.Buffer
 }
 
 func (s *stream) serve(w http.ResponseWriter, _ *http.Request) {
 	defer s.follower.Close()
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	control := http.NewResponseController(w)
+	out := lines{w: w, control: http.NewResponseController(w)}
 	for {
 		frame, err := s.follower.Next(s.rq.ctx, heartbeat)
 		if err != nil {
-			s.send(w, control, api.Frame{Error: endOf(s.rq.ctx)})
+			_ = out.send(api.Frame{Error: endOf(s.rq.ctx)})
 			return
 		}
-		if s.send(w, control, s.differences(frame)) != nil {
+		if out.send(s.differences(frame)) != nil {
 			return
 		}
 	}
@@ -168,15 +167,22 @@ func (s *stream) differences(f view.Frame) api.Frame {
 	return out
 }
 
-func (s *stream) send(w http.ResponseWriter, control *http.ResponseController, f api.Frame) error {
-	s.buf.Reset()
-	if err := json.NewEncoder(&s.buf).Encode(f); err != nil {
+// lines writes JSON, a value a line, each at once.
+type lines struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	buf     bytes.Buffer
+}
+
+func (l *lines) send(v any) error {
+	l.buf.Reset()
+	if err := json.NewEncoder(&l.buf).Encode(v); err != nil {
 		return err
 	}
-	limit := writeGrace + time.Duration(s.buf.Len()/slowestClient)*time.Second
-	_ = control.SetWriteDeadline(time.Now().Add(limit))
-	if _, err := w.Write(s.buf.Bytes()); err != nil {
+	limit := writeGrace + time.Duration(l.buf.Len()/slowestClient)*time.Second
+	_ = l.control.SetWriteDeadline(time.Now().Add(limit))
+	if _, err := l.w.Write(l.buf.Bytes()); err != nil {
 		return err
 	}
-	return control.Flush()
+	return l.control.Flush()
 }

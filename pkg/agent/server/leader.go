@@ -89,6 +89,7 @@ func (s *Server) lead(ctx context.Context, t *tenure) {
 		return // raft has ended
 	}
 	helpers.Go(func() { s.keepTime(ctx, timers) })
+	helpers.Go(func() { s.keepJobs(ctx) })
 	pilot.Start(ctx)
 	defer func() {
 		<-pilot.Stop()

@@ -17,7 +17,7 @@
 //
 // The files: server.go the parts and their life; fsm.go raft entries -> state ->
 // views; reads.go who may answer when; status.go what is told about the group;
-// leader.go, reconcile.go, missing.go, session.go and autopilot.go the leader's duties;
+// leader.go, reconcile.go, missing.go, session.go, job.go and autopilot.go the leader's duties;
 // bootstrap.go the first configuration; repair.go how a damaged one is replaced; peers.go how servers ask each other.
 package server
 

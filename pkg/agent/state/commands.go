@@ -83,6 +83,11 @@ const (
 
 	typeEventFire = 8
 	typeEventAck  = 9
+	typeJobCreate = 20
+	typeJobClaim  = 21
+	typeJobReport = 22
+	typeJobStop   = 23
+	typeJobReap   = 24
 )
 
 // commandVersion is the second byte: the newest encoding this program knows. A
@@ -97,13 +102,14 @@ const commandVersion = 2
 // this level and below can propose. A cluster's is the lowest of its servers'.
 const Level = 2
 
-// Level 1 knew neither times nor sessions, nor durable events.
+// Level 1 knew neither times nor sessions, nor durable events, nor jobs.
 const levelSessions = 2
 
 // levelOf is the lowest level that can apply a command.
 func levelOf(cmd Command) int {
 	switch c := cmd.(type) {
-	case *SessionCreate, *SessionDestroy, *Reap, *EventFire, *EventAck:
+	case *SessionCreate, *SessionDestroy, *Reap, *EventFire, *EventAck,
+		*JobCreate, *JobClaim, *JobReport, *JobStop, *JobReap:
 		return levelSessions
 	case *KV:
 		if c.TTL != 0 || c.Fence != nil {
@@ -165,6 +171,9 @@ func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 	case *EventAck:
 		kind = typeEventAck
 	default:
+		kind = jobKind(cmd)
+	}
+	if kind == 0 {
 		return nil, fmt.Errorf("encode command: %T is no command", cmd)
 	}
 	head := []byte{kind, 1}
@@ -236,7 +245,10 @@ func decodeBody(kind byte, body []byte) (cmd Command, err error) {
 		c := new(EventAck)
 		cmd, err = c, unpack(body, c)
 	default:
-		return nil, errors.New("it is not known here: upgrade this server")
+		if cmd = jobCommand(kind); cmd == nil {
+			return nil, errors.New("it is not known here: upgrade this server")
+		}
+		err = unpack(body, cmd)
 	}
 	return cmd, err
 }

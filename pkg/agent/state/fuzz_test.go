@@ -20,6 +20,8 @@ func FuzzApply(f *testing.F) {
 		&Reap{},
 		&KV{Op: KVCAS, Entry: api.KVPair{Key: "k", Value: []byte("v")}, Index: 1},
 		&Txn{Ops: []*api.TxnOp{nil, {}, {KV: &api.TxnKVOp{Verb: "get-tree", Key: "k"}}, {Service: &api.TxnServiceOp{Verb: "set", Node: "n"}}, {Check: &api.TxnCheckOp{Verb: "set"}}}},
+		newJob(uuid1, []string{"node-1"}), &JobClaim{uuid2, "node-3", "x"}, &JobStop{uuid2}, &JobReap{},
+		&JobReport{[]api.ExecResult{{Job: uuid2, Node: "node-3", State: api.ExecLost}, {Job: uuid2, Node: "none", State: "odd"}}},
 	}
 	seeds = append(seeds,
 		&SessionCreate{api.Session{ID: "s", Node: "node-1", TTL: "x", NodeChecks: []string{"http", "http"}, LockDelay: -1}},

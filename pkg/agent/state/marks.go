@@ -30,6 +30,9 @@ const (
 	topicSession       Topic = 16 // a session, by id
 	topicNodeSessions  Topic = 17 // the sessions of a node
 	topicDeadlines     Topic = 18 // the set of things that time ends
+	topicJobs          Topic = 19 // any job
+	topicJob           Topic = 20 // a job, by id
+	topicCalls         Topic = 21 // what the agent of a node has to run or to end
 	topicEvents        Topic = 22 // any durable event
 	topicEvent         Topic = 23 // the durable events of a name
 	topicEventAcks     Topic = 24 // a durable event and who acknowledged it, by id
@@ -165,6 +168,10 @@ func (r reader) alive(t Touch) bool {
 		return r.event(t.Key) != nil
 	case topicNodeSessions:
 		return first[api.Session](r, tableSessions, "node", nodeKey(t.Key)) != nil
+	case topicJob:
+		return r.job(t.Key) != nil
+	case topicCalls:
+		return first[jobTarget](r, tableJobTargets, "node", nodeKey(t.Key)) != nil
 	}
 	return true
 }

@@ -24,6 +24,9 @@ const (
 
 	tableEvents    = "events"    // *event
 	tableEventAcks = "eventacks" // *eventAck
+	tableJobs      = "jobs"      // *job
+
+	tableJobTargets = "jobtargets" // *jobTarget
 )
 
 // newDB makes the tables. Every index takes one ready []byte as its argument;
@@ -68,6 +71,11 @@ func newDB() *memdb.MemDB {
 			multi("at", func(e *event) []byte { return atKey(e.Expires) })),
 		tableEventAcks: table(tableEventAcks,
 			unique("id", func(a *eventAck) []byte { return keyOf(a.Event, strings.ToLower(a.Node)) })),
+		tableJobs: table(tableJobs,
+			unique("id", func(j *job) []byte { return keyOf(j.ID) })),
+		tableJobTargets: table(tableJobTargets,
+			unique("id", func(t *jobTarget) []byte { return jobTargetKey(t.Job, t.Node) }),
+			multi("node", openTargetKey)),
 	}})
 	if err != nil {
 		panic(err) // the literal above is wrong

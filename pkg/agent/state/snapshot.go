@@ -23,7 +23,7 @@ import (
 // Equal states give equal bytes.
 const (
 	snapshotMagic   = "muster state\n"
-	snapshotVersion = 2 // 2 has sessions, what belongs to them, and durable events
+	snapshotVersion = 2 // 2 has sessions, what belongs to them, durable events, and jobs
 
 	recordHead    = 1  // root
 	recordKV      = 2  // api.KVPair
@@ -37,6 +37,8 @@ const (
 	recordExpiry  = 10 // expiry
 	recordEvent   = 11 // event
 	recordAck     = 12 // eventAck
+	recordJob     = 20 // job
+	recordTarget  = 21 // jobTarget
 	recordEnd     = 0xff
 )
 
@@ -61,6 +63,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		{recordCheck, tableChecks}, {recordMark, tableMarks}, {recordSession, tableSessions},
 		{recordLock, tableLocks}, {recordDelay, tableDelays}, {recordExpiry, tableExpiries},
 		{recordEvent, tableEvents}, {recordAck, tableEventAcks},
+		{recordJob, tableJobs}, {recordTarget, tableJobTargets},
 	} {
 		rows, err := txn.Get(t.table, "id_prefix", []byte(nil))
 		must(err)
@@ -209,6 +212,8 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 		x.putMark(nil, m)
 	case recordEvent, recordAck:
 		return x.restoreEvents(kind, body)
+	case recordJob, recordTarget:
+		return x.restoreJobs(kind, body)
 	default:
 		return x.restoreLocks(kind, body)
 	}

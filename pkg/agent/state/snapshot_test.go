@@ -33,6 +33,11 @@ func fullLab(t testing.TB) *lab {
 	l.must(&EventFire{ID: "e-2", Name: "deploy", TTL: time.Minute})
 	l.must(&EventAck{"e-1", "node-3"})
 	l.must(&EventAck{"e-1", "node-1"})
+	l.must(newJob(uuid2, []string{"node-1", "node-3", "none"}, func(o *api.ExecOrder) { o.Parallel, o.Timeout = 2, api.Duration(time.Minute) }))
+	l.must(&JobClaim{Job: uuid2, Node: "Node-1", Claim: "life"})
+	l.must(&JobReport{[]api.ExecResult{{Job: uuid2, Node: "node-1", Claim: "life", State: api.ExecFailed, Code: 3, Error: "e", Chunks: 4, Truncated: true}}})
+	l.must(newJob(uuid3, []string{"node-1"}))
+	l.must(&JobStop{uuid3})
 	return l
 }
 
@@ -120,7 +125,7 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 		{bytes.NewReader(newer), "read state snapshot: format version 3 is not known here (newest is 2): upgrade this server"},
 		{strings.NewReader("PK\x03\x04 something else entirely"), "read state snapshot: this is no muster state snapshot"},
 		{bytes.NewReader(append(bytes.Clone(good), 0)), "read state snapshot: something follows its end"},
-		{bytes.NewReader(good[:len(good)-9]), "read state snapshot: record 54: it ends too early: the file is damaged"},
+		{bytes.NewReader(good[:len(good)-9]), "read state snapshot: record 66: it ends too early: the file is damaged"},
 		{iotest.ErrReader(errors.New("disk on fire")), "read state snapshot: disk on fire"},
 	} {
 		if err := l.s.Restore(tc.in); err == nil || err.Error() != tc.want {
@@ -134,7 +139,7 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 
 func TestWriteReportsErrors(t *testing.T) {
 	err := fullLab(t).sn.Write(failingWriter{})
-	if err == nil || err.Error() != "write state snapshot at index 30: no space left" {
+	if err == nil || err.Error() != "write state snapshot at index 35: no space left" {
 		t.Errorf("error is %v", err)
 	}
 }

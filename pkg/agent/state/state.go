@@ -202,6 +202,8 @@ func (x *tx) apply(cmd Command) any {
 		if err := x.eventAck(c); err != nil {
 			return err
 		}
+	default:
+		result = x.applyJob(c)
 	}
 	x.settleMarks()
 	return result

@@ -1,0 +1,269 @@
+// Package execcmd is the exec command: the tool of that name, and the agent's
+// subcommand.
+package execcmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/muster-dev/muster/cmd/internal/command"
+	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/rexec"
+	"github.com/muster-dev/muster/pkg/signed"
+)
+
+const long = `Exec runs a command on many nodes at once and shows what it writes and how it ends
+on each. Filters are regular expressions; the targets are those that match when it
+begins, nodes that have failed included. Nodes decide for themselves what they run:
+remote execution is off unless their configuration enables it, and may be narrowed to
+named jobs and to orders signed by a known SSH key.
+
+A command of several words runs directly, one string with blanks by sh -c; -shell
+overrides that. "-" takes a script from standard input.
+
+Exit codes: 0 every target ran and returned 0; 2 some did not; 1 no node matches,
+wrong flags, or interrupted. Ctrl-C stops the job on all nodes.
+
+A shell has an exec of its own: type "env exec", or "agent exec".`
+
+const examples = `  # On every node that runs the service web.
+  %[1]s -service web uptime
+
+  # Three at a time; begin no more once one has failed.
+  %[1]s -service web -n 3 -max-fail 1 -timeout 1m 'systemctl reload nginx && sleep 5'
+
+  # A script, with the result of each node as JSON.
+  %[1]s -node '^db-' -o jsonl - <check.sh
+
+  # A job that the nodes' configuration names, signed by an SSH key.
+  %[1]s -service web -sign ~/.ssh/id_ed25519 -job restart-nginx
+
+  # Who would be asked; what became of a job; the jobs of the last hour.
+  %[1]s -service web -dry-run
+  %[2]s status 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10
+  %[2]s status`
+
+// options are the flags.
+type options struct {
+	stdout, stderr *os.File
+	flags          *pflag.FlagSet
+	conn           *connflags.Flags
+
+	cfg    rexec.Config
+	shell  bool
+	output string
+	dry    bool
+	sign   string
+}
+
+// New makes the command; name is how it is called.
+func New(name string, stdout, stderr *os.File) *cobra.Command {
+	o := &options{stdout: stdout, stderr: stderr}
+	typed := name
+	if name == "exec" {
+		typed = "env exec"
+	}
+	cmd := &cobra.Command{
+		Use:     "exec [flags] COMMAND [ARGUMENT...] | -",
+		Short:   "run a command on many nodes at once",
+		Long:    long,
+		Example: fmt.Sprintf(examples, typed, typed),
+
+		DisableFlagsInUseLine: true,
+	}
+	o.flags = cmd.Flags()
+	o.flags.SortFlags = false
+	o.addWhere(o.flags)
+	o.addHow(o.flags)
+	all := cmd.PersistentFlags()
+	all.SortFlags = false
+	all.StringVar(&o.output, "o", "text", "`form` of the output: text or jsonl")
+	o.conn = connflags.Add(all)
+	o.conn.AddDatacenter()
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args, cmd.InOrStdin()) }
+	cmd.AddCommand(o.statusCommand(typed), o.stopCommand(typed))
+	return cmd
+}
+
+func (o *options) addWhere(fs *pflag.FlagSet) {
+	fs.StringVar(&o.cfg.Node, "node", "", "only nodes whose name this `expression` matches")
+	fs.StringVar(&o.cfg.Service, "service", "", "only nodes with a service whose name or id this `expression` matches")
+	fs.StringVar(&o.cfg.Tag, "tag", "", "only where a tag of that service matches this `expression`")
+	fs.BoolVar(&o.dry, "dry-run", false, "list the targets and run nothing")
+}
+
+func (o *options) addHow(fs *pflag.FlagSet) {
+	c := &o.cfg
+	fs.IntVar(&c.Parallel, "n", 0, "`number` of nodes that run it at a time; 0: all")
+	fs.IntVar(&c.MaxFail, "max-fail", 0, "begin no more once this `number` of nodes has not returned 0; 0: never mind")
+	fs.DurationVar(&c.Timeout, "timeout", 0, "`time` that it may take on a node; then it is killed")
+	fs.DurationVar(&c.Wait, "wait", rexec.DefaultWait, "`time` in which a node must answer that it begins")
+	fs.BoolVar(&o.shell, "shell", true, "run it by sh -c (false: never); unset, only one string with blanks")
+	fs.StringVar(&c.Job, "job", "", "run this named `job` of the nodes' configuration; the arguments are its own")
+	fs.StringVar(&o.sign, "sign", "", "sign the order by this SSH key `file` (ed25519; a .pub file asks the ssh-agent)")
+	fs.DurationVar(&c.Valid, "valid", api.ExecOrderLife, "`time` in which nodes may begin it")
+	fs.BoolVar(&c.Verbose, "verbose", false, "say more of what happens")
+	fs.StringVar(&c.Prefix, "prefix", rexec.DefaultPrefix, "`prefix` of the keys of the job; with a Consul only")
+	fs.DurationVar(&c.WaitRepl, "wait-repl", rexec.DefaultWaitRepl, "`time` for the job to reach all servers; with a Consul only")
+}
+
+// show is what prints a job.
+type show interface {
+	rexec.Show
+	End(r rexec.Result, took time.Duration)
+}
+
+func (o *options) show() (show, error) {
+	switch o.output {
+	case "text":
+		info, err := o.stderr.Stat()
+		terminal := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+		return &rexec.Text{Out: o.stdout, Err: o.stderr, Progress: terminal, Verbose: o.cfg.Verbose}, nil
+	case "jsonl":
+		return &rexec.Lines{Out: o.stdout, Err: o.stderr}, nil
+	}
+	return nil, command.Usagef("-o %q is neither text nor jsonl", o.output)
+}
+
+func (o *options) client() (*client.Client, error) {
+	cfg, err := o.conn.Config("muster-exec/" + cli.Version())
+	if err != nil {
+		return nil, &command.UsageError{Err: err}
+	}
+	return client.New(cfg)
+}
+
+func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error {
+	c := &o.cfg
+	printer, err := o.show()
+	if err != nil {
+		return err
+	}
+	if err := o.what(args, stdin); err != nil {
+		return err
+	}
+	c.Show = printer
+	if c.Client, err = o.client(); err != nil {
+		return err
+	}
+	defer c.Client.CloseIdle()
+	if o.dry {
+		return o.list(ctx)
+	}
+	if o.sign != "" {
+		if c.Signer, err = signed.Open(o.sign, passphrase(o.sign)); err != nil {
+			return err
+		}
+		defer func() { _ = c.Signer.Close() }()
+	}
+	c.By = whoami()
+	ctx, stop := cli.SignalContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	began := time.Now()
+	result, err := rexec.Run(ctx, o.cfg)
+	printer.End(result, time.Since(began))
+	return outcome(result, err)
+}
+
+// outcome is the exit code of a job's result.
+func outcome(result rexec.Result, err error) error {
+	switch {
+	case errors.Is(err, rexec.ErrNoTargets):
+		return cli.Hint(cli.ExitError, err, "-dry-run lists the targets; \"agent members\" lists the nodes")
+	case err != nil:
+		return err
+	case !result.OK():
+		return cli.Exit(cli.ExitTarget, nil)
+	}
+	return nil
+}
+
+// what settles what is to be run.
+func (o *options) what(args []string, stdin io.Reader) error {
+	c := &o.cfg
+	switch {
+	case c.Tag != "" && c.Service == "":
+		return command.Usagef("Cannot provide tag filter without service filter.")
+	case c.Parallel < 0 || c.MaxFail < 0 || c.Timeout < 0 || c.Wait <= 0 || c.Valid <= 0:
+		return command.Usagef("-n, -max-fail, -timeout, -wait and -valid cannot be below zero, nor the last two zero")
+	case o.dry:
+		return nil
+	case c.Job != "":
+		c.Args = args
+		return nil
+	case len(args) == 0:
+		return command.Usagef("Must specify a command to execute")
+	case args[0] == "-":
+		if o.flags.Changed("shell") && !o.shell {
+			return command.Usagef("Cannot use a script from standard input with -shell=false")
+		}
+		script, err := io.ReadAll(io.LimitReader(stdin, api.MaxExecOrder+1))
+		if err != nil {
+			return fmt.Errorf("read the script from standard input: %w", err)
+		}
+		if len(script) == 0 || len(script) > api.MaxExecOrder {
+			return fmt.Errorf("the script on standard input has %d bytes or more: it must have 1 to %d", len(script), api.MaxExecOrder)
+		}
+		c.Script, c.Args = script, args[1:]
+		return nil
+	}
+	c.Shell = len(args) == 1 && strings.ContainsAny(strings.TrimSpace(args[0]), " \t\n")
+	if o.flags.Changed("shell") {
+		c.Shell = o.shell
+	}
+	if c.Command = args; c.Shell {
+		c.Command = []string{strings.Join(args, " ")}
+	}
+	return nil
+}
+
+func (o *options) list(ctx context.Context) error {
+	found, err := rexec.Targets(ctx, o.cfg)
+	if err != nil {
+		return outcome(rexec.Result{}, err)
+	}
+	for _, t := range found {
+		note := ""
+		if !t.Alive {
+			note = "\tfailed: it will be lost"
+		}
+		_, _ = fmt.Fprintf(o.stdout, "%s%s\n", t.Node, note)
+	}
+	return nil
+}
+
+// whoami is who orders, for the nodes' logs. Nobody has to believe it.
+func whoami() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += "@" + host
+	}
+	return name
+}
+
+// Version is the subcommand that prints the version.
+func Version(stdout *os.File) *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "print the version", Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintf(stdout, "exec %s (muster)\n", cli.Version())
+			return err
+		},
+	}
+}

@@ -1,0 +1,111 @@
+package jobs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// maxChunks bounds the number of chunks of one run, whatever their size.
+const maxChunks = 1 << 16
+
+// spool keeps the output of one run in a file, in chunks that never change, until
+// it is forgotten. It is safe for concurrent use.
+type spool struct {
+	mu        sync.Mutex
+	file      *os.File
+	at        []int64 // where each chunk begins
+	stream    []byte  // and which stream it is of
+	end       int64
+	truncated bool
+	changed   chan struct{} // has room for one: there is more
+}
+
+// newSpool makes a spool in a directory. Nobody else sees its file: it has no
+// name any more.
+func newSpool(dir string) (*spool, error) {
+	f, err := os.CreateTemp(dir, "output-")
+	if err != nil {
+		return nil, fmt.Errorf("make a file for output: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("make a file for output: %w", err)
+	}
+	return &spool{file: f, changed: make(chan struct{}, 1)}, nil
+}
+
+// fill reads a stream to its end. What is beyond the limit is read and dropped:
+// the command must not block on it.
+func (s *spool) fill(stream int, from io.Reader) {
+	buf := make([]byte, api.MaxExecChunk)
+	for {
+		n, err := from.Read(buf)
+		if n > 0 {
+			s.add(stream, buf[:n])
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+func (s *spool) add(stream int, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if room := api.MaxExecOutput - s.end; int64(len(data)) > room || len(s.at) == maxChunks {
+		s.truncated = true
+		data = data[:min(int64(len(data)), max(room, 0))]
+		if len(data) == 0 || len(s.at) == maxChunks {
+			return
+		}
+	}
+	if _, err := s.file.WriteAt(data, s.end); err != nil {
+		s.truncated = true // the disk is full
+		return
+	}
+	s.at, s.stream = append(s.at, s.end), append(s.stream, byte(stream))
+	s.end += int64(len(data))
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+}
+
+// count is the number of chunks so far, and whether there was more.
+func (s *spool) count() (chunks uint64, truncated bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return uint64(len(s.at)), s.truncated
+}
+
+// read returns chunks from a number on, of most bytes together, but one at least
+// where there is one.
+func (s *spool) read(seq uint64, most int) ([]api.ExecChunk, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []api.ExecChunk
+	for i := seq; i < uint64(len(s.at)); i++ {
+		end := s.end
+		if i+1 < uint64(len(s.at)) {
+			end = s.at[i+1]
+		}
+		n := int(end - s.at[i])
+		if most -= n; most < 0 && len(out) > 0 {
+			break
+		}
+		var data bytes.Buffer
+		if _, err := io.Copy(&data, io.NewSectionReader(s.file, s.at[i], int64(n))); err != nil || data.Len() != n {
+			return nil, errors.Join(errors.New("read spooled output: it ends too early"), err)
+		}
+		out = append(out, api.ExecChunk{Stream: int(s.stream[i]), Data: data.Bytes()})
+	}
+	return out, nil
+}
+
+func (s *spool) close() { _ = s.file.Close() }

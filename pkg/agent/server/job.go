@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// overdue is how much longer than its time a run may take to be reported.
+const overdue = 30 * time.Second
+
+// keepJobs gives up, while this server leads, the targets of jobs that nobody will
+// answer for, and forgets jobs that ended long ago. Nodes had no leader to answer
+// to before, so their time begins with this tenure.
+func (s *Server) keepJobs(ctx context.Context) {
+	began := time.Now()
+	open := func(snap *state.Snapshot) view.Answer {
+		targets, meta := snap.OpenTargets()
+		return view.Answer{Value: targets, Meta: meta}
+	}
+	pause := firstRetry
+	for ctx.Err() == nil {
+		snap := s.board.Snapshot()
+		targets, meta := snap.OpenTargets()
+		lost, wait := givenUp(targets, time.Now(), began)
+		var cmd state.Command
+		if len(lost) > 0 {
+			cmd = &state.JobReport{Results: lost}
+		} else if at := snap.NextJobReap(); !at.IsZero() {
+			if wait = min(wait, time.Until(at)); wait <= 0 {
+				cmd = &state.JobReap{}
+			}
+		}
+		if cmd == nil {
+			_, _ = s.board.Read(ctx, "", open, meta.Index, max(wait, time.Millisecond)) // an error is ctx's
+			continue
+		}
+		if _, err := s.proposeOwn(ctx, cmd); err == nil {
+			pause = firstRetry
+		} else if ctx.Err() == nil {
+			s.cfg.Logger.Warn("could not bring the jobs up to date; trying again", "error", err, "in", pause)
+			sleep(ctx, pause)
+			pause = min(2*pause, lastRetry)
+		}
+	}
+}
+
+// givenUp lists the targets that are lost, and says when to look again.
+func givenUp(targets []state.OpenTarget, now, began time.Time) (lost []api.ExecResult, wait time.Duration) {
+	wait = recheckTime
+	for _, t := range targets {
+		since := t.Since
+		if since.Before(began) {
+			since = began
+		}
+		limit, why := t.Wait, fmt.Sprintf("its agent did not answer within %s", t.Wait)
+		if t.State == api.ExecRunning {
+			limit, why = t.Timeout, "its agent does not say how it ended"
+			if limit > 0 {
+				limit += overdue
+			}
+		}
+		left := since.Add(limit).Sub(now)
+		switch {
+		case !t.Alive:
+			lost = append(lost, api.ExecResult{Job: t.Job, Node: t.Node, From: t.State, State: api.ExecLost, Error: "the node failed, or has left"})
+		case limit <= 0:
+		case left <= 0:
+			lost = append(lost, api.ExecResult{Job: t.Job, Node: t.Node, From: t.State, State: api.ExecLost, Error: why})
+		default:
+			wait = min(wait, left)
+		}
+	}
+	return lost, wait
+}

@@ -1,0 +1,378 @@
+package state
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"iter"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// Remote execution. A job has a fixed list of targets, which begin in order,
+// Parallel at a time; which are next follows from what is reported, so that nobody
+// has to drive a job and no change of leader can lose one.
+//
+//	waiting --> called --> running --> ok, failed, timeout, stopped
+//	   |          |           |
+//	   |          +-----------+------> lost --> what its node says after all
+//	   |          +-> refused
+//	   +----------+-> skipped          the job was stopped
+
+// JobCreate begins a job. Its result is nil or an error; the same job once more
+// is no error.
+type JobCreate struct{ Request api.ExecRequest }
+
+// JobClaim is a node's word that it runs its part from now on. Its result is a
+// bool: false forbids it.
+type JobClaim struct{ Job, Node, Claim string }
+
+// JobReport says what has become of targets. Results that do not hold any more
+// are left out. Its result is nil.
+type JobReport struct{ Results []api.ExecResult }
+
+// JobStop ends a job: nothing of it begins any more, and whoever runs a part is
+// told to kill it. Its result is a bool: false where there is no such job.
+type JobStop struct{ Job string }
+
+// JobReap forgets the jobs that ended more than api.ExecKept ago. Its result is
+// nil.
+type JobReap struct{}
+
+func (*JobCreate) command() {}
+func (*JobClaim) command()  {}
+func (*JobReport) command() {}
+func (*JobStop) command()   {}
+func (*JobReap) command()   {}
+
+// jobKind is the type byte of a command of this file, 0 for another.
+func jobKind(cmd Command) byte {
+	switch cmd.(type) {
+	case *JobCreate:
+		return typeJobCreate
+	case *JobClaim:
+		return typeJobClaim
+	case *JobReport:
+		return typeJobReport
+	case *JobStop:
+		return typeJobStop
+	case *JobReap:
+		return typeJobReap
+	}
+	return 0
+}
+
+// jobCommand makes an empty command for a type byte, nil for another.
+func jobCommand(kind byte) Command {
+	switch kind {
+	case typeJobCreate:
+		return new(JobCreate)
+	case typeJobClaim:
+		return new(JobClaim)
+	case typeJobReport:
+		return new(JobReport)
+	case typeJobStop:
+		return new(JobStop)
+	case typeJobReap:
+		return new(JobReap)
+	}
+	return nil
+}
+
+// job is a row of its table.
+type job struct {
+	ID       string
+	Request  api.ExecRequest
+	Targets  []string
+	Parallel int
+	MaxFail  int
+	Wait     time.Duration
+	Timeout  time.Duration
+	Created  int64 // unix nanoseconds, like all times here
+	Ended    int64 // 0: not yet
+	Stopped  string
+
+	Next int // the first that waits
+	Open int // called or running
+	Bad  int // ended, and not ok
+
+	CreateIndex uint64
+	ModifyIndex uint64
+}
+
+// jobTarget is one node of a job.
+type jobTarget struct {
+	Job       string
+	Pos       int // in the job's list
+	Node      string
+	State     string
+	Since     int64
+	Claim     string
+	Code      int
+	Error     string
+	Chunks    uint64
+	Truncated bool
+}
+
+func (t *jobTarget) open() bool { return t.State == api.ExecCalled || t.State == api.ExecRunning }
+
+func jobTargetKey(job, node string) []byte { return keyOf(job, strings.ToLower(node)) }
+
+// openTargetKey indexes the targets that somebody has to act on, by node.
+func openTargetKey(t *jobTarget) []byte {
+	if !t.open() {
+		return nil
+	}
+	return nodeKey(t.Node)
+}
+
+func (r reader) job(id string) *job { return first[job](r, tableJobs, "id", keyOf(id)) }
+
+func (r reader) jobTargets(id string) iter.Seq[*jobTarget] {
+	return scan[jobTarget](r, tableJobTargets, "id_prefix", keyOf(id))
+}
+
+// applyJob runs the commands of this file.
+func (x *tx) applyJob(cmd Command) any {
+	switch c := cmd.(type) {
+	case *JobCreate:
+		if err := x.createJob(c); err != nil {
+			return err
+		}
+	case *JobClaim:
+		return x.claimJob(c)
+	case *JobReport:
+		for i := range c.Results {
+			x.reportJob(&c.Results[i])
+		}
+	case *JobStop:
+		return x.stopJob(c.Job)
+	case *JobReap:
+		x.reapJobs()
+	}
+	return nil
+}
+
+// ReadOrder decodes an order and says what is wrong with it.
+func ReadOrder(data []byte) (*api.ExecOrder, error) {
+	if len(data) > api.MaxExecOrder {
+		return nil, fmt.Errorf("the order has %d bytes: at most %d are allowed", len(data), api.MaxExecOrder)
+	}
+	var o api.ExecOrder
+	dec := json.NewDecoder(strings.NewReader(string(data)))
+	dec.DisallowUnknownFields() // who signed a limit that we do not know meant it
+	if err := dec.Decode(&o); err != nil {
+		return nil, fmt.Errorf("read the order: %w", err)
+	}
+	if err := checkUUID(o.ID); err != nil {
+		return nil, fmt.Errorf("the order's ID %q is no UUID", o.ID)
+	}
+	kinds := 0
+	for _, given := range []bool{o.Job != "", len(o.Command) > 0, len(o.Script) > 0} {
+		if given {
+			kinds++
+		}
+	}
+	seen := make(map[string]bool, len(o.Targets))
+	for _, node := range o.Targets {
+		seen[strings.ToLower(node)] = true
+	}
+	switch {
+	case kinds != 1:
+		return nil, errors.New("the order must have one of Job, Command and Script")
+	case len(o.Command) > 0 && len(o.Args) > 0:
+		return nil, errors.New("the order has Args beside a Command: they belong to a Job or a Script")
+	case o.Shell && len(o.Command) != 1:
+		return nil, errors.New("the order has Shell: its Command must be one string")
+	case len(o.Targets) == 0 || len(o.Targets) > api.MaxExecTargets:
+		return nil, fmt.Errorf("the order has %d targets: it must have 1 to %d", len(o.Targets), api.MaxExecTargets)
+	case seen[""] || len(seen) != len(o.Targets):
+		return nil, errors.New("the order has a target twice, or one without a name")
+	case o.Parallel < 0 || o.MaxFail < 0 || o.Timeout < 0 || o.Wait <= 0:
+		return nil, errors.New("the order has a number below zero, or no Wait")
+	}
+	return &o, nil
+}
+
+func (x *tx) createJob(c *JobCreate) error {
+	o, err := ReadOrder(c.Request.Order)
+	if err != nil {
+		return err
+	}
+	if old := x.job(o.ID); old != nil {
+		if reflect.DeepEqual(old.Request, c.Request) {
+			return nil
+		}
+		return fmt.Errorf("there is another job %s", o.ID)
+	}
+	if err := x.makeRoomForJob(); err != nil {
+		return err
+	}
+	j := &job{
+		ID: o.ID, Request: c.Request, Targets: o.Targets, Parallel: o.Parallel, MaxFail: o.MaxFail,
+		Wait: o.Wait.D(), Timeout: o.Timeout.D(), Created: x.now, CreateIndex: x.Index,
+	}
+	for pos, node := range o.Targets {
+		x.insert(tableJobTargets, &jobTarget{Job: j.ID, Pos: pos, Node: node, State: api.ExecWaiting, Since: x.now})
+	}
+	x.advance(j)
+	x.putJob(j)
+	return nil
+}
+
+// makeRoomForJob forgets the oldest job that has ended, if there are as many as
+// may be.
+func (x *tx) makeRoomForJob() error {
+	var oldest *job
+	n := 0
+	for j := range scan[job](x.reader, tableJobs, "id_prefix", nil) {
+		n++
+		if j.Ended != 0 && (oldest == nil || j.Ended < oldest.Ended) {
+			oldest = j
+		}
+	}
+	switch {
+	case n < api.MaxExecJobs:
+	case oldest == nil:
+		return fmt.Errorf("%d jobs are open, and no more are allowed: stop some, or wait", n)
+	default:
+		x.deleteJob(oldest)
+	}
+	return nil
+}
+
+// advance calls the next targets, as many as may be open, and ends the job when
+// none is left. j is the caller's own copy.
+func (x *tx) advance(j *job) {
+	for ; j.Next < len(j.Targets); j.Next++ {
+		state := api.ExecCalled
+		if j.Stopped != "" {
+			state = api.ExecSkipped
+		} else if j.Parallel > 0 && j.Open >= j.Parallel {
+			return
+		}
+		t := *first[jobTarget](x.reader, tableJobTargets, "id", jobTargetKey(j.ID, j.Targets[j.Next]))
+		t.State, t.Since = state, x.now
+		x.insert(tableJobTargets, &t)
+		if t.open() {
+			j.Open++
+			x.touchCall(t.Node)
+		}
+	}
+	if j.Open == 0 && j.Ended == 0 {
+		j.Ended = x.now
+	}
+}
+
+func (x *tx) putJob(j *job) {
+	j.ModifyIndex = x.Index
+	x.insert(tableJobs, j)
+	x.touch(topicJob, j.ID)
+	x.touch(topicJobs, "")
+}
+
+func (x *tx) touchCall(node string) { x.touch(topicCalls, strings.ToLower(node)) }
+
+func (x *tx) claimJob(c *JobClaim) bool {
+	t := first[jobTarget](x.reader, tableJobTargets, "id", jobTargetKey(c.Job, c.Node))
+	if t == nil || t.State == api.ExecRunning {
+		return t != nil && t.Claim == c.Claim
+	}
+	if t.State != api.ExecCalled {
+		return false
+	}
+	now, j := *t, *x.job(c.Job)
+	now.State, now.Since, now.Claim = api.ExecRunning, x.now, c.Claim
+	x.insert(tableJobTargets, &now)
+	x.touchCall(t.Node)
+	x.putJob(&j)
+	return true
+}
+
+func (x *tx) reportJob(r *api.ExecResult) {
+	t := first[jobTarget](x.reader, tableJobTargets, "id", jobTargetKey(r.Job, r.Node))
+	if t == nil || !api.ExecFinal(r.State) || r.From != "" && r.From != t.State {
+		return
+	}
+	// Who has claimed a target speaks for it, even after it was given up; the
+	// leader gives one up.
+	owner := t.Claim == r.Claim && (t.open() || t.State == api.ExecLost && r.State != api.ExecLost)
+	if !owner && (r.State != api.ExecLost || r.Claim != "" || !t.open()) {
+		return
+	}
+	now, j := *t, *x.job(r.Job)
+	now.State, now.Since = r.State, x.now
+	now.Code, now.Error, now.Chunks, now.Truncated = r.Code, r.Error, r.Chunks, r.Truncated
+	x.insert(tableJobTargets, &now)
+	if t.open() {
+		j.Open--
+		x.touchCall(t.Node)
+	} else if t.State == api.ExecLost {
+		j.Bad--
+	}
+	if now.State != api.ExecOK {
+		j.Bad++
+	}
+	if j.MaxFail > 0 && j.Bad >= j.MaxFail && j.Stopped == "" && j.Next < len(j.Targets) {
+		j.Stopped = api.ExecMaxFail
+	}
+	x.advance(&j)
+	x.putJob(&j)
+}
+
+func (x *tx) stopJob(id string) bool {
+	old := x.job(id)
+	if old == nil || old.Ended != 0 || old.Stopped == api.ExecStoppedByUser {
+		return old != nil
+	}
+	j := *old
+	j.Stopped = api.ExecStoppedByUser
+	var open []*jobTarget
+	for t := range x.jobTargets(id) {
+		if t.open() {
+			open = append(open, t)
+		}
+	}
+	for _, t := range open {
+		if t.State == api.ExecCalled {
+			now := *t
+			now.State, now.Since = api.ExecSkipped, x.now
+			x.insert(tableJobTargets, &now)
+			j.Open--
+		}
+		x.touchCall(t.Node)
+	}
+	x.advance(&j)
+	x.putJob(&j)
+	return true
+}
+
+func (x *tx) reapJobs() {
+	for j := range scan[job](x.reader, tableJobs, "id_prefix", nil) {
+		if j.Ended != 0 && j.Ended+int64(api.ExecKept) <= x.now {
+			x.deleteJob(j)
+		}
+	}
+}
+
+func (x *tx) restoreJobs(kind byte, body []byte) error {
+	if kind == recordJob {
+		return restoreRow(x, tableJobs, body, func(*job) bool { return true })
+	}
+	return restoreRow(x, tableJobTargets, body, func(t *jobTarget) bool {
+		j := x.job(t.Job)
+		return j != nil && t.Pos >= 0 && t.Pos < len(j.Targets)
+	})
+}
+
+func (x *tx) deleteJob(j *job) {
+	for t := range x.jobTargets(j.ID) {
+		x.delete(tableJobTargets, t)
+	}
+	x.delete(tableJobs, j)
+	x.touch(topicJob, j.ID)
+	x.touch(topicJobs, "")
+}

@@ -1,0 +1,145 @@
+// Package signed signs messages by SSH keys and verifies them: ed25519 only, from
+// the files that ssh-keygen writes or through a running ssh-agent.
+//
+// What is signed is the message behind the name of its purpose, so that no
+// signature made for one purpose, or by ssh itself, is one for another.
+package signed
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+
+	"golang.org/x/crypto/ssh"
+	"golang.org/x/crypto/ssh/agent"
+)
+
+// Key is a public key. Two that are equal have equal lines.
+type Key struct {
+	Comment string
+	public  ssh.PublicKey
+}
+
+// ParseKey reads a line of an authorized_keys file.
+func ParseKey(line string) (Key, error) {
+	public, comment, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
+	switch {
+	case err != nil || len(bytes.TrimSpace(rest)) > 0:
+		return Key{}, fmt.Errorf("%q is no public key such as \"ssh-ed25519 AAAA... name\"", line)
+	case len(options) > 0:
+		return Key{}, fmt.Errorf("the key %q has options before it: they would have no effect", line)
+	case public.Type() != ssh.KeyAlgoED25519:
+		return Key{}, fmt.Errorf("the key %q is of type %s: only ssh-ed25519 is taken", comment, public.Type())
+	}
+	return Key{Comment: comment, public: public}, nil
+}
+
+// Line is the key as authorized_keys has it, without the comment.
+func (k Key) Line() string {
+	if k.public == nil {
+		return ""
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k.public)))
+}
+
+// Fingerprint is what ssh-keygen -l shows of the key.
+func (k Key) Fingerprint() string { return ssh.FingerprintSHA256(k.public) }
+
+// Verify says whether the signature is the key's, of that message for that purpose.
+func (k Key) Verify(purpose string, message, signature []byte) bool {
+	crypto, ok := k.public.(ssh.CryptoPublicKey)
+	if !ok {
+		return false
+	}
+	public, ok := crypto.CryptoPublicKey().(ed25519.PublicKey)
+	return ok && ed25519.Verify(public, bound(purpose, message), signature)
+}
+
+func bound(purpose string, message []byte) []byte {
+	return append([]byte(purpose+"\x00"), message...)
+}
+
+// Signer signs by one private key.
+type Signer struct {
+	Key   Key
+	with  ssh.Signer
+	close func() error
+}
+
+// Open makes a signer from a file: a private key, or a public one (*.pub), whose
+// private half the ssh-agent at SSH_AUTH_SOCK holds. It asks passphrase for that of
+// a private key that is encrypted; nil refuses such keys. Close the signer.
+func Open(path string, passphrase func() ([]byte, error)) (*Signer, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read key: %w", err)
+	}
+	if line, err := bufio.NewReader(bytes.NewReader(data)).ReadString('\n'); err == nil || line != "" {
+		if key, err := ParseKey(strings.TrimSpace(line)); err == nil {
+			return throughAgent(path, key)
+		}
+	}
+	with, err := ssh.ParsePrivateKey(data)
+	var locked *ssh.PassphraseMissingError
+	if errors.As(err, &locked) && passphrase != nil {
+		secret, err := passphrase()
+		if err != nil {
+			return nil, fmt.Errorf("read the passphrase of %s: %w", path, err)
+		}
+		if with, err = ssh.ParsePrivateKeyWithPassphrase(data, secret); err != nil {
+			return nil, fmt.Errorf("read key %s: %w", path, err)
+		}
+	} else if err != nil {
+		return nil, fmt.Errorf("read key %s: %w", path, err)
+	}
+	return newSigner(path, with, func() error { return nil })
+}
+
+func newSigner(path string, with ssh.Signer, closer func() error) (*Signer, error) {
+	if t := with.PublicKey().Type(); t != ssh.KeyAlgoED25519 {
+		return nil, fmt.Errorf("key %s is of type %s: only ssh-ed25519 is taken", path, t)
+	}
+	return &Signer{Key: Key{public: with.PublicKey()}, with: with, close: closer}, nil
+}
+
+// throughAgent finds a key's private half in the ssh-agent.
+func throughAgent(path string, key Key) (*Signer, error) {
+	socket := os.Getenv("SSH_AUTH_SOCK")
+	if socket == "" {
+		return nil, fmt.Errorf("%s is a public key, and no ssh-agent runs (SSH_AUTH_SOCK is not set): name the private key", path)
+	}
+	conn, err := net.Dial("unix", socket)
+	if err != nil {
+		return nil, fmt.Errorf("reach the ssh-agent: %w", err)
+	}
+	signers, err := agent.NewClient(conn).Signers()
+	if err != nil {
+		_ = conn.Close()
+		return nil, fmt.Errorf("ask the ssh-agent for its keys: %w", err)
+	}
+	for _, s := range signers {
+		if bytes.Equal(s.PublicKey().Marshal(), key.public.Marshal()) {
+			return newSigner(path, s, conn.Close)
+		}
+	}
+	_ = conn.Close()
+	return nil, fmt.Errorf("the ssh-agent does not hold the key of %s: ssh-add it", path)
+}
+
+// Sign signs a message for a purpose.
+func (s *Signer) Sign(purpose string, message []byte) ([]byte, error) {
+	sig, err := s.with.Sign(rand.Reader, bound(purpose, message))
+	if err != nil {
+		return nil, fmt.Errorf("sign by key %s: %w", s.Key.Fingerprint(), err)
+	}
+	return sig.Blob, nil
+}
+
+// Close frees what the signer holds.
+func (s *Signer) Close() error { return s.close() }
