@@ -73,12 +73,14 @@ func unchanged(key string, pair *api.KVPair) *api.TxnOp {
 	return kv(api.TxnKVOp{Verb: "check-index", Key: key, Index: pair.ModifyIndex})
 }
 
-// indexOf is the index that a transaction gave a key.
-func indexOf(resp *api.TxnResponse, key string) uint64 {
+// indexOf is the index that a transaction gave a key, 0 if it was rolled back. The
+// last result about the key is that of the write: conditions have one too, with the
+// index from before.
+func indexOf(resp *api.TxnResponse, key string) (index uint64) {
 	for _, r := range resp.Results {
 		if r.KV != nil && r.KV.Key == key {
-			return r.KV.ModifyIndex
+			index = r.KV.ModifyIndex
 		}
 	}
-	return 0
+	return index
 }

@@ -25,7 +25,12 @@ import (
 // detector in them.
 var bin, raceBin string
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) {
+	if file := os.Getenv(beatEnv); file != "" {
+		beatFor(file)
+	}
+	os.Exit(run(m))
+}
 
 func run(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "muster-bin-")
