@@ -11,3 +11,30 @@ type KVPair struct {
 	CreateIndex uint64
 	ModifyIndex uint64
 }
+
+// KVChanges is the answer of GET /v1/kv/PREFIX?changes-since=INDEX: what has
+// become of the keys below a prefix, up to Index. With Resync it is all keys that
+// are there, as if they were new: forget the others.
+type KVChanges struct {
+	Index   uint64
+	Resync  bool
+	Changes []*KVChange
+}
+
+// What a KVChange did.
+const (
+	KVChangeSet    = "set"
+	KVChangeDelete = "delete"
+)
+
+// KVChange is one write of a key, at one raft index. Previous is the value that was
+// there before and PreviousIndex its ModifyIndex, 0 if the key is new.
+type KVChange struct {
+	Op            string
+	Key           string
+	Flags         uint64
+	Value         []byte
+	Index         uint64
+	Previous      []byte
+	PreviousIndex uint64
+}

@@ -51,6 +51,19 @@ func (c *Client) KVKeys(ctx context.Context, prefix, separator string, o *Option
 	return keys, meta, err
 }
 
+// KVChanges reads what has become of the keys under a prefix since an index, and
+// blocks (for Options.Wait) until something has; 0 asks for everything. Ask again
+// with the Index of the answer. A Consul does not know this and answers with an
+// error.
+func (c *Client) KVChanges(ctx context.Context, prefix string, since uint64, o *Options) (*api.KVChanges, error) {
+	var out api.KVChanges
+	_, err := c.Get(ctx, kvPath(prefix), o.with("changes-since", strconv.FormatUint(since, 10)), &out)
+	if err != nil {
+		return nil, err
+	}
+	return &out, nil
+}
+
 // KVWrite says how to write or delete a key. CAS, where set, is the ModifyIndex
 // the key must have; 0 that it must not exist (for a write).
 type KVWrite struct {

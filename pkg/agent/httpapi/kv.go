@@ -22,6 +22,11 @@ func (a *API) kv(rq *request) (any, error) {
 		return a.kvDelete(rq)
 	}
 	switch {
+	case rq.has(changesSince):
+		return rq.read(func(sn *state.Snapshot) view.Answer {
+			changes, meta := sn.KVChanges(rq.name, rq.since())
+			return view.Answer{Value: changes, Meta: meta}
+		})
 	case rq.has("keys"):
 		return a.kvKeys(rq)
 	case rq.has("recurse"):

@@ -106,14 +106,24 @@ func (rq *request) parseIndex(wait time.Duration) (time.Duration, error) {
 			wait = d
 		}
 	}
-	if v := rq.param("index"); v != "" {
+	name := "index"
+	if rq.route.path == kvPath && rq.has(changesSince) {
+		name = changesSince
+	}
+	if v := rq.param(name); v != "" {
 		index, err := strconv.ParseUint(v, 10, 64)
 		if err != nil {
-			return 0, api.Errorf(http.StatusBadRequest, "Invalid index")
+			return 0, api.Errorf(http.StatusBadRequest, "Invalid %s", name)
 		}
 		rq.index = index
 	}
 	return min(wait, rq.api.cfg.MaxQueryTime), nil
+}
+
+// since is the index after which changes are asked for; 0 asks for everything.
+func (rq *request) since() uint64 {
+	n, _ := strconv.ParseUint(rq.param(changesSince), 10, 64) // parseWait has refused others
+	return n
 }
 
 // wait is what is left of the waiting time.
@@ -126,6 +136,9 @@ func (rq *request) shortenWait() {
 		rq.values.Set("wait", left.String())
 	} else {
 		rq.values.Del("index")
+		if rq.has(changesSince) { // which stays, and waits
+			rq.values.Set("wait", "1ns")
+		}
 		rq.index = 0
 	}
 	rq.r.URL.RawQuery = rq.values.Encode()

@@ -2,12 +2,18 @@ package httpapi
 
 import "net/url"
 
-const kvPath = "/v1/kv/"
+const (
+	kvPath       = "/v1/kv/"
+	changesSince = "changes-since"
+)
 
 // shareKey is equal for reads that must have the same answer: those of one path
 // with the same parameters, but for when and how they want it. It is "" for what
 // is cheaper to ask than to share.
 func (rq *request) shareKey() string {
+	if rq.has(changesSince) && rq.route.path == kvPath {
+		return "" // its index moves without a change of what it was read from
+	}
 	if rq.route.path == kvPath && rq.index == 0 && !rq.has("recurse") && !rq.has("keys") {
 		return ""
 	}

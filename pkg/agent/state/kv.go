@@ -104,6 +104,7 @@ func (x *tx) kvPut(old, e *api.KVPair) *api.KVPair {
 	} else {
 		x.stats.Keys++
 	}
+	x.changes.add(change{x.Index, old, e})
 	x.holdLock(e.Key, old, e)
 	x.insert(tableKV, e)
 	x.KVIndex = x.Index
@@ -138,6 +139,7 @@ func (x *tx) kvDelete(e *api.KVPair) {
 // kvRemove removes the row alone.
 func (x *tx) kvRemove(e *api.KVPair) {
 	x.delete(tableKV, e)
+	x.changes.add(change{x.Index, e, nil})
 	x.holdLock(e.Key, e, nil)
 	x.expire(e.Key, 0)
 	x.stats.Keys--

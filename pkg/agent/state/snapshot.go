@@ -113,7 +113,7 @@ func (o *recordWriter) record(kind byte, v any) {
 // and says why.
 func (s *Store) Restore(r io.Reader) error {
 	db := newDB()
-	x := &tx{reader: reader{t: db.Txn(true), root: root{maxDead: s.root.maxDead}}}
+	x := &tx{reader: reader{t: db.Txn(true), root: root{maxDead: s.root.maxDead, changes: changeLog{most: s.root.changes.most}}}}
 	if err := x.readSnapshot(r); err != nil {
 		return fmt.Errorf("read state snapshot: %w", err)
 	}
@@ -167,6 +167,7 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 			return errors.New("it has topics that are not known here: upgrade this server")
 		}
 		x.Index, x.KVIndex = h.Index, h.KVIndex
+		x.changes.floor = h.Index
 		copy(x.Floors[:], h.Floors)
 	case recordKV:
 		e, err := unpackRow[api.KVPair](body)

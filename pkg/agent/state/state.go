@@ -43,6 +43,9 @@ type root struct {
 	dead  [topicCount]int // tombstones per topic
 	// maxDead bounds dead; it is MaxTombstones but in tests.
 	maxDead int
+
+	// changes is no part of the state; see changeLog.
+	changes changeLog
 }
 
 // Stats counts what a state holds.
@@ -60,7 +63,7 @@ type Stats struct {
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{db: newDB(), root: root{maxDead: MaxTombstones}}
+	return &Store{db: newDB(), root: root{maxDead: MaxTombstones, changes: changeLog{most: MaxChanges}}}
 }
 
 // ApplyBatch applies entries in the order given. A result is what its command
