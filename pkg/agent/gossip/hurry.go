@@ -63,9 +63,12 @@ func (p *Pool) watchSilence(s *serf.Serf, stop <-chan struct{}) {
 	limit := silentFor * t.ProbeInterval
 	// Past this the suspicion has run out, and what follows is not ours to hurry.
 	most := time.Duration(2*t.SuspicionMult) * t.ProbeInterval
-	tick := t.ProbeInterval / 5
 	silent := false
 	for last := time.Now(); ; {
+		tick := t.ProbeInterval / 5
+		if s.Memberlist().NumMembers() < 2 { // nobody suspects us
+			tick = 2 * t.ProbeInterval
+		}
 		select {
 		case <-stop:
 			return
@@ -73,7 +76,7 @@ func (p *Pool) watchSilence(s *serf.Serf, stop <-chan struct{}) {
 		}
 		now := time.Now()
 		quiet := now.Sub(time.Unix(0, p.guard.heard.Load()))
-		paused := now.Sub(last) > limit
+		paused := now.Sub(last) > limit+tick
 		last = now
 		was := silent
 		silent = quiet > limit && quiet < most

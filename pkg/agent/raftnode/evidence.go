@@ -28,8 +28,10 @@ const (
 	// Within one silence the pause between tries doubles, up to this.
 	longestPause = 2 * time.Second
 
-	// idlePause is how often a server looks whether it has a leader to watch.
+	// idlePause is how often a server without a leader looks whether it has one to
+	// watch, ownPause one that leads itself, or has too few others to ask.
 	idlePause = 100 * time.Millisecond
+	ownPause  = time.Second
 
 	probeTime   = 250 * time.Millisecond // a connection attempt
 	witnessTime = 500 * time.Millisecond // a question to another voter
@@ -61,6 +63,7 @@ func (w Witness) before(id string, other Witness, otherID string) bool {
 type sighting struct {
 	term   uint64
 	leader string    // id; "": nobody to watch, or no right to stand
+	own    bool      // this server leads
 	addrs  []string  // every address that it is known by
 	heard  time.Time // when it was heard last
 	others []raft.Server
@@ -118,7 +121,10 @@ func rest(ctx context.Context, d time.Duration) bool {
 // look looks once, acts if it has to, and says when to look again.
 func (w *sentinel) look(ctx context.Context) time.Duration {
 	now := w.see()
-	if now.leader == "" || now.voters < 3 || w.stood == now.term {
+	switch {
+	case now.own, now.leader != "" && now.voters < 3:
+		return ownPause
+	case now.leader == "", w.stood == now.term:
 		return idlePause
 	}
 	if quiet := time.Since(now.heard); quiet < silence {
@@ -214,9 +220,10 @@ func (s *server) sentinel() *sentinel {
 
 // sight is this server's view of its leader.
 func (s *server) sight() sighting {
-	now := sighting{term: s.raft.CurrentTerm(), heard: s.raft.LastContact()}
+	state := s.raft.State()
+	now := sighting{term: s.raft.CurrentTerm(), heard: s.raft.LastContact(), own: state == raft.Leader}
 	addr, id := s.raft.LeaderWithID()
-	if s.raft.State() != raft.Follower || id == "" || id == raft.ServerID(s.cfg.ID) {
+	if state != raft.Follower || id == "" || id == raft.ServerID(s.cfg.ID) {
 		return now
 	}
 	mayStand := false
