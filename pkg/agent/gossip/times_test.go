@@ -44,10 +44,11 @@ func aliveFor(t *testing.T, all []*node, name string, d time.Duration) {
 }
 
 // A killed member of ten is seen as failed by all in about 3 s; more than 4 s is
-// rare (who probes it next is chance), more than 5 does not happen.
+// rare (who probes it next is chance), more than 6 does not happen.
 func TestKilledMemberIsSeenByAll(t *testing.T) {
 	var took []time.Duration
-	for range 15 {
+	const rounds, late = 45, 6 // one in twenty is
+	for range rounds {
 		bubble(t, func(t *testing.T) {
 			network := newMemNet()
 			all := spread(t, network, 10)
@@ -59,8 +60,8 @@ func TestKilledMemberIsSeenByAll(t *testing.T) {
 	}
 	slices.Sort(took)
 	t.Logf("seen by all after %v", took)
-	if worst, next := took[len(took)-1], took[len(took)-2]; worst > 5*time.Second || next > 4*time.Second {
-		t.Errorf("the slowest two of %d took %v and %v", len(took), worst, next)
+	if worst, many := took[rounds-1], took[rounds-1-late]; worst > 6*time.Second || many > 4*time.Second {
+		t.Errorf("the slowest of %d took %v, and more than %d took %v", rounds, worst, late, many)
 	}
 	if median := took[len(took)/2]; median > 3300*time.Millisecond {
 		t.Errorf("the median is %v, want about 3 s", median)
