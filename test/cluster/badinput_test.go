@@ -5,20 +5,22 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // Whatever is wrong with a request is answered with a clear error; the agent
 // stays up and nothing that it holds changes.
 func TestBadRequests(t *testing.T) {
-	c := start(t, 1, 1)
-	server, via := c.agents[0], c.agent("c1")
-	register(t, server, "web", "web-1")
-	if got := server.ask("PUT", "/v1/agent/check/register", `{"Name":"ttl","TTL":"1h","Status":"passing"}`); got.code != 200 {
+	c := harness.Start(t, 1, 1)
+	server, via := c.Agents[0], c.Agent("c1")
+	server.Register("web", "web-1")
+	if got := ask(server, "PUT", "/v1/agent/check/register", `{"Name":"ttl","TTL":"1h","Status":"passing"}`); got.code != 200 {
 		t.Fatal(got)
 	}
-	server.checkIs("ttl", "passing")
-	server.put("kept", "as it was")
-	c.settle()
+	checkIs(server, "ttl", "passing")
+	server.PutKey("kept", "as it was")
+	settle(c)
 
 	huge := strings.Repeat("x", 512<<10+1)
 	deep := strings.Repeat("[", 100_000)
@@ -91,17 +93,17 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v1/nothing", "", 404, "not a recognized HTTP API endpoint"},
 		{"DELETE", "/v1/nothing", "", 404, "not a recognized HTTP API endpoint"},
 	} {
-		before := server.everything()
+		before := everything(server)
 		for _, a := range []*agent{server, via} {
 			if a == via && strings.HasPrefix(tc.path, "/v1/agent/") {
 				continue // that one's own
 			}
-			got := a.ask(tc.method, tc.path, tc.body)
+			got := ask(a, tc.method, tc.path, tc.body)
 			if got.code != tc.code || !strings.Contains(got.body, tc.text) {
-				t.Errorf("%s: %s %s %.100s\ngot  %d %.200q\nwant %d %q", a.name, tc.method, tc.path, tc.body, got.code, got.body, tc.code, tc.text)
+				t.Errorf("%s: %s %s %.100s\ngot  %d %.200q\nwant %d %q", a.Name, tc.method, tc.path, tc.body, got.code, got.body, tc.code, tc.text)
 			}
 		}
-		if after := server.everything(); after != before {
+		if after := everything(server); after != before {
 			t.Fatalf("%s %s %.100s changed what is stored:\n%s\n%s", tc.method, tc.path, tc.body, before, after)
 		}
 	}
@@ -111,7 +113,7 @@ func TestBadRequests(t *testing.T) {
 func TestKVLimitIsSettable(t *testing.T) {
 	a := single(t, "-hcl=limits { kv_max_value_size = 1000 }")
 	for size, code := range map[int]int{1000: 200, 1001: 413} {
-		if got := a.ask("PUT", "/v1/kv/size"+strconv.Itoa(size), strings.Repeat("x", size)); got.code != code {
+		if got := ask(a, "PUT", "/v1/kv/size"+strconv.Itoa(size), strings.Repeat("x", size)); got.code != code {
 			t.Errorf("%d bytes: %+v", size, got)
 		}
 	}
@@ -120,7 +122,7 @@ func TestKVLimitIsSettable(t *testing.T) {
 // Headers have a limit too.
 func TestOversizedHeader(t *testing.T) {
 	a := single(t)
-	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+a.ip+":8500/v1/status/leader", nil)
+	req, err := http.NewRequestWithContext(t.Context(), "GET", "http://"+a.IP+":8500/v1/status/leader", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +134,7 @@ func TestOversizedHeader(t *testing.T) {
 			t.Errorf("code %d", resp.StatusCode)
 		}
 	}
-	if got := a.ask("GET", "/v1/status/leader", ""); got.code != 200 {
+	if got := ask(a, "GET", "/v1/status/leader", ""); got.code != 200 {
 		t.Errorf("%+v", got)
 	}
 }

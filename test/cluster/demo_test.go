@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // The demo is what a newcomer runs first: it must hold, and leave nothing behind
@@ -28,7 +30,7 @@ func TestDemo(t *testing.T) {
 	})
 	t.Run("killed", func(t *testing.T) {
 		demo := startDemo(t)
-		eventually(t, 60*time.Second, "HAProxy serves", func(context.Context) error {
+		harness.Within(t, 60*time.Second, "HAProxy serves", func(context.Context) error {
 			if !strings.Contains(demo.output(), "HAProxy serves web-1 web-2 web-3") {
 				return errors.New(demo.output())
 			}
@@ -65,7 +67,7 @@ func (d *demo) output() string {
 func startDemo(t *testing.T) *demo {
 	t.Helper()
 	d := &demo{done: make(chan error, 1), tmp: t.TempDir()}
-	d.cmd = exec.Command(filepath.Join(bin, "demo"), "-bin", bin, "-dir", "../../examples/haproxy")
+	d.cmd = exec.Command(filepath.Join(harness.Bin(t), "demo"), "-bin", harness.Bin(t), "-dir", "../../examples/haproxy")
 	d.cmd.Env = append(os.Environ(), "TMPDIR="+d.tmp)
 	d.cmd.Stdout, d.cmd.Stderr = d, d
 	d.cmd.WaitDelay = time.Second // killed, it leaves guards that hold the pipe for a moment
@@ -80,7 +82,7 @@ func startDemo(t *testing.T) *demo {
 // awaitNothingLeft waits until no process works in the demo's folder.
 func (d *demo) awaitNothingLeft(t *testing.T) {
 	t.Helper()
-	eventually(t, 10*time.Second, "nothing is left", func(context.Context) error {
+	harness.Within(t, 10*time.Second, "nothing is left", func(context.Context) error {
 		dirs, err := filepath.Glob("/proc/[0-9]*/cwd")
 		if err != nil {
 			return err

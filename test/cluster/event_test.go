@@ -9,26 +9,27 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
-func (a *agent) fire(name, payload string) string {
-	a.c.t.Helper()
-	ev, err := a.EventFire(a.c.t.Context(), api.Event{Name: name, Payload: []byte(payload)}, nil)
+func fire(a *agent, name, payload string) string {
+	a.C.T.Helper()
+	ev, err := a.EventFire(a.C.T.Context(), api.Event{Name: name, Payload: []byte(payload)}, nil)
 	if err != nil {
-		a.c.t.Fatalf("fire %s at %s: %v", name, a.name, err)
+		a.C.T.Fatalf("fire %s at %s: %v", name, a.Name, err)
 	}
 	return ev.ID
 }
 
 // hasOnce waits until every agent that runs has the event, and looks that none
 // has it twice.
-func (c *cluster) hasOnce(name, id string) {
-	c.t.Helper()
-	for _, a := range c.agents {
-		if a.cmd == nil {
+func hasOnce(c *cluster, name, id string) {
+	c.T.Helper()
+	for _, a := range c.Agents {
+		if !a.Up() {
 			continue
 		}
-		eventually(c.t, 10*time.Second, a.name+" has the event "+name, func(ctx context.Context) error {
+		harness.Within(c.T, 10*time.Second, a.Name+" has the event "+name, func(ctx context.Context) error {
 			list, _, err := a.EventList(ctx, name, nil)
 			if err != nil {
 				return err
@@ -42,57 +43,57 @@ func (c *cluster) hasOnce(name, id string) {
 }
 
 func TestEventsReachEveryAgentOnce(t *testing.T) {
-	c := start(t, 3, 2)
+	c := harness.Start(t, 3, 2)
 	ids := map[string]string{}
-	for _, a := range c.agents {
-		ids["from-"+a.name] = a.fire("from-"+a.name, "x")
+	for _, a := range c.Agents {
+		ids["from-"+a.Name] = fire(a, "from-"+a.Name, "x")
 	}
 	for name, id := range ids {
-		c.hasOnce(name, id)
+		hasOnce(c, name, id)
 	}
 
 	// A filter is held against the agents' own services.
 	web := &api.AgentServiceRegistration{ID: "web-9", Name: "web", Tags: []string{"v2"}}
-	if err := c.agent("c2").ServiceRegister(t.Context(), web); err != nil {
+	if err := c.Agent("c2").ServiceRegister(t.Context(), web); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.agent("s2").EventFire(t.Context(), api.Event{Name: "filtered", ServiceFilter: "^web", TagFilter: "v2"}, nil); err != nil {
+	if _, err := c.Agent("s2").EventFire(t.Context(), api.Event{Name: "filtered", ServiceFilter: "^web", TagFilter: "v2"}, nil); err != nil {
 		t.Fatal(err)
 	}
-	after := c.agent("s2").fire("after", "")
-	c.hasOnce("after", after)
-	for _, a := range c.agents {
+	after := fire(c.Agent("s2"), "after", "")
+	hasOnce(c, "after", after)
+	for _, a := range c.Agents {
 		list, _, err := a.EventList(t.Context(), "filtered", nil)
-		if want := a.name == "c2"; err != nil || (len(list) == 1) != want {
-			t.Errorf("%s keeps %d, %v", a.name, len(list), err)
+		if want := a.Name == "c2"; err != nil || (len(list) == 1) != want {
+			t.Errorf("%s keeps %d, %v", a.Name, len(list), err)
 		}
 	}
 
 	// While nobody leads, and with no server at all, events go on.
 	for _, s := range []string{"s1", "s2"} {
-		c.agent(s).kill()
+		c.Agent(s).Kill()
 	}
-	c.hasOnce("leaderless", c.agent("c1").fire("leaderless", ""))
-	c.agent("s3").kill()
-	c.hasOnce("serverless", c.agent("c2").fire("serverless", ""))
+	hasOnce(c, "leaderless", fire(c.Agent("c1"), "leaderless", ""))
+	c.Agent("s3").Kill()
+	hasOnce(c, "serverless", fire(c.Agent("c2"), "serverless", ""))
 
 	// An agent that was away does not hear what was fired meanwhile as new.
-	c.agent("s1").start()
-	c.agent("s2").start()
-	c.agent("s3").start()
-	c.awaitReady()
-	c.agent("c1").kill()
-	c.agent("c1").start()
-	c.awaitReady()
-	c.hasOnce("again", c.agent("c1").fire("again", ""))
-	for _, a := range c.agents {
+	c.Agent("s1").Start()
+	c.Agent("s2").Start()
+	c.Agent("s3").Start()
+	c.AwaitReady()
+	c.Agent("c1").Kill()
+	c.Agent("c1").Start()
+	c.AwaitReady()
+	hasOnce(c, "again", fire(c.Agent("c1"), "again", ""))
+	for _, a := range c.Agents {
 		list, _, err := a.EventList(t.Context(), "", nil)
 		if err != nil {
 			t.Error(err)
 		}
 		for _, ev := range list {
-			if a.name != "c2" && ev.Name != "again" {
-				t.Errorf("%s, which started later, heard %s", a.name, ev.Name)
+			if a.Name != "c2" && ev.Name != "again" {
+				t.Errorf("%s, which started later, heard %s", a.Name, ev.Name)
 			}
 		}
 	}
@@ -100,7 +101,7 @@ func TestEventsReachEveryAgentOnce(t *testing.T) {
 
 // A blocked list is answered by the event itself, soon.
 func TestEventIsToldAtOnce(t *testing.T) {
-	c := start(t, 1, 3)
+	c := harness.Start(t, 1, 3)
 	const rounds = 5
 	type answer struct {
 		at  time.Time
@@ -108,19 +109,19 @@ func TestEventIsToldAtOnce(t *testing.T) {
 	}
 	for round := range rounds {
 		name := fmt.Sprint("e", round)
-		answers := make(chan answer, len(c.agents))
-		for _, a := range c.agents {
+		answers := make(chan answer, len(c.Agents))
+		for _, a := range c.Agents {
 			go func() {
 				list, _, err := a.EventList(t.Context(), name, &client.Options{Index: 1, Wait: 20 * time.Second})
 				if err == nil && len(list) != 1 {
-					err = fmt.Errorf("%s answers %d events", a.name, len(list))
+					err = fmt.Errorf("%s answers %d events", a.Name, len(list))
 				}
 				answers <- answer{time.Now(), err}
 			}()
 		}
 		began := time.Now()
-		c.agents[round%len(c.agents)].fire(name, "")
-		for range c.agents {
+		fire(c.Agents[round%len(c.Agents)], name, "")
+		for range c.Agents {
 			if a := <-answers; a.err != nil {
 				t.Error(a.err)
 			} else if took := a.at.Sub(began); took > time.Second {
@@ -133,21 +134,21 @@ func TestEventIsToldAtOnce(t *testing.T) {
 // Durable events are in every server's state, in one order, through a change of
 // leader, until their time is over; and the nodes that have dealt with one are known.
 func TestDurableEvents(t *testing.T) {
-	c := start(t, 3, 1)
+	c := harness.Start(t, 3, 1)
 	ctx := t.Context()
 	var fired []*api.DurableEvent
-	for i, a := range c.agents {
+	for i, a := range c.Agents {
 		ev, err := a.EventFireDurable(ctx, "deploy", fmt.Append(nil, i), 0, nil)
 		if err != nil {
-			t.Fatalf("fire at %s: %v", a.name, err)
+			t.Fatalf("fire at %s: %v", a.Name, err)
 		}
 		fired = append(fired, ev)
 	}
-	short, err := c.agents[0].EventFireDurable(ctx, "deploy", nil, 3*time.Second, nil)
+	short, err := c.Agents[0].EventFireDurable(ctx, "deploy", nil, 3*time.Second, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	all, meta, err := c.agent("c1").EventLog(ctx, "deploy", fired[1].Index, nil)
+	all, meta, err := c.Agent("c1").EventLog(ctx, "deploy", fired[1].Index, nil)
 	if err != nil || len(all) != 3 || all[0].ID != fired[2].ID || all[2].ID != short.ID || meta.Index != short.Index {
 		t.Fatalf("%d events at %d, %v", len(all), meta.Index, err)
 	}
@@ -159,14 +160,14 @@ func TestDurableEvents(t *testing.T) {
 	}
 	next := make(chan answer, 1)
 	go func() {
-		list, _, err := c.agent("c1").EventLog(ctx, "deploy", short.Index, &client.Options{Index: meta.Index, Wait: time.Minute})
+		list, _, err := c.Agent("c1").EventLog(ctx, "deploy", short.Index, &client.Options{Index: meta.Index, Wait: time.Minute})
 		next <- answer{list, err}
 	}()
-	lead := c.leader()
-	lead.kill()
+	lead := c.Leader()
+	lead.Kill()
 	var late *api.DurableEvent
-	eventually(t, 30*time.Second, "an event can be fired again", func(ctx context.Context) error {
-		late, err = c.agent("c1").EventFireDurable(ctx, "deploy", []byte("late"), time.Hour, nil)
+	harness.Within(t, 30*time.Second, "an event can be fired again", func(ctx context.Context) error {
+		late, err = c.Agent("c1").EventFireDurable(ctx, "deploy", []byte("late"), time.Hour, nil)
 		return err
 	})
 	if a := <-next; a.err != nil || len(a.list) == 0 || a.list[0].Name != "deploy" || a.list[0].Index <= short.Index {
@@ -175,23 +176,23 @@ func TestDurableEvents(t *testing.T) {
 
 	// Whoever has dealt with it says so; whoever asks learns of it.
 	for range 2 {
-		if err := c.agent("c1").EventAck(ctx, late.ID, "", nil); err != nil {
+		if err := c.Agent("c1").EventAck(ctx, late.ID, "", nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := c.follower().EventAck(ctx, late.ID, "s1", nil); err != nil {
+	if err := c.Follower().EventAck(ctx, late.ID, "s1", nil); err != nil {
 		t.Fatal(err)
 	}
-	acks, _, err := c.agent("c1").EventAcks(ctx, late.ID, nil)
+	acks, _, err := c.Agent("c1").EventAcks(ctx, late.ID, nil)
 	if err != nil || fmt.Sprint(acks.Acks, acks.AckedBy) != "2 [c1 s1]" {
 		t.Errorf("%+v, %v", acks, err)
 	}
 
 	// What is over is gone everywhere, the rest stays.
-	lead.start()
-	c.awaitReady()
-	for _, a := range c.agents {
-		eventually(t, 20*time.Second, "the short one has expired at "+a.name, func(ctx context.Context) error {
+	lead.Start()
+	c.AwaitReady()
+	for _, a := range c.Agents {
+		harness.Within(t, 20*time.Second, "the short one has expired at "+a.Name, func(ctx context.Context) error {
 			list, _, err := a.EventLogAcks(ctx, "", 0, &client.Options{Stale: true})
 			if err != nil {
 				return err
@@ -207,7 +208,7 @@ func TestDurableEvents(t *testing.T) {
 			return nil
 		})
 	}
-	if gone, _, err := c.agent("c1").EventAcks(ctx, short.ID, nil); gone != nil || err != nil {
+	if gone, _, err := c.Agent("c1").EventAcks(ctx, short.ID, nil); gone != nil || err != nil {
 		t.Errorf("%+v, %v", gone, err)
 	}
 }

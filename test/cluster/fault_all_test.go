@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // ledger writes keys of its own until it is stopped, and remembers which of them
@@ -57,31 +58,31 @@ func (l *ledger) missing(ctx context.Context, a *agent) ([]string, error) {
 // All servers are killed at once under load, again and again: nothing that was
 // acknowledged is lost.
 func TestFaultAllKilled(t *testing.T) {
-	c := start(t, 3, 0, oftenSnapshots)
+	c := harness.Start(t, 3, 0, oftenSnapshots)
 	l := &ledger{acked: map[string]string{}}
 	for round := range rounds(3, 10) {
-		c.awaitOneCluster(3, 3)
+		awaitOneCluster(c, 3, 3)
 		ctx, stop := context.WithCancel(t.Context())
 		var clients sync.WaitGroup
 		for id := range 8 {
-			clients.Go(func() { l.write(ctx, round*100+id, c.agents) })
+			clients.Go(func() { l.write(ctx, round*100+id, c.Agents) })
 		}
 		wait(t, 700*time.Millisecond)
 		var dying sync.WaitGroup
-		for _, a := range c.agents {
-			dying.Go(a.kill)
+		for _, a := range c.Agents {
+			dying.Go(a.Kill)
 		}
 		dying.Wait()
 		stop()
 		clients.Wait()
-		for _, a := range c.agents {
-			a.start()
+		for _, a := range c.Agents {
+			a.Start()
 		}
-		for _, a := range c.agents {
-			eventually(t, 30*time.Second, a.name+" answers again", func(ctx context.Context) error {
+		for _, a := range c.Agents {
+			harness.Within(t, 30*time.Second, a.Name+" answers again", func(ctx context.Context) error {
 				gone, err := l.missing(ctx, a)
 				if err == nil && len(gone) > 0 {
-					t.Fatalf("round %d: %s lost %d acknowledged writes of %d: %.5q", round, a.name, len(gone), len(l.acked), gone)
+					t.Fatalf("round %d: %s lost %d acknowledged writes of %d: %.5q", round, a.Name, len(gone), len(l.acked), gone)
 				}
 				return err
 			})
@@ -93,18 +94,18 @@ func TestFaultAllKilled(t *testing.T) {
 // A follower that was away while the others compacted their logs comes back
 // while writes go on, by a snapshot.
 func TestFaultFollowerBehindTheLog(t *testing.T) {
-	c := start(t, 3, 0, oftenSnapshots)
-	c.awaitOneCluster(3, 3)
-	a := c.follower()
-	a.kill()
+	c := harness.Start(t, 3, 0, oftenSnapshots)
+	awaitOneCluster(c, 3, 3)
+	a := c.Follower()
+	a.Kill()
 	l := &ledger{acked: map[string]string{}}
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 	var clients sync.WaitGroup
 	for id := range 4 {
-		clients.Go(func() { l.write(ctx, id, c.running()) })
+		clients.Go(func() { l.write(ctx, id, c.Servers()) })
 	}
-	eventually(t, 30*time.Second, "the others are far ahead", func(context.Context) error {
+	harness.Within(t, 30*time.Second, "the others are far ahead", func(context.Context) error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		if len(l.acked) < 500 {
@@ -112,13 +113,13 @@ func TestFaultFollowerBehindTheLog(t *testing.T) {
 		}
 		return nil
 	})
-	a.start()
-	eventually(t, 30*time.Second, "it follows closely", func(ctx context.Context) error {
+	a.Start()
+	harness.Within(t, 30*time.Second, "it follows closely", func(ctx context.Context) error {
 		self, err := a.AgentSelf(ctx)
 		if err != nil {
 			return err
 		}
-		lead, err := c.leader().AgentSelf(ctx)
+		lead, err := c.Leader().AgentSelf(ctx)
 		if err != nil {
 			return err
 		}
@@ -134,8 +135,8 @@ func TestFaultFollowerBehindTheLog(t *testing.T) {
 	})
 	stop()
 	clients.Wait()
-	for _, b := range c.agents {
-		eventually(t, 20*time.Second, b.name+" has everything", func(ctx context.Context) error {
+	for _, b := range c.Agents {
+		harness.Within(t, 20*time.Second, b.Name+" has everything", func(ctx context.Context) error {
 			gone, err := l.missing(ctx, b)
 			if err == nil && len(gone) > 0 {
 				err = fmt.Errorf("%d are missing", len(gone))
@@ -143,7 +144,7 @@ func TestFaultFollowerBehindTheLog(t *testing.T) {
 			return err
 		})
 	}
-	if a.said("nstalled remote snapshot") == 0 {
+	if a.Said("nstalled remote snapshot") == 0 {
 		t.Error("no snapshot was sent")
 	}
 }

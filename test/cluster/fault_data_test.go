@@ -14,18 +14,17 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // oftenSnapshots makes snapshots every few entries, and leaves few behind them.
 const oftenSnapshots = `-hcl=raft_snapshot_threshold = 20 raft_snapshot_interval = "100ms" raft_trailing_logs = 10`
 
-func (a *agent) dataDir() string { return filepath.Join(a.c.dir, a.name) }
-
 // snapshots are the directories of an agent's snapshots, the newest last.
-func (a *agent) snapshots() []string {
-	found, err := filepath.Glob(filepath.Join(a.dataDir(), "raft", "snapshots", "*-*-*"))
+func snapshots(a *agent) []string {
+	found, err := filepath.Glob(filepath.Join(a.DataDir(), "raft", "snapshots", "*-*-*"))
 	if err != nil {
-		a.c.t.Fatal(err)
+		a.C.T.Fatal(err)
 	}
 	var whole []string
 	for _, dir := range found {
@@ -46,10 +45,10 @@ func snapshotIndex(dir string) (index int) {
 }
 
 // newestLog is the segment of the log that an agent writes to.
-func (a *agent) newestLog() string {
-	found, err := filepath.Glob(filepath.Join(a.dataDir(), "raft", "log-*"))
+func newestLog(a *agent) string {
+	found, err := filepath.Glob(filepath.Join(a.DataDir(), "raft", "log-*"))
 	if err != nil || len(found) == 0 {
-		a.c.t.Fatalf("no log: %v", err)
+		a.C.T.Fatalf("no log: %v", err)
 	}
 	return found[len(found)-1]
 }
@@ -57,31 +56,31 @@ func (a *agent) newestLog() string {
 // filled is a lone server that was killed with two snapshots, a log and a vote.
 func filled(t *testing.T) *agent {
 	a := unstarted(t, oftenSnapshots)
-	a.serves()
-	for i := 0; i < 40 || len(a.snapshots()) < 2; i++ {
-		a.put(fmt.Sprintf("kept/%02d", i%40), "a value to keep")
+	serves(a)
+	for i := 0; i < 40 || len(snapshots(a)) < 2; i++ {
+		a.PutKey(fmt.Sprintf("kept/%02d", i%40), "a value to keep")
 		if i > 5000 {
 			t.Fatal("no two snapshots were made")
 		}
 	}
 	for i := range 5 {
-		a.put(fmt.Sprintf("last/%d", i), "a value to keep")
+		a.PutKey(fmt.Sprintf("last/%d", i), "a value to keep")
 	}
-	a.kill()
+	a.Kill()
 	return a
 }
 
 // starts runs the agent on what it has. It either answers with all that was
 // written, "", or refuses, and then it gives what it said.
-func (a *agent) starts() (said string) {
-	a.c.t.Helper()
+func starts(a *agent) (said string) {
+	a.C.T.Helper()
 	log := &bytes.Buffer{}
-	ctx, cancel := context.WithTimeout(a.c.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(a.C.T.Context(), 20*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "agent"), a.flags...)
+	cmd := exec.CommandContext(ctx, filepath.Join(harness.Bin(a.C.T), "agent"), a.Flags...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
-		a.c.t.Fatal(err)
+		a.C.T.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { defer close(ended); _ = cmd.Wait() }()
@@ -91,11 +90,11 @@ func (a *agent) starts() (said string) {
 		last, _, err2 := a.KVList(ctx, "last/", nil)
 		if err == nil && err2 == nil {
 			if len(kept) != 40 || len(last) != 5 {
-				a.c.t.Errorf("it serves %d and %d keys of 40 and 5", len(kept), len(last))
+				a.C.T.Errorf("it serves %d and %d keys of 40 and 5", len(kept), len(last))
 			}
 			for _, pair := range append(kept, last...) {
 				if string(pair.Value) != "a value to keep" {
-					a.c.t.Errorf("%s is %q", pair.Key, pair.Value)
+					a.C.T.Errorf("%s is %q", pair.Key, pair.Value)
 				}
 			}
 			return ""
@@ -112,13 +111,13 @@ func (a *agent) starts() (said string) {
 // all that it acknowledged. It never serves anything else.
 func TestFaultDamagedData(t *testing.T) {
 	a := filled(t)
-	good := filepath.Join(a.c.dir, "good")
-	if err := os.CopyFS(good, os.DirFS(a.dataDir())); err != nil {
+	good := filepath.Join(a.C.Dir, "good")
+	if err := os.CopyFS(good, os.DirFS(a.DataDir())); err != nil {
 		t.Fatal(err)
 	}
-	newest := a.snapshots()[len(a.snapshots())-1]
-	log := a.newestLog()
-	votes := filepath.Join(a.dataDir(), "raft", "votes")
+	newest := snapshots(a)[len(snapshots(a))-1]
+	log := newestLog(a)
+	votes := filepath.Join(a.DataDir(), "raft", "votes")
 	page := os.Getpagesize()
 	size := func(path string) int {
 		info, err := os.Stat(path)
@@ -180,10 +179,10 @@ func TestFaultDamagedData(t *testing.T) {
 	refusals := 0
 	for _, d := range all {
 		t.Run(d.name, func(t *testing.T) {
-			was := a.c.t
-			a.c.t = t
-			defer func() { a.c.t = was }()
-			if err := errors.Join(os.RemoveAll(a.dataDir()), os.CopyFS(a.dataDir(), os.DirFS(good))); err != nil {
+			was := a.C.T
+			a.C.T = t
+			defer func() { a.C.T = was }()
+			if err := errors.Join(os.RemoveAll(a.DataDir()), os.CopyFS(a.DataDir(), os.DirFS(good))); err != nil {
 				t.Fatal(err)
 			}
 			data, err := os.ReadFile(d.path)
@@ -193,10 +192,10 @@ func TestFaultDamagedData(t *testing.T) {
 			if err := os.WriteFile(d.path, d.change(data), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			switch said := a.starts(); {
+			switch said := starts(a); {
 			case said != "":
 				refusals++
-				mentions(t, said, filepath.Join(a.dataDir(), "raft"), "-repair")
+				mentions(t, said, filepath.Join(a.DataDir(), "raft"), "-repair")
 				if d.must {
 					mentions(t, said, d.path)
 				}
@@ -209,12 +208,12 @@ func TestFaultDamagedData(t *testing.T) {
 		})
 	}
 	t.Logf("%d of %d were refused, the others did no harm", refusals, len(all))
-	if err := errors.Join(os.RemoveAll(a.dataDir()), os.CopyFS(a.dataDir(), os.DirFS(good))); err != nil {
+	if err := errors.Join(os.RemoveAll(a.DataDir()), os.CopyFS(a.DataDir(), os.DirFS(good))); err != nil {
 		t.Fatal(err)
 	}
-	mentions(t, refused(t, append(a.flags, "-repair")...), "nothing to repair")
+	mentions(t, refused(t, append(a.Flags, "-repair")...), "nothing to repair")
 	spoil(t, filepath.Join(newest, "state.bin"))
-	mentions(t, refused(t, append(a.flags, "-repair")...), "no other server is known", newest, "damaged")
+	mentions(t, refused(t, append(a.Flags, "-repair")...), "no other server is known", newest, "damaged")
 }
 
 // spoil changes one bit in the middle of a file.
@@ -235,7 +234,7 @@ func spoil(t *testing.T, path string) {
 func TestFaultRepair(t *testing.T) {
 	for name, harm := range map[string]func(t *testing.T, a *agent){
 		"damaged log": func(t *testing.T, a *agent) {
-			path := filepath.Join(a.dataDir(), "raft", "votes")
+			path := filepath.Join(a.DataDir(), "raft", "votes")
 			data, err := os.ReadFile(path)
 			if err != nil {
 				t.Fatal(err)
@@ -243,54 +242,54 @@ func TestFaultRepair(t *testing.T) {
 			writeFile(t, path, strings.ReplaceAll(string(data), "CurrentTerm", "currentTerm"))
 		},
 		"lost log": func(t *testing.T, a *agent) {
-			if err := os.RemoveAll(filepath.Join(a.dataDir(), "raft")); err != nil {
+			if err := os.RemoveAll(filepath.Join(a.DataDir(), "raft")); err != nil {
 				t.Fatal(err)
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Without autopilot's cleaning up: who is replaced is removed all the same.
-			c := start(t, 3, 0, `-hcl=autopilot { server_stabilization_time = "500ms" cleanup_dead_servers = false }`)
-			c.awaitOneCluster(3, 3)
-			c.agents[0].put("kept", "yes")
-			a := c.follower()
-			id, err := os.ReadFile(filepath.Join(a.dataDir(), "node-id"))
+			c := harness.Start(t, 3, 0, `-hcl=autopilot { server_stabilization_time = "500ms" cleanup_dead_servers = false }`)
+			awaitOneCluster(c, 3, 3)
+			c.Agents[0].PutKey("kept", "yes")
+			a := c.Follower()
+			id, err := os.ReadFile(filepath.Join(a.DataDir(), "node-id"))
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.kill()
+			a.Kill()
 			harm(t, a)
-			mentions(t, refused(t, a.flags...), filepath.Join(a.dataDir(), "raft"), "-repair")
-			plain := a.flags
-			a.flags = append(a.flags[:len(a.flags):len(a.flags)], "-repair")
-			a.start()
-			eventually(t, 40*time.Second, "the new server has the old one's place", func(ctx context.Context) error {
-				now, voters, err := a.configuration(ctx)
+			mentions(t, refused(t, a.Flags...), filepath.Join(a.DataDir(), "raft"), "-repair")
+			plain := a.Flags
+			a.Flags = append(a.Flags[:len(a.Flags):len(a.Flags)], "-repair")
+			a.Start()
+			harness.Within(t, 40*time.Second, "the new server has the old one's place", func(ctx context.Context) error {
+				now, voters, err := configuration(ctx, a)
 				if err == nil && (voters != 3 || len(now) != 3 || strings.Contains(fmt.Sprint(now), string(id))) {
 					err = fmt.Errorf("configuration %q", now)
 				}
 				return err
 			})
-			c.awaitOneCluster(3, 3)
-			if got := a.get("kept", &client.Options{Stale: true}); got != "yes" {
+			awaitOneCluster(c, 3, 3)
+			if got := a.GetKey("kept", &client.Options{Stale: true}); got != "yes" {
 				t.Errorf("the repaired server reads %q", got)
 			}
-			aside, _ := filepath.Glob(filepath.Join(a.dataDir(), "repaired-*", "node-id"))
+			aside, _ := filepath.Glob(filepath.Join(a.DataDir(), "repaired-*", "node-id"))
 			if len(aside) != 1 {
 				t.Errorf("what was moved aside: %q", aside)
 			}
-			eventually(t, 10*time.Second, "the repair is over", func(context.Context) error {
-				_, err := os.Stat(filepath.Join(a.dataDir(), "replaces"))
+			harness.Within(t, 10*time.Second, "the repair is over", func(context.Context) error {
+				_, err := os.Stat(filepath.Join(a.DataDir(), "replaces"))
 				if err == nil {
 					return errors.New("not yet")
 				}
 				return nil
 			})
-			a.kill()
-			a.flags = plain
-			a.start()
-			c.awaitOneCluster(3, 3)
-			c.checkShared("repaired")
+			a.Kill()
+			a.Flags = plain
+			a.Start()
+			awaitOneCluster(c, 3, 3)
+			checkShared(c, "repaired")
 		})
 	}
 }

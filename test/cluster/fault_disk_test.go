@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // mountSmall gives an agent a data directory on a file system of its own.
 func mountSmall(t *testing.T, a *agent, size string) {
 	t.Helper()
-	dir := a.dataDir()
+	dir := a.DataDir()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func mountSmall(t *testing.T, a *agent, size string) {
 		t.Skipf("cannot mount a small file system, which takes root: %v", err)
 	}
 	t.Cleanup(func() {
-		a.kill()
+		a.Kill()
 		if err := syscall.Unmount(dir, 0); err != nil {
 			t.Errorf("unmount %s: %v", dir, err)
 		}
@@ -49,7 +50,7 @@ func TestFaultFullDisk(t *testing.T) {
 	}{
 		"by another program": {
 			func(t *testing.T, a *agent) {
-				f, err := os.Create(filepath.Join(a.dataDir(), "junk"))
+				f, err := os.Create(filepath.Join(a.DataDir(), "junk"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -59,7 +60,7 @@ func TestFaultFullDisk(t *testing.T) {
 				}
 			},
 			func(t *testing.T, a *agent) {
-				if err := os.Remove(filepath.Join(a.dataDir(), "junk")); err != nil {
+				if err := os.Remove(filepath.Join(a.DataDir(), "junk")); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -79,7 +80,7 @@ func TestFaultFullDisk(t *testing.T) {
 				t.Fatal("the disk does not fill up")
 			},
 			func(t *testing.T, a *agent) {
-				if err := syscall.Mount("tmpfs", a.dataDir(), "tmpfs", syscall.MS_REMOUNT, "size=96m"); err != nil {
+				if err := syscall.Mount("tmpfs", a.DataDir(), "tmpfs", syscall.MS_REMOUNT, "size=96m"); err != nil {
 					t.Fatal(err)
 				}
 			},
@@ -88,9 +89,9 @@ func TestFaultFullDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			a := unstarted(t)
 			mountSmall(t, a, "48m")
-			a.serves()
-			a.put("kept", "yes")
-			if _, err := os.Stat(filepath.Join(a.dataDir(), "raft", "reserve")); err != nil {
+			serves(a)
+			a.PutKey("kept", "yes")
+			if _, err := os.Stat(filepath.Join(a.DataDir(), "raft", "reserve")); err != nil {
 				t.Error("no reserve:", err)
 			}
 			tt.fill(t, a)
@@ -102,35 +103,35 @@ func TestFaultFullDisk(t *testing.T) {
 					if err == nil && !all {
 						continue
 					}
-					if !full(err) || !strings.Contains(err.Error(), a.dataDir()) || time.Since(began) > time.Second {
+					if !full(err) || !strings.Contains(err.Error(), a.DataDir()) || time.Since(began) > time.Second {
 						t.Fatalf("write %d on a full disk: %v after %v", i, err, time.Since(began))
 					}
 					for _, o := range []*client.Options{nil, {Stale: true}, {Consistent: true}} {
-						if got := a.get("kept", o); got != "yes" {
+						if got := a.GetKey("kept", o); got != "yes" {
 							t.Errorf("on a full disk %q is read", got)
 						}
 					}
 				}
 			}
 			refuses(true)
-			a.kill()
-			a.serves()
+			a.Kill()
+			serves(a)
 			refuses(name == "by another program") // a small one may fit where a large one did not
 			tt.heal(t, a)
-			eventually(t, 10*time.Second, "writes are accepted again", func(ctx context.Context) error {
+			harness.Within(t, 10*time.Second, "writes are accepted again", func(ctx context.Context) error {
 				_, err := a.KVPut(ctx, "again", []byte("yes"), client.KVWrite{}, nil)
 				return err
 			})
-			a.kill()
-			a.serves()
-			if got := a.get("again", nil); got != "yes" {
+			a.Kill()
+			serves(a)
+			if got := a.GetKey("again", nil); got != "yes" {
 				t.Errorf("what was written after it: %q", got)
 			}
-			eventually(t, 10*time.Second, "the reserve is back", func(context.Context) error {
-				_, err := os.Stat(filepath.Join(a.dataDir(), "raft", "reserve"))
+			harness.Within(t, 10*time.Second, "the reserve is back", func(context.Context) error {
+				_, err := os.Stat(filepath.Join(a.DataDir(), "raft", "reserve"))
 				return err
 			})
-			if n := a.said("panic"); n > 0 {
+			if n := a.Said("panic"); n > 0 {
 				t.Error("it panicked")
 			}
 		})
@@ -140,20 +141,20 @@ func TestFaultFullDisk(t *testing.T) {
 // One of three whose disk is full does not keep the others from their work, and
 // if it leads it says what is wrong.
 func TestFaultFullDiskOfAFollower(t *testing.T) {
-	c := newCluster(t)
+	c := harness.New(t)
 	var all []*agent
 	for i := range 3 {
-		all = append(all, c.add(fmt.Sprint("s", i+1), true, "-bootstrap-expect=3"))
+		all = append(all, c.Add(fmt.Sprint("s", i+1), true, "-bootstrap-expect=3"))
 	}
 	for _, a := range all {
 		mountSmall(t, a, "48m")
 	}
 	for _, a := range all {
-		a.start()
+		a.Start()
 	}
-	c.awaitOneCluster(3, 3)
-	a := c.follower()
-	f, err := os.Create(filepath.Join(a.dataDir(), "junk"))
+	awaitOneCluster(c, 3, 3)
+	a := c.Follower()
+	f, err := os.Create(filepath.Join(a.DataDir(), "junk"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -162,12 +163,12 @@ func TestFaultFullDiskOfAFollower(t *testing.T) {
 		_, err = f.Write(make([]byte, 1<<16))
 	}
 	for i := range 50 {
-		c.leader().put(fmt.Sprint("more/", i), strings.Repeat("x", 20<<10))
+		c.Leader().PutKey(fmt.Sprint("more/", i), strings.Repeat("x", 20<<10))
 	}
 	if err := errors.Join(f.Truncate(0), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "it has what was written meanwhile", func(ctx context.Context) error {
+	harness.Within(t, 20*time.Second, "it has what was written meanwhile", func(ctx context.Context) error {
 		pairs, _, err := a.KVList(ctx, "more/", &client.Options{Stale: true})
 		if err == nil && len(pairs) != 50 {
 			err = fmt.Errorf("%d keys", len(pairs))

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // Faults that the cluster has to survive. The short form of these tests runs with
@@ -28,16 +29,16 @@ func rounds(short, long int) int {
 const byEvidence = "nobody listens at the leader's port"
 
 // saidBy counts a text in the logs of all servers.
-func (c *cluster) saidBy(text string) int {
+func saidBy(c *cluster, text string) int {
 	n := 0
-	for _, a := range c.agents {
-		n += a.said(text)
+	for _, a := range c.Agents {
+		n += a.Said(text)
 	}
 	return n
 }
 
 // elections are how often somebody has stood, for whatever reason.
-func (c *cluster) elections() int { return c.saidBy("entering candidate state") }
+func elections(c *cluster) int { return saidBy(c, "entering candidate state") }
 
 // firstWrite is when a write is accepted through one of these again.
 func firstWrite(t *testing.T, through []*agent, key string, limit time.Duration) time.Duration {
@@ -58,23 +59,23 @@ func firstWrite(t *testing.T, through []*agent, key string, limit time.Duration)
 
 // A leader that is killed is succeeded within a fraction of a second.
 func TestFaultLeaderKilled(t *testing.T) {
-	c := start(t, 3, 0)
+	c := harness.Start(t, 3, 0)
 	var took []time.Duration
 	for i := range rounds(5, 15) {
-		c.awaitOneCluster(3, 3)
+		awaitOneCluster(c, 3, 3)
 		wait(t, time.Second)
-		dead := c.leader()
-		rest := slices.DeleteFunc(c.running(), func(a *agent) bool { return a == dead })
-		dead.kill()
+		dead := c.Leader()
+		rest := slices.DeleteFunc(c.Servers(), func(a *agent) bool { return a == dead })
+		dead.Kill()
 		took = append(took, firstWrite(t, rest, fmt.Sprint("failover/", i), 10*time.Second))
-		dead.start()
+		dead.Start()
 	}
 	slices.Sort(took)
 	t.Logf("kill -9 of the leader to the next accepted write: median %v, most %v of %d", took[len(took)/2], took[len(took)-1], len(took))
 	if median, most := took[len(took)/2], took[len(took)-1]; median > 900*time.Millisecond || most > 4*time.Second {
 		t.Errorf("kill -9 of the leader to the next accepted write: %v", took) // the timers alone: 2 to 3 s
 	}
-	if c.saidBy(byEvidence) == 0 {
+	if saidBy(c, byEvidence) == 0 {
 		t.Error("nobody ever stood by evidence")
 	}
 }
@@ -85,30 +86,30 @@ func TestFaultLeaderKilled(t *testing.T) {
 func TestFaultLeaderPaused(t *testing.T) {
 	for name, crowd := range map[string]bool{"paused": false, "paused, with a full queue": true} {
 		t.Run(name, func(t *testing.T) {
-			c := start(t, 3, 0)
-			c.awaitOneCluster(3, 3)
-			a := c.leader()
-			before := c.elections()
-			a.signal(syscall.SIGSTOP)
+			c := harness.Start(t, 3, 0)
+			awaitOneCluster(c, 3, 3)
+			a := c.Leader()
+			before := elections(c)
+			a.Signal(syscall.SIGSTOP)
 			if crowd {
-				for _, conn := range fill(t, a.ip+":8300") {
+				for _, conn := range fill(t, a.IP+":8300") {
 					defer conn.Close()
 				}
 			} else {
 				wait(t, 800*time.Millisecond)
 			}
-			if n := c.saidBy(byEvidence); n != 0 {
+			if n := saidBy(c, byEvidence); n != 0 {
 				t.Error("the port of a paused leader counted as refused")
 			}
-			if n := c.elections(); !crowd && n != before {
+			if n := elections(c); !crowd && n != before {
 				t.Errorf("%d elections during a pause of 0.8 s", n-before)
 			}
-			rest := slices.DeleteFunc(c.running(), func(b *agent) bool { return a == b })
+			rest := slices.DeleteFunc(c.Servers(), func(b *agent) bool { return a == b })
 			took := firstWrite(t, rest, "paused", 10*time.Second) // by the timers
 			t.Logf("writes are accepted again %v later", took)
-			a.signal(syscall.SIGCONT)
-			c.awaitOneCluster(3, 3)
-			if n := c.saidBy(byEvidence); n != 0 {
+			a.Signal(syscall.SIGCONT)
+			awaitOneCluster(c, 3, 3)
+			if n := saidBy(c, byEvidence); n != 0 {
 				t.Error("somebody stood by evidence against a leader that lives")
 			}
 		})
@@ -132,18 +133,18 @@ func fill(t *testing.T, addr string) (open []net.Conn) {
 // A leader whose process is replaced at once: whoever leads then, it is one, and
 // nothing is lost.
 func TestFaultLeaderRestarted(t *testing.T) {
-	c := start(t, 3, 0)
+	c := harness.Start(t, 3, 0)
 	for i := range rounds(3, 15) {
-		c.awaitOneCluster(3, 3)
-		a := c.leader()
-		a.put(fmt.Sprint("before/", i), "x")
-		a.kill()
-		a.start()
-		c.awaitOneCluster(3, 3)
-		c.checkShared(fmt.Sprint("after/", i))
-		for _, b := range c.running() {
-			if got := b.get(fmt.Sprint("before/", i), &client.Options{Consistent: true}); got != "x" {
-				t.Errorf("%s reads %q", b.name, got)
+		awaitOneCluster(c, 3, 3)
+		a := c.Leader()
+		a.PutKey(fmt.Sprint("before/", i), "x")
+		a.Kill()
+		a.Start()
+		awaitOneCluster(c, 3, 3)
+		checkShared(c, fmt.Sprint("after/", i))
+		for _, b := range c.Servers() {
+			if got := b.GetKey(fmt.Sprint("before/", i), &client.Options{Consistent: true}); got != "x" {
+				t.Errorf("%s reads %q", b.Name, got)
 			}
 		}
 	}
@@ -151,9 +152,9 @@ func TestFaultLeaderRestarted(t *testing.T) {
 
 // Under load, and without a fault, nobody stands.
 func TestFaultNoneNoElection(t *testing.T) {
-	c := start(t, 3, 0)
-	c.awaitOneCluster(3, 3)
-	before := c.elections()
+	c := harness.Start(t, 3, 0)
+	awaitOneCluster(c, 3, 3)
+	before := elections(c)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rounds(10, 180))*time.Second)
 	defer cancel()
 	done := make(chan int)
@@ -161,7 +162,7 @@ func TestFaultNoneNoElection(t *testing.T) {
 		go func() {
 			n := 0
 			for ; ctx.Err() == nil; n++ {
-				_, _ = c.agents[i%3].KVPut(ctx, fmt.Sprint("load/", i), []byte(fmt.Sprint(n)), client.KVWrite{}, nil)
+				_, _ = c.Agents[i%3].KVPut(ctx, fmt.Sprint("load/", i), []byte(fmt.Sprint(n)), client.KVWrite{}, nil)
 			}
 			done <- n
 		}()
@@ -171,10 +172,10 @@ func TestFaultNoneNoElection(t *testing.T) {
 		writes += <-done
 	}
 	t.Logf("%d writes", writes)
-	if n := c.saidBy(byEvidence); n != 0 {
+	if n := saidBy(c, byEvidence); n != 0 {
 		t.Errorf("%d times a living leader counted as dead", n)
 	}
-	if n := c.elections() - before; n != 0 {
+	if n := elections(c) - before; n != 0 {
 		t.Errorf("%d elections", n)
 	}
 }

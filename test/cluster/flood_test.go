@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 const (
@@ -30,13 +31,13 @@ const (
 // Everybody else is served meanwhile, the agent stays small, and afterwards that
 // address is served too.
 func TestFloodFromOneAddress(t *testing.T) {
-	c := start(t, 1, 1, "-log-level=info")
-	s := c.agents[0]
-	c.settle()
-	f := flood{t: t, from: net.ParseIP(c.net + ".200"), to: s.ip}
+	c := harness.Start(t, 1, 1, "-log-level=info")
+	s := c.Agents[0]
+	settle(c)
+	f := flood{t: t, from: net.ParseIP(c.Net + ".200"), to: s.IP}
 	ctx, cancel := context.WithCancel(t.Context())
 	others := make(chan []time.Duration, 1)
-	go func() { others <- c.askOn(ctx) }()
+	go func() { others <- askOn(ctx, c) }()
 
 	f.tooLarge(10_000)
 	f.packets("8301", 10_000)
@@ -47,7 +48,7 @@ func TestFloodFromOneAddress(t *testing.T) {
 	slow.Wait()
 	f.packets("8301", 2000)
 
-	if status, err := c.agent("c1").nodeStatus(t.Context(), "s1"); err != nil || status != api.HealthPassing {
+	if status, err := c.Agent("c1").NodeStatus(t.Context(), "s1"); err != nil || status != api.HealthPassing {
 		t.Errorf("amid it s1 is %s, %v", status, err)
 	}
 	cancel()
@@ -58,16 +59,16 @@ func TestFloodFromOneAddress(t *testing.T) {
 	}
 	median, worst := took[len(took)/2], took[len(took)-1]
 	t.Logf("others: %d rounds, median %v, worst %v; memory at most %d MB, %d connections were refused or closed",
-		len(took), median, worst, s.peakKB()>>10, f.closed.Load())
+		len(took), median, worst, peakKB(s)>>10, f.closed.Load())
 	if worst > floodLatency {
 		t.Errorf("others waited up to %v", worst)
 	}
-	if kb := s.peakKB(); kb > floodMemory {
-		t.Errorf("%s needed %d MB", s.name, kb>>10)
+	if kb := peakKB(s); kb > floodMemory {
+		t.Errorf("%s needed %d MB", s.Name, kb>>10)
 	}
 	f.hangUp()
-	eventually(t, 10*time.Second, "the address is served again", func(ctx context.Context) error {
-		req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+s.ip+":8500/v1/status/leader", nil)
+	harness.Within(t, 10*time.Second, "the address is served again", func(ctx context.Context) error {
+		req, _ := http.NewRequestWithContext(ctx, "GET", "http://"+s.IP+":8500/v1/status/leader", nil)
 		tr := &http.Transport{DialContext: f.dialer().DialContext, DisableKeepAlives: true}
 		resp, err := tr.RoundTrip(req)
 		if err != nil {
@@ -79,23 +80,23 @@ func TestFloodFromOneAddress(t *testing.T) {
 		}
 		return nil
 	})
-	if log, err := os.ReadFile(s.logPath()); err != nil || bytes.Contains(log, []byte("panic")) || len(log) > 1<<20 {
+	if log, err := os.ReadFile(s.LogPath()); err != nil || bytes.Contains(log, []byte("panic")) || len(log) > 1<<20 {
 		t.Errorf("the log has %d bytes, or a panic in it, %v", len(log), err)
 	}
 }
 
 // askOn does what users do, at the server and through the client, until ctx
 // ends.
-func (c *cluster) askOn(ctx context.Context) (took []time.Duration) {
-	s, via := c.agents[0], c.agent("c1")
+func askOn(ctx context.Context, c *cluster) (took []time.Duration) {
+	s, via := c.Agents[0], c.Agent("c1")
 	for i := 0; ctx.Err() == nil; i++ {
 		began := time.Now()
-		via.put("flood/a", strconv.Itoa(i))
-		if got := s.get("flood/a", nil); got != strconv.Itoa(i) {
-			c.t.Errorf("read %q, want %d", got, i)
+		via.PutKey("flood/a", strconv.Itoa(i))
+		if got := s.GetKey("flood/a", nil); got != strconv.Itoa(i) {
+			c.T.Errorf("read %q, want %d", got, i)
 		}
-		if err := askDNS(s.ip+":8600", "s1.node.consul."); err != nil {
-			c.t.Errorf("DNS: %v", err)
+		if err := askDNS(s.IP+":8600", "s1.node.consul."); err != nil {
+			c.T.Errorf("DNS: %v", err)
 		}
 		took = append(took, time.Since(began))
 		select {
@@ -107,15 +108,15 @@ func (c *cluster) askOn(ctx context.Context) (took []time.Duration) {
 }
 
 // peakKB is the most memory that the process ever had.
-func (a *agent) peakKB() int {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.cmd.Process.Pid))
+func peakKB(a *agent) int {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.Process().Pid()))
 	if err != nil {
-		a.c.t.Fatal(err)
+		a.C.T.Fatal(err)
 	}
 	_, after, _ := strings.Cut(string(data), "VmHWM:")
 	kb, err := strconv.Atoi(strings.Fields(after)[0])
 	if err != nil {
-		a.c.t.Fatal(err)
+		a.C.T.Fatal(err)
 	}
 	return kb
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // Writes and ?consistent reads of a few keys, through every server at once, are
@@ -23,25 +24,25 @@ import (
 func TestLinearizable(t *testing.T) {
 	for name, fault := range map[string]func(t *testing.T, c *cluster){
 		"leader killed": func(t *testing.T, c *cluster) {
-			a := c.leader()
-			a.kill()
+			a := c.Leader()
+			a.Kill()
 			wait(t, 4*time.Second)
-			a.start()
+			a.Start()
 		},
 		"leader paused": func(t *testing.T, c *cluster) {
-			a := c.leader()
-			a.signal(syscall.SIGSTOP)
+			a := c.Leader()
+			a.Signal(syscall.SIGSTOP)
 			wait(t, 4*time.Second) // longer than an election takes
-			a.signal(syscall.SIGCONT)
+			a.Signal(syscall.SIGCONT)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := start(t, 3, 0)
+			c := harness.Start(t, 3, 0)
 			h := &history{began: time.Now()}
 			ctx, stop := context.WithCancel(t.Context())
 			var clients sync.WaitGroup
 			for id := range 6 {
-				clients.Go(func() { h.client(ctx, id, c.agents) })
+				clients.Go(func() { h.client(ctx, id, c.Agents) })
 			}
 			wait(t, time.Second)
 			fault(t, c)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // consulBinary is the reference's program; without it a test is left out.
@@ -36,11 +37,11 @@ func consulBinary(t *testing.T) string {
 // agent of ours and at one of the reference's.
 func TestLockBesideConsul(t *testing.T) {
 	consul := consulBinary(t)
-	c := newCluster(t)
-	c.launch(1, 0)
+	c := harness.New(t)
+	c.Launch(1, 0)
 	theirs := startConsul(t, c, consul)
-	ours := filepath.Join(bin, "lock")
-	for at, addr := range map[string]string{"muster": c.agents[0].ip + ":8500", "consul": theirs} {
+	ours := filepath.Join(harness.Bin(t), "lock")
+	for at, addr := range map[string]string{"muster": c.Agents[0].IP + ":8500", "consul": theirs} {
 		for kind, flags := range map[string][]string{"lock": nil, "semaphore": {"-n=2"}} {
 			for first, argv := range map[string][2][]string{
 				"lock then consul lock": {{ours}, {consul, "lock"}},
@@ -76,10 +77,10 @@ func takeTurns(t *testing.T, addr, prefix string, argv [2][]string, flags []stri
 		return func(context.Context) error { _, err := os.Stat(filepath.Join(dir, name)); return err }
 	}
 	holder := enter(0, "first")
-	eventually(t, 30*time.Second, "the first holds", runs("first"))
+	harness.Within(t, 30*time.Second, "the first holds", runs("first"))
 	if len(flags) > 0 {
 		enter(0, "second")
-		eventually(t, 30*time.Second, "the second holds", runs("second"))
+		harness.Within(t, 30*time.Second, "the second holds", runs("second"))
 	}
 	enter(1, "rival")
 	asker, err := client.New(client.Config{Address: addr})
@@ -87,7 +88,7 @@ func takeTurns(t *testing.T, addr, prefix string, argv [2][]string, flags []stri
 		t.Fatal(err)
 	}
 	defer asker.CloseIdle()
-	eventually(t, 30*time.Second, "the rival has a session", func(ctx context.Context) error {
+	harness.Within(t, 30*time.Second, "the rival has a session", func(ctx context.Context) error {
 		all, _, err := asker.SessionList(ctx, nil)
 		n := 0
 		for _, s := range all {
@@ -107,14 +108,14 @@ func takeTurns(t *testing.T, addr, prefix string, argv [2][]string, flags []stri
 	if err := holder.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "the rival holds", runs("rival"))
+	harness.Within(t, 30*time.Second, "the rival holds", runs("rival"))
 }
 
 // startConsul runs an agent of the reference's and gives its address.
 func startConsul(t *testing.T, c *cluster, consul string) string {
 	t.Helper()
-	ip := c.net + ".9"
-	log, err := os.Create(filepath.Join(c.dir, "consul.log"))
+	ip := c.Net + ".9"
+	log, err := os.Create(filepath.Join(c.Dir, "consul.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func startConsul(t *testing.T, c *cluster, consul string) string {
 		t.Fatal(err)
 	}
 	defer asker.CloseIdle()
-	eventually(t, 60*time.Second, "the reference's agent leads", func(ctx context.Context) error {
+	harness.Within(t, 60*time.Second, "the reference's agent leads", func(ctx context.Context) error {
 		// A session needs the node, which is registered some time after the election.
 		id, err := asker.SessionCreate(ctx, api.SessionCreate{NodeChecks: []string{}}, nil)
 		if err != nil {

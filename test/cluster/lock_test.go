@@ -16,6 +16,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/proc"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // The child of a lock in these tests is this binary: a worker that ignores TERM
@@ -52,25 +53,25 @@ type contest struct {
 	prefix string
 }
 
-func (c *cluster) contest(prefix string) *contest {
-	return &contest{c: c, prefix: prefix, file: filepath.Join(c.dir, strings.ReplaceAll(prefix, "/", "-"))}
+func newContest(c *cluster, prefix string) *contest {
+	return &contest{c: c, prefix: prefix, file: filepath.Join(c.Dir, strings.ReplaceAll(prefix, "/", "-"))}
 }
 
 // enter starts a lock at an agent.
 func (x *contest) enter(a *agent, flags ...string) *exec.Cmd {
-	x.c.t.Helper()
+	x.c.T.Helper()
 	self, err := os.Executable()
 	if err != nil {
-		x.c.t.Fatal(err)
+		x.c.T.Fatal(err)
 	}
-	args := append([]string{"-http-addr=" + a.ip + ":8500", "-ttl=" + lockTTL.String(), "-lock-delay=0s"}, flags...)
-	cmd := exec.Command(filepath.Join(bin, "lock"), append(args, x.prefix, self)...)
+	args := append([]string{"-http-addr=" + a.IP + ":8500", "-ttl=" + lockTTL.String(), "-lock-delay=0s"}, flags...)
+	cmd := exec.Command(filepath.Join(harness.Bin(x.c.T), "lock"), append(args, x.prefix, self)...)
 	cmd.Env = append(os.Environ(), beatEnv+"="+x.file)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
-		x.c.t.Fatal(err)
+		x.c.T.Fatal(err)
 	}
-	x.c.t.Cleanup(func() {
+	x.c.T.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // killed
 	})
@@ -94,9 +95,9 @@ func (x *contest) beats() []beat {
 
 // last waits for a beat with a token above one, and gives the newest.
 func (x *contest) last(above uint64) beat {
-	x.c.t.Helper()
+	x.c.T.Helper()
 	var got beat
-	eventually(x.c.t, 60*time.Second, x.prefix+" is held anew", func(context.Context) error {
+	harness.Within(x.c.T, 60*time.Second, x.prefix+" is held anew", func(context.Context) error {
 		if all := x.beats(); len(all) > 0 {
 			got = all[len(all)-1]
 		}
@@ -111,11 +112,11 @@ func (x *contest) last(above uint64) beat {
 // check is the property: whoever holds the lock later has the greater token, and
 // no beat of an earlier holder comes after the first of a later one.
 func (x *contest) check() {
-	x.c.t.Helper()
+	x.c.T.Helper()
 	all := x.beats()
 	for i := 1; i < len(all); i++ {
 		if all[i].token < all[i-1].token {
-			x.c.t.Errorf("%s: token %d still works at %v, when %d has worked since %v or before",
+			x.c.T.Errorf("%s: token %d still works at %v, when %d has worked since %v or before",
 				x.prefix, all[i].token, all[i].at, all[i-1].token, all[i-1].at)
 			return
 		}
@@ -150,8 +151,8 @@ func parent(t *testing.T, pid int) int {
 // with a rival that waits at another agent and no lock-delay to help: never do two
 // work at the same time, and the rival gets the lock.
 func TestFaultLock(t *testing.T) {
-	c := start(t, 3, 2)
-	home, away, third := c.agent("c1"), c.agent("c2"), c.follower()
+	c := harness.Start(t, 3, 2)
+	home, away, third := c.Agent("c1"), c.Agent("c2"), c.Follower()
 	type hold struct {
 		*contest
 		cmd  *exec.Cmd
@@ -159,7 +160,7 @@ func TestFaultLock(t *testing.T) {
 		hit  time.Duration
 	}
 	enter := func(prefix string, at *agent) *hold {
-		h := &hold{contest: c.contest(prefix)}
+		h := &hold{contest: newContest(c, prefix)}
 		h.cmd = h.enter(at)
 		h.held = h.last(0)
 		h.enter(away)
@@ -184,8 +185,8 @@ func TestFaultLock(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = syscall.Kill(frozen.held.pid, syscall.SIGKILL); _ = syscall.Kill(guard, syscall.SIGKILL) })
 	// Its agent is out of reach, half of the time paused and then dead.
-	home.signal(syscall.SIGSTOP)
-	time.AfterFunc(lockTTL/2, func() { _ = home.cmd.Process.Kill() })
+	home.Signal(syscall.SIGSTOP)
+	time.AfterFunc(lockTTL/2, func() { _ = syscall.Kill(home.Process().Pid(), syscall.SIGKILL) })
 
 	for _, h := range []*hold{stopped, killed, frozen, cutOff} {
 		next := h.last(h.held.token)
@@ -217,20 +218,20 @@ func TestFaultLock(t *testing.T) {
 // A leader that dies takes no lock with it, and whoever waits for one that is free
 // gets it as soon as there is a new leader.
 func TestFaultLockLeader(t *testing.T) {
-	c := start(t, 3, 1)
-	away := c.agent("c1")
-	kept, freed := c.contest("kept"), c.contest("freed")
+	c := harness.Start(t, 3, 1)
+	away := c.Agent("c1")
+	kept, freed := newContest(c, "kept"), newContest(c, "freed")
 	kept.enter(away)
 	held := kept.last(0)
 	gone := freed.enter(away, "-kill-timeout=0s")
 	was := freed.last(0)
 	freed.enter(away)
 
-	c.leader().kill()
+	c.Leader().Kill()
 	if err := gone.Process.Signal(syscall.SIGTERM); err != nil { // it releases as soon as somebody listens
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "a new leader", func(ctx context.Context) error {
+	harness.Within(t, 30*time.Second, "a new leader", func(ctx context.Context) error {
 		_, _, err := away.KVGet(ctx, "x", &client.Options{Consistent: true})
 		return err
 	})
@@ -241,7 +242,7 @@ func TestFaultLockLeader(t *testing.T) {
 	}
 	freed.check()
 	// Longer than the holder would last without a renewal.
-	eventually(t, 30*time.Second, "more beats", func(context.Context) error {
+	harness.Within(t, 30*time.Second, "more beats", func(context.Context) error {
 		all := kept.beats()
 		if last := all[len(all)-1]; last.at-since < lockTTL {
 			return errors.New("not yet")

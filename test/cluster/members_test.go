@@ -9,47 +9,37 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 func TestCatalogFollowsMembers(t *testing.T) {
-	c := start(t, 3, 2)
-	s, c1, c2 := c.agents[0], c.agent("c1"), c.agent("c2")
+	c := harness.Start(t, 3, 2)
+	s, c1, c2 := c.Agents[0], c.Agent("c1"), c.Agent("c2")
 
 	servers, _, err := s.ServiceNodes(t.Context(), "consul", nil)
 	if err != nil || len(servers) != 3 || servers[0].ServicePort != 8300 {
 		t.Fatalf("service consul: %+v, %v; want the three servers on port 8300", servers, err)
 	}
-	register(t, c1, "web", "web-1")
+	c1.Register("web", "web-1")
 
-	c1.kill()
-	awaitStatus(t, s, "c1", api.HealthCritical)
+	c1.Kill()
+	s.AwaitStatus("c1", api.HealthCritical)
 	nodes, _, err := s.HealthService(t.Context(), "web", true, nil)
 	if err != nil || len(nodes) != 0 {
 		t.Errorf("a dead node's service still passes: %v, %v", nodes, err)
 	}
 
-	c1.start()
-	awaitStatus(t, s, "c1", api.HealthPassing)
-	eventually(t, 20*time.Second, "the service registered over HTTP is back", func(ctx context.Context) error {
+	c1.Start()
+	s.AwaitStatus("c1", api.HealthPassing)
+	harness.Within(t, 20*time.Second, "the service registered over HTTP is back", func(ctx context.Context) error {
 		return wantInstances(ctx, s, "web", 1)
 	})
 
-	c2.signal(syscall.SIGTERM) // a client leaves
-	if code := c2.exit(); code != 0 {
+	c2.Signal(syscall.SIGTERM) // a client leaves
+	if code := c2.Exit(); code != 0 {
 		t.Errorf("a client that leaves ends with %d", code)
 	}
-	awaitStatus(t, s, "c2", "")
-}
-
-func register(t *testing.T, a *agent, name, id string) {
-	t.Helper()
-	err := a.ServiceRegister(t.Context(), &api.AgentServiceRegistration{Name: name, ID: id, Port: 80})
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, 10*time.Second, id+" is in the catalog", func(ctx context.Context) error {
-		return wantInstances(ctx, a, name, 1)
-	})
+	s.AwaitStatus("c2", "")
 }
 
 func wantInstances(ctx context.Context, a *agent, name string, n int) error {
@@ -60,48 +50,37 @@ func wantInstances(ctx context.Context, a *agent, name string, n int) error {
 	return err
 }
 
-func awaitStatus(t *testing.T, at *agent, node, want string) {
-	t.Helper()
-	eventually(t, 30*time.Second, fmt.Sprintf("%s sees %s %q", at.name, node, want), func(ctx context.Context) error {
-		got, err := at.nodeStatus(ctx, node)
-		if err == nil && got != want {
-			err = fmt.Errorf("it is %q", got)
-		}
-		return err
-	})
-}
-
 // A deregistered service does not come back, not by anti-entropy and not by a
 // restart.
 func TestDeregistrationStaysDone(t *testing.T) {
-	c := start(t, 1, 1)
-	s, c1 := c.agents[0], c.agent("c1")
-	register(t, c1, "web", "web-1")
-	register(t, c1, "db", "db-1")
+	c := harness.Start(t, 1, 1)
+	s, c1 := c.Agents[0], c.Agent("c1")
+	c1.Register("web", "web-1")
+	c1.Register("db", "db-1")
 	if err := c1.ServiceDeregister(t.Context(), "web-1"); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "web is gone", func(ctx context.Context) error { return wantInstances(ctx, s, "web", 0) })
-	c1.kill()
-	c1.start()
-	awaitStatus(t, s, "c1", api.HealthPassing)
+	harness.Within(t, 10*time.Second, "web is gone", func(ctx context.Context) error { return wantInstances(ctx, s, "web", 0) })
+	c1.Kill()
+	c1.Start()
+	s.AwaitStatus("c1", api.HealthPassing)
 	// db is back, so the agent has synchronised; web must not be.
-	eventually(t, 20*time.Second, "db", func(ctx context.Context) error { return wantInstances(ctx, c1, "db", 1) })
+	harness.Within(t, 20*time.Second, "db", func(ctx context.Context) error { return wantInstances(ctx, c1, "db", 1) })
 	if err := wantInstances(t.Context(), s, "web", 0); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestFourthServerIsPromoted(t *testing.T) {
-	c := newCluster(t, "-hcl=autopilot { server_stabilization_time = \"1s\" }")
-	c.launch(3, 0)
-	c.agents[0].put("before", "it came")
-	d := c.add("s4", true, "-bootstrap-expect=3")
-	d.start()
+	c := harness.New(t, "-hcl=autopilot { server_stabilization_time = \"1s\" }")
+	c.Launch(3, 0)
+	c.Agents[0].PutKey("before", "it came")
+	d := c.Add("s4", true, "-bootstrap-expect=3")
+	d.Start()
 	sawNonVoter := false
-	eventually(t, 60*time.Second, "s4 is a voter", func(ctx context.Context) error {
+	harness.Within(t, 60*time.Second, "s4 is a voter", func(ctx context.Context) error {
 		var conf api.RaftConfiguration
-		if _, err := c.agents[0].Get(ctx, "/v1/operator/raft/configuration", nil, &conf); err != nil {
+		if _, err := c.Agents[0].Get(ctx, "/v1/operator/raft/configuration", nil, &conf); err != nil {
 			return err
 		}
 		for _, s := range conf.Servers {
@@ -115,51 +94,51 @@ func TestFourthServerIsPromoted(t *testing.T) {
 	if !sawNonVoter {
 		t.Error("s4 was never seen as a non-voter")
 	}
-	if got := d.get("before", &client.Options{Stale: true}); got != "it came" {
+	if got := d.GetKey("before", &client.Options{Stale: true}); got != "it came" {
 		t.Errorf("s4 reads %q", got)
 	}
 }
 
 // With its servers restarted at once, on the same data, the cluster is back.
 func TestWholeClusterRestarts(t *testing.T) {
-	c := start(t, 3, 1)
-	c.agents[1].put("kept", "yes")
-	for _, a := range c.agents {
-		a.signal(syscall.SIGINT)
+	c := harness.Start(t, 3, 1)
+	c.Agents[1].PutKey("kept", "yes")
+	for _, a := range c.Agents {
+		a.Signal(syscall.SIGINT)
 	}
-	for _, a := range c.agents {
-		if code := a.exit(); code != 0 {
-			t.Errorf("%s ends with %d after SIGINT", a.name, code)
+	for _, a := range c.Agents {
+		if code := a.Exit(); code != 0 {
+			t.Errorf("%s ends with %d after SIGINT", a.Name, code)
 		}
 	}
-	for _, a := range c.agents {
-		a.start()
+	for _, a := range c.Agents {
+		a.Start()
 	}
-	c.awaitReady()
-	if got := c.agent("c1").get("kept", nil); got != "yes" {
+	c.AwaitReady()
+	if got := c.Agent("c1").GetKey("kept", nil); got != "yes" {
 		t.Errorf("read %q after the restart", got)
 	}
 }
 
 // One small cluster of processes with the race detector in them.
 func TestRaceBuild(t *testing.T) {
-	c := newCluster(t)
-	c.bin = raceBin
-	c.launch(3, 1)
-	register(t, c.agent("c1"), "web", "web-1")
-	c.agents[0].put("a", "1")
-	c.leader().kill()
-	eventually(t, 60*time.Second, "a write after the leader's death", func(ctx context.Context) error {
-		_, err := c.agent("c1").KVPut(ctx, "a", []byte("2"), client.KVWrite{}, nil)
+	c := harness.New(t)
+	c.Bin = harness.RaceBin(t)
+	c.Launch(3, 1)
+	c.Agent("c1").Register("web", "web-1")
+	c.Agents[0].PutKey("a", "1")
+	c.Leader().Kill()
+	harness.Within(t, 60*time.Second, "a write after the leader's death", func(ctx context.Context) error {
+		_, err := c.Agent("c1").KVPut(ctx, "a", []byte("2"), client.KVWrite{}, nil)
 		return err
 	})
-	for _, a := range c.agents {
-		if a.cmd == nil {
+	for _, a := range c.Agents {
+		if !a.Up() {
 			continue
 		}
-		a.signal(syscall.SIGTERM)
-		if code := a.exit(); code != 0 {
-			t.Errorf("%s ends with %d (66 is a race)", a.name, code)
+		a.Signal(syscall.SIGTERM)
+		if code := a.Exit(); code != 0 {
+			t.Errorf("%s ends with %d (66 is a race)", a.Name, code)
 		}
 	}
 }

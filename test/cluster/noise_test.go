@@ -14,18 +14,19 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // Random bytes on every port of a server, and connections that say nothing at
 // all, leave it up and answering while they go on, and change nothing.
 func TestNoiseOnEveryPort(t *testing.T) {
-	c := newCluster(t)
-	c.bin = raceBin
-	c.launch(1, 1)
-	s, via := c.agents[0], c.agent("c1")
-	c.settle()
-	s.put("kept", "yes")
-	before := s.everything()
+	c := harness.New(t)
+	c.Bin = harness.RaceBin(t)
+	c.Launch(1, 1)
+	s, via := c.Agents[0], c.Agent("c1")
+	settle(c)
+	s.PutKey("kept", "yes")
+	before := everything(s)
 
 	ctx, cancel := context.WithCancel(t.Context())
 	var noise sync.WaitGroup
@@ -34,10 +35,10 @@ func TestNoiseOnEveryPort(t *testing.T) {
 			if network == "udp" && (port == "8500" || port == "8300") {
 				continue
 			}
-			noise.Go(func() { shout(ctx, network, s.ip+":"+port, uint64(i)) })
+			noise.Go(func() { shout(ctx, network, s.IP+":"+port, uint64(i)) })
 		}
 		for range 10 { // and some that only hold the line
-			conn, err := net.Dial("tcp", s.ip+":"+port)
+			conn, err := net.Dial("tcp", s.IP+":"+port)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -45,37 +46,37 @@ func TestNoiseOnEveryPort(t *testing.T) {
 		}
 	}
 	for _, proto := range []string{"h2", "raft", ""} {
-		noise.Go(func() { shoutTLS(ctx, s.ip+":8300", proto) })
+		noise.Go(func() { shoutTLS(ctx, s.IP+":8300", proto) })
 	}
 	// Meanwhile requests are answered, through the client agent too.
 	for i := range 100 {
 		key := fmt.Sprintf("meanwhile/%d", i)
-		via.put(key, "x")
-		if got := s.get(key, nil); got != "x" {
+		via.PutKey(key, "x")
+		if got := s.GetKey(key, nil); got != "x" {
 			t.Fatalf("read %q", got)
 		}
-		if err := askDNS(s.ip+":8600", "s1.node.consul."); err != nil {
+		if err := askDNS(s.IP+":8600", "s1.node.consul."); err != nil {
 			t.Fatalf("round %d: %v", i, err)
 		}
 	}
 	cancel()
 	noise.Wait()
-	via.ask("DELETE", "/v1/kv/meanwhile/?recurse", "")
-	if after := s.everything(); after != before {
+	ask(via, "DELETE", "/v1/kv/meanwhile/?recurse", "")
+	if after := everything(s); after != before {
 		t.Errorf("the noise changed something:\n%s\n%s", before, after)
 	}
-	for _, a := range c.agents {
-		if status, err := via.nodeStatus(t.Context(), a.name); err != nil || status != api.HealthPassing {
-			t.Errorf("%s is %s, %v", a.name, status, err)
+	for _, a := range c.Agents {
+		if status, err := via.NodeStatus(t.Context(), a.Name); err != nil || status != api.HealthPassing {
+			t.Errorf("%s is %s, %v", a.Name, status, err)
 		}
-		if log, err := os.ReadFile(a.logPath()); err != nil || strings.Contains(string(log), "panic") {
-			t.Errorf("%s panicked somewhere, or %v", a.name, err)
+		if log, err := os.ReadFile(a.LogPath()); err != nil || strings.Contains(string(log), "panic") {
+			t.Errorf("%s panicked somewhere, or %v", a.Name, err)
 		}
 	}
 	for _, a := range []*agent{via, s} {
-		a.signal(syscall.SIGTERM)
-		if code := a.exit(); code != 0 {
-			t.Errorf("%s ends with %d (66 is a race)", a.name, code)
+		a.Signal(syscall.SIGTERM)
+		if code := a.Exit(); code != 0 {
+			t.Errorf("%s ends with %d (66 is a race)", a.Name, code)
 		}
 	}
 }

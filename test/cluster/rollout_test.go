@@ -12,11 +12,12 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/rollout"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // Five machines, two at a time: never three.
 func TestRolloutSlots(t *testing.T) {
-	a := start(t, 1, 0).agents[0]
+	a := harness.Start(t, 1, 0).Agents[0]
 	var now, most, done atomic.Int32
 	var all sync.WaitGroup
 	for range 5 {
@@ -54,7 +55,7 @@ func newRollout(t *testing.T, cfg rollout.Config) *rollout.Rollout {
 // A change drains the service, and is good only when its check passes again; one
 // that is not good stops the others until somebody removes the mark.
 func TestRolloutGate(t *testing.T) {
-	a := start(t, 1, 0).agents[0]
+	a := harness.Start(t, 1, 0).Agents[0]
 	ctx := t.Context()
 	reg := &api.AgentServiceRegistration{ID: "web1", Name: "web", Check: &api.CheckDefinition{TTL: api.Duration(time.Hour)}}
 	if err := a.ServiceRegister(ctx, reg); err != nil {
@@ -114,7 +115,7 @@ func TestRolloutGate(t *testing.T) {
 
 // What a killed process left drained, the next one ends.
 func TestRolloutRecovers(t *testing.T) {
-	a := start(t, 1, 0).agents[0]
+	a := harness.Start(t, 1, 0).Agents[0]
 	r := newRollout(t, rollout.Config{Client: a.Client, Lock: "svc/web", Drain: rollout.DrainNode})
 	maintained := func() bool {
 		checks, err := a.AgentChecks(t.Context(), nil)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // counter is incremented by compare-and-set from many sides.
@@ -56,12 +57,12 @@ func (n *counter) read(ctx context.Context, a *agent) {
 			continue
 		}
 		if pair == nil {
-			n.t.Errorf("%s answers that there is no counter", a.name)
+			n.t.Errorf("%s answers that there is no counter", a.Name)
 			return
 		}
 		value, _ := strconv.ParseInt(string(pair.Value), 10, 64)
 		if value < max(least, acked) {
-			n.t.Errorf("%s reads %d consistently; %d had been read and %d acknowledged before", a.name, value, least, acked)
+			n.t.Errorf("%s reads %d consistently; %d had been read and %d acknowledged before", a.Name, value, least, acked)
 		}
 		for old := n.seen.Load(); value > old && !n.seen.CompareAndSwap(old, value); old = n.seen.Load() {
 		}
@@ -71,20 +72,20 @@ func (n *counter) read(ctx context.Context, a *agent) {
 // What was acknowledged counts, once, and nothing else does, while the leader
 // dies twice under load; consistent reads never go backwards.
 func TestCountThroughLeaderDeaths(t *testing.T) {
-	c := start(t, 3, 0)
-	c.agents[0].put("count", "0")
+	c := harness.Start(t, 3, 0)
+	c.Agents[0].PutKey("count", "0")
 	n := &counter{t: t}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var running sync.WaitGroup
-	for _, a := range c.agents {
+	for _, a := range c.Agents {
 		running.Go(func() { n.increment(ctx, a) })
 		running.Go(func() { n.increment(ctx, a) })
 		running.Go(func() { n.read(ctx, a) })
 	}
 	more := func(what string) {
 		from := n.acked.Load()
-		eventually(t, 30*time.Second, "a hundred increments "+what, func(context.Context) error {
+		harness.Within(t, 30*time.Second, "a hundred increments "+what, func(context.Context) error {
 			if got := n.acked.Load() - from; got < 100 {
 				return fmt.Errorf("%d so far", got)
 			}
@@ -93,16 +94,16 @@ func TestCountThroughLeaderDeaths(t *testing.T) {
 	}
 	more("at first")
 	for range 2 {
-		dead := c.leader()
-		dead.kill()
+		dead := c.Leader()
+		dead.Kill()
 		more("without a server")
-		dead.start()
-		c.awaitOneCluster(3, 3)
+		dead.Start()
+		awaitOneCluster(c, 3, 3)
 	}
 	more("at last")
 	cancel()
 	running.Wait()
-	value, _ := strconv.ParseInt(c.agents[0].get("count", &client.Options{Consistent: true}), 10, 64)
+	value, _ := strconv.ParseInt(c.Agents[0].GetKey("count", &client.Options{Consistent: true}), 10, 64)
 	acked, unknown := n.acked.Load(), n.unknown.Load()
 	t.Logf("%d acknowledged, %d unknown, counted to %d", acked, unknown, value)
 	if value < acked || value > acked+unknown {
@@ -113,9 +114,9 @@ func TestCountThroughLeaderDeaths(t *testing.T) {
 // Two hundred readers that wait, at a follower and at a client, all see what is
 // written after the leader has changed, and nobody sees an older value again.
 func TestBlockedReadersFollowLeaderChange(t *testing.T) {
-	c := start(t, 3, 1)
-	follower, remote := c.follower(), c.agent("c1")
-	follower.put("watched", "0")
+	c := harness.Start(t, 3, 1)
+	follower, remote := c.Follower(), c.Agent("c1")
+	follower.PutKey("watched", "0")
 	var waiting, done atomic.Int32
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -124,23 +125,23 @@ func TestBlockedReadersFollowLeaderChange(t *testing.T) {
 		for range 100 {
 			readers.Go(func() {
 				if err := readUntil(ctx, a, "3", &waiting); err != nil {
-					t.Errorf("at %s: %v", a.name, err)
+					t.Errorf("at %s: %v", a.Name, err)
 					return
 				}
 				done.Add(1)
 			})
 		}
 	}
-	eventually(t, 20*time.Second, "all readers wait", func(context.Context) error {
+	harness.Within(t, 20*time.Second, "all readers wait", func(context.Context) error {
 		if n := waiting.Load(); n < 200 {
 			return fmt.Errorf("%d do", n)
 		}
 		return nil
 	})
-	follower.put("watched", "1")
-	c.leader().kill()
+	follower.PutKey("watched", "1")
+	c.Leader().Kill()
 	for _, value := range []string{"2", "3"} {
-		eventually(t, 30*time.Second, "a write after the leader's death", func(ctx context.Context) error {
+		harness.Within(t, 30*time.Second, "a write after the leader's death", func(ctx context.Context) error {
 			_, err := remote.KVPut(ctx, "watched", []byte(value), client.KVWrite{}, nil)
 			return err
 		})
@@ -184,20 +185,20 @@ func readUntil(ctx context.Context, a *agent, last string, first *atomic.Int32) 
 // A lone server that restarts is of use at once: the first answer that it gives
 // is the truth.
 func TestLoneServerRestarts(t *testing.T) {
-	c := start(t, 1, 0)
-	a := c.agents[0]
+	c := harness.Start(t, 1, 0)
+	a := c.Agents[0]
 	want := map[string]string{}
 	for i := range 200 {
 		want[fmt.Sprintf("held/%03d", i)] = strings.Repeat("x", i)
-		a.put(fmt.Sprintf("held/%03d", i), want[fmt.Sprintf("held/%03d", i)])
+		a.PutKey(fmt.Sprintf("held/%03d", i), want[fmt.Sprintf("held/%03d", i)])
 	}
 	var took []time.Duration
 	for _, o := range []*client.Options{nil, {Stale: true}, {Consistent: true}} {
-		a.kill()
+		a.Kill()
 		began := time.Now()
-		a.start()
+		a.Start()
 		got := map[string]string{}
-		eventually(t, 10*time.Second, "the first answer", func(ctx context.Context) error {
+		harness.Within(t, 10*time.Second, "the first answer", func(ctx context.Context) error {
 			pairs, _, err := a.KVList(ctx, "held/", o)
 			for _, p := range pairs {
 				got[p.Key] = string(p.Value)
@@ -208,7 +209,7 @@ func TestLoneServerRestarts(t *testing.T) {
 		if !maps.Equal(got, want) {
 			t.Errorf("the first answer (%+v) has %d of %d keys", o, len(got), len(want))
 		}
-		a.put("again", "yes")
+		a.PutKey("again", "yes")
 	}
 	t.Logf("from the start of the process to the first answer: %v", took)
 	if slices.Min(took) > 2*time.Second {

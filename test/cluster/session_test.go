@@ -11,14 +11,15 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // session creates one through an agent.
-func (a *agent) session(s api.SessionCreate) string {
-	a.c.t.Helper()
-	id, err := a.SessionCreate(a.c.t.Context(), s, nil)
+func session(a *agent, s api.SessionCreate) string {
+	a.C.T.Helper()
+	id, err := a.SessionCreate(a.C.T.Context(), s, nil)
 	if err != nil {
-		a.c.t.Fatal(err)
+		a.C.T.Fatal(err)
 	}
 	return id
 }
@@ -26,7 +27,7 @@ func (a *agent) session(s api.SessionCreate) string {
 func noDelay() *api.Duration { return new(api.Duration) }
 
 // holder is the session that holds a key, by stale reads, which need no leader.
-func (a *agent) holder(ctx context.Context, key string) (string, error) {
+func holder(ctx context.Context, a *agent, key string) (string, error) {
 	pair, _, err := a.KVGet(ctx, key, &client.Options{Stale: true})
 	if err != nil || pair == nil {
 		return "", errors.Join(err, fmt.Errorf("%s is %+v", key, pair))
@@ -38,12 +39,12 @@ func (a *agent) holder(ctx context.Context, key string) (string, error) {
 // leader dies meanwhile, never before, and at most its TTL and the time without a
 // leader later.
 func TestTTLAcrossAChangeOfLeader(t *testing.T) {
-	c := start(t, 3, 1, `-hcl=session_ttl_min = "1s"`, prompt)
-	c.awaitOneCluster(3, 3)
+	c := harness.Start(t, 3, 1, `-hcl=session_ttl_min = "1s"`, prompt)
+	awaitOneCluster(c, 3, 3)
 	const ttl = 3 * time.Second
-	at := c.agent("c1")
+	at := c.Agent("c1")
 	hold := func() (renewed time.Time, id string) {
-		id = at.session(api.SessionCreate{TTL: ttl.String(), LockDelay: noDelay(), NodeChecks: []string{}})
+		id = session(at, api.SessionCreate{TTL: ttl.String(), LockDelay: noDelay(), NodeChecks: []string{}})
 		if ok, err := at.KVPut(t.Context(), "l", nil, client.KVWrite{Acquire: id}, nil); !ok || err != nil {
 			t.Fatalf("acquired: %v, %v", ok, err)
 		}
@@ -55,8 +56,8 @@ func TestTTLAcrossAChangeOfLeader(t *testing.T) {
 		return renewed, id
 	}
 	freed := func() time.Time {
-		eventually(t, 30*time.Second, "the lock is free", func(ctx context.Context) error {
-			if id, err := at.holder(ctx, "l"); err != nil || id != "" {
+		harness.Within(t, 30*time.Second, "the lock is free", func(ctx context.Context) error {
+			if id, err := holder(ctx, at, "l"); err != nil || id != "" {
 				return errors.Join(err, errors.New("held by "+id))
 			}
 			return nil
@@ -69,9 +70,9 @@ func TestTTLAcrossAChangeOfLeader(t *testing.T) {
 		t.Errorf("without a change of leader it was free after %v", lived)
 	}
 	renewed, _ = hold()
-	c.leader().kill()
+	c.Leader().Kill()
 	killed := time.Now()
-	c.leader()
+	c.Leader()
 	without := time.Since(killed)
 	if lived := freed().Sub(renewed); lived < ttl || lived > 2*ttl+without+250*time.Millisecond+slack {
 		t.Errorf("with one, %v without a leader, it was free after %v", without, lived)
@@ -82,10 +83,10 @@ func TestTTLAcrossAChangeOfLeader(t *testing.T) {
 // leaves none that has a TTL and no checks; and the name of an election is the
 // node of who holds it.
 func TestSessionsOutliveTheirAgent(t *testing.T) {
-	c := start(t, 1, 2)
-	server, at, asked := c.agent("s1"), c.agent("c1"), c.agent("c2")
-	bound := at.session(api.SessionCreate{})
-	timed := at.session(api.SessionCreate{TTL: "1h", NodeChecks: []string{}})
+	c := harness.Start(t, 1, 2)
+	server, at, asked := c.Agent("s1"), c.Agent("c1"), c.Agent("c2")
+	bound := session(at, api.SessionCreate{})
+	timed := session(at, api.SessionCreate{TTL: "1h", NodeChecks: []string{}})
 	for _, key := range []string{"l", api.ElectionKey("jobs")} {
 		if ok, err := asked.KVPut(t.Context(), key, nil, client.KVWrite{Acquire: timed}, nil); !ok || err != nil {
 			t.Fatalf("acquired: %v, %v", ok, err)
@@ -93,30 +94,30 @@ func TestSessionsOutliveTheirAgent(t *testing.T) {
 	}
 	for _, a := range []*agent{server, asked} {
 		resolver := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, network, a.ip+":8600")
+			return new(net.Dialer).DialContext(ctx, network, a.IP+":8600")
 		}}
-		if ips, err := resolver.LookupHost(t.Context(), "jobs.leader.consul."); err != nil || len(ips) != 1 || ips[0] != at.ip {
-			t.Errorf("%s says that %q leads, %v", a.name, ips, err)
+		if ips, err := resolver.LookupHost(t.Context(), "jobs.leader.consul."); err != nil || len(ips) != 1 || ips[0] != at.IP {
+			t.Errorf("%s says that %q leads, %v", a.Name, ips, err)
 		}
 	}
-	at.kill()
-	at.start()
-	c.awaitReady()
+	at.Kill()
+	at.Start()
+	c.AwaitReady()
 	sessions, _, err := server.SessionList(t.Context(), nil)
 	if err != nil || len(sessions) != 2 {
 		t.Fatalf("after a restart of the agent: %d sessions, %v", len(sessions), err)
 	}
-	at.signal(syscall.SIGTERM) // a client leaves
-	if code := at.exit(); code != 0 {
+	at.Signal(syscall.SIGTERM) // a client leaves
+	if code := at.Exit(); code != 0 {
 		t.Errorf("the agent ended with %d", code)
 	}
-	eventually(t, 20*time.Second, "the leave ends what depends on the node", func(ctx context.Context) error {
+	harness.Within(t, 20*time.Second, "the leave ends what depends on the node", func(ctx context.Context) error {
 		if s, _, err := server.SessionInfo(ctx, bound, nil); err != nil || s != nil {
 			return fmt.Errorf("%+v, %v", s, err)
 		}
 		return nil
 	})
-	if id, err := server.holder(t.Context(), "l"); id != timed || err != nil {
+	if id, err := holder(t.Context(), server, "l"); id != timed || err != nil {
 		t.Errorf("after the leave the lock is held by %q, %v", id, err)
 	}
 	if s, err := server.SessionRenew(t.Context(), timed, nil); s == nil || err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // This file holds what tests of one agent need beside the harness of clusters.
@@ -22,14 +23,14 @@ import (
 // single runs one server with these flags and waits until it serves.
 func single(t *testing.T, flags ...string) *agent {
 	t.Helper()
-	return start(t, 1, 0, flags...).agents[0]
+	return harness.Start(t, 1, 0, flags...).Agents[0]
 }
 
 // settle waits until every agent has told the catalog all about its node.
-func (c *cluster) settle() {
-	c.t.Helper()
-	eventually(c.t, 20*time.Second, "every node is fully known", func(ctx context.Context) error {
-		nodes, _, err := c.agents[0].Nodes(ctx, nil)
+func settle(c *cluster) {
+	c.T.Helper()
+	harness.Within(c.T, 20*time.Second, "every node is fully known", func(ctx context.Context) error {
+		nodes, _, err := c.Agents[0].Nodes(ctx, nil)
 		for _, n := range nodes {
 			if n.TaggedAddresses["lan_ipv4"] == "" {
 				err = fmt.Errorf("%s is not yet", n.Node)
@@ -46,17 +47,17 @@ type answer struct {
 }
 
 // ask sends a request as it stands.
-func (a *agent) ask(method, path, body string) answer {
-	a.c.t.Helper()
-	got, err := a.tryAsk(a.c.t.Context(), method, path, body)
+func ask(a *agent, method, path, body string) answer {
+	a.C.T.Helper()
+	got, err := tryAsk(a.C.T.Context(), a, method, path, body)
 	if err != nil {
-		a.c.t.Fatalf("%s %s: %v", method, path, err)
+		a.C.T.Fatalf("%s %s: %v", method, path, err)
 	}
 	return got
 }
 
-func (a *agent) tryAsk(ctx context.Context, method, path, body string) (answer, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+a.ip+":8500"+path, strings.NewReader(body))
+func tryAsk(ctx context.Context, a *agent, method, path, body string) (answer, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+a.IP+":8500"+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
 	}
@@ -71,14 +72,14 @@ func (a *agent) tryAsk(ctx context.Context, method, path, body string) (answer, 
 
 // everything is all that an agent and its cluster hold, with the indexes at
 // which it was written.
-func (a *agent) everything() string {
-	a.c.t.Helper()
+func everything(a *agent) string {
+	a.C.T.Helper()
 	var all strings.Builder
 	for _, path := range []string{
-		"/v1/kv/?recurse", "/v1/catalog/nodes", "/v1/catalog/services", "/v1/catalog/node/" + a.name,
+		"/v1/kv/?recurse", "/v1/catalog/nodes", "/v1/catalog/services", "/v1/catalog/node/" + a.Name,
 		"/v1/health/state/any", "/v1/agent/services", "/v1/agent/checks",
 	} {
-		got := a.ask("GET", path, "")
+		got := ask(a, "GET", path, "")
 		fmt.Fprintf(&all, "%s: %d %s\n", path, got.code, got.body)
 	}
 	return all.String()
@@ -86,10 +87,10 @@ func (a *agent) everything() string {
 
 // checkIs waits until a check of the agent has this status, in its own eyes and
 // in the catalog, and returns the output.
-func (a *agent) checkIs(id, status string) (output string) {
-	a.c.t.Helper()
-	eventually(a.c.t, 10*time.Second, id+" is "+status, func(ctx context.Context) error {
-		checks, _, err := a.HealthNode(ctx, a.name, nil)
+func checkIs(a *agent, id, status string) (output string) {
+	a.C.T.Helper()
+	harness.Within(a.C.T, 10*time.Second, id+" is "+status, func(ctx context.Context) error {
+		checks, _, err := a.HealthNode(ctx, a.Name, nil)
 		if err != nil {
 			return err
 		}
@@ -104,11 +105,11 @@ func (a *agent) checkIs(id, status string) (output string) {
 	return output
 }
 
-func (a *agent) localCheck(id string) *api.HealthCheck {
-	a.c.t.Helper()
-	checks, err := a.AgentChecks(a.c.t.Context(), nil)
+func localCheck(a *agent, id string) *api.HealthCheck {
+	a.C.T.Helper()
+	checks, err := a.AgentChecks(a.C.T.Context(), nil)
 	if err != nil {
-		a.c.t.Fatal(err)
+		a.C.T.Fatal(err)
 	}
 	return checks[id]
 }
@@ -128,7 +129,7 @@ func refused(t *testing.T, flags ...string) string {
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "agent"), flags...)
+	cmd := exec.CommandContext(ctx, filepath.Join(harness.Bin(t), "agent"), flags...)
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err := cmd.Run()
 	if ctx.Err() != nil {
@@ -162,8 +163,8 @@ func writeFile(t *testing.T, path, text string) string {
 }
 
 // header gives the values of one header of an agent's answers.
-func (a *agent) header(name string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(a.c.t.Context(), "GET", "http://"+a.ip+":8500/v1/status/leader", nil)
+func header(a *agent, name string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(a.C.T.Context(), "GET", "http://"+a.IP+":8500/v1/status/leader", nil)
 	if err != nil {
 		return nil, err
 	}

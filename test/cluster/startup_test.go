@@ -9,28 +9,30 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // unstarted is a server that was set up but does not run.
 func unstarted(t *testing.T, flags ...string) *agent {
 	t.Helper()
-	return newCluster(t, flags...).add("s1", true, "-bootstrap-expect=1")
+	return harness.New(t, flags...).Add("s1", true, "-bootstrap-expect=1")
 }
 
 // serves starts an agent and waits until it answers truthfully.
-func (a *agent) serves() {
-	a.c.t.Helper()
-	a.start()
-	a.c.awaitReady()
+func serves(a *agent) {
+	a.C.T.Helper()
+	a.Start()
+	a.C.AwaitReady()
 }
 
 // A port that is taken is found at once and named, whichever it is, and once it
 // is free the agent starts on the same data.
 func TestPortInUse(t *testing.T) {
 	a := unstarted(t)
-	a.serves()
-	a.put("kept", "yes")
-	a.kill()
+	serves(a)
+	a.PutKey("kept", "yes")
+	a.Kill()
 	for _, tc := range []struct {
 		network string
 		port    int
@@ -40,12 +42,12 @@ func TestPortInUse(t *testing.T) {
 		{"tcp", 8300, "ports.server"}, {"tcp", 8301, "ports.serf_lan"}, {"udp", 8301, "ports.serf_lan"},
 	} {
 		port := strconv.Itoa(tc.port)
-		free := take(t, tc.network, net.JoinHostPort(a.ip, port))
-		mentions(t, refused(t, a.flags...), a.ip, port, "in use", tc.setting)
+		free := take(t, tc.network, net.JoinHostPort(a.IP, port))
+		mentions(t, refused(t, a.Flags...), a.IP, port, "in use", tc.setting)
 		free()
 	}
-	a.serves()
-	if got := a.get("kept", nil); got != "yes" {
+	serves(a)
+	if got := a.GetKey("kept", nil); got != "yes" {
 		t.Errorf("read %q", got)
 	}
 }
@@ -70,18 +72,18 @@ func take(t *testing.T, network, addr string) (free func()) {
 // A data directory that cannot be written to is named.
 func TestDataDirNotWritable(t *testing.T) {
 	a := unstarted(t)
-	file := writeFile(t, filepath.Join(a.c.dir, "file"), "something else")
+	file := writeFile(t, filepath.Join(a.C.Dir, "file"), "something else")
 	for name, tc := range map[string]struct{ dir, named string }{
 		"a file":          {file, file},
 		"below a file":    {filepath.Join(file, "data"), file},
 		"read-only disk":  {"/proc/muster", "/proc/muster"},
-		"a file for raft": inPlaceOf(t, a.c.dir, "raft"),
-		"a file for serf": inPlaceOf(t, a.c.dir, "serf"),
-		"damaged node id": inPlaceOf(t, a.c.dir, "node-id"),
-		"a file for kept": inPlaceOf(t, a.c.dir, "services"),
+		"a file for raft": inPlaceOf(t, a.C.Dir, "raft"),
+		"a file for serf": inPlaceOf(t, a.C.Dir, "serf"),
+		"damaged node id": inPlaceOf(t, a.C.Dir, "node-id"),
+		"a file for kept": inPlaceOf(t, a.C.Dir, "services"),
 	} {
 		t.Run(name, func(t *testing.T) {
-			mentions(t, refused(t, append(a.flags, "-data-dir="+tc.dir)...), tc.named)
+			mentions(t, refused(t, append(a.Flags, "-data-dir="+tc.dir)...), tc.named)
 		})
 	}
 	if text, err := os.ReadFile(file); err != nil || string(text) != "something else" {
@@ -97,11 +99,11 @@ func inPlaceOf(t *testing.T, dir, name string) struct{ dir, named string } {
 
 func TestDataDirLocked(t *testing.T) {
 	a := single(t)
-	a.put("kept", "yes")
-	other := a.c.net + ".99"
-	text := refused(t, append(a.flags, "-bind="+other, "-client="+other)...)
-	mentions(t, text, "data directory "+filepath.Join(a.c.dir, "s1")+" is in use by another agent")
-	if got := a.get("kept", nil); got != "yes" {
+	a.PutKey("kept", "yes")
+	other := a.C.Net + ".99"
+	text := refused(t, append(a.Flags, "-bind="+other, "-client="+other)...)
+	mentions(t, text, "data directory "+filepath.Join(a.C.Dir, "s1")+" is in use by another agent")
+	if got := a.GetKey("kept", nil); got != "yes" {
 		t.Errorf("read %q", got)
 	}
 }
@@ -109,21 +111,21 @@ func TestDataDirLocked(t *testing.T) {
 // Data of a newer version is refused by name and left alone.
 func TestDataOfNewerVersion(t *testing.T) {
 	a := unstarted(t)
-	a.serves()
-	a.put("kept", "yes")
-	a.kill()
-	version := filepath.Join(a.c.dir, "s1", "raft", "version")
+	serves(a)
+	a.PutKey("kept", "yes")
+	a.Kill()
+	version := filepath.Join(a.C.Dir, "s1", "raft", "version")
 	was, err := os.ReadFile(version)
 	if err != nil {
 		t.Fatal(err)
 	}
 	writeFile(t, version, "99\n")
-	mentions(t, refused(t, a.flags...), "newer version", "format 99", filepath.Dir(version))
+	mentions(t, refused(t, a.Flags...), "newer version", "format 99", filepath.Dir(version))
 	writeFile(t, version, "no number")
-	mentions(t, refused(t, a.flags...), "damaged", version)
+	mentions(t, refused(t, a.Flags...), "damaged", version)
 	writeFile(t, version, string(was))
-	a.serves()
-	if got := a.get("kept", nil); got != "yes" {
+	serves(a)
+	if got := a.GetKey("kept", nil); got != "yes" {
 		t.Errorf("read %q", got)
 	}
 }
@@ -132,12 +134,12 @@ func TestDataOfNewerVersion(t *testing.T) {
 // value and never silence.
 func TestDamagedLog(t *testing.T) {
 	a := unstarted(t)
-	a.serves()
+	serves(a)
 	for i := range 20 {
-		a.put(fmt.Sprintf("key/%d", i), "a value to look for")
+		a.PutKey(fmt.Sprintf("key/%d", i), "a value to look for")
 	}
-	a.kill()
-	path := filepath.Join(a.c.dir, "s1", "raft", "log-00000001")
+	a.Kill()
+	path := filepath.Join(a.C.Dir, "s1", "raft", "log-00000001")
 	good, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
@@ -159,15 +161,15 @@ func TestDamagedLog(t *testing.T) {
 		"empty":         "",
 	} {
 		writeFile(t, path, text)
-		t.Run(name, func(t *testing.T) { mentions(t, refused(t, a.flags...), path) })
+		t.Run(name, func(t *testing.T) { mentions(t, refused(t, a.Flags...), path) })
 	}
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
-	t.Run("gone", func(t *testing.T) { mentions(t, refused(t, a.flags...), path) })
+	t.Run("gone", func(t *testing.T) { mentions(t, refused(t, a.Flags...), path) })
 	writeFile(t, path, string(good))
-	a.serves()
-	if got := a.get("key/19", nil); got != "a value to look for" {
+	serves(a)
+	if got := a.GetKey("key/19", nil); got != "a value to look for" {
 		t.Errorf("with the good file back: %q", got)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // watched is one agent with a watch of each type, and what they were told.
@@ -30,8 +32,8 @@ type watched struct {
 }
 
 func startWatched(t *testing.T) *watched {
-	c := newCluster(t)
-	w := &watched{dir: filepath.Join(c.dir, "conf.d"), out: filepath.Join(c.dir, "out")}
+	c := harness.New(t)
+	w := &watched{dir: filepath.Join(c.Dir, "conf.d"), out: filepath.Join(c.Dir, "out")}
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		var body json.RawMessage
 		err := json.NewDecoder(r.Body).Decode(&body)
@@ -47,8 +49,8 @@ func startWatched(t *testing.T) *watched {
 		fmt.Sprintf(`{"type": "key", "key": "app/b", "handler": "echo old $CONSUL_INDEX $(cat) >> %s"}`, w.out),
 		fmt.Sprintf(`{"type": "key", "key": "app/c", "handler_type": "http", "http_handler_config": {"path": "%s", "header": {"x-who": ["me"]}}}`, server.URL),
 	}, ",")+`]}`)
-	w.agent = c.add("s1", true, "-bootstrap-expect=1", "-config-dir="+w.dir, "-hcl=enable_debug = true")
-	w.serves()
+	w.agent = c.Add("s1", true, "-bootstrap-expect=1", "-config-dir="+w.dir, "-hcl=enable_debug = true")
+	serves(w.agent)
 	return w
 }
 
@@ -70,7 +72,7 @@ func (w *watched) told() string {
 func (w *watched) awaitTold(t *testing.T, what string) {
 	t.Helper()
 	re := regexp.MustCompile("(?m)" + what)
-	eventually(t, 20*time.Second, what, func(context.Context) error {
+	harness.Within(t, 20*time.Second, what, func(context.Context) error {
 		if told := w.told(); !re.MatchString(told) {
 			return errors.New(told)
 		}
@@ -81,13 +83,13 @@ func (w *watched) awaitTold(t *testing.T, what string) {
 // counts are the agent's goroutines and open files.
 func (w *watched) counts(t *testing.T) (goroutines, files int) {
 	t.Helper()
-	text := w.ask("GET", "/debug/pprof/goroutine?debug=1", "").body
+	text := ask(w.agent, "GET", "/debug/pprof/goroutine?debug=1", "").body
 	m := regexp.MustCompile(`total (\d+)`).FindStringSubmatch(text)
 	if m == nil {
 		t.Fatalf("no profile: %.200s", text)
 	}
 	goroutines, _ = strconv.Atoi(m[1])
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.cmd.Process.Pid))
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", w.Process().Pid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,14 +101,14 @@ func (w *watched) counts(t *testing.T) (goroutines, files int) {
 // changes get through after all that.
 func TestWatches(t *testing.T) {
 	w := startWatched(t)
-	w.put("app/c", "x")
+	w.PutKey("app/c", "x")
 	for _, line := range []string{
 		`^key \d+ null$`, `^keyprefix \d+ `, `^services \d+ {.*"web":\[\].*}$`, `^nodes \d+ \[{"ID":.*"Node":"s1"`, `^service \d+ \[\]$`,
 		`^checks \d+ \[{"Node":"s1","CheckID":"web",.*"Status":"critical"`, `^event 1 \[\]$`, `^old \d+ null$`, `^\d+ me {"Key":"app/c",.*}<nil>$`,
 	} {
 		w.awaitTold(t, line)
 	}
-	w.c.settle()
+	settle(w.C)
 	told := w.told()
 	goroutines, files := w.counts(t)
 	for i := range 20 {
@@ -115,15 +117,15 @@ func TestWatches(t *testing.T) {
 		if i == 0 { // it is there before the count
 			w.reload(t)
 			w.awaitTold(t, `^service \d+ \[{`)
-			w.c.settle()
+			settle(w.C)
 			told = w.told()
 			goroutines, files = w.counts(t)
 		}
 		w.reload(t)
 	}
-	w.put("elsewhere", "x")
-	w.c.settle()
-	eventually(t, 10*time.Second, "goroutines and files are as before", func(context.Context) error {
+	w.PutKey("elsewhere", "x")
+	settle(w.C)
+	harness.Within(t, 10*time.Second, "goroutines and files are as before", func(context.Context) error {
 		g, f := w.counts(t)
 		if g > goroutines+3 || f > files+3 {
 			return fmt.Errorf("%d goroutines and %d files, before %d and %d", g, f, goroutines, files)
@@ -134,12 +136,12 @@ func TestWatches(t *testing.T) {
 		t.Errorf("handlers ran without a change:\n%s\nbefore:\n%s", now, told)
 	}
 
-	w.kill()
-	w.start()
-	w.serves()
-	w.put("app/a", "1")
+	w.Kill()
+	w.Start()
+	serves(w.agent)
+	w.PutKey("app/a", "1")
 	w.awaitTold(t, `^key \d+ {"Key":"app/a",.*"Value":"MQ==","Session":""}$`)
-	if got := w.ask("PUT", "/v1/event/fire/go", "now"); got.code != 200 {
+	if got := ask(w.agent, "PUT", "/v1/event/fire/go", "now"); got.code != 200 {
 		t.Fatal(got)
 	}
 	w.awaitTold(t, `^event \d+ \[{"ID":.*"Name":"go","Payload":"bm93"`)
@@ -152,7 +154,7 @@ func TestWatches(t *testing.T) {
 
 func (w *watched) reload(t *testing.T) {
 	t.Helper()
-	if got := w.ask("PUT", "/v1/agent/reload", ""); got.code != 200 {
+	if got := ask(w.agent, "PUT", "/v1/agent/reload", ""); got.code != 200 {
 		t.Fatalf("reload: %+v", got)
 	}
 }
@@ -170,25 +172,25 @@ func TestWatchesChange(t *testing.T) {
 		{`{"type": "nodes", "args": ["a"], "overlp": "kill"}`, "overlp"},
 	} {
 		writeFile(t, w.dir+"/watches.json", `{"watches": [`+bad.entry+`]}`)
-		if got := w.ask("PUT", "/v1/agent/reload", ""); got.code != 500 || !strings.Contains(got.body, bad.say) {
+		if got := ask(w.agent, "PUT", "/v1/agent/reload", ""); got.code != 500 || !strings.Contains(got.body, bad.say) {
 			t.Errorf("%s: %+v", bad.entry, got)
 		}
 		mentions(t, refused(t, "-dev", "-config-file="+w.dir+"/watches.json"), bad.say)
 	}
-	w.put("app/a", "1")
+	w.PutKey("app/a", "1")
 	w.awaitTold(t, `^key \d+ {`)
 
-	pidFile := filepath.Join(w.c.dir, "pid")
+	pidFile := filepath.Join(w.C.Dir, "pid")
 	writeFile(t, w.dir+"/watches.json", `{"watches": [`+w.entry("keyprefix", `"prefix": "app/"`)+`,
 		{"type": "key", "key": "app/a", "changes": true, "args": ["sh", "-c", "sleep 1000 & echo $! > `+pidFile+`; wait"]}]}`)
 	w.reload(t)
-	eventually(t, 10*time.Second, "the new handler runs", func(context.Context) error {
+	harness.Within(t, 10*time.Second, "the new handler runs", func(context.Context) error {
 		_, err := os.ReadFile(pidFile)
 		return err
 	})
 	told := w.told()
-	w.put("app/a", "2")
-	w.put("app/b", "3")
+	w.PutKey("app/a", "2")
+	w.PutKey("app/b", "3")
 	w.awaitTold(t, `^keyprefix \d+ .*"Value":"Mw=="`) // the one that stays
 	for _, kind := range []string{"key", "old", "nodes"} {
 		if n, m := strings.Count(w.told(), "\n"+kind+" "), strings.Count(told, "\n"+kind+" "); n != m {
@@ -201,8 +203,8 @@ func TestWatchesChange(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.kill()
-	eventually(t, 10*time.Second, "the handler's child is gone", func(context.Context) error {
+	w.Kill()
+	harness.Within(t, 10*time.Second, "the handler's child is gone", func(context.Context) error {
 		if err := syscall.Kill(pid, 0); err == nil && !zombie(pid) {
 			return fmt.Errorf("process %d is there", pid)
 		}

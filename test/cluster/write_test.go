@@ -12,57 +12,58 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 func TestWritesThroughEveryAgent(t *testing.T) {
-	c := start(t, 3, 1)
-	for _, a := range c.agents {
-		a.put("through/"+a.name, a.name)
+	c := harness.Start(t, 3, 1)
+	for _, a := range c.Agents {
+		a.PutKey("through/"+a.Name, a.Name)
 	}
-	for _, a := range c.agents {
-		for _, b := range c.agents {
-			if got := a.get("through/"+b.name, nil); got != b.name {
-				t.Errorf("%s reads %q for what %s wrote", a.name, got, b.name)
+	for _, a := range c.Agents {
+		for _, b := range c.Agents {
+			if got := a.GetKey("through/"+b.Name, nil); got != b.Name {
+				t.Errorf("%s reads %q for what %s wrote", a.Name, got, b.Name)
 			}
-			if got := a.get("through/"+b.name, &client.Options{Consistent: true}); got != b.name {
-				t.Errorf("%s reads %q consistently for what %s wrote", a.name, got, b.name)
+			if got := a.GetKey("through/"+b.Name, &client.Options{Consistent: true}); got != b.Name {
+				t.Errorf("%s reads %q consistently for what %s wrote", a.Name, got, b.Name)
 			}
 		}
 	}
-	follower := c.follower()
-	eventually(t, 10*time.Second, "a stale read at a follower", func(ctx context.Context) error {
+	follower := c.Follower()
+	harness.Within(t, 10*time.Second, "a stale read at a follower", func(ctx context.Context) error {
 		pair, _, err := follower.KVGet(ctx, "through/c1", &client.Options{Stale: true})
 		if err == nil && pair == nil {
 			err = fmt.Errorf("the key is not there yet")
 		}
 		return err
 	})
-	resp, err := c.agent("c1").Txn(t.Context(), []*api.TxnOp{
+	resp, err := c.Agent("c1").Txn(t.Context(), []*api.TxnOp{
 		{KV: &api.TxnKVOp{Verb: "cas", Key: "through/c1", Index: 1}},
 		{KV: &api.TxnKVOp{Verb: "set", Key: "through/txn", Value: []byte("x")}},
 	}, nil)
 	if err != nil || len(resp.Errors) != 1 {
 		t.Fatalf("a transaction whose cas fails: %+v, %v", resp, err)
 	}
-	if got := c.agents[0].get("through/txn", nil); got != "" {
+	if got := c.Agents[0].GetKey("through/txn", nil); got != "" {
 		t.Error("a transaction was rolled back in part only")
 	}
 }
 
 // Everything that was acknowledged is there after every process was killed.
 func TestAcknowledgedSurvivesKillOfAll(t *testing.T) {
-	c := start(t, 3, 0)
+	c := harness.Start(t, 3, 0)
 	for round := range 3 {
 		acked := writeUntilKilled(c, round)
-		for _, a := range c.agents {
-			a.start()
+		for _, a := range c.Agents {
+			a.Start()
 		}
 		if len(acked) == 0 {
 			t.Fatal("nothing was acknowledged at all")
 		}
 		for _, key := range acked {
-			eventually(t, 30*time.Second, "read of "+key, func(ctx context.Context) error {
-				pair, _, err := c.agents[0].KVGet(ctx, key, nil)
+			harness.Within(t, 30*time.Second, "read of "+key, func(ctx context.Context) error {
+				pair, _, err := c.Agents[0].KVGet(ctx, key, nil)
 				if err != nil {
 					return err
 				}
@@ -82,11 +83,11 @@ func writeUntilKilled(c *cluster, round int) []string {
 	var acked []string
 	var count atomic.Int32
 	var writers sync.WaitGroup
-	for _, a := range c.agents {
+	for _, a := range c.Agents {
 		writers.Go(func() {
 			for i := 0; ; i++ {
-				key := fmt.Sprintf("acked/%d/%s/%d", round, a.name, i)
-				ok, err := a.KVPut(c.t.Context(), key, []byte(key), client.KVWrite{}, nil)
+				key := fmt.Sprintf("acked/%d/%s/%d", round, a.Name, i)
+				ok, err := a.KVPut(c.T.Context(), key, []byte(key), client.KVWrite{}, nil)
 				if err != nil {
 					return
 				}
@@ -99,17 +100,17 @@ func writeUntilKilled(c *cluster, round int) []string {
 			}
 		})
 	}
-	eventually(c.t, 30*time.Second, "fifty writes", func(context.Context) error {
+	harness.Within(c.T, 30*time.Second, "fifty writes", func(context.Context) error {
 		if n := count.Load(); n < 50 {
 			return fmt.Errorf("%d so far", n)
 		}
 		return nil
 	})
-	for _, a := range c.agents {
-		a.signal(syscall.SIGKILL)
+	for _, a := range c.Agents {
+		a.Signal(syscall.SIGKILL)
 	}
-	for _, a := range c.agents {
-		a.kill()
+	for _, a := range c.Agents {
+		a.Kill()
 	}
 	writers.Wait()
 	return acked
@@ -117,9 +118,9 @@ func writeUntilKilled(c *cluster, round int) []string {
 
 // A server that restarts never says of a key it held that there is none.
 func TestRestartedServerNeverAnswersWithNothing(t *testing.T) {
-	c := start(t, 3, 0)
-	a := c.follower()
-	a.put("held", "yes")
+	c := harness.Start(t, 3, 0)
+	a := c.Follower()
+	a.PutKey("held", "yes")
 	held, _, err := a.KVGet(t.Context(), "held", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -127,9 +128,9 @@ func TestRestartedServerNeverAnswersWithNothing(t *testing.T) {
 	index := held.ModifyIndex
 	// A follower learns with the next entry that one is committed, and stores that
 	// with the one after it.
-	a.put("then", "yes")
-	a.put("next", "yes")
-	eventually(t, 10*time.Second, "the follower has it", func(ctx context.Context) error {
+	a.PutKey("then", "yes")
+	a.PutKey("next", "yes")
+	harness.Within(t, 10*time.Second, "the follower has it", func(ctx context.Context) error {
 		pair, _, err := a.KVGet(ctx, "next", &client.Options{Stale: true})
 		if err == nil && pair == nil {
 			err = fmt.Errorf("not yet")
@@ -137,10 +138,10 @@ func TestRestartedServerNeverAnswersWithNothing(t *testing.T) {
 		return err
 	})
 	for range 3 {
-		a.kill()
-		a.start()
+		a.Kill()
+		a.Start()
 		answered := 0
-		eventually(t, 30*time.Second, "stale answers", func(ctx context.Context) error {
+		harness.Within(t, 30*time.Second, "stale answers", func(ctx context.Context) error {
 			pair, _, err := a.KVGet(ctx, "held", &client.Options{Stale: true})
 			if err != nil {
 				return err
@@ -163,9 +164,9 @@ func TestRestartedServerNeverAnswersWithNothing(t *testing.T) {
 // sleeps through other writes and wakes for its own, also when the leader died
 // in between.
 func TestBlockedReaderThroughForwarding(t *testing.T) {
-	c := start(t, 3, 1)
-	reader, writer := c.agent("c1"), c.agents[0]
-	writer.put("mine", "1")
+	c := harness.Start(t, 3, 1)
+	reader, writer := c.Agent("c1"), c.Agents[0]
+	writer.PutKey("mine", "1")
 	_, meta, err := reader.KVGet(t.Context(), "mine", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -180,19 +181,19 @@ func TestBlockedReaderThroughForwarding(t *testing.T) {
 		got <- answer{pair, err}
 	}()
 	for i := range 50 {
-		writer.put(fmt.Sprintf("other/%d", i), "x")
+		writer.PutKey(fmt.Sprintf("other/%d", i), "x")
 	}
 	select {
 	case a := <-got:
 		t.Fatalf("woke for writes to other keys: %+v", a)
 	default:
 	}
-	writer.put("mine", "2")
+	writer.PutKey("mine", "2")
 	if a := <-got; a.err != nil || string(a.pair.Value) != "2" {
 		t.Fatalf("got %+v", a)
 	}
 
-	c.leader().kill()
+	c.Leader().Kill()
 	last := meta.Index
 	seen := make(chan string, 100)
 	go func() {
@@ -215,7 +216,7 @@ func TestBlockedReaderThroughForwarding(t *testing.T) {
 			}
 		}
 	}()
-	eventually(t, 30*time.Second, "a write after the leader's death", func(ctx context.Context) error {
+	harness.Within(t, 30*time.Second, "a write after the leader's death", func(ctx context.Context) error {
 		_, err := reader.KVPut(ctx, "mine", []byte("3"), client.KVWrite{}, nil)
 		return err
 	})

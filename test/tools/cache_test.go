@@ -4,32 +4,34 @@ import (
 	"os"
 	"syscall"
 	"testing"
+
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // A reboot without a server still renders, from the data kept on disk, and says so.
 func TestStartWithoutAgentRendersFromTheCache(t *testing.T) {
-	a := dev(t)
+	a := harness.Dev(t)
 	fill(t, a, 5)
-	a.put("colour", "red")
-	f := work(t, a)
-	f.write("in", `{{ key "colour" }} `+allServices)
+	a.AwaitPutKey("colour", "red")
+	f := a.Folder(t)
+	f.Write("in", `{{ key "colour" }} `+allServices)
 	args := []string{"-template", "in:out", "-cache-file", "cache/data.json"}
-	tool := f.tmpl(args...)
-	f.awaitPart("out", "red ", "id4:1004 ")
-	want := f.read("out")
-	tool.signal(syscall.SIGTERM)
-	if code := tool.exit(); code != 0 {
+	tool := f.Run("tmpl", args...)
+	f.AwaitPart("out", "red ", "id4:1004 ")
+	want := f.Read("out")
+	tool.Signal(syscall.SIGTERM)
+	if code := tool.Exit(); code != 0 {
 		t.Fatalf("exit code %d", code)
 	}
-	a.kill()
-	if err := os.Remove(f.file("out")); err != nil {
+	a.Kill()
+	if err := os.Remove(f.File("out")); err != nil {
 		t.Fatal(err)
 	}
-	f.tmpl(args...)
-	f.awaitText("out", want)
-	f.awaitPart("log", "no agent answers: rendering from the data kept on disk")
-	a.start()
-	a.awaitReady()
-	a.put("colour", "blue")
-	f.awaitPart("out", "blue ")
+	f.Run("tmpl", args...)
+	f.AwaitText("out", want)
+	f.AwaitPart("log", "no agent answers: rendering from the data kept on disk")
+	a.Start()
+	a.AwaitReady()
+	a.AwaitPutKey("colour", "blue")
+	f.AwaitPart("out", "blue ")
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 func needHAProxy(t *testing.T) {
@@ -33,21 +34,21 @@ func needHAProxy(t *testing.T) {
 // The main job, word for word, in a folder with the example's files.
 func TestTheLine(t *testing.T) {
 	needHAProxy(t)
-	a := dev(t)
-	f := work(t, a)
+	a := harness.Dev(t)
+	f := a.Folder(t)
 	for _, name := range []string{"haproxy.ctmpl", "reload"} {
 		data, err := os.ReadFile("../../examples/haproxy/" + name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.write(name, string(data))
+		f.Write(name, string(data))
 	}
-	web, stats := freePort(t), freePort(t)
-	f.env = append(f.env, "PATH="+bin+":"+os.Getenv("PATH"), "WEB_PORT="+web, "STATS_PORT="+stats)
+	web, stats := strconv.Itoa(harness.Port(t)), strconv.Itoa(harness.Port(t))
+	f.Env = append(f.Env, "WEB_PORT="+web, "STATS_PORT="+stats)
 	proxy := haproxy{t: t, web: web, stats: stats}
 
 	one := newBackend(a, "web-1")
-	tool := f.tmpl("-template", "haproxy.ctmpl:haproxy.cfg", "-exec", "reload")
+	tool := f.Run("tmpl", "-template", "haproxy.ctmpl:haproxy.cfg", "-exec", "reload")
 	proxy.awaitServers("web-1")
 	if got := proxy.page(); got != "web-1" {
 		t.Fatalf("HAProxy answers %q", got)
@@ -59,14 +60,14 @@ func TestTheLine(t *testing.T) {
 
 	// A template that HAProxy refuses: the reload fails, tmpl says so and puts back
 	// the file that HAProxy goes on with, again after new data.
-	good := f.read("haproxy.ctmpl")
-	f.write("haproxy.ctmpl", good+"\n    nonsense here\n")
-	tool.signal(syscall.SIGHUP)
-	f.awaitPart("log", "command failed, the files before are restored", "nonsense")
-	restored := strings.Count(f.read("log"), "the files before are restored")
+	good := f.Read("haproxy.ctmpl")
+	f.Write("haproxy.ctmpl", good+"\n    nonsense here\n")
+	tool.Signal(syscall.SIGHUP)
+	f.AwaitPart("log", "command failed, the files before are restored", "nonsense")
+	restored := strings.Count(f.Read("log"), "the files before are restored")
 	newBackend(a, "web-3")
-	until(t, "new data are tried", func(context.Context) error {
-		if n := strings.Count(f.read("log"), "the files before are restored"); n <= restored {
+	harness.Until(t, "new data are tried", func(context.Context) error {
+		if n := strings.Count(f.Read("log"), "the files before are restored"); n <= restored {
 			return fmt.Errorf("%d attempts", n)
 		}
 		return nil
@@ -74,22 +75,22 @@ func TestTheLine(t *testing.T) {
 	if got := proxy.page(); got != "web-2" {
 		t.Errorf("HAProxy answers %q", got)
 	}
-	f.write("haproxy.ctmpl", good)
-	tool.signal(syscall.SIGHUP)
+	f.Write("haproxy.ctmpl", good)
+	tool.Signal(syscall.SIGHUP)
 	proxy.awaitServers("web-2", "web-3")
 
 	// kill -9 of tmpl leaves the HAProxy that its command has started alone, once
 	// that command has ended.
-	until(t, "the last reload is done", func(context.Context) error {
-		if last := tail(f.file("log"), 1); !strings.Contains(last, "command is done") {
+	harness.Until(t, "the last reload is done", func(context.Context) error {
+		if last := harness.Tail(f.File("log"), 1); !strings.Contains(last, "command is done") {
 			return errors.New(last)
 		}
 		return nil
 	})
-	tool.signal(syscall.SIGKILL)
-	tool.exit()
-	until(t, "nothing but HAProxy is left", func(context.Context) error {
-		if n := len(f.running()); n != 1 {
+	tool.Signal(syscall.SIGKILL)
+	tool.Exit()
+	harness.Until(t, "nothing but HAProxy is left", func(context.Context) error {
+		if n := len(harness.Running(f.Path)); n != 1 {
 			return fmt.Errorf("%d processes", n)
 		}
 		return nil
@@ -102,10 +103,10 @@ func TestTheLine(t *testing.T) {
 // A file that HAProxy would refuse never stands at the destination.
 func TestCheckByHAProxy(t *testing.T) {
 	needHAProxy(t)
-	a := dev(t)
-	f := work(t, a)
-	f.env = append(f.env, "PATH="+os.Getenv("PATH")+":/usr/sbin")
-	f.write("in", `global
+	a := harness.Dev(t)
+	f := a.Folder(t)
+	f.Env = append(f.Env, "PATH="+os.Getenv("PATH")+":/usr/sbin")
+	f.Write("in", `global
     maxconn {{ key "maxconn" }}
 listen web
     mode http
@@ -115,26 +116,26 @@ listen web
     timeout server 1s
 `)
 	args := []string{"-template", "in:haproxy.cfg:echo ran >>runs", "-check", "haproxy -c -f {path}"}
-	a.put("maxconn", "100")
-	f.tmpl(args...)
-	f.awaitText("runs", "ran\n")
-	good := f.read("haproxy.cfg")
-	a.put("maxconn", "100\n    nonsense")
-	f.awaitPart("log", "rejected, waiting for new data", "nonsense")
-	if got := f.read("haproxy.cfg"); got != good {
+	a.AwaitPutKey("maxconn", "100")
+	f.Run("tmpl", args...)
+	f.AwaitText("runs", "ran\n")
+	good := f.Read("haproxy.cfg")
+	a.AwaitPutKey("maxconn", "100\n    nonsense")
+	f.AwaitPart("log", "rejected, waiting for new data", "nonsense")
+	if got := f.Read("haproxy.cfg"); got != good {
 		t.Errorf("the refused file stands there: %s", got)
 	}
-	if code, _, stderr := f.once(append(args, "-once")...); code != 14 || !strings.Contains(stderr, "it is kept as it was") {
+	if code, _, stderr := f.Once("tmpl", append(args, "-once")...); code != 14 || !strings.Contains(stderr, "it is kept as it was") {
 		t.Errorf("-once with a refused file: code %d, %s", code, stderr)
 	}
-	a.put("maxconn", "200")
-	f.awaitText("runs", "ran\nran\n")
-	f.awaitPart("haproxy.cfg", "maxconn 200")
+	a.AwaitPutKey("maxconn", "200")
+	f.AwaitText("runs", "ran\nran\n")
+	f.AwaitPart("haproxy.cfg", "maxconn 200")
 }
 
 // newBackend is a web server that is registered with an HTTP check.
 func newBackend(a *agent, id string) *httptest.Server {
-	t := a.house.t
+	t := a.C.T
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, id) }))
 	t.Cleanup(server.Close)
@@ -186,7 +187,7 @@ func (h haproxy) page() string {
 // awaitServers waits until HAProxy itself says that it has these backends.
 func (h haproxy) awaitServers(want ...string) {
 	h.t.Helper()
-	until(h.t, "HAProxy serves "+strings.Join(want, " "), func(ctx context.Context) error {
+	harness.Until(h.t, "HAProxy serves "+strings.Join(want, " "), func(ctx context.Context) error {
 		resp, err := h.get(ctx, h.stats, "/;csv")
 		if err != nil {
 			return err

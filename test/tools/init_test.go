@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // namespaces says whether this test may make a PID namespace.
@@ -24,9 +26,9 @@ func namespaces(t *testing.T) {
 }
 
 // asInit starts a tool as process 1 of a PID namespace of its own.
-func (f *folder) asInit(name string, args ...string) *tool {
-	f.t.Helper()
-	return f.spawn(exec.Command("unshare", append([]string{"-pf", "--mount-proc", "--kill-child", filepath.Join(bin, name)}, args...)...))
+func asInit(f *folder, name string, args ...string) *harness.Process {
+	f.T.Helper()
+	return f.Run("/usr/bin/env", append([]string{"unshare", "-pf", "--mount-proc", "--kill-child", name}, args...)...)
 }
 
 // below lists the children of a process, as "PID STATE".
@@ -47,23 +49,23 @@ func below(pid int) (out []string) {
 // As process 1 tmpl reaps what others orphan: each rendering's command leaves one
 // process behind that ends later.
 func TestProcessOneReaps(t *testing.T) {
-	a := dev(t)
+	a := harness.Dev(t)
 	namespaces(t)
-	f := work(t, a)
-	f.write("in", `{{ key "k" }}`)
-	f.write("orphan", "#!/bin/sh\n(sh -c 'sleep 0.05; cat out >>orphans' >/dev/null 2>&1 </dev/null &)\n")
-	a.put("k", "1")
-	tool := f.asInit("tmpl", "-template", "in:out:./orphan")
+	f := a.Folder(t)
+	f.Write("in", `{{ key "k" }}`)
+	f.Write("orphan", "#!/bin/sh\n(sh -c 'sleep 0.05; cat out >>orphans' >/dev/null 2>&1 </dev/null &)\n")
+	a.AwaitPutKey("k", "1")
+	tool := asInit(f, "tmpl", "-template", "in:out:./orphan")
 	for i := 1; i <= 3; i++ {
-		a.put("k", strconv.Itoa(i))
-		f.awaitPart("orphans", strconv.Itoa(i))
+		a.AwaitPutKey("k", strconv.Itoa(i))
+		f.AwaitPart("orphans", strconv.Itoa(i))
 	}
-	inits := below(tool.cmd.Process.Pid)
+	inits := below(tool.Pid())
 	if len(inits) != 1 {
 		t.Fatalf("unshare has the children %v", inits)
 	}
 	first, _ := strconv.Atoi(strings.Fields(inits[0])[0])
-	until(t, "process 1 has no child but tmpl", func(context.Context) error {
+	harness.Until(t, "process 1 has no child but tmpl", func(context.Context) error {
 		if all := below(first); len(all) != 1 || strings.HasSuffix(all[0], "Z") {
 			return fmt.Errorf("its children are %v", all)
 		}
@@ -73,37 +75,37 @@ func TestProcessOneReaps(t *testing.T) {
 	if err := syscall.Kill(first, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	if code := tool.exit(); code != 12 {
+	if code := tool.Exit(); code != 12 {
 		t.Errorf("exit code %d, want 12", code)
 	}
 }
 
 // The child's code is process 1's.
 func TestProcessOneEndsWithTheChild(t *testing.T) {
-	a := dev(t)
+	a := harness.Dev(t)
 	namespaces(t)
-	f := work(t, a)
-	f.write("in", "x")
-	if code := f.asInit("tmpl", "-template", "in:out", "-supervise", "exit 7").exit(); code != 7 {
+	f := a.Folder(t)
+	f.Write("in", "x")
+	if code := asInit(f, "tmpl", "-template", "in:out", "-supervise", "exit 7").Exit(); code != 7 {
 		t.Errorf("exit code %d, want 7", code)
 	}
 }
 
 // systemd is told when all is rendered, and not before.
 func TestNotify(t *testing.T) {
-	a := dev(t)
-	f := work(t, a)
-	f.write("one", "x")
-	f.write("two", `{{ key "late" }}`)
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: f.file("notify"), Net: "unixgram"})
+	a := harness.Dev(t)
+	f := a.Folder(t)
+	f.Write("one", "x")
+	f.Write("two", `{{ key "late" }}`)
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: f.File("notify"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	f.env = append(f.env, "NOTIFY_SOCKET="+f.file("notify"))
-	tool := f.tmpl("-template", "one:1", "-template", "two:2")
-	f.awaitText("1", "x")
-	f.awaitPart("log", "template waits for data")
+	f.Env = append(f.Env, "NOTIFY_SOCKET="+f.File("notify"))
+	tool := f.Run("tmpl", "-template", "one:1", "-template", "two:2")
+	f.AwaitText("1", "x")
+	f.AwaitPart("log", "template waits for data")
 	got := make([]byte, 100)
 	if err := conn.SetReadDeadline(time.Now()); err != nil {
 		t.Fatal(err)
@@ -111,40 +113,40 @@ func TestNotify(t *testing.T) {
 	if n, err := conn.Read(got); err == nil {
 		t.Fatalf("told %q before all was rendered", got[:n])
 	}
-	a.put("late", "v")
+	a.AwaitPutKey("late", "v")
 	for _, want := range []string{"READY=1", "STOPPING=1"} {
-		if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(harness.Patience)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := conn.Read(got)
 		if err != nil || !bytes.Equal(got[:n], []byte(want)) {
 			t.Fatalf("told %q (%v), want %q", got[:n], err, want)
 		}
-		tool.signal(syscall.SIGTERM)
+		tool.Signal(syscall.SIGTERM)
 	}
-	tool.exit()
+	tool.Exit()
 }
 
 // What is recorded from a real agent renders without it, to the same bytes.
 func TestRecordAndTest(t *testing.T) {
-	a := dev(t)
-	a.put("app/db", "pg")
-	a.put("app/port", "5432")
-	a.register("web", "web1", 8080)
-	f := work(t, a)
-	f.write("in", `{{ key "app/db" }}:{{ keyOrDefault "app/port" "1" }}:{{ keyOrDefault "app/none" "-" }}
+	a := harness.Dev(t)
+	a.AwaitPutKey("app/db", "pg")
+	a.AwaitPutKey("app/port", "5432")
+	a.RegisterNode("web", "web1", 8080)
+	f := a.Folder(t)
+	f.Write("in", `{{ key "app/db" }}:{{ keyOrDefault "app/port" "1" }}:{{ keyOrDefault "app/none" "-" }}
 {{ range ls "app" }}{{ .Key }} {{ end }}
 {{ range services }}{{ .Name }}{{ range service (printf "%s|any" .Name) }} {{ .Node }}:{{ .Port }}{{ end }}
 {{ end }}{{ with node }}{{ .Node.Node }}{{ end }} {{ range nodes }}{{ .Node }} {{ end }}{{ range datacenters }}{{ . }}{{ end }}
 `)
-	f.tmpl("-template", "in:live", "-once").exit()
-	if code, _, errs := f.once("record", "-template", "in", "-o", "fixture.json"); code != 0 {
+	f.Run("tmpl", "-template", "in:live", "-once").Exit()
+	if code, _, errs := f.Once("tmpl", "record", "-template", "in", "-o", "fixture.json"); code != 0 {
 		t.Fatalf("record: %d\n%s", code, errs)
 	}
-	a.kill()
-	f.env = append(f.env, "MUSTER_HTTP_ADDR=127.0.0.1:1")
-	code, out, errs := f.once("test", "-fixture", "fixture.json", "-template", "in:live")
-	if code != 0 || !strings.Contains(f.read("live"), "pg:5432:-\ndb port \n") {
-		t.Errorf("code %d\n%s%s\nlive:\n%s", code, out, errs, f.read("live"))
+	a.Kill()
+	f.Env = append(f.Env, "MUSTER_HTTP_ADDR=127.0.0.1:1")
+	code, out, errs := f.Once("tmpl", "test", "-fixture", "fixture.json", "-template", "in:live")
+	if code != 0 || !strings.Contains(f.Read("live"), "pg:5432:-\ndb port \n") {
+		t.Errorf("code %d\n%s%s\nlive:\n%s", code, out, errs, f.Read("live"))
 	}
 }

@@ -3,12 +3,12 @@ package tools
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 func deleteKey(ctx context.Context, a *agent, key string) error {
@@ -17,8 +17,8 @@ func deleteKey(ctx context.Context, a *agent, key string) error {
 }
 
 func TestSignals(t *testing.T) {
-	a := dev(t)
-	a.put("k", "v")
+	a := harness.Dev(t)
+	a.AwaitPutKey("k", "v")
 	for _, c := range []struct {
 		sig  syscall.Signal
 		args []string
@@ -30,19 +30,19 @@ func TestSignals(t *testing.T) {
 		{syscall.SIGINT, []string{"-exec", "echo $$ >pid; exec sleep 1000"}, 12},
 		{syscall.SIGQUIT, []string{"-kill-signal", "QUIT"}, 12},
 	} {
-		f := work(t, a)
-		f.write("in", `{{ key "k" }}`)
-		tool := f.tmpl(append(c.args, "-template", "in:out")...)
-		f.awaitText("out", "v")
+		f := a.Folder(t)
+		f.Write("in", `{{ key "k" }}`)
+		tool := f.Run("tmpl", append(c.args, "-template", "in:out")...)
+		f.AwaitText("out", "v")
 		child := 0
 		if len(c.args) > 0 && c.args[0] == "-exec" {
-			child = f.pid("pid")
+			child = f.Pid("pid")
 		}
-		tool.signal(c.sig)
-		if code := tool.exit(); code != c.code {
+		tool.Signal(c.sig)
+		if code := tool.Exit(); code != c.code {
 			t.Errorf("%v %v: exit code %d, want %d", c.sig, c.args, code, c.code)
 		}
-		if child != 0 && alive(child) {
+		if child != 0 && harness.Alive(child) {
 			t.Errorf("%v %v: the command outlives tmpl", c.sig, c.args)
 		}
 	}
@@ -50,25 +50,25 @@ func TestSignals(t *testing.T) {
 
 // A signal that means nothing to tmpl is for the command.
 func TestSignalsOfTheCommand(t *testing.T) {
-	a := dev(t)
-	a.put("k", "v")
-	f := work(t, a)
-	f.write("in", `{{ key "k" }}`)
-	f.write("daemon", `#!/bin/sh
+	a := harness.Dev(t)
+	a.AwaitPutKey("k", "v")
+	f := a.Folder(t)
+	f.Write("in", `{{ key "k" }}`)
+	f.Write("daemon", `#!/bin/sh
 trap 'echo usr1 >>got' USR1
 trap 'echo quit >>got' QUIT
 trap 'exit 0' INT
 echo start >>got
 while :; do sleep 0.02; done
 `)
-	tool := f.tmpl("-template", "in:out", "-exec", "daemon")
-	f.awaitText("got", "start\n")
-	tool.signal(syscall.SIGUSR1)
-	f.awaitText("got", "start\nusr1\n")
-	tool.signal(syscall.SIGQUIT)
-	f.awaitText("got", "start\nusr1\nquit\n")
-	tool.signal(syscall.SIGTERM)
-	if code := tool.exit(); code != 0 {
+	tool := f.Run("tmpl", "-template", "in:out", "-exec", "daemon")
+	f.AwaitText("got", "start\n")
+	tool.Signal(syscall.SIGUSR1)
+	f.AwaitText("got", "start\nusr1\n")
+	tool.Signal(syscall.SIGQUIT)
+	f.AwaitText("got", "start\nusr1\nquit\n")
+	tool.Signal(syscall.SIGTERM)
+	if code := tool.Exit(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }
@@ -76,37 +76,37 @@ while :; do sleep 0.02; done
 // SIGHUP reads the templates again; one that cannot be parsed changes nothing,
 // and an unchanged one runs nothing.
 func TestReload(t *testing.T) {
-	a := dev(t)
-	a.put("k", "v")
-	f := work(t, a)
-	f.write("in", `1 {{ key "k" }}`)
-	f.write("other.in", `other {{ key "k" }}`)
-	tool := f.tmpl("-template", "in:out:echo in >>runs", "-template", "other.in:other:echo other >>runs", "-exec", "echo exec >>runs")
-	f.awaitText("runs", "in\nother\nexec\n")
-	f.write("in", `2 {{ key "k"`)
-	tool.signal(syscall.SIGHUP)
-	f.awaitPart("log", "cannot use the template, keeping the one before", "in:1: unclosed action")
-	a.put("k", "w")
-	f.awaitText("out", "1 w")
-	f.awaitText("runs", "in\nother\nexec\nin\nother\nexec\n")
-	f.write("in", `3 {{ keyOrDefault "k" "none" }}`)
-	tool.signal(syscall.SIGHUP)
-	f.awaitText("out", "3 w")
-	f.awaitText("runs", "in\nother\nexec\nin\nother\nexec\nin\nexec\n")
-	tool.signal(syscall.SIGTERM)
-	if code := tool.exit(); code != 0 {
+	a := harness.Dev(t)
+	a.AwaitPutKey("k", "v")
+	f := a.Folder(t)
+	f.Write("in", `1 {{ key "k" }}`)
+	f.Write("other.in", `other {{ key "k" }}`)
+	tool := f.Run("tmpl", "-template", "in:out:echo in >>runs", "-template", "other.in:other:echo other >>runs", "-exec", "echo exec >>runs")
+	f.AwaitText("runs", "in\nother\nexec\n")
+	f.Write("in", `2 {{ key "k"`)
+	tool.Signal(syscall.SIGHUP)
+	f.AwaitPart("log", "cannot use the template, keeping the one before", "in:1: unclosed action")
+	a.AwaitPutKey("k", "w")
+	f.AwaitText("out", "1 w")
+	f.AwaitText("runs", "in\nother\nexec\nin\nother\nexec\n")
+	f.Write("in", `3 {{ keyOrDefault "k" "none" }}`)
+	tool.Signal(syscall.SIGHUP)
+	f.AwaitText("out", "3 w")
+	f.AwaitText("runs", "in\nother\nexec\nin\nother\nexec\nin\nexec\n")
+	tool.Signal(syscall.SIGTERM)
+	if code := tool.Exit(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }
 
 func TestExitCodes(t *testing.T) {
-	a := dev(t)
-	a.put("k", "v")
-	f := work(t, a)
-	f.write("in", `{{ key "k" }}`)
-	f.write("syntax", "line\n{{ range }}")
-	f.write("vault", `{{ secret "x" }}`)
-	f.write("fails", `{{ index (split "," (key "k")) 5 }}`)
+	a := harness.Dev(t)
+	a.AwaitPutKey("k", "v")
+	f := a.Folder(t)
+	f.Write("in", `{{ key "k" }}`)
+	f.Write("syntax", "line\n{{ range }}")
+	f.Write("vault", `{{ secret "x" }}`)
+	f.Write("fails", `{{ index (split "," (key "k")) 5 }}`)
 	for _, c := range []struct {
 		args string
 		code int
@@ -129,9 +129,9 @@ func TestExitCodes(t *testing.T) {
 		{"-template in:out3:./code -once", 9, `run "./code": exit code 9`},
 		{"-template in:out -once -exec ./dies", 128 + 15, "ended by signal terminated"},
 	} {
-		f.write("code", "#!/bin/sh\nexit 9\n")
-		f.write("dies", "#!/bin/sh\nkill $$\n")
-		code, _, stderr := f.once(strings.Fields(c.args)...)
+		f.Write("code", "#!/bin/sh\nexit 9\n")
+		f.Write("dies", "#!/bin/sh\nkill $$\n")
+		code, _, stderr := f.Once("tmpl", strings.Fields(c.args)...)
 		if code != c.code || !strings.Contains(stderr, c.says) {
 			t.Errorf("tmpl %s: code %d, want %d and %q:\n%s", c.args, code, c.code, c.says, stderr)
 		}
@@ -141,11 +141,11 @@ func TestExitCodes(t *testing.T) {
 // kill -9 of tmpl takes a running command with all that it has started, but not
 // what a finished one has left behind.
 func TestKillOfTmpl(t *testing.T) {
-	a := dev(t)
-	a.put("k", "1")
-	f := work(t, a)
-	f.write("in", `{{ key "k" }}`)
-	f.write("run", `#!/bin/sh
+	a := harness.Dev(t)
+	a.AwaitPutKey("k", "1")
+	f := a.Folder(t)
+	f.Write("in", `{{ key "k" }}`)
+	f.Write("run", `#!/bin/sh
 if [ "$(cat out)" = 1 ]; then
 	setsid sleep 1000 & echo $! >left
 	exit 0
@@ -153,36 +153,25 @@ fi
 sh -c 'sleep 1000 & echo $! >child; setsid sh -c "sleep 1000 & echo \$! >grandchild; wait" & wait' &
 wait
 `)
-	tool := f.tmpl("-template", "in:out", "-exec", "run")
-	f.awaitPart("log", "command is done")
-	left := f.pid("left")
-	a.put("k", "2")
-	pids := []int{f.pid("child"), f.pid("grandchild")}
-	if !alive(left) {
+	tool := f.Run("tmpl", "-template", "in:out", "-exec", "run")
+	f.AwaitPart("log", "command is done")
+	left := f.Pid("left")
+	a.AwaitPutKey("k", "2")
+	pids := []int{f.Pid("child"), f.Pid("grandchild")}
+	if !harness.Alive(left) {
 		t.Fatal("what a finished command has left was killed by its next run")
 	}
-	tool.signal(syscall.SIGKILL)
-	tool.exit()
+	tool.Signal(syscall.SIGKILL)
+	tool.Exit()
 	for _, pid := range pids {
-		until(t, "the running command's tree is dead", func(context.Context) error {
-			if alive(pid) {
+		harness.Until(t, "the running command's tree is dead", func(context.Context) error {
+			if harness.Alive(pid) {
 				return fmt.Errorf("%d lives", pid)
 			}
 			return nil
 		})
 	}
-	if !alive(left) {
+	if !harness.Alive(left) {
 		t.Error("what a finished command has left was killed")
 	}
-}
-
-// pid is the number in a file, once it is there.
-func (f *folder) pid(name string) int {
-	f.t.Helper()
-	f.awaitPart(name, "\n")
-	n, err := strconv.Atoi(strings.TrimSpace(f.read(name)))
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return n
 }

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/test/harness"
 )
 
 // A transaction over 50 keys is never seen half-applied in a rendered file: not by
@@ -17,8 +17,8 @@ import (
 // is killed. The file is looked at whenever it is another.
 func TestTransactionIsNeverHalfRendered(t *testing.T) {
 	const keys = 50
-	h := cluster(t)
-	c1 := h.agent("c1")
+	h := harness.Start(t, 3, 1)
+	c1 := h.Agent("c1")
 	commit := func(ctx context.Context, version int) error {
 		var ops []*api.TxnOp
 		for i := range keys {
@@ -29,17 +29,17 @@ func TestTransactionIsNeverHalfRendered(t *testing.T) {
 		_, err := c1.Txn(ctx, ops, nil)
 		return err
 	}
-	until(t, "first transaction", func(ctx context.Context) error { return commit(ctx, 0) })
+	harness.Until(t, "first transaction", func(ctx context.Context) error { return commit(ctx, 0) })
 
-	f := work(t, c1)
+	f := c1.Folder(t)
 	var text strings.Builder
 	for i := range keys {
 		fmt.Fprintf(&text, "{{ key \"txn/%d\" }} ", i)
 	}
-	f.write("in", text.String())
-	tool := f.tmpl("-template", "in:out", "-template", "in:out2")
+	f.Write("in", text.String())
+	tool := f.Run("tmpl", "-template", "in:out", "-template", "in:out2")
 	line := func(version int) string { return strings.Repeat(fmt.Sprintf("%d ", version), keys) }
-	f.awaitText("out", line(0))
+	f.AwaitText("out", line(0))
 
 	seen := map[string]bool{}
 	stop, looked := make(chan struct{}), make(chan struct{})
@@ -50,7 +50,7 @@ func TestTransactionIsNeverHalfRendered(t *testing.T) {
 			case <-stop:
 				return
 			case <-time.After(200 * time.Microsecond):
-				data, _ := os.ReadFile(f.file("out"))
+				data, _ := os.ReadFile(f.File("out"))
 				seen[string(data)] = true
 			}
 		}
@@ -60,23 +60,15 @@ func TestTransactionIsNeverHalfRendered(t *testing.T) {
 		for range n {
 			last++
 			version := last
-			until(t, "transaction", func(ctx context.Context) error { return commit(ctx, version) })
+			harness.Until(t, "transaction", func(ctx context.Context) error { return commit(ctx, version) })
 			<-time.After(5 * time.Millisecond)
 		}
 	}
 	write(40)
-	leader := slices.IndexFunc(h.servers(), func(a *agent) bool {
-		text, err := h.servers()[0].StatusLeader(t.Context())
-		ip, _, _ := strings.Cut(a.addr, ":")
-		return err == nil && strings.HasPrefix(text, ip+":")
-	})
-	if leader < 0 {
-		t.Fatal("no leader")
-	}
-	h.servers()[leader].kill()
+	h.Leader().Kill()
 	write(40)
-	f.awaitText("out", line(last))
-	f.awaitText("out2", line(last))
+	f.AwaitText("out", line(last))
+	f.AwaitText("out2", line(last))
 	close(stop)
 	<-looked
 	for got := range seen {
@@ -88,7 +80,7 @@ func TestTransactionIsNeverHalfRendered(t *testing.T) {
 	if len(seen) < 10 {
 		t.Errorf("only %d versions were seen", len(seen))
 	}
-	if n := connections(t, tool.cmd.Process.Pid); n > 1 {
+	if n := connections(t, tool.Pid()); n > 1 {
 		t.Errorf("%d connections for %d keys", n, keys)
 	}
 }

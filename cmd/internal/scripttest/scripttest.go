@@ -201,7 +201,7 @@ func answers(ctx context.Context, url string) error {
 // freeAddress finds one in 127.0.0.0/8 with the agent's ports free.
 func freeAddress() (string, error) {
 	for range 100 {
-		ip := fmt.Sprintf("127.%d.%d.%d", 128+rand.IntN(64), rand.IntN(256), 1+rand.IntN(250))
+		ip := fmt.Sprintf("127.%d.%d.%d", 64+rand.IntN(64), rand.IntN(256), 1+rand.IntN(250))
 		free := true
 		for _, port := range []string{"8300", "8301", "8302", "8500", "8600"} {
 			ln, err := net.Listen("tcp", net.JoinHostPort(ip, port))

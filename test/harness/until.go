@@ -1,0 +1,44 @@
+package harness
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Patience is how long a condition may take to hold. It is for machines with too
+// much to do; a test that promises a time measures it.
+const Patience = 60 * time.Second
+
+// Until asks until there is no error, and fails the test when that takes too long.
+func Until(t testing.TB, what string, ok func(context.Context) error) {
+	t.Helper()
+	Within(t, Patience, what, ok)
+}
+
+// Within is Until with a limit.
+func Within(t testing.TB, limit time.Duration, what string, ok func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	for {
+		err := ok(ctx)
+		if err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			t.Fatalf("%s: not within %v: %v", what, limit, err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+// Tail is the last n lines of a file.
+func Tail(path string, n int) string {
+	data, _ := os.ReadFile(path)
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+}
