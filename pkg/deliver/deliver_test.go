@@ -251,3 +251,32 @@ func identityOf(key string) identity {
 	s := keySpec(key)
 	return s.identity("")
 }
+
+func TestStatus(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k, r := newKeys(), &recorder{}
+		r.do = func(_ context.Context, in Input) error {
+			if in.Index == 2 {
+				return &ExitError{3}
+			}
+			return nil
+		}
+		s, stop := runSet(t, k, r, Config{}, keySpec("a"), keySpec("b"))
+		time.Sleep(time.Second)
+		k.set("a", 2)
+		synctest.Wait()
+		got := s.Status()
+		if a := got.Watches[0]; a.Watch != `key "a"` || a.State != StateFailed || a.Waiting != 1 || a.Runs != 2 || a.Failures != 1 || a.Index != 1 || a.LastError != "exit status 3" {
+			t.Errorf("%+v", a)
+		}
+		if b := got.Watches[1]; b.State != StateIdle || b.Waiting != 0 || b.Runs != 1 || b.DeliveredAt == nil || b.LastError != "" {
+			t.Errorf("%+v", b)
+		}
+		for _, line := range []string{`muster_watch_handler_runs_total{watch="key \"a\""} 2`, `muster_watch_waiting{watch="key \"a\""} 1`, `muster_watch_failing{watch="key \"b\""} 0`, `muster_watch_queries_failing 0`} {
+			if !strings.Contains(got.Metrics(), "\n"+line+"\n") {
+				t.Errorf("no line %s in\n%s", line, got.Metrics())
+			}
+		}
+		_ = stop()
+	})
+}

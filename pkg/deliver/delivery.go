@@ -13,8 +13,8 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// delivery brings the views of one watch to its handler. All but inbox belongs to
-// the goroutine in run.
+// delivery brings the views of one watch to its handler. What mu guards apart, all
+// that changes belongs to the goroutine in run.
 //
 //	                    due              exit 0
 //	waiting <--------> (settled) ---> running ---------> waiting, remembered
@@ -32,6 +32,7 @@ type delivery struct {
 	wake chan struct{} // capacity 1: there is something in inbox
 	mu   sync.Mutex
 	in   []view // inbox
+	now  WatchStatus
 
 	mem      *memory
 	pend     pending
@@ -77,6 +78,7 @@ func (d *delivery) run(ctx context.Context) error {
 	d.mem = mem
 	d.pend = pending{overlap: d.spec.Overlap, events: d.spec.Type == typeEvent}
 	d.pace = watch.Pace{Wait: watch.Wait{Min: d.spec.Settle}.Settled()}
+	d.publish(StateUnanswered)
 	for {
 		v, ok := d.next(ctx)
 		if !ok {
@@ -105,6 +107,9 @@ func (d *delivery) next(ctx context.Context) (view, bool) {
 			due = time.After(wait)
 		} else if d.once && d.begun {
 			return view{}, false
+		}
+		if d.begun {
+			d.publish(StateIdle)
 		}
 		select {
 		case <-d.wake:
@@ -186,8 +191,10 @@ func (d *delivery) deliver(ctx context.Context, v view) error {
 		return nil
 	}
 	d.running = v
+	d.publish(StateRunning)
 	cause, err := d.handle(ctx, in)
 	d.running = view{}
+	d.ran(v, err)
 	switch {
 	case err == nil:
 		d.failures = 0
@@ -241,6 +248,7 @@ func (d *delivery) handle(parent context.Context, in Input) (cause, err error) {
 			return context.Cause(ctx), err
 		case <-d.wake:
 			d.drain()
+			d.publish(StateRunning)
 			if d.spec.Overlap == OverlapKill && !d.once && len(d.pend.views) > 0 {
 				cancel(errSuperseded)
 			}
@@ -258,6 +266,9 @@ func (d *delivery) failed(v view, in Input, err error) {
 		}
 		d.failures = 0
 		d.remember(v)
+		d.mu.Lock()
+		d.now.GivenUp++
+		d.mu.Unlock()
 		return
 	}
 	if !d.pend.again(v) {

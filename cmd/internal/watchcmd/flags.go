@@ -73,6 +73,7 @@ type options struct {
 	httpHeaders []string
 
 	pidFile, logLevel string
+	statusAddr        string
 	logJSON           bool
 	version           bool
 }
@@ -99,6 +100,7 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 	fs.BoolVar(&o.spec.Stale, "stale", false, "let any server answer, leader or not")
 	fs.IntVar(&o.retries, "retry-attempts", 0, "`failures` in a row to get an answer that end watch (exit code 14); 0: never")
 	fs.StringVar(&o.pidFile, "pid-file", "", "`file` to write the process id to")
+	fs.StringVar(&o.statusAddr, "status-addr", "", "`address` (host:port or unix:///path) to serve /status and /metrics on")
 	fs.StringVar(&o.logLevel, "log-level", "info", "`level`: trace, debug, info, warn or error")
 	fs.BoolVar(&o.logJSON, "log-json", false, "log as JSON")
 	fs.BoolVarP(&o.version, "version", "v", false, "print the version")

@@ -18,6 +18,7 @@ import (
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/connflags"
 	"github.com/muster-dev/muster/cmd/internal/life"
+	"github.com/muster-dev/muster/cmd/internal/status"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/deliver"
@@ -282,7 +283,13 @@ func (o *options) live(ctx context.Context, c *config, log *slog.Logger, level *
 			return true
 		},
 	}, c)
-	err := l.Run(ctx)
+	stop, err := status.Serve(o.statusAddr, log,
+		func() any { return l.Tool().Status() }, func() string { return l.Tool().Status().Metrics() })
+	if err != nil {
+		return err
+	}
+	defer stop()
+	err = l.Run(ctx)
 	return o.ended(ctx, c, err)
 }
 
