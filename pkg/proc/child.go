@@ -1,16 +1,14 @@
 package proc
 
 import (
-	"bufio"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -32,6 +30,9 @@ type Spec struct {
 
 	// Deadline holds from the very start of the child.
 	Deadline Deadline
+
+	// Keep has the guard outlive the child, for Again. Release is owed then.
+	Keep bool
 }
 
 // Child is a program below its guard. Its methods may be called from any
@@ -46,13 +47,9 @@ type Spec struct {
 //
 // The words in quotes are what the guard says on its pipe.
 type Child struct {
-	pid   int
-	token string // in the environment of everything below the guard
-	guard *exec.Cmd
-
-	mu      sync.Mutex // guards control
-	control *os.File   // its closing, by us or by our death, ends the tree
-
+	*post
+	pid  int
+	keep bool
 	done chan struct{} // closed when the child has ended
 	code int           // set before
 	err  error         // set before
@@ -70,99 +67,76 @@ func Start(spec Spec) (*Child, error) {
 	if os.Args[0] == guardName {
 		return nil, errNoGuardMain // we should have been a guard: do not go round in circles
 	}
-	path := spec.Argv[0]
-	if !strings.Contains(path, "/") {
-		found, err := exec.LookPath(path) // by our PATH, whatever the child's environment says
-		if err != nil {
-			return nil, err
-		}
-		path = found
-	}
-	c := &Child{token: rand.Text(), done: make(chan struct{})}
-	status, err := c.startGuard(spec, path)
+	path, err := find(spec.Argv[0])
 	if err != nil {
 		return nil, err
 	}
-	lines := bufio.NewReader(status)
-	if err := c.awaitStart(status, lines); err != nil {
-		c.control.Close()
-		status.Close()
-		c.guard.Process.Kill() // it has nothing below it, or kills it at the end of its pipe
-		c.guard.Wait()
+	p, err := startGuard(spec, path)
+	if err != nil {
 		return nil, err
 	}
-	go c.watch(status, lines)
+	c := &Child{post: p, keep: spec.Keep, done: make(chan struct{})}
+	if err := c.awaitStart(); err != nil {
+		c.guard.Process.Kill() // it has nothing below it, or kills it at the end of its pipe
+		c.close()
+		return nil, err
+	}
+	go c.watch()
 	return c, nil
+}
+
+// find looks a program up by our PATH, whatever the child's environment says.
+func find(name string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	return exec.LookPath(name)
+}
+
+// Again starts another program below the guard of a child that has ended, which takes
+// no more than a fork. The first Spec has said Keep; of this one only Argv and Env
+// count. After an error another Again may be tried.
+func (c *Child) Again(spec Spec) (*Child, error) {
+	select {
+	case <-c.done:
+	default:
+		return nil, fmt.Errorf("process %d still runs", c.pid)
+	}
+	if len(spec.Argv) == 0 {
+		return nil, fmt.Errorf("no command given")
+	}
+	path, err := find(spec.Argv[0])
+	if err != nil {
+		return nil, err
+	}
+	if spec.Env == nil {
+		spec.Env = os.Environ()
+	}
+	if err := c.order(again{path, spec.Argv, append(slices.Clip(spec.Env), guardEnv+"="+c.token)}.String()); err != nil {
+		return nil, fmt.Errorf("start a child: %w", err)
+	}
+	next := &Child{post: c.post, keep: true, done: make(chan struct{})}
+	if err := next.awaitStart(); err != nil {
+		return nil, err
+	}
+	go next.watch()
+	return next, nil
+}
+
+// Release ends a guard that was kept, once its child has ended.
+func (c *Child) Release() {
+	<-c.done
+	c.close()
 }
 
 var errNoGuardMain = errors.New("start a child: its guard did not answer: main must call proc.GuardMain first")
 
-// startGuard starts the guard. The pipe it returns is what the guard says.
-func (c *Child) startGuard(spec Spec, path string) (status *os.File, err error) {
-	controlR, controlW, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("start a guard: %w", err)
-	}
-	statusR, statusW, err := os.Pipe()
-	if err != nil {
-		controlR.Close()
-		controlW.Close()
-		return nil, fmt.Errorf("start a guard: %w", err)
-	}
-	defer controlR.Close()
-	defer statusW.Close()
-
-	self, err := ownExecutable()
-	if err == nil {
-		c.guard = guardCommand(self, spec, path, c.token)
-		c.guard.ExtraFiles = []*os.File{controlR, statusW} // guardControl, guardStatus
-		err = c.guard.Start()
-	}
-	if err != nil {
-		controlW.Close()
-		statusR.Close()
-		return nil, fmt.Errorf("start a guard: %w", err)
-	}
-	c.control = controlW
-	return statusR, nil
-}
-
-func guardCommand(self string, spec Spec, path, token string) *exec.Cmd {
-	mode := modeKill
-	if spec.Leave {
-		mode = modeLeave
-	}
-	cmd := &exec.Cmd{
-		Path: self,
-		Args: append([]string{guardName, mode, spec.Deadline.String(), path}, spec.Argv...),
-		Dir:  spec.Dir,
-		Env:  spec.Env,
-		// Out of reach of the terminal's signals, which are for the tool.
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Credential: spec.Credential},
-	}
-	if cmd.Env == nil {
-		cmd.Env = os.Environ()
-	}
-	cmd.Env = append(cmd.Env[:len(cmd.Env):len(cmd.Env)], guardEnv+"="+token)
-	// A nil *os.File in an interface is not a nil interface.
-	if spec.Stdin != nil {
-		cmd.Stdin = spec.Stdin
-	}
-	if spec.Stdout != nil {
-		cmd.Stdout = spec.Stdout
-	}
-	if spec.Stderr != nil {
-		cmd.Stderr = spec.Stderr
-	}
-	return cmd
-}
-
-// awaitStart reads the guard's first word.
-func (c *Child) awaitStart(status *os.File, lines *bufio.Reader) error {
-	if err := status.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+// awaitStart reads the guard's first word of this child.
+func (c *Child) awaitStart() error {
+	if err := c.status.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
 		return fmt.Errorf("start a child: %w", err)
 	}
-	line, err := lines.ReadString('\n')
+	line, err := c.lines.ReadString('\n')
 	if err != nil {
 		return errNoGuardMain
 	}
@@ -173,14 +147,15 @@ func (c *Child) awaitStart(status *os.File, lines *bufio.Reader) error {
 	if c.pid, err = strconv.Atoi(rest); err != nil {
 		return errNoGuardMain
 	}
-	return status.SetReadDeadline(time.Time{})
+	return c.status.SetReadDeadline(time.Time{})
 }
 
 // watch learns how the child ended.
-func (c *Child) watch(status *os.File, lines *bufio.Reader) {
+func (c *Child) watch() {
+	defer close(c.done)
 	said := false
-	for {
-		line, err := lines.ReadString('\n')
+	for !said || !c.keep {
+		line, err := c.lines.ReadString('\n')
 		if err != nil {
 			break
 		}
@@ -189,17 +164,15 @@ func (c *Child) watch(status *os.File, lines *bufio.Reader) {
 			c.code, said = code, true
 		}
 	}
-	c.guard.Wait() // its own code says nothing beyond that
+	if said && c.keep {
+		return
+	}
+	c.close()
 	if !said {
 		c.code = exitCode(syscall.WaitStatus(syscall.SIGKILL))
 		c.err = fmt.Errorf("the guard of process %d died: killed what it ran", c.pid)
 		sweep(c.pid, c.guard.Process.Pid, c.token)
 	}
-	status.Close()
-	c.mu.Lock()
-	c.control.Close()
-	c.mu.Unlock()
-	close(c.done)
 }
 
 // Pid is the child's process id, which is also its process group.
@@ -219,23 +192,14 @@ func (c *Child) Signal(sig syscall.Signal) error {
 // keeps it by itself, also when this process is stopped.
 func (c *Child) Deadline(d Deadline) error { return c.tell(doDeadline + " " + d.String() + "\n") }
 
-// tell gives the guard an order.
+// tell gives the guard an order about this child.
 func (c *Child) tell(order string) error {
 	select {
 	case <-c.done:
 		return os.ErrProcessDone
 	default:
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	_, err := c.control.WriteString(order)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrClosed) {
-		return os.ErrProcessDone
-	}
-	if err != nil {
-		return fmt.Errorf("tell the guard of process %d: %w", c.pid, err)
-	}
-	return nil
+	return c.order(order)
 }
 
 // Wait blocks until the child has ended, or ctx. The code is the child's own,

@@ -1,7 +1,6 @@
 package proc
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -24,10 +23,12 @@ const (
 
 	modeKill  = "kill"  // at the child's end, kill what it left
 	modeLeave = "leave" // leave it
+	modeKeep  = "keep"  // kill it, and stay for another child
 
 	doSignal   = "signal"   // order: signal N to the child's group
 	doKill     = "kill"     // order: SIGKILL
 	doDeadline = "deadline" // order: a Deadline, see its String
+	doAgain    = "again"    // order: start another child, see its String
 
 	sayStarted = "started" // and the pid
 	sayError   = "error"   // and why the child could not be started
@@ -46,15 +47,16 @@ func GuardMain() {
 	}
 	// The child gets a signal when the thread that started it ends.
 	runtime.LockOSThread()
-	g := &guard{leave: os.Args[1] == modeLeave}
+	g := &guard{leave: os.Args[1] == modeLeave, keep: os.Args[1] == modeKeep}
 	g.setDeadline(os.Args[2])
 	os.Exit(g.run(os.Args[3], os.Args[4:]))
 }
 
-// guard runs one child and outlives it until nothing is left to do. All of it
+// guard runs one child, or several one after the other, and outlives it until nothing is left to do. All of it
 // runs on one goroutine, so that a process id is never used after it was reaped.
 type guard struct {
 	leave  bool
+	keep   bool
 	child  int // 0 once reaped
 	code   int
 	status *os.File
@@ -79,21 +81,18 @@ func (g *guard) run(path string, argv []string) int {
 	others := make(chan os.Signal, 16)
 	signal.Notify(others, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
 
-	pid, err := syscall.ForkExec(path, argv, &syscall.ProcAttr{
-		Env: os.Environ(), Files: []uintptr{0, 1, 2}, Sys: childAttr(),
-	})
-	if err != nil {
-		g.say("%s %v", sayError, &os.PathError{Op: "fork/exec", Path: path, Err: err})
+	if !g.start(again{path, argv, os.Environ()}) {
 		return 1
 	}
-	g.child = pid
-	g.say("%s %d", sayStarted, pid)
-	orders := make(chan string)
+	orders := make(chan order)
 	go readOrders(orders)
-	return g.serve(orders, ended, others)
+	for g.serve(orders, ended, others) && g.keep && g.wait(orders, ended, others) {
+	}
+	return g.code
 }
 
-func (g *guard) serve(orders <-chan string, ended, others <-chan os.Signal) int {
+// serve attends to the child until it has ended; false: the supervisor is gone.
+func (g *guard) serve(orders <-chan order, ended, others <-chan os.Signal) bool {
 	for g.child != 0 {
 		select {
 		case <-ended:
@@ -102,21 +101,20 @@ func (g *guard) serve(orders <-chan string, ended, others <-chan os.Signal) int 
 			g.signal(sig.(syscall.Signal))
 		case <-g.alarm.rings():
 			g.keepDeadline()
-		case order, ok := <-orders:
-			word, rest, _ := strings.Cut(order, " ")
+		case o, ok := <-orders:
 			switch {
-			case !ok: // the supervisor is gone: so is everything
+			case !ok: // so is everything
 				g.killTree()
-				return g.code
-			case word == doSignal:
-				if n, err := strconv.Atoi(rest); err == nil {
+				return false
+			case o.word == doSignal:
+				if n, err := strconv.Atoi(o.rest); err == nil {
 					g.signal(syscall.Signal(n))
 				}
-			case word == doDeadline:
-				g.setDeadline(rest)
-			case word == doKill && g.leave:
+			case o.word == doDeadline:
+				g.setDeadline(o.rest)
+			case o.word == doKill && g.leave:
 				g.signal(syscall.SIGKILL)
-			case word == doKill:
+			case o.word == doKill:
 				g.killTree()
 			}
 		}
@@ -125,7 +123,7 @@ func (g *guard) serve(orders <-chan string, ended, others <-chan os.Signal) int 
 		g.killTree()
 	}
 	g.say("%s %d", sayExit, g.code)
-	return g.code
+	return true
 }
 
 // say writes one line; a supervisor that does not hear it any more is dead, and
@@ -174,13 +172,4 @@ func (g *guard) killTree() {
 		time.Sleep(pause)
 		pause = min(2*pause, 20*time.Millisecond)
 	}
-}
-
-// readOrders closes orders when the supervisor's end of the pipe is closed.
-func readOrders(orders chan<- string) {
-	lines := bufio.NewScanner(os.NewFile(guardControl, "control"))
-	for lines.Scan() {
-		orders <- lines.Text()
-	}
-	close(orders)
 }

@@ -64,6 +64,7 @@ type Supervisor struct {
 	cfg    Config
 	log    *slog.Logger
 	start  func() (child, error)
+	last   *proc.Child   // the newest, whose guard starts the next
 	change chan struct{} // capacity 1
 	over   chan error    // capacity 1: how the child ended by itself
 
@@ -115,15 +116,31 @@ func (s *Supervisor) startChild() (child, error) {
 	if note != "" && s.cfg.Notice != nil {
 		s.cfg.Notice(note)
 	}
-	spec := proc.Spec{Argv: argv, Stdin: os.Stdin, Stdout: s.cfg.Stdout, Stderr: s.cfg.Stderr}
+	spec := proc.Spec{Argv: argv, Stdin: os.Stdin, Stdout: s.cfg.Stdout, Stderr: s.cfg.Stderr, Keep: true}
 	if s.cfg.Env != nil {
 		spec.Env = s.cfg.Env()
+	}
+	if s.last != nil {
+		if c, err := s.last.Again(spec); err == nil {
+			s.last = c
+			return c, nil
+		}
+		s.release() // the guard may be what is wrong
 	}
 	c, err := proc.Start(spec)
 	if err != nil {
 		return nil, err
 	}
+	s.last = c
 	return c, nil
+}
+
+// release ends the guard that waits for another child.
+func (s *Supervisor) release() {
+	if s.last != nil {
+		s.last.Release()
+		s.last = nil
+	}
 }
 
 func (s *Supervisor) name() string { return strings.Join(s.spec.Command, " ") }
@@ -167,6 +184,7 @@ func (s *Supervisor) Run(ctx context.Context) {
 	if !s.awaitChange(ctx) {
 		return
 	}
+	defer s.release()
 	for {
 		select {
 		case <-s.change: // what starts now knows of it
