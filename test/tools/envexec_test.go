@@ -71,8 +71,11 @@ trap 'echo urg >>got' URG
 trap 'echo chld >>got' CHLD
 trap 'echo usr1 >>got' USR1
 echo ready >ready
-while :; do sleep 0.02; done
+while :; do read x <fifo; done
 `)
+	if err := syscall.Mkfifo(f.File("fifo"), 0o600); err != nil { // so that it has no children of its own
+		t.Fatal(err)
+	}
 	tool := f.Run("envexec", "-prefix", "app", "-on-change", "nothing", "./server")
 	f.AwaitText("ready", "ready\n")
 	for i := range 20 { // work, so that the runtime has reason to signal itself
