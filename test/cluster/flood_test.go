@@ -108,12 +108,15 @@ func askOn(ctx context.Context, c *cluster) (took []time.Duration) {
 }
 
 // peakKB is the most memory that the process ever had.
-func peakKB(a *agent) int {
+func peakKB(a *agent) int { return memoryKB(a, "VmHWM") }
+
+// memoryKB is a figure of the process's memory as the kernel has it.
+func memoryKB(a *agent, what string) int {
 	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", a.Process().Pid()))
 	if err != nil {
 		a.C.T.Fatal(err)
 	}
-	_, after, _ := strings.Cut(string(data), "VmHWM:")
+	_, after, _ := strings.Cut(string(data), what+":")
 	kb, err := strconv.Atoi(strings.Fields(after)[0])
 	if err != nil {
 		a.C.T.Fatal(err)
