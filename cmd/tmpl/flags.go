@@ -106,6 +106,7 @@ func newCommand(o *options) *cobra.Command {
 	fs.StringVar(&o.exec, "exec", "", "`command` to run after the first complete rendering and after each that changed a file")
 	fs.StringVar(&o.supervise, "supervise", "", "`command` to start after the first complete rendering; tmpl ends with it, and it with tmpl")
 	o.AddExec("`signal` for a command that still runs at a change (else it is stopped and started)")
+	o.AddApply("follow a change")
 	o.AddConnection()
 	o.AddProcess()
 	cmd.AddCommand(offlineCommands(o.stdout, o.stderr)...)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/life"
 	"github.com/muster-dev/muster/cmd/internal/status"
+	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/tmpl/config"
 )
@@ -18,6 +19,9 @@ import (
 func toolConfig(s *settings, log *slog.Logger, others <-chan os.Signal) tmpl.Config {
 	cfg := s.tool
 	cfg.Logger, cfg.Signals = log, others
+	if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settings have seen it
+		cfg.Rollout = r
+	}
 	cfg.OnReady = func() { life.Notify("READY=1") }
 	return cfg
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/muster-dev/muster/cmd/internal/connflags"
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/client"
 	shared "github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/tmpl"
@@ -23,6 +24,7 @@ type settings struct {
 	tool         tmpl.Config
 	level        slog.Level
 	kill, reload syscall.Signal
+	client       *client.Client
 	token        string // what the token file holds: a reload reads it again
 	warnings     []string
 }
@@ -139,6 +141,10 @@ func (o *options) connect(s *settings, supervised, environ []string) error {
 	}
 	for i := range s.tool.Templates {
 		o.forAll(&s.tool.Templates[i])
+	}
+	s.client = conn.Client
+	if _, err := toolflags.Rollout(f.Apply, s.client, nil); err != nil {
+		return err
 	}
 	reload, _ := cli.ParseSignal(f.Exec.ReloadSignal) // these two: validated
 	kill, _ := cli.ParseSignal(f.Exec.KillSignal)

@@ -54,6 +54,7 @@ func (e *engine) runCommands(ctx context.Context, replaced []*unit) []*unit {
 // refused is a command that failed on what its templates have written. It
 // returns the units whose files stay nevertheless, because they are new.
 func (e *engine) refused(ctx context.Context, c command, units []*unit, err error) (stand []*unit) {
+	e.troubled(err)
 	restored := e.restore(units)
 	delay := backoff(units[0].refusals, maxRetry)
 	text := "command failed, the new files stay; running it again, or on new data"
@@ -108,11 +109,15 @@ func (e *engine) runCommand(ctx context.Context, c command) error {
 func (e *engine) onVerdict(v verdict) {
 	if v.accepted {
 		e.journal.accept(v.seq)
+		if v.seq == e.execSeq {
+			e.endTurn(nil)
+		}
 		return
 	}
 	if v.seq != e.execSeq {
 		return // it is about files that are not there any more
 	}
+	e.endTurn(v.err)
 	again := time.Now().Add(v.delay)
 	text := "command failed, the new files stay; running it again, or on new data"
 	if e.restoreAll(again, v.err.Error()) {

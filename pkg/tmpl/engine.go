@@ -39,6 +39,7 @@ type engine struct {
 	execSeq   int       // of the files that -exec was last told of
 	execRetry time.Time // when it is told again of what it has refused; zero: never
 
+	turns *turns                // nil: nobody to wait for
 	sup   *supervise.Supervisor // nil: none
 	next  *pending              // nil: nobody reconfigures
 	board *board                // nil: nobody looks
@@ -53,6 +54,7 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	for _, t := range cfg.Templates {
 		e.units = append(e.units, &unit{Template: t})
 	}
+	e.turns = newTurns(cfg.Rollout, cfg.Logger, cfg.Once)
 	e.watcher = watch.New(watch.Config{
 		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
 		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
@@ -107,6 +109,9 @@ func (e *engine) run(ctx context.Context) error {
 	if e.sup != nil {
 		wg.Go(func() { e.sup.Run(inner) })
 	}
+	if e.turns != nil {
+		wg.Go(func() { e.turns.run(inner) })
+	}
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -128,6 +133,10 @@ func (e *engine) run(ctx context.Context) error {
 			return e.interrupted()
 		case over := <-e.sup.Ends():
 			return over
+		case done := <-e.turn():
+			err = e.takeTurn(ctx, done)
+		case why := <-e.noTurn():
+			e.refuseTurn(why)
 		case v := <-e.verdicts():
 			e.onVerdict(v)
 		case <-e.reload:
@@ -144,6 +153,7 @@ func (e *engine) run(ctx context.Context) error {
 	if e.exec != nil && e.complete {
 		e.execOnce(ctx)
 	}
+	e.lastTurn()
 	e.fail(e.sup.Await(ctx, e.complete))
 	if ctx.Err() != nil {
 		return e.interrupted()
@@ -259,7 +269,7 @@ func (e *engine) wakeAt() time.Time {
 		sooner(e.nextLook)
 	}
 	for _, b := range e.bundles() {
-		if at, ok := b.dueAt(); ok {
+		if at, ok := b.dueAt(); ok && !b[0].queued {
 			sooner(at)
 		}
 	}

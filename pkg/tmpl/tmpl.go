@@ -88,6 +88,8 @@ type Config struct {
 	// how long a node waits at most before it follows a change: each always as long.
 	MinInterval time.Duration
 	Jitter      time.Duration
+	// Rollout says when files that change may be replaced; nil: at once.
+	Rollout Rollout
 	// CacheFile keeps the last good data, from which a start without any agent
 	// renders; "": none.
 	CacheFile string

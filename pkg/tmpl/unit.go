@@ -30,6 +30,7 @@ type unit struct {
 	items int           // how many things the last file showed
 
 	held       bool            // out was rejected, and waits for the others of its bundle
+	queued     bool            // its bundle waits for a turn
 	broken     bool            // the last pass was complete, but there is nothing to show for it
 	undo       []render.Result // what the last commit has replaced
 	restored   bool            // and whether it was put back

@@ -20,7 +20,7 @@ func (e *engine) write(ctx context.Context) error {
 	e.hurry(now)
 	var replaced []*unit // whose files changed, or whose command is still owed
 	for _, b := range e.bundles() {
-		if !b.ready(now) {
+		if !b.ready(now) || e.queue(b) {
 			continue
 		}
 		err := e.commit(ctx, b)
@@ -129,6 +129,7 @@ func (e *engine) written(u *unit) {
 
 // writeFailed decides what files that could not be replaced mean.
 func (e *engine) writeFailed(b bundle, err error, now time.Time) error {
+	e.troubled(err)
 	var rejected errRejected
 	isRejected := errors.As(err, &rejected)
 	if e.cfg.Once {

@@ -5,6 +5,7 @@ package toolflags
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"time"
 
@@ -173,9 +174,8 @@ func (f *Flags) Changed(more map[string]string) (flat map[string]any, warning st
 		"consul-retry": "consul.retry.enabled", "consul-retry-attempts": "consul.retry.attempts",
 		"consul-retry-backoff": "consul.retry.backoff", "consul-retry-max-backoff": "consul.retry.max_backoff",
 	}
-	for name, key := range more {
-		keys[name] = key
-	}
+	maps.Copy(keys, applyKeys())
+	maps.Copy(keys, more)
 	flat = map[string]any{}
 	f.set.Visit(func(flag *pflag.Flag) {
 		key, ok := keys[flag.Name]

@@ -38,6 +38,8 @@ type Config struct {
 	Jitter      time.Duration `conf:"jitter"`
 	CacheFile   string        `conf:"cache_file"`
 
+	Apply settings.Apply `conf:"apply"`
+
 	_ any `conf:"vault|nomad|deduplicate|log_file|syslog,ignored"`
 	_ any `conf:"nomad_services|once_timeout,silent"`
 }
