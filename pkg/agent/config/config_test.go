@@ -55,7 +55,7 @@ func TestDefaults(t *testing.T) {
 		{"raft_multiplier", cfg.Performance.RaftMultiplier, 1},
 		{"leave_drain_time", cfg.Performance.LeaveDrainTime, 100 * time.Millisecond},
 		{"rpc_hold_timeout", cfg.Performance.RPCHoldTimeout, 7 * time.Second},
-		{"gossip_lan", cfg.GossipLAN, Gossip{3, 100 * time.Millisecond, 500 * time.Millisecond, 250 * time.Millisecond, 4, 8}},
+		{"gossip_lan", cfg.GossipLAN, Gossip{3, 100 * time.Millisecond, 300 * time.Millisecond, 150 * time.Millisecond, 6, 8}},
 		{"enable_truncate", cfg.DNS.EnableTruncate, true},
 		{"udp_answer_limit", cfg.DNS.UDPAnswerLimit, 3},
 		{"soa", cfg.DNS.SOA, SOA{3600, 600, 86400, 0}},

@@ -24,8 +24,8 @@ func defaults() map[string]any {
 		"encrypt_verify_incoming": true, "encrypt_verify_outgoing": true,
 		// Twice as fast as the reference, and still blind to a pause of 2 s.
 		"gossip_lan": map[string]any{
-			"gossip_nodes": 3, "gossip_interval": "100ms", "probe_interval": "500ms", "probe_timeout": "250ms",
-			"suspicion_mult": 4, "retransmit_mult": 8,
+			"gossip_nodes": 3, "gossip_interval": "100ms", "probe_interval": "300ms", "probe_timeout": "150ms",
+			"suspicion_mult": 6, "retransmit_mult": 8,
 		},
 		"gossip_wan": map[string]any{
 			"gossip_nodes": 4, "gossip_interval": "500ms", "probe_interval": "5s", "probe_timeout": "3s",

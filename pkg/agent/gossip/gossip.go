@@ -2,8 +2,8 @@
 // there, at what address, in what role, alive or not. It wraps hashicorp/serf.
 //
 // It promises:
-//   - A member that stops answering is "failed" everywhere within about 3 s (10
-//     members) and never because of a pause below 2 s; one that leaves is "left"
+//   - A member that stops answering is "failed" everywhere within about 2.5 s (10
+//     members, 4 s at most) and never because of a pause below 2 s; one that leaves is "left"
 //     within half a second and nobody sees it as failed.
 //   - Members of another datacenter, and a second name for a node id that is
 //     alive, are refused.

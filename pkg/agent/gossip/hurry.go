@@ -19,7 +19,7 @@ const (
 
 	// silentFor probe intervals without any packet, and we may be cut off: every
 	// healthy one brings an answer at least.
-	silentFor = 2
+	silentFor = 3
 	// announceTimeout is how long an announcement may take to leave.
 	announceTimeout = 100 * time.Millisecond
 )
