@@ -32,7 +32,10 @@ const (
 	// At the stop: how long calls that are under way may take to end, and how
 	// long raft may take to let go of its connections.
 	drainTime = time.Second
-	closeTime = 2 * time.Second
+	// handOverTime is how long a successor may take: about ten milliseconds is
+	// usual, and one that is stopping too never comes.
+	handOverTime = 250 * time.Millisecond
+	closeTime    = 2 * time.Second
 )
 
 // server is everything that lives while raft runs.
@@ -248,8 +251,16 @@ func (s *server) handOver() {
 	}
 	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
 		if server.Suffrage == raft.Voter && server.ID != raft.ServerID(s.cfg.ID) {
-			if err := s.raft.LeadershipTransfer().Error(); err != nil {
-				s.cfg.Logger.Warn("could not hand over the leadership before the stop", "err", err)
+			transfer := s.raft.LeadershipTransfer()
+			over := make(chan error, 1)
+			s.helpers.Go(func() { over <- transfer.Error() }) // raft's end is its end at the latest
+			select {
+			case err := <-over:
+				if err != nil {
+					s.cfg.Logger.Warn("could not hand over the leadership before the stop", "err", err)
+				}
+			case <-time.After(handOverTime):
+				s.cfg.Logger.Warn("nobody took over the leadership before the stop", "waited", handOverTime)
 			}
 			return
 		}
