@@ -47,13 +47,16 @@ func TestLinearizable(t *testing.T) {
 			wait(t, time.Second)
 			fault(t, c)
 			wait(t, 2*time.Second)
+			harness.Until(t, "enough operations to say something", func(context.Context) error {
+				if reads, writes, _ := h.count(); reads < 100 || writes < 100 {
+					return fmt.Errorf("%d reads, %d writes", reads, writes)
+				}
+				return nil
+			})
 			stop()
 			clients.Wait()
 			reads, writes, unknown := h.count()
 			t.Logf("%d reads, %d writes acknowledged, %d of unknown outcome", reads, writes, unknown)
-			if reads < 100 || writes < 100 {
-				t.Fatalf("too few operations to say anything")
-			}
 			if result := porcupine.CheckOperationsTimeout(registers, h.ops, 30*time.Second); result != porcupine.Ok {
 				t.Errorf("the history is not linearizable: %v", result)
 			}
@@ -91,6 +94,8 @@ func (h *history) add(op porcupine.Operation) {
 }
 
 func (h *history) count() (reads, writes, unknown int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	for _, op := range h.ops {
 		switch in := op.Input.(input); {
 		case !in.write:

@@ -51,7 +51,7 @@ func TestNoiseOnEveryPort(t *testing.T) {
 	// Meanwhile requests are answered, through the client agent too.
 	for i := range 100 {
 		key := fmt.Sprintf("meanwhile/%d", i)
-		via.PutKey(key, "x")
+		via.AwaitPutKey(key, "x")
 		if got := s.GetKey(key, nil); got != "x" {
 			t.Fatalf("read %q", got)
 		}
