@@ -131,3 +131,17 @@ func TestEventLogBlocks(t *testing.T) {
 }
 
 func decimal(n uint64) string { return strconv.FormatUint(n, 10) }
+
+// The log can be followed beside other reads.
+func TestEventLogIsFollowed(t *testing.T) {
+	r := newRig(t)
+	s := r.subscribe(t, api.Subscription{Queries: queries("/v1/event/log?name=x")})
+	if f := s.next(); len(f.Results) != 1 || string(f.Results[0].Body) != "[]" {
+		t.Fatalf("%+v", f)
+	}
+	r.fireDurable("y?durable", "")
+	ev := r.fireDurable("x?durable", "")
+	if f := s.next(); f.Index != ev.Index || len(f.Results) != 1 || f.Results[0].Index != ev.Index || !strings.Contains(string(f.Results[0].Body), ev.ID) {
+		t.Errorf("%+v", f)
+	}
+}
