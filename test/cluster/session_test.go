@@ -79,6 +79,35 @@ func TestTTLAcrossAChangeOfLeader(t *testing.T) {
 	}
 }
 
+// A lock without a lock-delay is free when its TTL of 10 s is over, not after
+// twice that, and within a second.
+func TestLockIsFreeAtItsTTL(t *testing.T) {
+	c := harness.Start(t, 1, 0)
+	server := c.Agent("s1")
+	began := time.Now()
+	id := session(server, api.SessionCreate{TTL: "10s", LockDelay: noDelay()})
+	if ok, err := server.KVPut(t.Context(), "l", nil, client.KVWrite{Acquire: id}, nil); !ok || err != nil {
+		t.Fatalf("acquired: %v, %v", ok, err)
+	}
+	rival := session(server, api.SessionCreate{})
+	slowest := time.Duration(0) // how busy the machine is
+	for {
+		asked := time.Now()
+		ok, err := server.KVPut(t.Context(), "l", nil, client.KVWrite{Acquire: rival}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slowest = max(slowest, time.Since(asked))
+		if ok {
+			break
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	if took := time.Since(began); took < 10*time.Second || took > 11*time.Second+2*slowest {
+		t.Errorf("free after %v; the slowest request took %v", took, slowest)
+	}
+}
+
 // An agent that is back within the detection time ends no session, one that
 // leaves none that has a TTL and no checks; and the name of an election is the
 // node of who holds it.

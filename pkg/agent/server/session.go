@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/hashicorp/go-metrics"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/muster-dev/muster/pkg/agent/state"
@@ -70,7 +71,8 @@ func (s *Server) followSessions(ctx context.Context, timers *ttlTimers) {
 			return // ctx has ended
 		}
 		index = ans.Meta.Index
-		timers.set(ans.Value.([]*api.Session))
+		active := timers.set(ans.Value.([]*api.Session))
+		metrics.SetGauge([]string{"session_ttl", "active"}, float32(active))
 	}
 }
 
@@ -80,14 +82,15 @@ func (s *Server) keepReaping(ctx context.Context) {
 		at, meta := snap.NextReap()
 		return view.Answer{Value: at, Meta: meta}
 	}
-	pause := firstRetry
+	// The first one also mends what a leader with a wrong clock has set.
+	begun, pause := false, firstRetry
 	for ctx.Err() == nil {
 		ans := next(s.board.Snapshot())
 		wait := recheckTime
 		if at := ans.Value.(time.Time); !at.IsZero() {
-			if wait = min(wait, time.Until(at)); wait <= 0 {
+			if wait = min(wait, time.Until(at)); wait <= 0 || !begun {
 				if _, err := s.proposeOwn(ctx, &state.Reap{}); err == nil {
-					pause = firstRetry
+					begun, pause = true, firstRetry
 				} else if ctx.Err() == nil {
 					s.cfg.Logger.Warn("could not remove keys whose time is over; trying again", "error", err, "in", pause)
 					sleep(ctx, pause)
@@ -129,8 +132,9 @@ func (t *ttlTimers) life(s *api.Session) time.Duration {
 	return time.Duration(float64(ttl)*t.multiplier) + sessionGrace
 }
 
-// set makes the timers those of the given sessions. One that runs goes on.
-func (t *ttlTimers) set(sessions []*api.Session) {
+// set makes the timers those of the given sessions, and returns how many have
+// one. One that runs goes on.
+func (t *ttlTimers) set(sessions []*api.Session) (active int) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	there := make(map[string]bool, len(sessions))
@@ -148,6 +152,7 @@ func (t *ttlTimers) set(sessions []*api.Session) {
 			delete(t.ending, id)
 		}
 	}
+	return len(t.due)
 }
 
 // renew starts a session's timer again; false if it is too late.
