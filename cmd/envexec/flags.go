@@ -82,6 +82,7 @@ func newCommand(o *options) *cobra.Command {
 	o.AddShell()
 	fs.Bool("pristine", false, "same as -exec-env-pristine")
 	o.AddExec("`signal` that tells the child of a change, with -on-change signal (else SIGHUP)")
+	o.AddApply("follow a change")
 	o.AddConnection()
 	o.AddProcess()
 	cmd.AddCommand(printCommand(o.stdout, o.stderr))

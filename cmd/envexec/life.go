@@ -9,6 +9,7 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/life"
 	"github.com/muster-dev/muster/cmd/internal/status"
+	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/envexec"
 	"github.com/muster-dev/muster/pkg/envexec/config"
 	shared "github.com/muster-dev/muster/pkg/settings"
@@ -21,6 +22,9 @@ func (o *options) live(ctx context.Context, s *settings, log *slog.Logger, level
 		New: func(s *settings, others <-chan os.Signal) *envexec.Tool {
 			cfg := s.tool
 			cfg.Logger, cfg.Signals = log, others
+			if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settle has seen it
+				cfg.Rollout = r
+			}
 			cfg.OnReady = func() { life.Notify("READY=1") }
 			return envexec.New(cfg)
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/envexec"
 	"github.com/muster-dev/muster/pkg/envexec/config"
 	shared "github.com/muster-dev/muster/pkg/settings"
@@ -21,6 +22,7 @@ type settings struct {
 	tool         envexec.Config
 	level        slog.Level
 	kill, reload syscall.Signal
+	client       *client.Client
 	token        string // what the token file holds: a reload reads it again
 	warnings     []string
 }
@@ -85,7 +87,10 @@ func (o *options) settle(s *settings, environ []string) error {
 	if err != nil {
 		return err
 	}
-	s.token = conn.Token
+	s.token, s.client = conn.Token, conn.Client
+	if _, err := toolflags.Rollout(f.Apply, s.client, nil); err != nil {
+		return err
+	}
 	plan, _ := f.Plan() // this and the next: validated
 	file, _ := f.File()
 	block := f.Exec.Env

@@ -34,6 +34,10 @@ type engine struct {
 	vars    []env.Var // that the child has, or will start with
 	started bool      // it was told to start
 	environ atomic.Pointer[[]string]
+	given   atomic.Pointer[[]string] // what of it the child has
+
+	rolls     chan struct{} // capacity 1: a turn is wanted
+	restarted chan struct{} // capacity 1: the child was started
 
 	since, due time.Time // of a change that is not followed yet; zero: none
 	changes    int
@@ -50,6 +54,7 @@ func newEngine(cfg Config) (*engine, error) {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, sources: sources,
 		data: map[watch.Query]watch.Result{}, disk: map[watch.Query]bool{}, kept: watch.Keep(cfg.CacheFile),
+		rolls: make(chan struct{}, 1), restarted: make(chan struct{}, 1),
 	}
 	e.watcher = watch.New(watch.Config{
 		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
@@ -61,7 +66,7 @@ func newEngine(cfg Config) (*engine, error) {
 			child.ReloadSignal = 0
 		}
 		e.sup = supervise.New(child, supervise.Config{
-			Logger: cfg.Logger, Signals: cfg.Signals, Shell: cfg.Shell, Env: func() []string { return *e.environ.Load() },
+			Logger: cfg.Logger, Signals: cfg.Signals, Shell: cfg.Shell, Env: e.give,
 			Notice: func(text string) { e.log.Warn(text) }, OnStart: e.onStart(),
 			Stdout: cfg.Stdout, Stderr: cfg.Stderr,
 		})
@@ -69,10 +74,21 @@ func newEngine(cfg Config) (*engine, error) {
 	return e, nil
 }
 
+// give is the environment of a child that starts.
+func (e *engine) give() []string {
+	now := e.environ.Load()
+	e.given.Store(now)
+	return *now
+}
+
 // onStart is called whenever the child has started.
 func (e *engine) onStart() func() {
 	var once sync.Once
 	return func() {
+		select {
+		case e.restarted <- struct{}{}:
+		default:
+		}
 		if e.cfg.OnReady != nil {
 			once.Do(e.cfg.OnReady)
 		}
@@ -92,6 +108,9 @@ func (e *engine) run(ctx context.Context) error {
 	wg.Go(func() { pump(asking, e.watcher, frames) })
 	if e.sup != nil {
 		wg.Go(func() { e.sup.Run(inner) })
+	}
+	if e.cfg.Rollout != nil {
+		wg.Go(func() { e.roll(inner) })
 	}
 	var patience <-chan time.Time
 	if e.cfg.Once && e.cfg.Timeout > 0 {
@@ -300,10 +319,12 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 		e.changedAt = now
 	}
 	switch {
-	case !first && e.cfg.OnChange == Nothing:
+	case first:
+		e.sup.Changed()
+	case e.cfg.OnChange == Nothing:
 		e.log.Info("the variables have changed, leaving the child as it is")
 	default:
-		e.sup.Changed()
+		e.change()
 	}
 	return nil
 }

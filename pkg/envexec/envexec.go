@@ -61,6 +61,8 @@ type Config struct {
 	EnvFile  EnvFile
 	Wait     watch.Wait
 	Jitter   time.Duration
+	// Rollout says when a change is followed; nil: at once. The first start does not wait.
+	Rollout Rollout
 	// CacheFile keeps the last good data, with which a start without any agent is
 	// possible; "": none.
 	CacheFile string

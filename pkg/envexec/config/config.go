@@ -38,11 +38,13 @@ type Config struct {
 	LogLevel     string          `conf:"log_level"`
 
 	// Muster's own.
-	JSON      []string      `conf:"json"` // keys
-	OnChange  string        `conf:"on_change"`
-	EnvFile   EnvFile       `conf:"env_file"`
-	Jitter    time.Duration `conf:"jitter"`
-	CacheFile string        `conf:"cache_file"`
+	JSON      []string       `conf:"json"` // keys
+	OnChange  string         `conf:"on_change"`
+	EnvFile   EnvFile        `conf:"env_file"`
+	Jitter    time.Duration  `conf:"jitter"`
+	CacheFile string         `conf:"cache_file"`
+	Apply     settings.Apply `conf:"apply"`
+
 	// For those that do not say it themselves.
 	All         Prefix  `conf:"all_prefixes"`
 	AllServices Service `conf:"all_services"`
