@@ -1,6 +1,7 @@
 package server
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,6 +69,24 @@ func TestRepair(t *testing.T) {
 	}
 	if set, _, _ := s.candidates(); s.cfg.Expect != 0 || set != nil {
 		t.Error("a repaired server would begin a cluster")
+	}
+}
+
+// TestRepairFormerFormat: a server whose data is in a format that is not read any
+// more rejoins like one whose data is damaged.
+func TestRepairFormerFormat(t *testing.T) {
+	dir := harmed(t)
+	if err := os.WriteFile(filepath.Join(dir, raftDir, "version"), []byte("1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := seal.Open(filepath.Join(dir, raftDir), logx.Discard()); !errors.Is(err, seal.ErrFormer) {
+		t.Fatal(err)
+	}
+	if err := (Repairer{DataDir: dir, Logger: logx.Discard()}).Repair(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if aside, _ := filepath.Glob(filepath.Join(dir, "repaired-*", raftDir)); len(aside) != 1 {
+		t.Errorf("moved aside: %q", aside)
 	}
 }
 
