@@ -273,7 +273,7 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 	if a.watches, err = a.makeWatches(self); err != nil {
 		return err
 	}
-	if err := a.makeRunner(router); err != nil {
+	if err := a.makeRunner(router, own); err != nil {
 		return err
 	}
 	a.ready.Store(true)

@@ -26,7 +26,12 @@ func (a *Agent) makeBus(transport http.RoundTripper) {
 		NodeName: a.cfg.NodeName,
 		Services: a.ownServices,
 		Publish:  a.bus.Publish,
-		Logger:   a.log,
+		RemoteExec: func(e api.Event) {
+			if a.ready.Load() {
+				a.runner.Consul(e)
+			}
+		},
+		Logger: a.log,
 	})
 }
 

@@ -24,7 +24,7 @@ const (
 )
 
 // makeRunner makes what runs jobs here.
-func (a *Agent) makeRunner(router *forward.Router) (err error) {
+func (a *Agent) makeRunner(router *forward.Router, own *client.Client) (err error) {
 	inside := loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.server != nil {
 			a.api.Internal().ServeHTTP(w, r)
@@ -32,7 +32,7 @@ func (a *Agent) makeRunner(router *forward.Router) (err error) {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})}
-	conf := jobs.RunnerConfig{Node: a.cfg.NodeName, DataDir: a.cfg.DataDir, Logger: a.log}
+	conf := jobs.RunnerConfig{Node: a.cfg.NodeName, DataDir: a.cfg.DataDir, API: own, Logger: a.log}
 	if conf.Client, err = client.New(client.Config{Transport: inside, UserAgent: userAgent}); err != nil {
 		return err
 	}

@@ -27,7 +27,9 @@ func (r *Runner) execute(n *run, p *plan, result *api.ExecResult) {
 		return
 	}
 	n.spool = spool
-	r.keep(n)
+	if r.isJob(n) {
+		r.keep(n)
+	}
 	argv := p.argv
 	if p.script != nil {
 		file, err := r.writeScript(p.script)
@@ -79,7 +81,7 @@ func (r *Runner) supervise(n *run, p *plan, argv []string, result *api.ExecResul
 		return err
 	}
 	sending, done := context.WithCancel(context.Background())
-	r.work.Go(func() { r.send(n, sending) })
+	r.work.Go(func() { n.send(sending) })
 	defer done()
 	defer readers.Wait() // the child's whole tree has ended: so do its pipes
 

@@ -44,6 +44,7 @@ type RunnerConfig struct {
 	Node    string
 	DataDir string         // "" keeps what is to be kept in a temporary directory
 	Client  *client.Client // reaches what is on the server port only
+	API     *client.Client // reaches this agent's API
 	Policy  Policy
 	Logger  *slog.Logger
 }
@@ -60,6 +61,7 @@ type Runner struct {
 	claim  string      // in the claims of this life of the agent
 	kick   chan string // has room for one: look for calls now
 	slots  chan struct{}
+	events chan api.Event // orders by the reference's tool
 	work   sync.WaitGroup
 	dir    string
 	seen   *seen
@@ -78,14 +80,17 @@ type run struct {
 	stop  context.CancelFunc
 	spool *spool        // set before the run is kept
 	again chan struct{} // has room for one: somebody wants output again
-	kept  time.Time
+	// send takes the output where it is wanted, until all is there; running ends
+	// with the command.
+	send func(running context.Context)
+	kept time.Time
 }
 
 // NewRunner makes a runner. It does nothing until Run.
 func NewRunner(cfg RunnerConfig) *Runner {
 	r := &Runner{
 		cfg: cfg, leader: leader{cfg.Client}, claim: rand.Text(),
-		kick: make(chan string, 1), slots: make(chan struct{}, MaxRuns),
+		kick: make(chan string, 1), slots: make(chan struct{}, MaxRuns), events: make(chan api.Event, maxConsulQueue),
 		runs: map[string]*run{}, more: make(chan struct{}),
 	}
 	r.policy.Store(&cfg.Policy)
@@ -119,6 +124,7 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 	defer r.work.Wait()
 	defer cancel()
 	r.work.Go(func() { r.serveWanted(ctx) })
+	r.work.Go(func() { r.serveConsul(ctx) })
 	r.follow(ctx)
 	return nil
 }
@@ -219,6 +225,7 @@ func (r *Runner) take(ctx context.Context, calls []api.ExecCall) {
 func (r *Runner) begin(ctx context.Context, job string) *run {
 	n := &run{job: job, again: make(chan struct{}, 1)}
 	n.life, n.stop = context.WithCancel(ctx)
+	n.send = func(running context.Context) { r.send(n, running) }
 	r.runs[job] = n
 	return n
 }
@@ -311,6 +318,13 @@ func (r *Runner) forget(n *run) {
 	defer r.mu.Unlock()
 	n.stop()
 	delete(r.runs, n.job)
+}
+
+// isJob tells the runs of jobs from those of the reference's protocol.
+func (r *Runner) isJob(n *run) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.runs[n.job] == n
 }
 
 // keep puts a run's output among what can be asked for.

@@ -1,0 +1,210 @@
+package jobs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
+)
+
+// The reference's exec tool starts a job by an event; the job lies in keys that
+// its session holds, and nodes answer in keys that they acquire with it:
+//
+//	PREFIX/SESSION/job             what to run
+//	PREFIX/SESSION/NODE/ack        it begins
+//	PREFIX/SESSION/NODE/out/00000  output, in order; an empty one is a heartbeat
+//	PREFIX/SESSION/NODE/exit       its exit code
+//
+// Whoever can write keys and fire events can have anything run by that. A node
+// obeys only where remote execution is on and not narrowed at all.
+const (
+	consulChunk = 4096
+	// consulIdle is how long output is gathered.
+	consulIdle = 500 * time.Millisecond
+	// consulNotStarted is the code of a command that could not be started.
+	consulNotStarted = 255
+	// maxConsulQueue is how many such events wait.
+	maxConsulQueue = 64
+)
+
+// consulJob is the value of the key job.
+type consulJob struct {
+	Command string
+	Args    []string
+	Script  []byte
+	Wait    time.Duration
+}
+
+// Consul takes the event of the reference's exec tool. It returns at once.
+func (r *Runner) Consul(e api.Event) {
+	select {
+	case r.events <- e:
+	default:
+		r.cfg.Logger.Warn("an order by event is dropped: too many wait")
+	}
+}
+
+func (r *Runner) serveConsul(ctx context.Context) {
+	for {
+		select {
+		case e := <-r.events:
+			if p := r.policy.Load(); !p.Enabled || len(p.Keys) > 0 || len(p.Jobs) > 0 {
+				r.cfg.Logger.Warn("remote execution by event refused: it is off, or narrowed to named jobs or signed orders", "event", e.ID)
+				continue
+			}
+			r.work.Go(func() {
+				if err := r.obey(ctx, e); err != nil {
+					r.cfg.Logger.Warn("remote execution by event failed", "event", e.ID, "error", err)
+				}
+			})
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// keys are those in which this node answers.
+type keys struct {
+	c       *client.Client
+	session string
+	dir     string
+}
+
+func (k keys) put(ctx context.Context, key string, value []byte) error {
+	ok, err := k.c.KVPut(ctx, k.dir+key, value, client.KVWrite{Acquire: k.session}, nil)
+	if err == nil && !ok {
+		err = errors.New("the session does not hold it")
+	}
+	if err != nil {
+		return fmt.Errorf("write key %s: %w", k.dir+key, err)
+	}
+	return nil
+}
+
+func (r *Runner) obey(ctx context.Context, e api.Event) error {
+	var where struct{ Prefix, Session string }
+	if err := json.Unmarshal(e.Payload, &where); err != nil || where.Prefix == "" || where.Session == "" {
+		return fmt.Errorf("read the event's payload %q: %w", e.Payload, errors.Join(err, errors.New("it names no job")))
+	}
+	job, err := r.readConsulJob(ctx, where.Prefix+"/"+where.Session+"/job")
+	if err != nil {
+		return err
+	}
+	select {
+	case r.slots <- struct{}{}:
+		defer func() { <-r.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	k := keys{r.cfg.API, where.Session, where.Prefix + "/" + where.Session + "/" + r.cfg.Node + "/"}
+	if err := k.put(ctx, "ack", nil); err != nil {
+		return err
+	}
+	p := &plan{order: &api.ExecOrder{ID: where.Session}, argv: job.Args, script: job.Script}
+	if job.Command != "" {
+		p.argv = []string{"sh", "-c", job.Command}
+	}
+	r.cfg.Logger.Info("remote execution by event begins", "session", where.Session, "command", p.argv, "script_bytes", len(p.script))
+	n := &run{job: where.Session, again: make(chan struct{}, 1)}
+	n.life, n.stop = context.WithCancel(ctx)
+	defer n.stop()
+	sent := make(chan struct{})
+	n.send = func(running context.Context) {
+		defer close(sent)
+		r.sendKeys(ctx, n, k, max(job.Wait, time.Second), running)
+	}
+	var result api.ExecResult
+	r.execute(n, p, &result)
+	if result.Code == errNotStarted && result.Error != "" {
+		result.Code = consulNotStarted
+		_ = k.put(ctx, "out/00000", []byte(result.Error)) // the code says it, too
+	} else {
+		<-sent
+	}
+	if n.spool != nil {
+		n.spool.close()
+	}
+	return k.put(ctx, "exit", []byte(strconv.Itoa(result.Code)))
+}
+
+// readConsulJob asks any server, and the leader if that one does not know the job
+// yet.
+func (r *Runner) readConsulJob(ctx context.Context, key string) (*consulJob, error) {
+	for _, o := range []*client.Options{{Stale: true}, {Consistent: true}} {
+		pair, _, err := r.cfg.API.KVGet(ctx, key, o)
+		if err != nil {
+			return nil, fmt.Errorf("read key %s: %w", key, err)
+		}
+		if pair == nil {
+			continue
+		}
+		var job consulJob
+		if err := json.Unmarshal(pair.Value, &job); err != nil {
+			return nil, fmt.Errorf("read the job in key %s: %w", key, err)
+		}
+		if job.Command == "" && len(job.Args) == 0 && len(job.Script) == 0 {
+			return nil, fmt.Errorf("the job in key %s has nothing to run", key)
+		}
+		return &job, nil
+	}
+	return nil, fmt.Errorf("there is no job in key %s", key)
+}
+
+// sendKeys writes a run's output until running has ended and all is written. What
+// cannot be written is left out: the exit code must still get through.
+func (r *Runner) sendKeys(ctx context.Context, n *run, k keys, wait time.Duration, running context.Context) {
+	var next uint64
+	var pending []byte
+	count := 0
+	write := func(data []byte) {
+		if err := k.put(ctx, fmt.Sprintf("out/%05x", count), data); err != nil {
+			r.cfg.Logger.Warn("output is left out", "error", err)
+		}
+		count++
+	}
+	flush := func(least int) {
+		for len(pending) >= least && len(pending) > 0 {
+			size := min(len(pending), consulChunk)
+			write(pending[:size])
+			pending = pending[size:]
+		}
+	}
+	for {
+		over := false
+		timer := time.NewTimer(wait)
+		if len(pending) > 0 {
+			timer.Reset(consulIdle)
+		}
+		select {
+		case <-n.spool.changed:
+		case <-timer.C:
+			if len(pending) == 0 {
+				write(nil)
+			}
+			flush(1)
+		case <-running.Done():
+			over = true
+		}
+		timer.Stop()
+		for {
+			chunks, err := n.spool.read(next, pushSize)
+			if err != nil || len(chunks) == 0 {
+				break
+			}
+			for _, c := range chunks {
+				pending = append(pending, c.Data...)
+			}
+			next += uint64(len(chunks))
+			flush(consulChunk)
+		}
+		if over {
+			flush(1)
+			return
+		}
+	}
+}
