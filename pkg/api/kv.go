@@ -1,5 +1,10 @@
 package api
 
+import "time"
+
+// MaxKVTTL is the longest time to live that a key is given (?ttl).
+const MaxKVTTL = 10 * 365 * 24 * time.Hour
+
 // KVPair is one entry of the key/value store. An empty value reads back as
 // null. Indexes are raft indexes.
 type KVPair struct {

@@ -149,8 +149,8 @@ func (rq *request) setLockToken() {
 func (rq *request) kvExtras() (ttl time.Duration, fence *state.Fence, err error) {
 	if rq.has("ttl") {
 		ttl, err = time.ParseDuration(rq.param("ttl"))
-		if err != nil || ttl <= 0 {
-			return 0, nil, api.Errorf(http.StatusBadRequest, "Invalid ttl %q: it must be a duration above zero, such as 30s", rq.param("ttl"))
+		if err != nil || ttl <= 0 || ttl > api.MaxKVTTL {
+			return 0, nil, api.Errorf(http.StatusBadRequest, "Invalid ttl %q: it must be a duration above zero and at most %s, such as 30s", rq.param("ttl"), api.MaxKVTTL)
 		}
 	}
 	if rq.has("fence") {

@@ -130,10 +130,10 @@ func (x *tx) holdLock(key string, old, now *api.KVPair) {
 	}
 }
 
-// expire makes a key vanish after ttl; 0 makes it stay.
+// expire makes a key vanish after ttl, api.MaxKVTTL at most; 0 makes it stay.
 func (x *tx) expire(key string, ttl time.Duration) {
 	if ttl > 0 {
-		x.insert(tableExpiries, &expiry{key, x.now + int64(ttl)})
+		x.insert(tableExpiries, &expiry{key, x.now + int64(min(ttl, api.MaxKVTTL))})
 		x.touch(topicDeadlines, "")
 	} else if old := first[expiry](x.reader, tableExpiries, "id", []byte(key)); old != nil {
 		x.delete(tableExpiries, old)

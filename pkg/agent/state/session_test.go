@@ -206,16 +206,17 @@ func TestKeysEndByTime(t *testing.T) {
 	l.must(&KV{Op: KVSet, Entry: api.KVPair{Key: "u"}, TTL: 2 * time.Second})
 	l.must(&KV{Op: KVSet, Entry: api.KVPair{Key: "stays"}, TTL: time.Second})
 	l.must(&KV{Op: KVSet, Entry: api.KVPair{Key: "stays"}}) // the same value, without a TTL
+	l.must(&KV{Op: KVSet, Entry: api.KVPair{Key: "far"}, TTL: 1<<63 - 1})
 	if at, _ := l.sn.NextReap(); !at.Equal(labTime.Add(time.Second)) {
 		t.Errorf("to be reaped at %v", at)
 	}
-	if l.doAt(time.Second-1, &Reap{}) != false || l.sn.Stats().Keys != many+2 {
+	if l.doAt(time.Second-1, &Reap{}) != false || l.sn.Stats().Keys != many+3 {
 		t.Errorf("too early: %d keys are left", l.sn.Stats().Keys)
 	}
-	if l.doAt(time.Second, &Reap{}) != true || l.sn.Stats().Keys != 12 {
+	if l.doAt(time.Second, &Reap{}) != true || l.sn.Stats().Keys != 13 {
 		t.Errorf("the first many: %d keys are left", l.sn.Stats().Keys)
 	}
-	if l.doAt(time.Second, &Reap{}) != false || l.sn.Stats().Keys != 2 {
+	if l.doAt(time.Second, &Reap{}) != false || l.sn.Stats().Keys != 3 {
 		t.Errorf("the rest: %d keys are left", l.sn.Stats().Keys)
 	}
 	at, meta := l.sn.NextReap()
