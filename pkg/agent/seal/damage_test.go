@@ -232,15 +232,41 @@ func TestMisplacedIsSeen(t *testing.T) {
 			t.Error("sectors may change places at", at)
 		}
 	}
-	// An older sector of values, whole as it is, would forget a vote.
-	bad := maps.Clone(good)
-	votes := bytes.Clone(good[votesFile])
-	page := votesPage * sectorSize
-	copy(votes[page:2*page], votes[:page])
-	bad[votesFile] = votes
-	if refusal(t, "one sector of values twice", bad) == nil {
-		t.Error("one sector of values does for two")
+}
+
+// TestOlderSectorIsSeen: whole, intact and in its place, but from another time.
+func TestOlderSectorIsSeen(t *testing.T) {
+	m := &memory{held: map[string]*memoryFile{}}
+	s, err := openFiles(m, 64*sectorSize, false)
+	if err != nil {
+		t.Fatal(err)
 	}
+	set := func(term uint64) map[string][]byte {
+		if err := s.SetUint64([]byte("CurrentTerm"), term); err != nil {
+			t.Fatal(err)
+		}
+		return contents(m)
+	}
+	old := set(1)
+	set(2)
+	set(3)
+	now := set(4)
+	for _, at := range []int{0, votesPage * sectorSize} {
+		bad := maps.Clone(now)
+		bad[votesFile] = bytes.Clone(now[votesFile])
+		copy(bad[votesFile][at:at+sectorSize], old[votesFile][at:])
+		if _, err := reopen(holding(bad)); !errors.Is(err, ErrDamaged) {
+			t.Errorf("an old sector of values at %d: %v", at, err)
+		}
+	}
+	// A batch that was blanked, with another one behind it, and no word about either.
+	storeRange(t, s, 1, 1)
+	storeRange(t, s, 2, 2)
+	bad := contents(m)
+	clear(bad[segmentName(1)][sectorSize : 2*sectorSize])
+	clear(bad[votesFile][2*votesPage*sectorSize:])
+	_, err = reopen(holding(bad))
+	wantDamage(t, err, segmentName(1), "sector 2 belongs to batch 2")
 }
 
 // TestDamageAfterOpening is seen when an entry is read.
