@@ -151,6 +151,12 @@ func parent(t *testing.T, pid int) int {
 // with a rival that waits at another agent and no lock-delay to help: never do two
 // work at the same time, and the rival gets the lock.
 func TestFaultLock(t *testing.T) {
+	for range rounds(1, 20) {
+		t.Run("all at once", lockFault)
+	}
+}
+
+func lockFault(t *testing.T) {
 	c := harness.Start(t, 3, 2)
 	home, away, third := c.Agent("c1"), c.Agent("c2"), c.Follower()
 	type hold struct {
