@@ -48,6 +48,10 @@ func (m Main) Run(ctx context.Context, args []string) int {
 	root.SetErr(m.Stderr)
 	root.SetUsageFunc(usage)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{cli.FlagError(err)} })
+	root.AddCommand(man(root))
+	if len(args) > 1 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		return m.complete(ctx, args)
+	}
 	cmd, args, err := rewrite(root, args)
 	if err != nil {
 		return m.failed(cmd, err)
@@ -160,17 +164,8 @@ func Flags(fs *pflag.FlagSet) string {
 		if f.Hidden {
 			return
 		}
-		kind, text := pflag.UnquoteUsage(f)
-		left := "  -" + f.Name
-		if f.Shorthand != "" {
-			left = "  -" + f.Shorthand + ", -" + f.Name
-		}
-		if kind != "" {
-			left += " " + kind
-		}
-		if d := f.DefValue; d != "" && d != "false" && d != "0" && d != "0s" && d != "[]" {
-			text += fmt.Sprintf(" (default %s)", d)
-		}
+		left, text := flagText(f)
+		left = "  " + left
 		width = max(width, len(left))
 		lines = append(lines, line{left, text})
 	})
@@ -179,4 +174,20 @@ func Flags(fs *pflag.FlagSet) string {
 		fmt.Fprintf(&b, "%-*s  %s\n", width, l.left, l.right)
 	}
 	return b.String()
+}
+
+// flagText is how a flag is written, and what it does.
+func flagText(f *pflag.Flag) (left, text string) {
+	kind, text := pflag.UnquoteUsage(f)
+	left = "-" + f.Name
+	if f.Shorthand != "" {
+		left = "-" + f.Shorthand + ", -" + f.Name
+	}
+	if kind != "" {
+		left += " " + kind
+	}
+	if d := f.DefValue; d != "" && d != "false" && d != "0" && d != "0s" && d != "[]" {
+		text += fmt.Sprintf(" (default %s)", d)
+	}
+	return left, text
 }

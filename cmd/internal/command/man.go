@@ -1,0 +1,118 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/muster-dev/muster/pkg/cli"
+)
+
+// man is the hidden subcommand that prints a binary's man page.
+func man(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use: "man", Hidden: true, Args: cobra.NoArgs, DisableFlagsInUseLine: true,
+		Short: "print the man page",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return Man(cmd.OutOrStdout(), root)
+		},
+	}
+}
+
+// Man writes the man page of a command and all that is below it, in roff's man
+// macros.
+func Man(w io.Writer, root *cobra.Command) error {
+	var b strings.Builder
+	name := root.Name()
+	fmt.Fprintf(&b, ".TH %s 1 \"\" %s muster\n", quoted("MUSTER-"+strings.ToUpper(name)), quoted("muster "+cli.Version()))
+	fmt.Fprintf(&b, ".SH NAME\nmuster\\-%s \\- %s\n", roff(name), roff(root.Short))
+	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", roff(root.UseLine()))
+	b.WriteString(".SH DESCRIPTION\n")
+	paragraphs(&b, root)
+	if flags := options(root.LocalFlags()); flags != "" {
+		b.WriteString(".SH OPTIONS\nOne dash or two before a name is the same.\n" + flags)
+	}
+	if subs := available(root); len(subs) > 0 {
+		b.WriteString(".SH COMMANDS\n")
+		for _, sub := range subs {
+			manOf(&b, sub)
+		}
+	}
+	examples(&b, ".SH EXAMPLES\n", root)
+	b.WriteString(".SH SEE ALSO\nhttps://github.com/muster-dev/muster\n")
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// manOf describes a subcommand, then those below it.
+func manOf(b *strings.Builder, cmd *cobra.Command) {
+	fmt.Fprintf(b, ".SS %s\n", quoted(strings.TrimPrefix(cmd.UseLine(), cmd.Root().Name()+" ")))
+	paragraphs(b, cmd)
+	b.WriteString(options(cmd.LocalFlags()))
+	examples(b, ".PP\nExamples:\n", cmd)
+	for _, sub := range available(cmd) {
+		manOf(b, sub)
+	}
+}
+
+func available(cmd *cobra.Command) (subs []*cobra.Command) {
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() && sub.Name() != "help" {
+			subs = append(subs, sub)
+		}
+	}
+	return subs
+}
+
+func paragraphs(b *strings.Builder, cmd *cobra.Command) {
+	text := cmd.Long
+	if text == "" {
+		text = cmd.Short
+	}
+	for i, p := range strings.Split(strings.TrimSpace(text), "\n\n") {
+		if i > 0 {
+			b.WriteString(".PP\n")
+		}
+		if strings.HasPrefix(p, " ") || strings.Contains(p, "\n ") { // set by hand
+			b.WriteString(".nf\n" + roff(p) + "\n.fi\n")
+			continue
+		}
+		b.WriteString(roff(p) + "\n")
+	}
+}
+
+func examples(b *strings.Builder, head string, cmd *cobra.Command) {
+	if cmd.HasExample() {
+		b.WriteString(head + ".nf\n" + roff(strings.TrimRight(cmd.Example, "\n")) + "\n.fi\n")
+	}
+}
+
+func options(fs *pflag.FlagSet) string {
+	var b strings.Builder
+	fs.VisitAll(func(f *pflag.Flag) {
+		if f.Hidden || f.Name == "help" {
+			return
+		}
+		left, text := flagText(f)
+		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(left), roff(text))
+	})
+	return b.String()
+}
+
+// roff is a text in which nothing means anything to roff.
+func roff(text string) string {
+	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
+			lines[i] = `\&` + line
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// quoted is one argument of a macro.
+func quoted(text string) string { return `"` + strings.ReplaceAll(roff(text), `"`, `\(dq`) + `"` }
