@@ -4,7 +4,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X github.com/muster-dev/muster/pkg/cli.version=$(VERSION)
 TOOLS    = agent tmpl envexec watch lock exec
 
-.PHONY: build test lint demo clean deps chaos
+.PHONY: build test lint demo clean deps chaos pages
 
 # tmpl carries every template function. With inlining off in the libraries that it
 # spends no time in, it stays below 12 MB.
@@ -40,6 +40,12 @@ deps:
 demo: deps build
 	CGO_ENABLED=0 $(GO) build -o bin/web ./examples/haproxy/web
 	$(GO) run ./examples/haproxy/demo -bin ./bin -dir ./examples/haproxy
+
+# Man pages and completions, for packages.
+pages: build
+	mkdir -p bin/pages
+	for t in $(TOOLS); do ./bin/$$t man >bin/pages/muster-$$t.1; \
+		for s in bash zsh fish; do ./bin/$$t completion $$s >bin/pages/$$t.$$s; done; done
 
 clean:
 	rm -rf bin dist
