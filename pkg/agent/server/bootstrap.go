@@ -75,6 +75,9 @@ func (s *Server) runBootstrap(ctx context.Context) {
 			warned = true
 		}
 		key := setKey(set)
+		if key != "" && s.begins.CompareAndSwap(false, true) {
+			s.changed.fire() // whoever sees what we propose may begin before us: see admit
+		}
 		if key != proposed {
 			s.setTag(ctx, gossip.TagProposal, key)
 			proposed, since = key, time.Time{}

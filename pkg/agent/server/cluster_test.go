@@ -81,6 +81,7 @@ type testOptions struct {
 	expect int
 	addr   string // of the server port; "": any
 	edit   func(*Config)
+	run    func(*Server) func(context.Context) error // nil: its Run
 }
 
 func testLogger(name string) *slog.Logger {
@@ -130,7 +131,10 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	ts.Server = New(cfg)
 	ts.run(port.Run)
 	ts.run(ts.pool.Run)
-	ts.run(ts.Server.Run)
+	if o.run == nil {
+		o.run = func(s *Server) func(context.Context) error { return s.Run }
+	}
+	ts.run(o.run(ts.Server))
 	ts.run(func(ctx context.Context) error {
 		defer transport.CloseIdleConnections()
 		return mux.ServeHTTP(ctx, port.HTTP(), ts.Handler(http.NotFoundHandler()), log)

@@ -44,6 +44,8 @@ func (s *Server) Handler(next http.Handler) http.Handler {
 			answer = func(*http.Request) (any, error) { return s.ownStats(), nil }
 		case r.URL.Path == witnessPath:
 			answer = s.witness
+		case r.URL.Path == voterPath:
+			answer = s.voter
 		}
 		if answer == nil {
 			next.ServeHTTP(w, r)

@@ -18,7 +18,7 @@
 // The files: server.go the parts and their life; fsm.go raft entries -> state ->
 // views; reads.go who may answer when; status.go what is told about the group;
 // leader.go, reconcile.go, missing.go, session.go, job.go and autopilot.go the leader's duties;
-// bootstrap.go the first configuration; repair.go how a damaged one is replaced; peers.go how servers ask each other.
+// bootstrap.go the first configuration; forgot.go who may not take part; repair.go how a damaged one is replaced; peers.go how servers ask each other.
 package server
 
 import (
@@ -106,6 +106,8 @@ type Server struct {
 	// members fires when the gossip pool has changed.
 	members broadcast
 
+	gate     *gate
+	begins   atomic.Bool            // this server is among those that begin a cluster
 	started  atomic.Bool            // raft runs, or has run
 	ready    atomic.Pointer[tenure] // the tenure for which this server is ready to answer
 	caughtUp atomic.Bool            // see AwaitStale
@@ -142,13 +144,14 @@ func New(cfg Config) *Server {
 		tenures: make(chan *tenure, 1),
 		tags:    make(chan tag, 8),
 		absent:  newAbsentees(),
+		gate:    newGate(cfg.Raft.Listener),
 	}
 	s.node = raftnode.New(raftnode.Config{
 		ID:                cfg.NodeID,
 		Address:           cfg.Address,
 		DataDir:           cfg.Raft.DataDir,
 		FSM:               &fsm{store: store, board: s.board, applied: s.changed.fire},
-		Listener:          cfg.Raft.Listener,
+		Listener:          s.gate,
 		Dial:              cfg.Raft.Dial,
 		AddressOf:         s.addressOf,
 		OnLeader:          s.onLeader,
@@ -165,8 +168,8 @@ func New(cfg Config) *Server {
 // Run runs the raft node and, while it leads, the leader's duties. It returns
 // when ctx has ended and everything has stopped, or when raft cannot go on.
 func (s *Server) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	if err := s.takeReplaces(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
@@ -176,12 +179,17 @@ func (s *Server) Run(ctx context.Context) error {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- s.node.Run(raftCtx)
-		cancel()
+		cancel(nil)
 	}()
 
 	var duties sync.WaitGroup
 	if s.node.Started(ctx) == nil { // else Run of the node says what is wrong
 		s.startDuties(ctx, &duties)
+		duties.Go(func() {
+			if err := s.admit(ctx); err != nil {
+				cancel(err)
+			}
+		})
 	}
 	<-ctx.Done()
 	duties.Wait()
@@ -189,6 +197,9 @@ func (s *Server) Run(ctx context.Context) error {
 	err := <-ended
 	s.endTenure()
 	s.changed.fire()
+	if cause := context.Cause(ctx); errors.Is(cause, errForgot) {
+		err = cause
+	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("server: %w", err)
 	}
