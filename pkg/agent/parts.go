@@ -90,7 +90,9 @@ func (a *Agent) gossipConfig() gossip.Config {
 		},
 		Logger:   a.log,
 		OnChange: a.membersChanged,
-		OnEvent:  func(e gossip.Event) { a.bus.Heard(bus.Message(e)) },
+		OnEvent: func(e gossip.Event) {
+			a.bus.Heard(bus.Message{Name: e.Name, Payload: e.Payload, LTime: e.LTime}, e.Old)
+		},
 	}
 }
 

@@ -95,7 +95,11 @@ func TestDeployByEvents(t *testing.T) {
 	f.Run("watch", "-config", "watches.hcl")
 	f.AwaitText("next", "v3\n")
 	for i, f := range folders {
-		if got := f.Read("restarted"); got != "app v1\napp v2\n" {
+		got := f.Read("restarted")
+		if i == 2 { // at least once: it may have been killed before it could note that it had restarted
+			got = strings.Replace(got, "app v2\napp v2\n", "app v2\n", 1)
+		}
+		if got != "app v1\napp v2\n" {
 			t.Errorf("%s restarted with %q", nodes[i], got)
 		}
 	}

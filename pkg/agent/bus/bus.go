@@ -133,8 +133,17 @@ func (b *Bus) Publish(name string, payload []byte) error {
 	return b.cfg.Gossip.UserEvent(name, payload)
 }
 
-// Heard takes a user event that the gossip pool has received.
-func (b *Bus) Heard(m Message) { b.take(m) }
+// Heard takes a user event that the gossip pool has received. One that is old was
+// sent before this agent came, unless it sent it itself: it is only remembered.
+func (b *Bus) Heard(m Message, old bool) {
+	key := keyOf(m.Name, m.Payload)
+	b.mu.Lock()
+	if old && !b.mine.has(key) {
+		b.seen.add(key)
+	}
+	b.mu.Unlock()
+	b.take(m)
+}
 
 // MembersChanged tells the bus that the servers may be others. It returns at
 // once.

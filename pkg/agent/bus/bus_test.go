@@ -105,14 +105,14 @@ func (r *resident) UserEvent(name string, payload []byte) error {
 		return errors.New("too large")
 	}
 	m := Message{Name: name, Payload: payload, LTime: 7}
-	r.Heard(m)
+	r.Heard(m, false)
 	if r.house.silent {
 		return nil
 	}
 	for _, o := range r.house.others(r.addr) {
 		r.house.running.Go(func() {
 			time.Sleep(50 * time.Millisecond)
-			o.Heard(m)
+			o.Heard(m, false)
 		})
 	}
 	return nil
@@ -394,4 +394,22 @@ func TestPlan(t *testing.T) {
 	if start, _ = l.plan([]string{"a", "b", "c"}, true, now); len(start) != 3 {
 		t.Errorf("a server begins %v", start)
 	}
+}
+
+// What was sent before an agent came is not news to it, whichever way it comes;
+// what it sends itself always is.
+func TestOldMessagesAreRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHouse()
+		defer h.end()
+		r := h.add("c1")
+		m := Message{Name: "test:a", Payload: []byte("1"), LTime: 7}
+		r.Heard(m, true)
+		r.Heard(m, false)
+		r.mine.add(keyOf("test:b", []byte("2")))
+		r.Heard(Message{Name: "test:b", Payload: []byte("2"), LTime: 8}, true)
+		if err := r.has("test:b 2 8"); err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -87,6 +87,9 @@ type Event struct {
 	Name    string
 	Payload []byte
 	LTime   uint64
+	// Old says that it was sent before we came, as far as we can tell: some member that
+	// missed us has told us of it before we had joined.
+	Old bool
 }
 
 // Pool is the local end of the LAN pool.
@@ -103,7 +106,8 @@ type Pool struct {
 	life chan struct{}
 	serf atomic.Pointer[serf.Serf]
 
-	guard *guard         // written before serf
+	guard *guard // written before serf
+	past  past
 	asked sync.WaitGroup // joins, pings and announcements that may outlive who began them
 
 	// viewLock orders refreshes of view, with their doubts; tagLock orders changes of tags.
@@ -136,6 +140,9 @@ func (p *Pool) Run(ctx context.Context) error {
 	if err != nil {
 		p.markUp(err)
 		return err
+	}
+	if known, _ := p.peers.read(p.cfg.RejoinAfterLeave); len(known) > 0 { // Rejoin says what is wrong
+		p.past.begin()
 	}
 	p.refresh()
 
@@ -244,7 +251,7 @@ func (p *Pool) handleEvent(e serf.Event) {
 		}
 	case serf.UserEvent:
 		if p.cfg.OnEvent != nil {
-			p.cfg.OnEvent(Event{Name: e.Name, Payload: e.Payload, LTime: uint64(e.LTime)})
+			p.cfg.OnEvent(Event{Name: e.Name, Payload: e.Payload, LTime: uint64(e.LTime), Old: p.past.holds(uint64(e.LTime))})
 		}
 	}
 }

@@ -65,6 +65,9 @@ func (p *Pool) join(ctx context.Context, s *serf.Serf, addrs []string) (int, err
 		return 0, fmt.Errorf("gossip: join: %w", failed)
 	}
 	n, err := s.Join(found, true) // true: events from before we came are not for us
+	if n > 0 {
+		p.past.end(s)
+	}
 	p.refresh()
 	if err != nil {
 		return n, fmt.Errorf("gossip: join: %w", errors.Join(err, failed))

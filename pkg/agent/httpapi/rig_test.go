@@ -253,7 +253,7 @@ func (r *rig) UserEvent(name string, payload []byte) error {
 	if len(name)+len(payload) > 512 {
 		return errors.New("user event exceeds configured limit of 512 bytes before encoding")
 	}
-	r.bus.Heard(bus.Message{Name: name, Payload: payload, LTime: 3})
+	r.bus.Heard(bus.Message{Name: name, Payload: payload, LTime: 3}, false)
 	return nil
 }
 
