@@ -288,9 +288,9 @@ func TestSettle(t *testing.T) {
 		r.want(t, "quiet", "3 2 B")
 		for i := range 12 { // it never is: after four times that
 			d.put(state(uint64(10+i), fmt.Sprint(i)))
-			time.Sleep(time.Second)
+			time.Sleep(900 * time.Millisecond)
 		}
-		r.want(t, "noise", "14 17 7")
+		r.want(t, "noise", "14 18 8")
 		_ = stop()
 	})
 }
