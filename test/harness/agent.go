@@ -186,10 +186,24 @@ func (a *Agent) AwaitStatus(node, want string) {
 	})
 }
 
+// mustRun fails the test, with its last words, if it has ended by itself.
+func (a *Agent) mustRun() {
+	a.C.T.Helper()
+	if a.proc == nil {
+		return
+	}
+	select {
+	case <-a.proc.Done():
+		a.C.T.Fatalf("%s has ended by itself, %v:\n%s", a.Name, a.proc.Ended(), Tail(a.LogPath(), 20))
+	default:
+	}
+}
+
 // AwaitReady waits until this agent sees as many nodes pass as the cluster has.
 func (a *Agent) AwaitReady() {
 	a.C.T.Helper()
 	Until(a.C.T, a.Name+" sees everyone pass", func(ctx context.Context) error {
+		a.mustRun()
 		checks, _, err := a.HealthState(ctx, api.HealthPassing, nil)
 		if err != nil {
 			return err
