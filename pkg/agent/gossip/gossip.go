@@ -189,6 +189,7 @@ func (p *Pool) open(events chan serf.Event) (*serf.Serf, error) {
 		return nil, fmt.Errorf("gossip: start on %s: %w", net.JoinHostPort(conf.MemberlistConfig.BindAddr, fmt.Sprint(conf.MemberlistConfig.BindPort)), err)
 	}
 	p.serf.Store(s)
+	p.guard.open()
 	return s, nil
 }
 

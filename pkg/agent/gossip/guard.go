@@ -40,8 +40,8 @@ const (
 
 // guard stands between memberlist and the network. It promises that what gets
 // through is small and shaped like a message, that few streams are open at
-// once, that the oldest stream of the greediest source gives way, and that
-// Shutdown ends every dial and every stream.
+// once, that the oldest stream of the greediest source gives way, that nothing
+// gets through before open, and that Shutdown ends every dial and every stream.
 type guard struct {
 	memberlist.Transport // what it stands before
 	keyed                bool
@@ -55,6 +55,7 @@ type guard struct {
 
 	ctx     context.Context // of dials
 	closing context.CancelFunc
+	opened  chan struct{} // whoever is behind us can take what comes
 	done    chan struct{} // the inner transport is shut
 	work    sync.WaitGroup
 	waiting atomic.Int32
@@ -67,6 +68,7 @@ func newGuard(inner memberlist.Transport, keyed bool, known func() *members) *gu
 		packets: make(chan *memberlist.Packet), incoming: make(chan net.Conn),
 		strangers: bucket{rate: strangersPerSecond, burst: strangersBurst},
 		newcomers: bucket{rate: newcomersPerSecond, burst: newcomersBurst},
+		opened:    make(chan struct{}),
 		done:      make(chan struct{}),
 	}
 	g.streams.open = map[*stream]struct{}{}
@@ -126,7 +128,20 @@ func (g *guard) finish() bool {
 	}
 }
 
+// open lets in what comes. It is called once serf stands: serf 0.11 takes packets
+// before it has all of its parts, and panics when an event is among them.
+func (g *guard) open() { close(g.opened) }
+
+// awaitOpen keeps what comes where it is, in the kernel's queues.
+func (g *guard) awaitOpen() {
+	select {
+	case <-g.opened:
+	case <-g.ctx.Done():
+	}
+}
+
 func (g *guard) passPackets() {
+	g.awaitOpen()
 	for {
 		select {
 		case <-g.done:

@@ -134,6 +134,7 @@ func (t *streamTable) closeAll() {
 }
 
 func (g *guard) passStreams() {
+	g.awaitOpen()
 	for {
 		select {
 		case <-g.done:
