@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
 	"strconv"
@@ -123,6 +124,7 @@ func runConsul(ctx context.Context, cfg Config, found []api.ExecCandidate) (Resu
 	defer stop()
 	go r.renew(renewing)
 	cfg.Show.Began(r.session, r.order)
+	cfg.Show.Log(slog.LevelDebug, "the agent is a Consul: speaking its protocol")
 	for _, t := range found {
 		if !t.Alive {
 			r.end(t.Node, api.ExecLost, 0, "the node failed")
@@ -149,7 +151,7 @@ func (r *consulRun) tidy(ctx context.Context) {
 	defer cancel()
 	_, err := r.cfg.Client.KVDelete(ctx, r.dir(), client.KVWrite{Recurse: true}, nil)
 	if err = errors.Join(err, r.cfg.Client.SessionDestroy(ctx, r.session, nil)); err != nil {
-		r.cfg.Show.Warn(fmt.Sprintf("could not remove the job under %s: %v", r.dir(), err))
+		r.cfg.Show.Log(slog.LevelWarn, fmt.Sprintf("could not remove the job under %s: %v", r.dir(), err))
 	}
 }
 
@@ -198,7 +200,7 @@ func (r *consulRun) collect(ctx context.Context) error {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				r.cfg.Show.Warn(fmt.Sprintf("%v; trying again", err))
+				r.cfg.Show.Log(slog.LevelWarn, fmt.Sprintf("%v; trying again", err))
 				rest(ctx, lastRetry)
 			}
 			index = 0

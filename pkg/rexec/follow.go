@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"sync"
 	"time"
@@ -32,12 +33,19 @@ type follower struct {
 	output chan api.ExecOutput
 	again  chan struct{} // ask for output again; has room for one
 	failed chan error
+	notes  chan note
 
 	mu   sync.Mutex
 	have map[string]uint64 // chunks of each target that are shown
 
 	shown map[string]string // the state of each target that is shown
 	late  time.Time         // since when output is missing that must be there
+}
+
+// note is what a goroutine that reads has to say.
+type note struct {
+	level slog.Level
+	text  string
 }
 
 // Follow shows what becomes of a job until it is over. If own, it stops the job when
@@ -47,7 +55,8 @@ func Follow(ctx context.Context, c *client.Client, id string, own bool, show Sho
 	f := &follower{
 		client: c, id: id, show: show,
 		jobs: make(chan *api.ExecJob), output: make(chan api.ExecOutput), again: make(chan struct{}, 1), failed: make(chan error, 1),
-		have: map[string]uint64{}, shown: map[string]string{},
+		notes: make(chan note, 1),
+		have:  map[string]uint64{}, shown: map[string]string{},
 	}
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	var readers sync.WaitGroup
@@ -71,6 +80,8 @@ func (f *follower) loop(ctx context.Context, own bool) (Result, error) {
 			f.take(out)
 		case err := <-f.failed:
 			return f.result(job), err
+		case n := <-f.notes:
+			f.show.Log(n.level, n.text)
 		case <-tick.C:
 		case <-stop:
 			if !own {
@@ -106,7 +117,7 @@ func (f *follower) news(job *api.ExecJob) bool {
 				missing = true
 				continue
 			}
-			f.show.Warn(fmt.Sprintf("some output of %s could not be fetched", t.Node))
+			f.show.Log(slog.LevelWarn, fmt.Sprintf("some output of %s could not be fetched", t.Node))
 		}
 		f.shown[t.Node] = t.State
 		f.show.Target(t)
@@ -145,7 +156,15 @@ func (f *follower) stopJob(ctx context.Context) {
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	if err := patiently(asking, f.show, func() error { return f.client.ExecStop(asking, f.id, nil) }); err != nil {
-		f.show.Warn(fmt.Sprintf("could not stop job %s: %v", f.id, err))
+		f.show.Log(slog.LevelWarn, fmt.Sprintf("could not stop job %s: %v", f.id, err))
+	}
+}
+
+// note has the loop say something; the methods of Show are for its goroutine alone.
+func (f *follower) note(ctx context.Context, level slog.Level, format string, args ...any) {
+	select {
+	case f.notes <- note{level, fmt.Sprintf(format, args...)}:
+	case <-ctx.Done():
 	}
 }
 
@@ -160,7 +179,7 @@ func (f *follower) pollJob(ctx context.Context) {
 			return
 		case err != nil:
 			if !said {
-				f.show.Warn(fmt.Sprintf("could not ask for job %s: %v; trying again", f.id, err))
+				f.note(ctx, slog.LevelWarn, "could not ask for job %s: %v; trying again", f.id, err)
 				said = true
 			}
 			index = 0
@@ -212,6 +231,7 @@ func (f *follower) readOutput(ctx context.Context, all bool) {
 		})
 		cancel()
 		<-left
+		f.note(ctx, slog.LevelDebug, "asking for the output of job %s again: %v", f.id, err)
 		if errors.Is(err, context.Canceled) || time.Since(began) > lastRetry {
 			pause = firstRetry
 		}

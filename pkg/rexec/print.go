@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ type Text struct {
 	Out, Err io.Writer
 	Progress bool // keep a line on Err that says how far things are
 	Verbose  bool
+	Level    slog.Level // of what Log shows
 
 	total   int
 	states  map[string]string // by node
@@ -108,10 +110,12 @@ func ending(t api.ExecTarget) string {
 	return out
 }
 
-// Warn implements Show.
-func (p *Text) Warn(text string) {
-	p.wipe()
-	_, _ = fmt.Fprintf(p.Err, "exec: %s\n", text)
+// Log implements Show.
+func (p *Text) Log(level slog.Level, text string) {
+	if level >= p.Level {
+		p.wipe()
+		_, _ = fmt.Fprintf(p.Err, "exec: %s\n", text)
+	}
 }
 
 func (p *Text) printf(format string, args ...any) {
@@ -201,6 +205,7 @@ func (r Result) String() string {
 // Lines shows a job to programs: a JSON value a line.
 type Lines struct {
 	Out, Err io.Writer
+	Level    slog.Level // of what Log shows
 }
 
 func (p *Lines) write(v map[string]any) { _ = json.NewEncoder(p.Out).Encode(v) }
@@ -224,8 +229,12 @@ func (p *Lines) Target(t api.ExecTarget) {
 	p.write(map[string]any{"Type": "target", "Node": t.Node, "State": t.State, "Code": t.Code, "Error": t.Error, "Truncated": t.Truncated})
 }
 
-// Warn implements Show.
-func (p *Lines) Warn(text string) { _, _ = fmt.Fprintf(p.Err, "exec: %s\n", text) }
+// Log implements Show.
+func (p *Lines) Log(level slog.Level, text string) {
+	if level >= p.Level {
+		_, _ = fmt.Fprintf(p.Err, "exec: %s\n", text)
+	}
+}
 
 // End shows the summary.
 func (p *Lines) End(r Result, took time.Duration) {

@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -80,8 +81,8 @@ type Show interface {
 	// Target is called when a target has entered another state. Of one that has
 	// ended all output has been shown.
 	Target(t api.ExecTarget)
-	// Warn says something about the connection.
-	Warn(text string)
+	// Log says something about how the job is followed.
+	Log(level slog.Level, text string)
 }
 
 // Result counts targets by their states.
@@ -145,6 +146,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		return Result{}, err
 	}
 	cfg.Show.Began(order.ID, order.Targets)
+	cfg.Show.Log(slog.LevelDebug, fmt.Sprintf("ordering job %s on %d node(s)", order.ID, len(found)))
 	// The same order again is the same job, so an answer that got lost is no harm.
 	err = patiently(ctx, cfg.Show, func() error { return cfg.Client.ExecStart(ctx, request, nil) })
 	if err != nil && ctx.Err() == nil {
@@ -182,7 +184,7 @@ func patiently(ctx context.Context, show Show, ask func() error) error {
 			return err
 		}
 		if !said && pause > 4*firstRetry {
-			show.Warn(fmt.Sprintf("%v; trying again", err))
+			show.Log(slog.LevelWarn, fmt.Sprintf("%v; trying again", err))
 			said = true
 		}
 		if !rest(ctx, pause) {

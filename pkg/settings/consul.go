@@ -49,26 +49,15 @@ type Retry struct {
 
 // Client lays what the files say over base, which is what the environment says.
 func (c *Consul) Client(base client.Config) client.Config {
-	pick := func(to *string, value string) {
-		if value != "" {
-			*to = value
-		}
-	}
-	if c.Token != "" && c.TokenFile == "" {
-		base.TokenFile = "" // a token in the file beats one by environment
-	}
-	pick(&base.Address, c.Address)
-	pick(&base.Token, c.Token)
-	pick(&base.TokenFile, c.TokenFile)
-	if c.Auth.Username != "" && (c.Auth.Enabled == nil || *c.Auth.Enabled) {
-		base.HTTPAuth = c.Auth.Username + ":" + c.Auth.Password
-	}
 	s := c.SSL
-	pick(&base.CertFile, s.Cert)
-	pick(&base.KeyFile, s.Key)
-	pick(&base.CAFile, s.CACert)
-	pick(&base.CAPath, s.CAPath)
-	pick(&base.TLSServerName, s.ServerName)
+	own := client.Config{
+		Address: c.Address, Token: c.Token, TokenFile: c.TokenFile,
+		CertFile: s.Cert, KeyFile: s.Key, CAFile: s.CACert, CAPath: s.CAPath, TLSServerName: s.ServerName,
+	}
+	if c.Auth.Username != "" && (c.Auth.Enabled == nil || *c.Auth.Enabled) {
+		own.HTTPAuth = c.Auth.Username + ":" + c.Auth.Password
+	}
+	base = own.Over(base)
 	if s.Verify != nil {
 		base.InsecureSkipVerify = !*s.Verify
 	}
@@ -79,6 +68,11 @@ func (c *Consul) Client(base client.Config) client.Config {
 		base.SSL = true
 	}
 	return base
+}
+
+// Under is what the files say where env, which is what the environment says, is silent.
+func (c *Consul) Under(env client.Config) client.Config {
+	return env.Over(c.Client(client.Config{}))
 }
 
 // Spec is the retry block; without one a tool tries for ever.

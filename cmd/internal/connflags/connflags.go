@@ -106,31 +106,16 @@ func (f *Flags) Over(out client.Config, userAgent string) (client.Config, error)
 	if f.attempts < 0 || f.backoff < 0 || f.most < 0 {
 		return client.Config{}, fmt.Errorf("a -consul-retry flag is below zero")
 	}
-	pick := func(to *string, flag string) {
-		if flag != "" {
-			*to = flag
-		}
-	}
-	if f.config.Token != "" && f.config.TokenFile == "" {
-		out.TokenFile = "" // a token by flag beats a file by environment
-	}
-	pick(&out.Address, f.config.Address)
-	pick(&out.Token, f.config.Token)
-	pick(&out.TokenFile, f.config.TokenFile)
-	pick(&out.HTTPAuth, f.config.HTTPAuth)
-	pick(&out.Datacenter, f.config.Datacenter)
-	pick(&out.CAFile, f.config.CAFile)
-	pick(&out.CAPath, f.config.CAPath)
-	pick(&out.CertFile, f.config.CertFile)
-	pick(&out.KeyFile, f.config.KeyFile)
-	pick(&out.TLSServerName, f.config.TLSServerName)
+	flags := f.config
+	flags.SSL = false // said below
+	flags.UserAgent = userAgent
+	out = flags.Over(out)
 	if f.changed("consul-ssl") {
 		out.SSL = f.config.SSL
 	}
 	if f.changed("consul-ssl-verify") {
 		out.InsecureSkipVerify = !f.verify
 	}
-	out.UserAgent = userAgent
 	return out, nil
 }
 

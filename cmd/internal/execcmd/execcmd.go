@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/user"
 	"strings"
@@ -17,10 +18,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/flagfile"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/cli"
-	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/rexec"
 	"github.com/muster-dev/muster/pkg/signed"
 )
@@ -60,13 +60,14 @@ const examples = `  # On every node that runs the service web.
 type options struct {
 	stdout, stderr *os.File
 	flags          *pflag.FlagSet
-	conn           *connflags.Flags
+	common         *flagfile.Flags
 
 	cfg    rexec.Config
 	shell  bool
 	output string
 	dry    bool
 	sign   string
+	level  slog.Level
 }
 
 // New makes the command; name is how it is called.
@@ -91,9 +92,14 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 	all := cmd.PersistentFlags()
 	all.SortFlags = false
 	all.StringVar(&o.output, "o", "text", "`form` of the output: text or jsonl")
-	o.conn = connflags.Add(all)
-	o.conn.AddDatacenter()
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.run(cmd.Context(), args, cmd.InOrStdin()) }
+	o.common = flagfile.Add(all, "exec")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := o.load(cmd.Flags()); err != nil {
+			return err
+		}
+		defer o.cfg.Client.CloseIdle()
+		return o.run(cmd.Context(), args, cmd.InOrStdin())
+	}
 	cmd.AddCommand(o.statusCommand(typed), o.stopCommand(typed))
 	return cmd
 }
@@ -131,19 +137,36 @@ func (o *options) show() (show, error) {
 	case "text":
 		info, err := o.stderr.Stat()
 		terminal := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
-		return &rexec.Text{Out: o.stdout, Err: o.stderr, Progress: terminal, Verbose: o.cfg.Verbose}, nil
+		return &rexec.Text{Out: o.stdout, Err: o.stderr, Progress: terminal, Verbose: o.cfg.Verbose, Level: o.level}, nil
 	case "jsonl":
-		return &rexec.Lines{Out: o.stdout, Err: o.stderr}, nil
+		return &rexec.Lines{Out: o.stdout, Err: o.stderr, Level: o.level}, nil
 	}
 	return nil, command.Usagef("-o %q is neither text nor jsonl", o.output)
 }
 
-func (o *options) client() (*client.Client, error) {
-	cfg, err := o.conn.Config("muster-exec/" + cli.Version())
-	if err != nil {
-		return nil, &command.UsageError{Err: err}
-	}
-	return client.New(cfg)
+// file is a configuration file: each key gives the flag of its name. What is run,
+// and where, is said by hand.
+type file struct {
+	flagfile.Common `conf:",squash"`
+
+	N        *int           `conf:"n"`
+	MaxFail  *int           `conf:"max_fail"`
+	Timeout  *time.Duration `conf:"timeout"`
+	Wait     *time.Duration `conf:"wait"`
+	Shell    *bool          `conf:"shell"`
+	Sign     *string        `conf:"sign"`
+	Valid    *time.Duration `conf:"valid"`
+	Verbose  *bool          `conf:"verbose"`
+	Output   *string        `conf:"o|output"`
+	Prefix   *string        `conf:"prefix"`
+	WaitRepl *time.Duration `conf:"wait_repl"`
+}
+
+// load reads the configuration files, and makes the client.
+func (o *options) load(fs *pflag.FlagSet) error {
+	s, err := flagfile.Load[file](o.common, fs, o.stderr)
+	o.cfg.Client, o.level = s.Client, s.Level
+	return err
 }
 
 func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error {
@@ -156,10 +179,6 @@ func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error
 		return err
 	}
 	c.Show = printer
-	if c.Client, err = o.client(); err != nil {
-		return err
-	}
-	defer c.Client.CloseIdle()
 	if o.dry {
 		return o.list(ctx)
 	}

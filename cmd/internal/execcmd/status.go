@@ -1,6 +1,7 @@
 package execcmd
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"syscall"
@@ -11,39 +12,43 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/cli"
-	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/rexec"
 )
 
-// statusCommand tells what became of a job, or lists the jobs.
-func (o *options) statusCommand(name string) *cobra.Command {
+// asking makes a subcommand that asks the agent about jobs.
+func (o *options) asking(use, short, example string, args cobra.PositionalArgs, run func(ctx context.Context, args []string) error) *cobra.Command {
 	return &cobra.Command{
-		Use:     "status [flags] [ID]",
-		Short:   "show a job of the last hour and its output until it is over, or list the jobs",
-		Example: fmt.Sprintf("  %[1]s status\n  %[1]s status 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10", name),
-		Args:    cobra.MaximumNArgs(1),
-
+		Use: use, Short: short, Example: example, Args: args,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := o.client()
-			if err != nil {
+			if err := o.load(cmd.Flags()); err != nil {
 				return err
 			}
-			defer c.CloseIdle()
+			defer o.cfg.Client.CloseIdle()
+			ctx, stop := cli.SignalContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			return run(ctx, args)
+		},
+	}
+}
+
+// statusCommand tells what became of a job, or lists the jobs.
+func (o *options) statusCommand(name string) *cobra.Command {
+	return o.asking("status [flags] [ID]", "show a job of the last hour and its output until it is over, or list the jobs",
+		fmt.Sprintf("  %[1]s status\n  %[1]s status 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10", name), cobra.MaximumNArgs(1),
+		func(ctx context.Context, args []string) error {
 			printer, err := o.show()
 			if err != nil {
 				return err
 			}
-			ctx, stop := cli.SignalContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
 			if len(args) == 0 {
-				jobs, _, err := c.ExecJobs(ctx, nil)
+				jobs, _, err := o.cfg.Client.ExecJobs(ctx, nil)
 				if err != nil {
 					return err
 				}
 				return o.listJobs(jobs)
 			}
-			job, _, err := c.ExecJob(ctx, args[0], nil)
+			job, _, err := o.cfg.Client.ExecJob(ctx, args[0], nil)
 			if err != nil {
 				return err
 			}
@@ -51,11 +56,10 @@ func (o *options) statusCommand(name string) *cobra.Command {
 				return fmt.Errorf("there is no job %q: jobs are forgotten an hour after their end", args[0])
 			}
 			printer.Began(job.ID, nodes(job))
-			result, err := rexec.Follow(ctx, c, job.ID, false, printer)
+			result, err := rexec.Follow(ctx, o.cfg.Client, job.ID, false, printer)
 			printer.End(result, time.Since(job.Created))
 			return outcome(result, err)
-		},
-	}
+		})
 }
 
 func nodes(job *api.ExecJob) []string {
@@ -89,24 +93,12 @@ func (o *options) listJobs(jobs []*api.ExecJob) error {
 
 // stopCommand stops a job that somebody else began.
 func (o *options) stopCommand(name string) *cobra.Command {
-	return &cobra.Command{
-		Use:     "stop [flags] ID",
-		Short:   "stop a job on all nodes",
-		Example: fmt.Sprintf("  %s stop 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10", name),
-		Args:    cobra.ExactArgs(1),
-
-		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := o.client()
-			if err != nil {
-				return err
-			}
-			defer c.CloseIdle()
-			err = c.ExecStop(cmd.Context(), args[0], nil)
-			if client.IsStatus(err, 404) {
+	return o.asking("stop [flags] ID", "stop a job on all nodes",
+		fmt.Sprintf("  %s stop 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10", name), cobra.ExactArgs(1),
+		func(ctx context.Context, args []string) error {
+			if err := o.cfg.Client.ExecStop(ctx, args[0], nil); err != nil {
 				return fmt.Errorf("stop job: %w", err)
 			}
-			return err
-		},
-	}
+			return nil
+		})
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/flagfile"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/lock"
@@ -72,6 +73,11 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 	if len(args) > 1 && args[1] == "--" {
 		args = append([]string{args[0]}, args[2:]...)
 	}
+	safeTTL := o.safe && cmd.Flags().Changed("ttl")
+	settled, err := flagfile.Load[file](o.common, cmd.Flags(), cmd.ErrOrStderr())
+	if err != nil {
+		return nil, err
+	}
 	switch {
 	case o.n < 1:
 		return nil, command.Usagef("Lock holder limit must be positive")
@@ -79,14 +85,10 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 		return nil, command.Usagef("Key prefix and child command must be specified")
 	case o.shell != "" && o.shell != "true" && o.shell != "false":
 		return nil, command.Usagef("invalid value %q for flag -shell: want true or false", o.shell)
-	case o.safe && cmd.Flags().Changed("ttl"):
+	case safeTTL:
 		return nil, command.Usagef("-safe has no -ttl: nothing ends a safe lock but its release")
 	}
-	level, err := logx.ParseLevel(o.logLevel)
-	if err != nil {
-		return nil, command.Usagef("-log-level: %v", err)
-	}
-	h := &holding{options: o, cmd: cmd, prefix: args[0], got: make(chan os.Signal, 16), child: make(chan os.Signal, 16)}
+	h := &holding{options: o, cmd: cmd, client: settled.Client, prefix: args[0], got: make(chan os.Signal, 16), child: make(chan os.Signal, 16)}
 	if h.once, err = lock.ParseOncePer(o.oncePer); err != nil {
 		return nil, &command.UsageError{Err: err}
 	}
@@ -102,18 +104,14 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 	if notice != "" {
 		h.tell("%s", notice)
 	}
-	var conn client.Config
-	if h.client, conn, err = dial(o.conn); err != nil {
-		return nil, err
-	}
-	h.spec = proc.Spec{Argv: argv, Env: append(os.Environ(), connflags.Environ(conn)...), Stdout: os.Stdout, Stderr: os.Stderr}
+	h.spec = proc.Spec{Argv: argv, Env: append(os.Environ(), connflags.Environ(settled.Conn)...), Stdout: os.Stdout, Stderr: os.Stderr}
 	if o.passStdin {
 		h.spec.Stdin = os.Stdin
 	}
 	if o.elect {
 		h.prefix = lock.LeaderPrefix(args[0])
 	}
-	h.lock, err = lock.New(h.lockConfig(strings.Join(args[1:], " "), logx.New(os.Stderr, level, false)))
+	h.lock, err = lock.New(h.lockConfig(strings.Join(args[1:], " "), logx.New(os.Stderr, settled.Level, false)))
 	if err != nil {
 		return nil, &command.UsageError{Err: err}
 	}

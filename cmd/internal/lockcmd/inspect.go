@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/flagfile"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/lock"
@@ -45,15 +45,14 @@ func asking(tool, use, short, example string, flags func(*pflag.FlagSet), run fu
 	if flags != nil {
 		flags(fs)
 	}
-	conn := connflags.Add(fs)
-	conn.AddDatacenter()
+	common := flagfile.Add(fs, "lock")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, _, err := dial(conn)
+		s, err := flagfile.Load[file](common, fs, cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
-		defer c.CloseIdle()
-		return run(cmd.Context(), c, strings.Join(args, ""), cmd.OutOrStdout())
+		defer s.Client.CloseIdle()
+		return run(cmd.Context(), s.Client, strings.Join(args, ""), cmd.OutOrStdout())
 	}
 	return cmd
 }

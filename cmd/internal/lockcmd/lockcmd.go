@@ -9,10 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/flagfile"
 	"github.com/muster-dev/muster/pkg/cli"
-	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/lock"
 )
 
@@ -74,7 +72,7 @@ func New(name string) *cobra.Command {
 
 // options are the flags of what holds a lock.
 type options struct {
-	conn    *connflags.Flags
+	common  *flagfile.Flags
 	version bool
 
 	n         int
@@ -88,7 +86,6 @@ type options struct {
 	shell     string
 	killAfter time.Duration
 	verbose   bool
-	logLevel  string
 
 	elect bool // the prefix is an election's, and a loss is no end
 	value string
@@ -113,9 +110,7 @@ func (o *options) addCommon(fs *pflag.FlagSet) {
 	fs.StringVar(&o.shell, "shell", "", "`true` or false: run the command by sh -c, or never (else: one string with blanks does)")
 	fs.DurationVar(&o.killAfter, "kill-timeout", 5*time.Second, "`time` that the command has to end after INT or TERM")
 	fs.BoolVar(&o.verbose, "verbose", false, "say what happens")
-	fs.StringVar(&o.logLevel, "log-level", "info", "`level`: trace, debug, info, warn or error")
-	o.conn = connflags.Add(fs)
-	o.conn.AddDatacenter()
+	o.common = flagfile.Add(fs, "lock")
 	fs.Bool("child-exit-code", false, "accepted: the command's exit code always passes through")
 	fs.Int("monitor-retry", 3, "accepted: a lock is lost when its time is over, not when reads fail")
 	fs.Bool("stale", false, "accepted, without effect")
@@ -150,12 +145,20 @@ leader/NAME/.lock.`,
 	return cmd
 }
 
-// dial makes the client that the flags describe.
-func dial(conn *connflags.Flags) (*client.Client, client.Config, error) {
-	cfg, err := conn.Config("muster-lock/" + cli.Version())
-	if err != nil {
-		return nil, cfg, &command.UsageError{Err: err}
-	}
-	c, err := client.New(cfg)
-	return c, cfg, err
+// file is a configuration file: each key gives the flag of its name.
+type file struct {
+	flagfile.Common `conf:",squash"`
+
+	N           *int           `conf:"n"`
+	Name        *string        `conf:"name"`
+	Timeout     *time.Duration `conf:"timeout"`
+	Safe        *bool          `conf:"safe"`
+	TTL         *time.Duration `conf:"ttl"`
+	LockDelay   *time.Duration `conf:"lock_delay"`
+	OncePer     *string        `conf:"once_per"`
+	PassStdin   *bool          `conf:"pass_stdin"`
+	Shell       *bool          `conf:"shell"`
+	KillTimeout *time.Duration `conf:"kill_timeout"`
+	Verbose     *bool          `conf:"verbose"`
+	Value       *string        `conf:"value"`
 }

@@ -184,7 +184,7 @@ func headers(given []string) (map[string][]string, error) {
 // connect adds how the agent is reached, and what handlers know of it.
 func (o *options) connect(c *config, f *file) error {
 	var err error
-	if c.conn, err = o.conn.Over(f.Consul.Client(connflags.FromEnv()), "muster-watch/"+cli.Version()); err != nil {
+	if c.conn, err = o.conn.Over(f.Consul.Under(connflags.FromEnv()), "muster-watch/"+cli.Version()); err != nil {
 		return &command.UsageError{Err: err}
 	}
 	if path := c.conn.TokenFile; path != "" {
