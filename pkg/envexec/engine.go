@@ -14,6 +14,7 @@ import (
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/env"
 	"github.com/muster-dev/muster/pkg/render"
+	"github.com/muster-dev/muster/pkg/rollout"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
 )
@@ -36,8 +37,8 @@ type engine struct {
 	environ atomic.Pointer[[]string]
 	given   atomic.Pointer[[]string] // what of it the child has
 
-	rolls     chan struct{} // capacity 1: a turn is wanted
-	restarted chan struct{} // capacity 1: the child was started
+	turns     *rollout.Turns // nil: nobody to wait for
+	restarted chan struct{}  // capacity 1: the child was started
 
 	since, due time.Time // of a change that is not followed yet; zero: none
 	changes    int
@@ -54,7 +55,10 @@ func newEngine(cfg Config) (*engine, error) {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, sources: sources,
 		data: map[watch.Query]watch.Result{}, disk: map[watch.Query]bool{}, kept: watch.Keep(cfg.CacheFile),
-		rolls: make(chan struct{}, 1), restarted: make(chan struct{}, 1),
+		restarted: make(chan struct{}, 1),
+	}
+	if cfg.Rollout != nil {
+		e.turns = rollout.NewTurns(cfg.Rollout, cfg.Logger)
 	}
 	e.watcher = watch.New(watch.Config{
 		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
@@ -105,12 +109,12 @@ func (e *engine) run(ctx context.Context) error {
 	asking, hush := context.WithCancel(inner)
 	defer hush()
 	wg.Go(func() { ended <- e.watcher.Run(asking) })
-	wg.Go(func() { pump(asking, e.watcher, frames) })
+	wg.Go(func() { e.watcher.Pump(asking, frames) })
 	if e.sup != nil {
 		wg.Go(func() { e.sup.Run(inner) })
 	}
-	if e.cfg.Rollout != nil {
-		wg.Go(func() { e.roll(inner) })
+	if e.turns != nil {
+		wg.Go(func() { e.turns.Run(inner, e.behind, e.inTurn) })
 	}
 	var patience <-chan time.Time
 	if e.cfg.Once && e.cfg.Timeout > 0 {
@@ -156,21 +160,6 @@ func (e *engine) run(ctx context.Context) error {
 	e.publish()
 	hush()
 	return e.sup.Await(ctx, e.started)
-}
-
-// pump hands frames to the loop; while the loop is busy, the watcher coalesces.
-func pump(ctx context.Context, w *watch.Watcher, frames chan<- watch.Frame) {
-	for {
-		frame, err := w.Next(ctx)
-		if err != nil {
-			return
-		}
-		select {
-		case frames <- frame:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // follow asks for what the sources need, and forgets what none needs any more: it

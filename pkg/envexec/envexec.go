@@ -23,6 +23,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/env"
+	"github.com/muster-dev/muster/pkg/rollout"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
 )
@@ -62,7 +63,7 @@ type Config struct {
 	Wait     watch.Wait
 	Jitter   time.Duration
 	// Rollout says when a change is followed; nil: at once. The first start does not wait.
-	Rollout Rollout
+	Rollout rollout.Taker
 	// CacheFile keeps the last good data, with which a start without any agent is
 	// possible; "": none.
 	CacheFile string

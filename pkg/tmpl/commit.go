@@ -92,7 +92,10 @@ func (e *engine) commit(ctx context.Context, b bundle) error {
 	for i, u := range b {
 		if s := staged[i]; s != nil && u.Check != "" && s.Changed() {
 			err := s.Check(ctx, render.Check{Command: commandWords(u.Check), Shell: e.cfg.Shell, Env: e.cfg.Env})
-			if err != nil {
+			switch {
+			case ctx.Err() != nil:
+				return context.Cause(ctx)
+			case err != nil:
 				lead.rejection, lead.rejected = errRejected{err}, hash
 				return lead.rejection
 			}

@@ -102,7 +102,7 @@ func (e *engine) run(ctx context.Context) error {
 	frames := make(chan watch.Frame)
 	ended := make(chan error, 1)
 	wg.Go(func() { ended <- e.watcher.Run(inner) })
-	wg.Go(func() { pump(inner, e.watcher, frames) })
+	wg.Go(func() { e.watcher.Pump(inner, frames) })
 	if e.exec != nil && !e.cfg.Once {
 		wg.Go(func() { e.exec.run(inner) })
 	}
@@ -133,8 +133,8 @@ func (e *engine) run(ctx context.Context) error {
 			return e.interrupted()
 		case over := <-e.sup.Ends():
 			return over
-		case done := <-e.turn():
-			err = e.takeTurn(ctx, done)
+		case g := <-e.turn():
+			err = e.takeTurn(ctx, g)
 		case why := <-e.noTurn():
 			e.refuseTurn(why)
 		case v := <-e.verdicts():
@@ -167,21 +167,6 @@ func (e *engine) interrupted() error {
 		return errInterrupted
 	}
 	return nil
-}
-
-// pump hands frames to the loop; while the loop is busy, the watcher coalesces.
-func pump(ctx context.Context, w *watch.Watcher, frames chan<- watch.Frame) {
-	for {
-		frame, err := w.Next(ctx)
-		if err != nil {
-			return
-		}
-		select {
-		case frames <- frame:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // take keeps a frame's results, with those of frames that wait behind it, and

@@ -3,120 +3,70 @@ package tmpl
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/rollout"
 )
 
-// Rollout says when it is this machine's turn to follow a change: *rollout.Rollout.
-type Rollout interface {
-	Recover(ctx context.Context) error
-	Do(ctx context.Context, apply func(context.Context) error) error
-	Await(ctx context.Context) error
-}
-
-// turns brings the engine and the Rollout together. A bundle that would change a
+// turns brings the engine and its rollout together. A bundle that would change a
 // file is queued until there is a turn; then everything that is due is written, with
 // the newest data. The turn is open until the commands are done, and -exec has said
 // what it thinks. The fields but the channels belong to the engine.
 type turns struct {
-	by      Rollout
-	log     *slog.Logger
+	*rollout.Turns
 	once    bool
-	asked   chan struct{} // capacity 1
-	granted chan chan<- error
+	granted chan grant
 	ended   chan error // Once: what has become of the turn; capacity 1
 
 	open    chan<- error // nil: it is not our turn
 	trouble error        // what went wrong in it
 }
 
-func newTurns(by Rollout, log *slog.Logger, once bool) *turns {
+// grant is a turn that the engine gets.
+type grant struct {
+	ctx   context.Context // ends when the turn is lost
+	wrote chan struct{}   // closed when what was due is written and commanded
+	done  chan error      // takes the turn's result; capacity 1
+}
+
+func newTurns(by rollout.Taker, log *slog.Logger, once bool) *turns {
 	if by == nil {
 		return nil
 	}
-	return &turns{
-		by: by, log: log, once: once,
-		asked: make(chan struct{}, 1), granted: make(chan chan<- error), ended: make(chan error, 1),
-	}
+	return &turns{Turns: rollout.NewTurns(by, log), once: once, granted: make(chan grant), ended: make(chan error, 1)}
 }
 
 // run waits for turns until ctx ends.
 func (t *turns) run(ctx context.Context) {
-	if err := t.by.Recover(ctx); err != nil && ctx.Err() == nil {
-		t.log.Error("rollout", "error", err)
+	if t.once {
+		t.ended <- t.Once(ctx, t.grant)
+		return
 	}
-	for failures := 0; ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.asked:
-		}
-		had, err := t.turn(ctx)
-		if t.once {
-			t.ended <- err
-			return
-		}
-		switch {
-		case ctx.Err() != nil:
-			return
-		case err == nil || had:
-			failures = 0
-			if err != nil {
-				t.log.Error("rollout: this machine failed", "error", err)
-			}
-			continue
-		case errors.Is(err, rollout.ErrAborted):
-			t.log.Error("rollout: waiting", "error", err)
-			if t.by.Await(ctx) == nil {
-				t.log.Info("rollout: going on")
-			}
-		default:
-			delay := backoff(failures, maxRetry)
-			failures++
-			t.log.Error("rollout: no turn, trying again", "error", err, "retry_in", delay)
-			select {
-			case <-time.After(delay):
-			case <-ctx.Done():
-			}
-		}
-		t.ask()
-	}
+	t.Run(ctx, func() bool { return true }, t.grant)
 }
 
-// turn waits for one and leaves it to the engine; had says that there was one.
-func (t *turns) turn(ctx context.Context) (had bool, err error) {
-	err = t.by.Do(ctx, func(ctx context.Context) error {
-		done := make(chan error, 1)
-		select {
-		case t.granted <- done:
-			had = true
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		select {
-		case err := <-done:
-			return err
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	})
-	return had, err
-}
-
-func (t *turns) ask() {
+// grant leaves a turn to the engine. Of one that is lost it waits for the end of what
+// the engine does in it.
+func (t *turns) grant(ctx context.Context) error {
+	g := grant{ctx, make(chan struct{}), make(chan error, 1)}
 	select {
-	case t.asked <- struct{}{}:
-	default:
+	case t.granted <- g:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	<-g.wrote
+	select {
+	case err := <-g.done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 
 // turn is where turns come from; nil without a rollout.
-func (e *engine) turn() <-chan chan<- error {
+func (e *engine) turn() <-chan grant {
 	if e.turns == nil || e.turns.open != nil {
 		return nil
 	}
@@ -138,7 +88,7 @@ func (e *engine) queue(b bundle) bool {
 		return false
 	}
 	b[0].queued = true
-	e.turns.ask()
+	e.turns.Ask()
 	return true
 }
 
@@ -163,16 +113,25 @@ func (e *engine) wouldChange(b bundle) bool {
 }
 
 // takeTurn writes what is due in our turn. It is over at once unless -exec has to
-// say something first, or Once has.
-func (e *engine) takeTurn(ctx context.Context, done chan<- error) error {
+// say something first, or Once has. When it is lost, the command that runs is stopped,
+// and everything that was written in it has its command owed.
+func (e *engine) takeTurn(ctx context.Context, g grant) error {
+	defer close(g.wrote)
 	t := e.turns
-	t.open, t.trouble = done, nil
+	t.open, t.trouble = g.done, nil
 	told := e.execSeq
 	for _, u := range e.units {
 		u.queued = false
 	}
-	err := e.write(ctx)
-	if !e.cfg.Once && (t.trouble != nil || e.execSeq == told) {
+	err := e.write(g.ctx)
+	lost := g.ctx.Err() != nil && ctx.Err() == nil
+	switch {
+	case lost && e.cfg.Once:
+		t.open = nil
+		e.refuseTurn(context.Cause(g.ctx))
+	case lost:
+		e.endTurn(context.Cause(g.ctx))
+	case !e.cfg.Once && (t.trouble != nil || e.execSeq == told):
 		e.endTurn(t.trouble)
 	}
 	return err
@@ -196,6 +155,7 @@ func (e *engine) troubled(err error) {
 
 // refuseTurn is Once without a turn.
 func (e *engine) refuseTurn(err error) {
+	e.complete = false // nothing more is run
 	for _, u := range e.units {
 		if !u.done {
 			u.gaveUp, u.out = true, nil

@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/rollout"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
 )
@@ -89,7 +90,7 @@ type Config struct {
 	MinInterval time.Duration
 	Jitter      time.Duration
 	// Rollout says when files that change may be replaced; nil: at once.
-	Rollout Rollout
+	Rollout rollout.Taker
 	// CacheFile keeps the last good data, from which a start without any agent
 	// renders; "": none.
 	CacheFile string

@@ -25,8 +25,9 @@ func (e *engine) write(ctx context.Context) error {
 		}
 		err := e.commit(ctx, b)
 		if err != nil {
-			if ctx.Err() != nil {
-				return nil // the end is no failure
+			if ctx.Err() != nil { // the end, of us or of our turn, is no failure
+				e.owe(replaced)
+				return nil
 			}
 			if err := e.writeFailed(b, err, now); err != nil {
 				return err
@@ -43,15 +44,32 @@ func (e *engine) write(ctx context.Context) error {
 		}
 	}
 	first := e.rendered()
-	if e.cfg.Dry || ctx.Err() != nil {
+	if e.cfg.Dry {
 		return nil
 	}
-	replaced = e.runCommands(ctx, replaced)
+	stand := e.runCommands(ctx, replaced)
+	if ctx.Err() != nil {
+		e.owe(replaced)
+		e.complete = e.complete && !first
+		return nil
+	}
+	replaced = stand
 	e.tellOthers(replaced, first, now)
 	if first && e.cfg.OnReady != nil {
 		e.cfg.OnReady()
 	}
 	return nil
+}
+
+// owe has files whose command was not run, or stopped, written again, and the command
+// run then.
+func (e *engine) owe(units []*unit) {
+	for _, u := range units {
+		if u.out == nil {
+			u.out, u.due, u.retrying, u.forExec = u.last, time.Now(), true, false
+		}
+		u.owes = true
+	}
 }
 
 // hurry makes what a command has refused due at once when there is new data: the

@@ -270,6 +270,22 @@ func (w *Watcher) Next(ctx context.Context) (Frame, error) {
 	}
 }
 
+// Pump hands frames on until ctx or Run has ended; while nobody takes them, what is new
+// gathers.
+func (w *Watcher) Pump(ctx context.Context, frames chan<- Frame) {
+	for {
+		frame, err := w.Next(ctx)
+		if err != nil {
+			return
+		}
+		select {
+		case frames <- frame:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // take is a frame, if one is due; else how long until the results at hand are
 // given out without those that never came.
 func (w *Watcher) take() (Frame, time.Duration, error) {
