@@ -5,10 +5,8 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
-	"slices"
 
 	"github.com/muster-dev/muster/cmd/internal/life"
-	"github.com/muster-dev/muster/cmd/internal/status"
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/envexec"
 	"github.com/muster-dev/muster/pkg/envexec/config"
@@ -16,18 +14,11 @@ import (
 )
 
 // live runs until the child's end or a signal ends it.
-func (o *options) live(ctx context.Context, s *settings, log *slog.Logger, level *slog.LevelVar) error {
-	l := life.New(life.Config[*settings, *envexec.Tool]{
-		Logger: log,
-		New: func(s *settings, others <-chan os.Signal) *envexec.Tool {
-			cfg := s.tool
-			cfg.Logger, cfg.Signals = log, others
-			if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settle has seen it
-				cfg.Rollout = r
-			}
-			cfg.OnReady = func() { life.Notify("READY=1") }
-			return envexec.New(cfg)
-		},
+func (o *options) live(ctx context.Context, s *settings) error {
+	return life.Program[*settings, *envexec.Tool]{
+		Stderr: o.stderr, LogJSON: o.LogJSON, StatusAddr: o.StatusAddr,
+		Basics: (*settings).basics, New: newTool,
+		Status: func(tool *envexec.Tool) life.Reporter { return tool.Status() },
 		Signals: func(s *settings) life.Signals {
 			return life.Signals{Kill: s.kill, Reload: s.reload, Supervising: true, Others: life.ForChild()}
 		},
@@ -38,30 +29,29 @@ func (o *options) live(ctx context.Context, s *settings, log *slog.Logger, level
 			}
 			return s, err
 		},
-		Change: func(tool *envexec.Tool, now, next *settings) bool {
-			if !slices.Equal(next.warnings, now.warnings) {
-				for _, text := range next.warnings {
-					log.Warn(text)
-				}
-			}
-			if next.file.PidFile != now.file.PidFile {
-				log.Warn("another pid_file is used from the next start on", "pid_file", next.file.PidFile)
-			}
-			level.Set(next.level)
+		Change: func(tool *envexec.Tool, _ *slog.Logger, now, next *settings) bool {
 			if next.token != now.token || !reflect.DeepEqual(fixed(next.file), fixed(now.file)) {
 				return false
 			}
 			tool.Reconfigure(next.tool.Plan)
 			return true
 		},
-	}, s)
-	stop, err := status.Serve(o.StatusAddr, log,
-		func() any { return l.Tool().Status() }, func() string { return l.Tool().Status().Metrics() })
-	if err != nil {
-		return err
+	}.Run(ctx, s)
+}
+
+func (s *settings) basics() life.Basics {
+	return life.Basics{Level: s.level, PidFile: s.file.PidFile, Warnings: s.warnings}
+}
+
+// newTool adds to the settings what a Tool needs beside them.
+func newTool(s *settings, log *slog.Logger, others <-chan os.Signal) *envexec.Tool {
+	cfg := s.tool
+	cfg.Logger, cfg.Signals = log, others
+	if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settle has seen it
+		cfg.Rollout = r
 	}
-	defer stop()
-	return l.Run(ctx)
+	cfg.OnReady = func() { life.Notify("READY=1") }
+	return envexec.New(cfg)
 }
 
 // fixed is what cannot change while a Tool runs.

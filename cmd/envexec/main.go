@@ -6,11 +6,9 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/life"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/proc"
 )
@@ -42,16 +40,5 @@ func start(ctx context.Context, o *options) error {
 	if err := s.runnable(); err != nil {
 		return err
 	}
-	level := &slog.LevelVar{}
-	level.Set(s.level)
-	log := life.Logger(o.stderr, level, o.LogJSON)
-	for _, text := range s.warnings {
-		log.Warn(text)
-	}
-	remove, err := life.WritePID(s.file.PidFile)
-	if err != nil {
-		return err
-	}
-	defer remove()
-	return o.live(ctx, s, log, level)
+	return o.live(ctx, s)
 }

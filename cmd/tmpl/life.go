@@ -5,61 +5,45 @@ import (
 	"log/slog"
 	"os"
 	"reflect"
-	"slices"
 	"syscall"
 
 	"github.com/muster-dev/muster/cmd/internal/life"
-	"github.com/muster-dev/muster/cmd/internal/status"
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/tmpl/config"
 )
 
-// toolConfig is what a Tool needs beside what the settings say.
-func toolConfig(s *settings, log *slog.Logger, others <-chan os.Signal) tmpl.Config {
-	cfg := s.tool
-	cfg.Logger, cfg.Signals = log, others
-	if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settings have seen it
-		cfg.Rollout = r
-	}
-	cfg.OnReady = func() { life.Notify("READY=1") }
-	return cfg
-}
-
 // live runs until a signal or the Tool's end ends it.
-func (o *options) live(ctx context.Context, s *settings, log *slog.Logger, level *slog.LevelVar) error {
-	l := life.New(life.Config[*settings, *tmpl.Tool]{
-		Logger: log,
-		New: func(s *settings, others <-chan os.Signal) *tmpl.Tool {
-			return tmpl.New(toolConfig(s, log, others))
-		},
-		Signals: (*settings).meanings,
-		Load:    func() (*settings, error) { return o.load(os.Environ()) },
-		Failed:  (*tmpl.Tool).Reload, // the templates may be fine
-		Change: func(tool *tmpl.Tool, now, next *settings) bool {
-			if !slices.Equal(next.warnings, now.warnings) {
-				for _, text := range next.warnings {
-					log.Warn(text)
-				}
-			}
-			if next.file.PidFile != now.file.PidFile {
-				log.Warn("another pid_file is used from the next start on", "pid_file", next.file.PidFile)
-			}
-			level.Set(next.level)
+func (o *options) live(ctx context.Context, s *settings) error {
+	return life.Program[*settings, *tmpl.Tool]{
+		Stderr: o.stderr, LogJSON: o.LogJSON, StatusAddr: o.StatusAddr,
+		Basics: (*settings).basics, New: newTool, Signals: (*settings).meanings,
+		Status: func(tool *tmpl.Tool) life.Reporter { return tool.Status() },
+		Load:   func() (*settings, error) { return o.load(os.Environ()) },
+		Failed: (*tmpl.Tool).Reload, // the templates may be fine
+		Change: func(tool *tmpl.Tool, _ *slog.Logger, now, next *settings) bool {
 			if next.token != now.token || !reflect.DeepEqual(fixed(next.file), fixed(now.file)) {
 				return false
 			}
 			tool.Reconfigure(next.tool.Templates, next.tool.Wait)
 			return true
 		},
-	}, s)
-	stop, err := status.Serve(o.StatusAddr, log,
-		func() any { return l.Tool().Status() }, func() string { return l.Tool().Status().Metrics() })
-	if err != nil {
-		return err
+	}.Run(ctx, s)
+}
+
+func (s *settings) basics() life.Basics {
+	return life.Basics{Level: s.level, PidFile: s.file.PidFile, Warnings: s.warnings}
+}
+
+// newTool adds to the settings what a Tool needs beside them.
+func newTool(s *settings, log *slog.Logger, others <-chan os.Signal) *tmpl.Tool {
+	cfg := s.tool
+	cfg.Logger, cfg.Signals = log, others
+	if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settings have seen it
+		cfg.Rollout = r
 	}
-	defer stop()
-	return l.Run(ctx)
+	cfg.OnReady = func() { life.Notify("READY=1") }
+	return tmpl.New(cfg)
 }
 
 // meanings are those of signals.

@@ -10,10 +10,8 @@ import (
 	"os"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/life"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/proc"
-	"github.com/muster-dev/muster/pkg/tmpl"
 )
 
 func main() {
@@ -41,19 +39,8 @@ func start(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	level := &slog.LevelVar{}
-	level.Set(s.level)
-	log := life.Logger(o.stderr, level, o.LogJSON)
-	for _, text := range s.warnings {
-		log.Warn(text)
-	}
 	if s.file.ParseOnly {
-		return tmpl.New(toolConfig(s, log, nil)).Parse()
+		return newTool(s, s.basics().Log(o.stderr, &slog.LevelVar{}, o.LogJSON), nil).Parse()
 	}
-	remove, err := life.WritePID(s.file.PidFile)
-	if err != nil {
-		return err
-	}
-	defer remove()
-	return o.live(ctx, s, log, level)
+	return o.live(ctx, s)
 }

@@ -114,12 +114,12 @@ func exits(ts *testscript.TestScript, _ bool, a []string) {
 	}
 }
 
-// WithAgent is a TestingM for testscript.Main that has the agent on PATH while the
+// withAgent is a TestingM for testscript.Main that has the agent on PATH while the
 // tests run.
-type WithAgent struct{ M testscript.TestingM }
+type withAgent struct{ m testscript.TestingM }
 
 // Run implements testscript.TestingM. It runs in the folder of a command.
-func (w WithAgent) Run() int {
+func (w withAgent) Run() int {
 	dir, err := os.MkdirTemp("", "muster-bin-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -135,13 +135,13 @@ func (w WithAgent) Run() int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	return w.M.Run()
+	return w.m.Run()
 }
 
-// StartAgent starts "agent -dev" for one script, on an address of its own, which the
+// startAgent starts "agent -dev" for one script, on an address of its own, which the
 // script's MUSTER_HTTP_ADDR names; it returns when the agent answers. The process
 // ends with the script.
-func StartAgent(env *testscript.Env) error {
+func startAgent(env *testscript.Env) error {
 	ip, err := freeAddress()
 	if err != nil {
 		return err

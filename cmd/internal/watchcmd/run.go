@@ -18,7 +18,6 @@ import (
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/connflags"
 	"github.com/muster-dev/muster/cmd/internal/life"
-	"github.com/muster-dev/muster/cmd/internal/status"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/deliver"
@@ -65,18 +64,7 @@ func (o *options) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	level := &slog.LevelVar{}
-	level.Set(c.level)
-	log := life.Logger(o.stderr, level, o.logJSON)
-	for _, text := range c.warnings {
-		log.Warn(text)
-	}
-	remove, err := life.WritePID(o.pidFile)
-	if err != nil {
-		return err
-	}
-	defer remove()
-	return o.live(ctx, c, log, level)
+	return o.live(ctx, c)
 }
 
 // load reads everything.
@@ -252,16 +240,20 @@ func (t tool) Run(ctx context.Context) error {
 }
 
 // live delivers until a signal ends it, or everything is done.
-func (o *options) live(ctx context.Context, c *config, log *slog.Logger, level *slog.LevelVar) error {
+func (o *options) live(ctx context.Context, c *config) error {
 	once := o.once || c.prints
 	if o.timeout > 0 {
 		limited, cancel := context.WithTimeoutCause(ctx, o.timeout, errTimeout)
 		defer cancel()
 		ctx = limited
 	}
-	l := life.New(life.Config[*config, tool]{
-		Logger: log,
-		New: func(c *config, others <-chan os.Signal) tool {
+	err := life.Program[*config, tool]{
+		Stderr: o.stderr, LogJSON: o.logJSON, StatusAddr: o.statusAddr,
+		Basics: func(c *config) life.Basics {
+			return life.Basics{Level: c.level, PidFile: o.pidFile, Warnings: c.warnings}
+		},
+		Status: func(t tool) life.Reporter { return t.Status() },
+		New: func(c *config, log *slog.Logger, others <-chan os.Signal) tool {
 			return tool{deliver.New(o.setConfig(c, log, others), c.specs), once}
 		},
 		Signals: func(*config) life.Signals {
@@ -272,8 +264,7 @@ func (o *options) live(ctx context.Context, c *config, log *slog.Logger, level *
 			return s
 		},
 		Load: o.load,
-		Change: func(t tool, now, next *config) bool {
-			level.Set(next.level)
+		Change: func(t tool, log *slog.Logger, now, next *config) bool {
 			if next.token != now.token || !reflect.DeepEqual(next.conn, now.conn) || next.retry != now.retry {
 				return false
 			}
@@ -282,14 +273,7 @@ func (o *options) live(ctx context.Context, c *config, log *slog.Logger, level *
 			}
 			return true
 		},
-	}, c)
-	stop, err := status.Serve(o.statusAddr, log,
-		func() any { return l.Tool().Status() }, func() string { return l.Tool().Status().Metrics() })
-	if err != nil {
-		return err
-	}
-	defer stop()
-	err = l.Run(ctx)
+	}.Run(ctx, c)
 	return o.ended(ctx, c, err)
 }
 
