@@ -103,7 +103,7 @@ func TestWatches(t *testing.T) {
 	w := startWatched(t)
 	w.PutKey("app/c", "x")
 	for _, line := range []string{
-		`^key \d+ null$`, `^keyprefix \d+ `, `^services \d+ {.*"web":\[\].*}$`, `^nodes \d+ \[{"ID":.*"Node":"s1"`, `^service \d+ \[\]$`,
+		`^key \d+ null$`, `^keyprefix \d+ \[{"Key":"app/c"`, `^services \d+ {.*"web":\[\].*}$`, `^nodes \d+ \[{"ID":.*"Node":"s1"`, `^service \d+ \[\]$`,
 		`^checks \d+ \[{"Node":"s1","CheckID":"web",.*"Status":"critical"`, `^event 1 \[\]$`, `^old \d+ null$`, `^\d+ me {"Key":"app/c",.*}<nil>$`,
 	} {
 		w.awaitTold(t, line)

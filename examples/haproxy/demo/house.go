@@ -19,15 +19,12 @@ import (
 	"github.com/muster-dev/muster/pkg/proc"
 )
 
-const (
-	webAddr   = "127.0.0.1:8080" // HAProxy, as haproxy.ctmpl binds it
-	statsAddr = "127.0.0.1:8404"
-)
-
 // house is everything that runs: one child, one log file each.
 type house struct {
 	bin, work string
 	haproxy   string // path of the program, "" where it is missing
+	web       string // where HAProxy listens
+	stats     string // where it tells about itself
 	names     []string
 	children  map[string]*proc.Child
 }
@@ -38,15 +35,31 @@ var agents = []struct{ name, ip string }{
 	{"client-1", "127.0.0.21"}, {"client-2", "127.0.0.22"},
 }
 
-func newHouse(bin, work string) *house {
+func newHouse(bin, work string) (*house, error) {
 	h := &house{bin: bin, work: work, children: map[string]*proc.Child{}}
+	for _, addr := range []*string{&h.web, &h.stats} {
+		var err error
+		if *addr, err = freeAddr(); err != nil {
+			return nil, err
+		}
+	}
 	for _, name := range []string{"haproxy", "/usr/sbin/haproxy"} {
 		if path, err := exec.LookPath(name); err == nil {
 			h.haproxy = path
 			break
 		}
 	}
-	return h
+	return h, nil
+}
+
+// freeAddr is an address nobody listens at. A HAProxy shares its own, without a
+// word, with whichever other one wants it, and each would answer a part.
+func freeAddr() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", fmt.Errorf("find a free port for HAProxy: %w", err)
+	}
+	return ln.Addr().String(), ln.Close()
 }
 
 func (h *house) copyFiles(from string) error {
@@ -196,7 +209,10 @@ func (h *house) startTmpl(context.Context) error {
 	if h.haproxy != "" {
 		args = append(args, "-exec", "reload")
 	}
-	return h.start("tmpl", "tmpl", []string{"MUSTER_HTTP_ADDR=" + ipOf("client-1") + ":8500"}, args...)
+	_, web, _ := net.SplitHostPort(h.web)
+	_, stats, _ := net.SplitHostPort(h.stats)
+	env := []string{"MUSTER_HTTP_ADDR=" + ipOf("client-1") + ":8500", "WEB_PORT=" + web, "STATS_PORT=" + stats}
+	return h.start("tmpl", "tmpl", env, args...)
 }
 
 // kill is kill -9, and waits until the process is gone.

@@ -10,6 +10,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -53,7 +54,10 @@ func run(ctx context.Context, bin, dir string) (err error) {
 	if err != nil {
 		return fmt.Errorf("make working folder: %w", err)
 	}
-	h := newHouse(bin, work)
+	h, err := newHouse(bin, work)
+	if err != nil {
+		return errors.Join(err, os.Remove(work))
+	}
 	defer func() {
 		if err != nil {
 			h.printLogs(os.Stderr)
@@ -81,7 +85,7 @@ func (d *demo) play(ctx context.Context) error {
 		return err
 	}
 	if d.house.haproxy != "" {
-		d.traffic = startTraffic(ctx, webAddr)
+		d.traffic = startTraffic(ctx, d.house.web)
 		defer d.traffic.stop()
 	}
 	steps := []struct {
@@ -134,7 +138,7 @@ func (d *demo) setUp(ctx context.Context) error {
 		d.proxy = rendered{filepath.Join(h.work, "haproxy.cfg")}
 	} else {
 		d.line.say("tmpl -template haproxy.ctmpl:haproxy.cfg -exec reload")
-		d.proxy = live{statsAddr}
+		d.proxy = live{h.stats}
 	}
 	if err := d.await(ctx, []string{"web-1", "web-2", "web-3"}); err != nil {
 		return err
