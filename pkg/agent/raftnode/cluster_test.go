@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -34,11 +35,22 @@ func (f *tape) ApplyBatch(logs []*raft.Log) []any {
 	defer f.mu.Unlock()
 	results := make([]any, len(logs))
 	for i, log := range logs {
-		f.lines = append(f.lines, string(log.Data))
-		results[i] = fmt.Sprintf("%d:%s", len(f.lines), log.Data)
+		commands := strings.Split(string(log.Data), groupMark)
+		each := make([]any, len(commands))
+		for j, line := range commands {
+			f.lines = append(f.lines, line)
+			each[j] = fmt.Sprintf("%d:%s", len(f.lines), line)
+		}
+		if results[i] = each; len(each) == 1 {
+			results[i] = each[0]
+		}
 	}
 	return results
 }
+
+const groupMark = "\x00"
+
+func group(commands [][]byte) []byte { return bytes.Join(commands, []byte(groupMark)) }
 
 func (f *tape) Apply(log *raft.Log) any { return f.ApplyBatch([]*raft.Log{log})[0] }
 
@@ -163,7 +175,7 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 		ask = c.ask
 	}
 	m.Node = New(Config{
-		ID: id, Address: m.addr, DataDir: dir, FSM: m.tape,
+		ID: id, Address: m.addr, DataDir: dir, FSM: m.tape, Group: group,
 		Listener: port.Raft(), Dial: mux.NewDialer(c.id, 0).DialRaft, AddressOf: c.addressOf,
 		OnLeader: m.reigns.note, Ask: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
 	})
@@ -257,7 +269,7 @@ func (c *cluster) write(members []*member, line string) {
 	c.t.Helper()
 	until(c.t, "somebody takes "+line, func() bool {
 		for _, m := range members {
-			_, err := m.Propose(c.t.Context(), []byte(line))
+			_, err := m.Propose(c.t.Context(), Command{Data: []byte(line)})
 			if err == nil {
 				return true
 			}

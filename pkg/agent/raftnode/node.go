@@ -59,7 +59,10 @@ type Config struct {
 	Address string // ip:port at which the others reach this server
 	DataDir string // raft's files lie in DataDir/raft; "" keeps everything in memory
 
-	FSM      FSM
+	FSM FSM
+	// Group makes one entry of commands that may share one; the state machine
+	// answers it with a list of their results ([]any).
+	Group    func(commands [][]byte) []byte
 	Listener net.Listener // accepts raft streams; Run closes it
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 

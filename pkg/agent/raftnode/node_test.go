@@ -19,7 +19,7 @@ func TestThreeServers(t *testing.T) {
 	all := c.found(3)
 	leader := c.leader(all)
 
-	result, err := leader.Propose(t.Context(), []byte("one"))
+	result, err := leader.Propose(t.Context(), Command{Data: []byte("one")})
 	if result != "1:one" || err != nil {
 		t.Fatalf("Propose: %v, %v", result, err)
 	}
@@ -27,7 +27,7 @@ func TestThreeServers(t *testing.T) {
 		if m == leader {
 			continue
 		}
-		_, err := m.Propose(t.Context(), []byte("no"))
+		_, err := m.Propose(t.Context(), Command{Data: []byte("no")})
 		if !errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnknown) {
 			t.Errorf("a follower's Propose: %v", err)
 		}
@@ -294,7 +294,7 @@ func TestLostQuorum(t *testing.T) {
 			}
 		}
 	}
-	_, err := leader.Propose(t.Context(), []byte("lost?"))
+	_, err := leader.Propose(t.Context(), Command{Data: []byte("lost?")})
 	switch {
 	case errors.Is(err, ErrNotLeader): // it had stepped down already
 	case !errors.Is(err, ErrUnknown) || !strings.HasPrefix(err.Error(), api.ErrUnknownWrite):
@@ -365,7 +365,7 @@ func TestProposeHonoursItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	_, err := leader.Propose(ctx, []byte("x"))
+	_, err := leader.Propose(ctx, Command{Data: []byte("x")})
 	if !errors.Is(err, ErrNotLeader) && !(errors.Is(err, ErrUnknown) && errors.Is(err, context.DeadlineExceeded)) {
 		t.Errorf("Propose: %v", err)
 	}
@@ -378,7 +378,7 @@ func TestNotRunning(t *testing.T) {
 	check := func(when string) {
 		t.Helper()
 		ctx := t.Context()
-		_, propose := m.Propose(ctx, nil)
+		_, propose := m.Propose(ctx, Command{Data: nil})
 		_, _, configuration := m.Configuration()
 		_, hasState := m.HasState()
 		_, raw := m.Raft()

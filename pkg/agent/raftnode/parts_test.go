@@ -243,7 +243,7 @@ func TestVerifyLeaderWaitsForTheStateMachine(t *testing.T) {
 	defer release()
 	proposed := make(chan error, 1)
 	go func() {
-		_, err := m.Propose(context.Background(), []byte("one"))
+		_, err := m.Propose(context.Background(), Command{Data: []byte("one")})
 		proposed <- err
 	}()
 	until(t, "it is committed", func() bool { return m.CommitIndex() > before })

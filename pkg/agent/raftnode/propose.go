@@ -14,20 +14,24 @@ import (
 // entry, which is a disk that stands still.
 const enqueueTimeout = 10 * time.Second
 
+// Command is what Propose replicates.
+type Command struct {
+	Data []byte
+	// Groups says that the command may share an entry with others that do, as long
+	// as no two of them have the same Key; Config.Group makes it of their Data.
+	Groups bool
+	Key    string
+	// Own is for what the cluster itself needs to go on: it is tried also on a disk
+	// that is too full for other commands.
+	Own bool
+}
+
 // Propose replicates one command and gives the state machine's result for it.
-// When ctx ends first, the outcome is unknown. A disk that has no room refuses it
-// (seal.ErrFull) before anything is proposed.
-func (n *Node) Propose(ctx context.Context, data []byte) (any, error) {
-	return n.propose(ctx, data, true)
-}
-
-// ProposeOwn is Propose for what the cluster itself needs to go on: it is tried
-// also on a disk that is too full for other commands.
-func (n *Node) ProposeOwn(ctx context.Context, data []byte) (any, error) {
-	return n.propose(ctx, data, false)
-}
-
-func (n *Node) propose(ctx context.Context, data []byte, needsRoom bool) (any, error) {
+// Commands are applied in the order in which they came; those that come together
+// share what they cost (carry.go). When ctx ends after a command has left, its
+// outcome is unknown. A disk that has no room refuses it (seal.ErrFull) before
+// anything is proposed.
+func (n *Node) Propose(ctx context.Context, c Command) (any, error) {
 	s, done, err := n.enter()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotLeader, err)
@@ -37,20 +41,26 @@ func (n *Node) propose(ctx context.Context, data []byte, needsRoom bool) (any, e
 		return nil, ErrNotLeader
 	}
 	if ctx.Err() != nil {
-		return nil, fmt.Errorf("%w: nothing was proposed: %w", ErrNotLeader, context.Cause(ctx))
+		return nil, unproposed(context.Cause(ctx))
 	}
-	if needsRoom {
-		stored, err := s.log.Admit(len(data))
-		if err != nil {
-			return nil, err
-		}
-		defer stored()
+	p := &proposal{Command: c, done: make(chan struct{})}
+	s.carrier.add(p)
+	select {
+	case <-p.done:
+		return p.result, p.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-s.done:
+		err = ErrNotRunning
 	}
-	f, err := await(ctx, s, func() raft.ApplyFuture { return s.raft.Apply(data, enqueueTimeout) })
-	if err != nil {
-		return nil, verdict(f, err)
+	if s.carrier.withdraw(p) {
+		return nil, unproposed(err)
 	}
-	return f.Response(), nil
+	return nil, verdict(nil, err)
+}
+
+func unproposed(why error) error {
+	return fmt.Errorf("%w: nothing was proposed: %w", ErrNotLeader, why)
 }
 
 // Barrier waits until everything that was proposed before it is applied here. A

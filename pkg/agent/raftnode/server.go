@@ -50,6 +50,7 @@ type server struct {
 
 	commitAtStart uint64
 	verify        *verifier
+	carrier       *carrier
 
 	calls    sync.WaitGroup // of the Node's methods; guarded by its mutex
 	stopping bool           // likewise
@@ -150,6 +151,7 @@ func (s *server) startRaft() error {
 	running.Store(r)
 	s.raft = r
 	s.verify = &verifier{ask: s.askMajority}
+	s.carrier = &carrier{fly: s.fly}
 	s.helpers.Go(func() { newHerald(notify, s.cfg.OnLeader).run(s.done) })
 	s.helpers.Go(s.keepCommitIndex)
 	s.helpers.Go(s.keepReserve)
@@ -172,6 +174,7 @@ func (s *server) raftConfig(notify chan<- bool) *raft.Config {
 	c.TrailingLogs = s.cfg.TrailingLogs
 	c.ShutdownOnRemove = false        // who was removed may be added again
 	c.NoSnapshotRestoreOnStart = true // replay has done it
+	c.BatchApplyCh = true             // the entries of a flight are stored together
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = notify
 	c.Logger = hclogx.New(s.cfg.Logger)

@@ -28,21 +28,25 @@ func errNoLeader() error {
 // api.ErrNoLeader when the command was surely not proposed, and begins with
 // api.ErrUnknownWrite when it may have been.
 func (s *Server) Propose(ctx context.Context, cmd state.Command) (any, error) {
-	return s.proposeBy(ctx, cmd, s.node.Propose)
+	return s.propose(ctx, cmd, false)
 }
 
 // proposeOwn is for the leader's duties, which go on when the disk is too full for
 // what users write.
 func (s *Server) proposeOwn(ctx context.Context, cmd state.Command) (any, error) {
-	return s.proposeBy(ctx, cmd, s.node.ProposeOwn)
+	return s.propose(ctx, cmd, true)
 }
 
-func (s *Server) proposeBy(ctx context.Context, cmd state.Command, propose func(context.Context, []byte) (any, error)) (any, error) {
-	data, err := state.Encode(cmd, time.Now(), s.clusterLevel())
+func (s *Server) propose(ctx context.Context, cmd state.Command, own bool) (any, error) {
+	level := s.clusterLevel()
+	data, err := state.Encode(cmd, time.Now(), level)
 	if err != nil {
 		return nil, err
 	}
-	result, err := propose(ctx, data)
+	key, groups := state.GroupKey(cmd)
+	result, err := s.node.Propose(ctx, raftnode.Command{
+		Data: data, Groups: groups && level >= state.LevelGroups, Key: key, Own: own,
+	})
 	if err != nil {
 		return nil, mapRaftError(err)
 	}

@@ -151,6 +151,7 @@ func New(cfg Config) *Server {
 		Address:           cfg.Address,
 		DataDir:           cfg.Raft.DataDir,
 		FSM:               &fsm{store: store, board: s.board, applied: s.changed.fire},
+		Group:             state.Group,
 		Listener:          s.gate,
 		Dial:              cfg.Raft.Dial,
 		AddressOf:         s.addressOf,

@@ -83,6 +83,7 @@ const (
 
 	typeEventFire = 8
 	typeEventAck  = 9
+	typeGroup     = 10 // of commands; see Group
 	typeJobCreate = 20
 	typeJobClaim  = 21
 	typeJobReport = 22
@@ -100,10 +101,14 @@ const commandVersion = 2
 
 // Level is the feature level of this program: it can apply whatever programs of
 // this level and below can propose. A cluster's is the lowest of its servers'.
-const Level = 2
+const Level = LevelGroups
 
-// Level 1 knew neither times nor sessions, nor durable events, nor jobs.
-const levelSessions = 2
+// Level 1 knew neither times nor sessions, nor durable events, nor jobs; level 2
+// no groups of commands.
+const (
+	levelSessions = 2
+	LevelGroups   = 3
+)
 
 // levelOf is the lowest level that can apply a command.
 func levelOf(cmd Command) int {

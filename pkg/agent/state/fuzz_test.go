@@ -37,6 +37,8 @@ func FuzzApply(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	f.Add(grouped(f, seeds[:4]...)) // also of commands that nobody puts into one
+	f.Add(grouped(f, seeds[7:9]...))
 	f.Add([]byte{typeTxn, 1, 0x81, 0xa3, 'O', 'p', 's', 0xdd, 0xff, 0xff, 0xff, 0xff})
 	f.Add(append([]byte{typeRegister, 1}, bytes.Repeat([]byte{0x91}, 10_000)...))
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -19,10 +19,10 @@ import (
 	"github.com/hashicorp/go-memdb"
 )
 
-// An Entry is one command of the raft log.
+// An Entry is one entry of the raft log.
 type Entry struct {
 	Index uint64
-	Data  []byte // made by Encode
+	Data  []byte // made by Encode or Group
 }
 
 // A Store holds the newest state. All its methods belong to the one goroutine
@@ -67,29 +67,29 @@ func New() *Store {
 }
 
 // ApplyBatch applies entries in the order given. A result is what its command
-// answers (see the command types) or an error; a bad command changes nothing and
-// harms no other entry of the batch. touched names everything that changed, each
-// once.
+// answers (see the command types) or an error, and for a group the list of those;
+// a bad command changes nothing and harms no other of the batch. touched names
+// everything that changed, each once.
 func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 	results = make([]any, len(entries))
 	all := make(map[Touch]struct{}, len(entries))
 	x := s.begin(all)
 	for i, e := range entries {
 		x.Index = e.Index
-		cmd, now, err := Decode(e.Data)
-		x.now = now
+		if !isGroup(e.Data) {
+			x, results[i] = s.applyOne(x, e.Data)
+			continue
+		}
+		commands, err := ungroup(e.Data)
 		if err != nil {
 			results[i] = err
 			continue
 		}
-		if txn, ok := cmd.(*Txn); ok {
-			// memdb has no savepoints, and a transaction must be able to fail.
-			s.commit(x)
-			results[i] = s.applyTxn(txn, now, all)
-			x = s.begin(all)
-			continue
+		each := make([]any, len(commands))
+		for j, data := range commands {
+			x, each[j] = s.applyOne(x, data)
 		}
-		results[i] = x.apply(cmd)
+		results[i] = each
 	}
 	s.commit(x)
 	touched = make([]Touch, 0, len(all))
@@ -97,6 +97,23 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 		touched = append(touched, t)
 	}
 	return results, touched
+}
+
+// applyOne applies one command at x's index. The batch goes on with the tx that it
+// returns.
+func (s *Store) applyOne(x *tx, data []byte) (next *tx, result any) {
+	cmd, now, err := Decode(data)
+	x.now = now
+	if err != nil {
+		return x, err
+	}
+	if txn, ok := cmd.(*Txn); ok {
+		// memdb has no savepoints, and a transaction must be able to fail.
+		s.commit(x)
+		result = s.applyTxn(txn, now, x.touched)
+		return s.begin(x.touched), result
+	}
+	return x, x.apply(cmd)
 }
 
 // applyTxn runs a transaction on its own, all or nothing. The commit before it
