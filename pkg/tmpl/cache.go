@@ -54,9 +54,9 @@ func (e *engine) fromCache() []*unit {
 	return e.unitsWith(func(u *unit) bool { return concerned[u] })
 }
 
-// lastSave is at the end.
+// lastSave is at the end, which may have come before the first command was done.
 func (e *engine) lastSave() {
-	if err := e.cache.Flush(e.data, e.complete); err != nil {
+	if err := e.cache.Flush(e.data, e.allDone()); err != nil {
 		e.log.Warn("cannot keep the data for a start without an agent", "error", err)
 	}
 }

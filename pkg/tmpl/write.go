@@ -116,15 +116,20 @@ func (e *engine) tellOthers(replaced []*unit, first bool, now time.Time) {
 
 // rendered notes the first complete render and says whether it is now.
 func (e *engine) rendered() bool {
-	if e.complete {
+	if e.complete || !e.allDone() {
 		return false
 	}
+	e.complete = true
+	return true
+}
+
+// allDone says that every unit has been written once, so that all data is there.
+func (e *engine) allDone() bool {
 	for _, u := range e.units {
 		if !u.done {
 			return false
 		}
 	}
-	e.complete = true
 	return true
 }
 

@@ -35,3 +35,23 @@ func TestStartWithoutAgentRendersFromTheCache(t *testing.T) {
 	a.AwaitPutKey("colour", "blue")
 	f.AwaitPart("out", "blue ")
 }
+
+// What was known when the end came is kept, even if the first command still ran.
+func TestTheEndDuringTheFirstCommandKeepsTheData(t *testing.T) {
+	a := harness.Dev(t)
+	a.AwaitPutKey("colour", "red")
+	f := a.Folder(t)
+	f.Write("in", `{{ key "colour" }}`)
+	tool := f.Run("tmpl", "-template", "in:out:echo $$ >started; exec sleep 60", "-cache-file", "data.json")
+	f.Pid("started")
+	tool.Signal(syscall.SIGTERM)
+	if code := tool.Exit(); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	a.Kill()
+	if err := os.Remove(f.File("out")); err != nil {
+		t.Fatal(err)
+	}
+	f.Run("tmpl", "-template", "in:out", "-cache-file", "data.json")
+	f.AwaitText("out", "red")
+}
