@@ -60,23 +60,28 @@ func (rq *request) answer(v any) {
 }
 
 // writeShared writes the answer of a read that others may have asked, too: its
-// bytes are made once.
+// bytes are made once, and compressed once.
 func (rq *request) writeShared(v any) {
 	enc := rq.encoding
 	if enc == nil || rq.has("pretty") {
 		rq.writeJSON(http.StatusOK, v)
 		return
 	}
-	body := enc.Bytes()
-	if body == nil {
-		var err error
-		if body, err = rq.encode(v); err != nil {
-			rq.fail(err)
-			return
-		}
-		enc.Keep(body)
+	body, err := enc.Make(view.Body, func() (view.Encoded, error) {
+		b, err := rq.encode(v)
+		return view.Encoded{Body: b}, err
+	})
+	if err != nil {
+		rq.fail(err)
+		return
 	}
-	rq.write(http.StatusOK, typeJSON, body)
+	if rq.compresses(body.Body) {
+		body, _ = enc.Make(view.Gzip, func() (view.Encoded, error) {
+			return view.Encoded{Body: rq.api.compress(body.Body)}, nil
+		})
+		rq.w.Header().Set("Content-Encoding", "gzip")
+	}
+	rq.send(http.StatusOK, typeJSON, body.Body)
 }
 
 func (rq *request) writeJSON(status int, v any) {
@@ -110,13 +115,22 @@ func (rq *request) text(status int, body string) {
 }
 
 func (rq *request) write(status int, ctype string, body []byte) {
+	if rq.compresses(body) {
+		rq.w.Header().Set("Content-Encoding", "gzip")
+		body = rq.api.compress(body)
+	}
+	rq.send(status, ctype, body)
+}
+
+func (rq *request) compresses(body []byte) bool {
+	return len(body) >= gzipFrom && acceptsGzip(rq.r.Header)
+}
+
+// send writes a body as it is.
+func (rq *request) send(status int, ctype string, body []byte) {
 	h := rq.w.Header()
 	if ctype != "" {
 		h.Set("Content-Type", ctype)
-	}
-	if len(body) >= gzipFrom && acceptsGzip(rq.r.Header) {
-		h.Set("Content-Encoding", "gzip")
-		body = rq.api.compress(body)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(body)))
 	rq.wrote = true
@@ -171,7 +185,7 @@ func (rq *request) read(q view.Query) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rq.meta, rq.encoding = ans.Meta, ans.Encoding
+	rq.encoding = ans.Encoding
 	rq.setMeta(ans.Meta.Index)
 	if err, failed := ans.Value.(error); failed {
 		return nil, err
@@ -180,8 +194,8 @@ func (rq *request) read(q view.Query) (any, error) {
 }
 
 func (rq *request) await(q view.Query) (view.Answer, error) {
-	if rq.at != nil {
-		return q(rq.at), nil
+	if rq.ask != nil {
+		return rq.ask(q), nil
 	}
 	board := rq.api.cfg.Cluster.Views()
 	ans, err := board.Read(rq.ctx, rq.shareKey(), q, rq.index, rq.wait())

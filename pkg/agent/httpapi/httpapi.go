@@ -146,9 +146,10 @@ const (
 
 // API answers requests. It is safe for concurrent use.
 type API struct {
-	cfg   Config
-	table table
-	gzips sync.Pool
+	cfg    Config
+	table  table
+	gzips  sync.Pool
+	frames sync.Pool // *bufio.Writer, as many as streams write right now
 }
 
 // New makes an API.

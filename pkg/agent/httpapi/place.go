@@ -78,8 +78,8 @@ func (a *API) runAtLeader(rq *request) {
 // answered; one that is no leader's, that nothing was done.
 func (a *API) tryLeader(rq *request) error {
 	ctx, cancel := context.WithDeadline(rq.ctx, rq.deadline)
-	defer cancel()
 	self, addr, err := a.cfg.Cluster.AwaitLeader(ctx)
+	cancel() // a blocking read that begins here needs no timer for that
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && rq.ctx.Err() == nil:
 		return errNoLeader

@@ -14,7 +14,6 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -57,10 +56,8 @@ type request struct {
 	hops  int
 	wrote bool // an answer has begun
 
-	at   *state.Snapshot // read this one, not the newest; see subscribe
-	meta state.Meta      // of what was read
-
-	encoding *view.Encoding // of what was read, where it is shared
+	ask      func(view.Query) view.Answer // answers what the handler reads; nil: the newest state, see subscribe
+	encoding *view.Encoding               // of what was read, where it is shared
 
 	params
 }

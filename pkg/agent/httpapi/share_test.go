@@ -66,6 +66,9 @@ func TestShareKey(t *testing.T) {
 			}
 		}
 	}
+	if a, b := key("/v1/kv/a%3Frecurse=?index=1"), key("/v1/kv/a?recurse&index=1"); a == b {
+		t.Errorf("a key with a question mark in it shares with a parameter: %q", a)
+	}
 	if key("/v1/kv/a") != "" || key("/v1/kv/a?index=1") == "" || key("/v1/health/service/web") == key("/v1/health/service/web?passing") {
 		t.Error("the wrong reads share")
 	}

@@ -5,12 +5,16 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -165,6 +169,68 @@ func TestSubscribeNeverSplitsATransaction(t *testing.T) {
 				t.Fatalf("key %s is %s while key 0 is %s", id, v, have["0"])
 			}
 		}
+	}
+}
+
+// All who follow or wait for one thing share the bytes of its answer.
+func TestSubscribeSharesEncodings(t *testing.T) {
+	r := newRig(t)
+	r.must("PUT /v1/kv/a", "1")
+	paths := []string{"/v1/kv/a", "/v1/kv/a?raw", "/v1/kv/absent"}
+	var forms [2][]*view.Encoded
+	for i := range forms {
+		s := &stream{rq: &request{api: r.api, r: newRequest(t, "/"), ctx: t.Context()}, queries: map[string]*subscribed{}}
+		for _, p := range paths {
+			s.queries[p] = &subscribed{path: p}
+		}
+		f := r.cluster.board.Follow()
+		defer f.Close()
+		s.follow(f)
+		_, changes, err := f.Next(t.Context(), time.Minute)
+		var frame frame
+		if err = errors.Join(err, s.add(&frame, changes)); err != nil {
+			t.Fatal(err)
+		}
+		for _, res := range frame.results {
+			forms[i] = append(forms[i], res.form)
+		}
+	}
+	if len(forms[0]) != len(paths) || !slices.Equal(forms[0], forms[1]) {
+		t.Errorf("two streams have forms of their own: %p, %p", forms[0], forms[1])
+	}
+	rq := &request{api: r.api, r: newRequest(t, "/v1/kv/a?index=1"), ctx: t.Context()}
+	rq.route, rq.name, _ = r.api.table.find("/v1/kv/a")
+	rq.values = rq.r.URL.Query()
+	ans, _ := r.cluster.board.Read(t.Context(), rq.viewKey(), nil, 0, 0) // it has been asked: nil is not called
+	body, err := ans.Encoding.Make(view.Body, nil)
+	if err != nil || &body.Body[0] != &forms[0][0].Body[0] {
+		t.Errorf("a GET has bytes of its own: %v", err)
+	}
+}
+
+// A client that does not read holds back nobody, gets the newest state when it
+// does, and no frame of what was between.
+func TestSubscribeSlowReader(t *testing.T) {
+	const size, writes = 256 << 10, 40
+	r := newRig(t)
+	value := func(n int) string { return fmt.Sprintf("%0*d", size, n) }
+	r.must("PUT /v1/kv/a", value(0))
+	slow := r.subscribe(t, api.Subscription{Queries: queries("/v1/kv/a?raw")})
+	quick := r.subscribe(t, api.Subscription{Queries: queries("/v1/kv/a?raw")})
+	quick.next()
+	for n := 1; n <= writes; n++ {
+		r.must("PUT /v1/kv/a", value(n))
+		if f := quick.next(); f.Index != r.cluster.index {
+			t.Fatalf("frame at %d after write %d", f.Index, r.cluster.index)
+		}
+	}
+	frames, last := 0, uint64(0)
+	for last < r.cluster.index {
+		f := slow.next()
+		frames, last = frames+1, f.Index
+	}
+	if frames > writes*3/4 {
+		t.Errorf("%d frames for %d writes: what the client did not read was kept for it", frames, writes)
 	}
 }
 

@@ -4,155 +4,220 @@ import (
 	"container/list"
 	"reflect"
 	"sync"
-	"sync/atomic"
 
 	"github.com/muster-dev/muster/pkg/agent/state"
 )
 
-// Limits of what is kept for those who ask the same again.
+// Limits of what is kept for those who ask the same again. Views that somebody
+// waits for are kept anyway; who may wait is bounded elsewhere.
 const (
-	MaxShared      = 4096     // answers
-	MaxSharedBytes = 64 << 20 // of their encodings
+	MaxShared      = 4096     // views that nobody waits for
+	MaxSharedBytes = 64 << 20 // of the encodings of all views
 )
 
-// Encoding is where the bytes of a shared answer are kept once somebody has
-// made them. Who reads bytes from it does not change them.
-type Encoding struct {
-	bytes atomic.Pointer[[]byte]
-	board *Board
-	entry *shared
-}
-
-// Bytes are the kept bytes, nil before Keep.
-func (e *Encoding) Bytes() []byte {
-	if p := e.bytes.Load(); p != nil {
-		return *p
-	}
-	return nil
-}
-
-// Keep keeps the encoding of the answer for the next reader.
-func (e *Encoding) Keep(b []byte) {
-	if e.bytes.CompareAndSwap(nil, &b) {
-		e.board.grow(e, len(b))
-	}
-}
-
-// shared is an answer that every reader of one key gets until something it was
-// read from changes. Its waiter belongs to no group: being dirty is all.
+// shared is a view: an answer that everybody with one key gets until something
+// it was read from changes. All but flight is guarded by Board.mu.
 type shared struct {
-	waiter
-	key  string
-	use  *list.Element // its place in the order of use; nil once evicted
-	size int           // bytes of the encoding
+	key      string
+	kept     bool          // readers with its key find it
+	use      *list.Element // its place in the order of use, while nobody waits for it
+	listed   bool          // the index knows it, so that it learns of changes
+	watch    []state.Watch
+	ans      Answer
+	dirty    bool // something that ans was read from has changed since
+	asking   bool // ans is being replaced: dirty or not, it is old
+	restored bool // the state was replaced since ans
+
+	polled   map[*waiter]struct{} // blocked reads
+	followed map[*waiter]struct{} // queries of Followers
+	scout    *waiter              // has been woken to ask anew
 
 	flight sync.Mutex // held by the one reader that asks anew
-	ans    Answer     // guarded by Board.mu, like the waiter
-	asking bool       // ans is being replaced: clean or not, it is old
 }
 
 // holds says whether the answer is that of the newest snapshot.
-func (e *shared) holds() bool { return !e.dirty && !e.asking }
+func (v *shared) holds() bool { return v.listed && !v.dirty && !v.asking }
 
-// sharedAnswers are all of them, the least recently used last.
-type sharedAnswers struct {
-	byKey map[string]*shared
-	order list.List
-	bytes int
+// views are all of them that are kept.
+type views struct {
+	index  index
+	byKey  map[string]*shared
+	unused list.List // *shared that nobody waits for, the least recently used last
+	forms  list.List // *Encoding with bytes, likewise
+	bytes  int       // of them
 }
 
-// answer runs q, or gives what it gave before where nothing has changed since.
-// Queries that are equal have the same key; "" shares nothing.
-func (b *Board) answer(key string, q Query) Answer {
-	if key == "" {
-		return q(b.Snapshot())
-	}
-	e, ans, ok := b.lookUp(key)
-	if ok {
-		return ans
-	}
-	e.flight.Lock()
-	defer e.flight.Unlock()
-	snap, ans, ok := b.begin(e)
-	if ok {
-		return ans // another reader was quicker
-	}
-	return b.fill(e, snap, q(snap))
-}
+func newViews() views { return views{index: newIndex(), byKey: map[string]*shared{}} }
 
-// lookUp finds the entry of a key, or makes one, and says whether its answer
+// lookUp finds the view of a key, or makes one, and says whether its answer
 // still holds.
 func (b *Board) lookUp(key string) (*shared, Answer, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	e := b.shared.byKey[key]
-	if e == nil {
-		e = &shared{key: key}
-		e.dirty = true
-		e.use = b.shared.order.PushFront(e)
-		b.shared.byKey[key] = e
-		b.evict()
-		return e, Answer{}, false
-	}
-	b.shared.order.MoveToFront(e.use)
-	return e, e.ans, e.holds()
+	v := b.views.find(key)
+	return v, v.ans, v.holds()
 }
 
-// begin marks an entry clean as of the snapshot it returns: what changes from
-// now on makes it dirty again.
-func (b *Board) begin(e *shared) (*state.Snapshot, Answer, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if e.holds() {
-		return nil, e.ans, true
+func (vs *views) find(key string) *shared {
+	if key == "" {
+		return &shared{dirty: true}
 	}
-	e.dirty, e.asking = false, true
-	return b.current.Load(), Answer{}, false
+	v := vs.byKey[key]
+	if v == nil {
+		v = &shared{key: key, kept: true}
+		vs.byKey[key] = v
+		vs.list(v)
+		vs.idle(v)
+		return v
+	}
+	if v.use != nil {
+		vs.unused.MoveToFront(v.use)
+	}
+	if e := v.ans.Encoding; e != nil && e.place != nil {
+		vs.forms.MoveToFront(e.place)
+	}
+	return v
 }
 
-func (b *Board) fill(e *shared, snap *state.Snapshot, ans Answer) Answer {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if old := e.ans.Encoding; old != nil && !changed(e.ans, ans) {
-		ans.Encoding = old // only the index moved
-	} else {
-		b.shared.bytes -= e.size
-		e.size = 0
-		ans.Encoding = &Encoding{board: b, entry: e}
+// list makes the index know a view. What happened before is not known, so that
+// it does not hold.
+func (vs *views) list(v *shared) {
+	if !v.listed {
+		v.listed, v.dirty = true, true
+		vs.index.add(v)
 	}
-	e.ans, e.asking = ans, false
-	if e.use == nil {
-		return ans // evicted meanwhile
+}
+
+func (vs *views) unlist(v *shared) {
+	if v.listed {
+		v.listed = false
+		vs.index.remove(v)
+		vs.drop(v.ans.Encoding)
 	}
-	if !reflect.DeepEqual(e.watch, ans.Meta.Watch) {
-		b.waiters.remove(&e.waiter)
-		e.watch = ans.Meta.Watch
-		b.waiters.add(&e.waiter)
-		if b.current.Load() != snap {
-			e.dirty = true // what it now watches may have changed unseen
+}
+
+// busy keeps a view that somebody waits for from being evicted.
+func (vs *views) busy(v *shared) {
+	if v.use != nil {
+		vs.unused.Remove(v.use)
+		v.use = nil
+	}
+}
+
+// idle lets a view be evicted: it has no waiters.
+func (vs *views) idle(v *shared) {
+	switch {
+	case !v.kept:
+		vs.unlist(v)
+	case v.use == nil:
+		v.use = vs.unused.PushFront(v)
+		vs.evict()
+	}
+}
+
+// evict forgets the views that were not used for longest until the limit holds.
+func (vs *views) evict() {
+	for vs.unused.Len() > MaxShared {
+		v := vs.unused.Remove(vs.unused.Back()).(*shared)
+		v.use, v.kept = nil, false
+		delete(vs.byKey, v.key)
+		vs.unlist(v)
+	}
+}
+
+// ask gives the view's answer, by q where it does not hold any more.
+func (b *Board) ask(v *shared, q Query) Answer {
+	if ans, ok := b.look(v); ok {
+		return ans
+	}
+	v.flight.Lock()
+	defer v.flight.Unlock()
+	snap, ans, ok := b.begin(v)
+	if ok {
+		return ans // another reader was quicker
+	}
+	filled := false
+	defer func() {
+		if !filled {
+			b.failed(v) // q panicked, which is its reader's affair
 		}
+	}()
+	ans, wake := b.fill(v, snap, q(snap))
+	filled = true
+	for _, g := range wake {
+		g.wake()
 	}
 	return ans
 }
 
-// grow counts the bytes of an encoding.
-func (b *Board) grow(enc *Encoding, n int) {
+func (b *Board) look(v *shared) (Answer, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if e := enc.entry; e.use != nil && e.ans.Encoding == enc {
-		e.size = n
-		b.shared.bytes += n
-		b.evict()
+	return v.ans, v.holds()
+}
+
+// begin marks a view clean as of the snapshot it returns: what changes from now
+// on makes it dirty again. Whoever was sent as its scout need not come.
+func (b *Board) begin(v *shared) (*state.Snapshot, Answer, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v.scout = nil
+	if v.holds() {
+		return nil, v.ans, true
+	}
+	v.dirty, v.asking = false, true
+	return b.current.Load(), Answer{}, false
+}
+
+func (b *Board) failed(v *shared) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	v.dirty, v.asking = true, false
+	v.sendScout()
+}
+
+// fill takes the answer over and returns whom to wake.
+func (b *Board) fill(v *shared, snap *state.Snapshot, ans Answer) (Answer, []*group) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := v.ans.Encoding
+	fresh := old == nil || changed(v.ans, ans)
+	if fresh {
+		b.views.drop(old)
+		old = &Encoding{board: b, view: v}
+	}
+	ans.Encoding = old // if the same: only the index moved
+	v.ans, v.asking = ans, false
+	b.views.rewatch(v, ans.Meta.Watch, b.current.Load() != snap)
+	restored := v.restored && !v.dirty
+	if restored {
+		v.restored = false
+	}
+	v.sendScout()
+	if !fresh && !restored {
+		return ans, nil
+	}
+	return ans, b.tell(v, &ans, restored)
+}
+
+// rewatch notes what a view is read from now. If that was something else, and
+// the state has moved on, it may have changed unseen.
+func (vs *views) rewatch(v *shared, watch []state.Watch, moved bool) {
+	if reflect.DeepEqual(v.watch, watch) {
+		return
+	}
+	if !v.listed {
+		v.watch = watch
+		return
+	}
+	vs.index.remove(v)
+	v.watch = watch
+	vs.index.add(v)
+	if moved {
+		v.touch()
 	}
 }
 
-// evict drops what was not used for longest until the limits hold.
-func (b *Board) evict() {
-	for len(b.shared.byKey) > MaxShared || b.shared.bytes > MaxSharedBytes && len(b.shared.byKey) > 1 {
-		e := b.shared.order.Remove(b.shared.order.Back()).(*shared)
-		e.use = nil
-		delete(b.shared.byKey, e.key)
-		b.shared.bytes -= e.size
-		b.waiters.remove(&e.waiter)
-	}
+func changed(before, after Answer) bool {
+	return before.Missing != after.Missing || !reflect.DeepEqual(before.Value, after.Value)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -29,13 +30,13 @@ func TestUnchangedAnswersAreShared(t *testing.T) {
 	q := func(s *state.Snapshot) Answer { asked++; return listing("a/")(s) }
 
 	first := w.read("a/", q)
-	first.Encoding.Keep([]byte("bytes"))
+	keep(t, first, "bytes")
 	w.apply(put("b", "x"))
-	if again := w.read("a/", q); asked != 1 || string(again.Encoding.Bytes()) != "bytes" {
-		t.Errorf("asked %d times for what did not change, bytes %q", asked, again.Encoding.Bytes())
+	if again := w.read("a/", q); asked != 1 || kept(again) != "bytes" {
+		t.Errorf("asked %d times for what did not change, bytes %q", asked, kept(again))
 	}
 	w.apply(put("a/2", "x"))
-	if fresh := w.read("a/", q); asked != 2 || fresh.Encoding.Bytes() != nil || fresh.Meta.Index != w.index {
+	if fresh := w.read("a/", q); asked != 2 || kept(fresh) != "" || fresh.Meta.Index != w.index {
 		t.Errorf("asked %d times after a change; %+v", asked, fresh)
 	}
 	w.read("", q)
@@ -50,10 +51,10 @@ func TestEncodingOutlivesAnUnseenChange(t *testing.T) {
 	w := newWorld(t)
 	w.apply(instance("n1", "sick", "critical"))
 	first := w.read("sick", passing("sick"))
-	first.Encoding.Keep([]byte("[]"))
+	keep(t, first, "[]")
 	w.apply(instance("n1", "sick", "warning"))
-	if again := w.read("sick", passing("sick")); again.Meta.Index <= first.Meta.Index || again.Encoding.Bytes() == nil {
-		t.Errorf("index %d after %d, bytes %q", again.Meta.Index, first.Meta.Index, again.Encoding.Bytes())
+	if again := w.read("sick", passing("sick")); again.Meta.Index <= first.Meta.Index || kept(again) == "" {
+		t.Errorf("index %d after %d, bytes %q", again.Meta.Index, first.Meta.Index, kept(again))
 	}
 }
 
@@ -139,22 +140,52 @@ func TestSharedAnswersAreBounded(t *testing.T) {
 		key := fmt.Sprint("k/", i)
 		w.read(key, get(key))
 	}
-	if n := len(w.board.shared.byKey); n != MaxShared || len(w.board.waiters.all) != MaxShared || w.board.shared.order.Len() != MaxShared {
-		t.Errorf("%d answers, %d watches are kept, the limit is %d", n, len(w.board.waiters.all), MaxShared)
+	vs := &w.board.views
+	if n := len(vs.byKey); n != MaxShared || len(vs.index.all) != MaxShared || vs.unused.Len() != MaxShared {
+		t.Errorf("%d views, %d watches are kept, the limit is %d", n, len(vs.index.all), MaxShared)
 	}
-	big := make([]byte, MaxSharedBytes/2)
+	big := strings.Repeat("x", MaxSharedBytes/2)
+	f := w.board.Follow() // of a view that somebody waits for the bytes go, too
 	for i := range 4 {
 		key := fmt.Sprint("big/", i)
-		w.read(key, get(key)).Encoding.Keep(big)
+		f.Add(key, key, get(key))
+		keep(t, w.read(key, get(key)), big)
 	}
-	if w.board.shared.bytes > MaxSharedBytes {
-		t.Errorf("%d bytes are kept", w.board.shared.bytes)
+	if vs.bytes > MaxSharedBytes {
+		t.Errorf("%d bytes are kept", vs.bytes)
 	}
-	for key := range w.board.shared.byKey {
+	if kept(w.read("big/0", get("big/0"))) != "" || kept(w.read("big/3", get("big/3"))) != big {
+		t.Error("not the oldest bytes were dropped")
+	}
+	f.Close()
+	for key := range vs.byKey {
 		w.apply(put(key, "x"))
 		w.read(key, get(key))
 		break
 	}
+	for i := range MaxShared + 100 {
+		key := fmt.Sprint("other/", i)
+		w.read(key, get(key))
+	}
+	if vs.bytes != 0 || vs.forms.Len() != 0 {
+		t.Errorf("%d bytes of %d views are counted, and their views are gone", vs.bytes, vs.forms.Len())
+	}
+}
+
+// keep keeps bytes as the body of an answer.
+func keep(t testing.TB, ans Answer, body string) {
+	t.Helper()
+	if _, err := ans.Encoding.Make(Body, func() (Encoded, error) { return Encoded{Body: []byte(body)}, nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kept is the body that is kept of an answer, "" for none.
+func kept(ans Answer) string {
+	if e := ans.Encoding.made[Body].Load(); e != nil {
+		return string(e.Body)
+	}
+	return ""
 }
 
 func BenchmarkSharedRead(b *testing.B) {

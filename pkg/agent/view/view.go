@@ -2,23 +2,27 @@
 // answer changes (a blocking query).
 //
 // What it promises:
-//   - A waiting reader wakes only for a change of what it reads: its query names
-//     the keys and prefixes its answer came from, and an answer that turns out
-//     equal to the one before is not given out.
+//   - All who ask the same share one view: for each change of what it was read
+//     from there is one query and one encoding, for ten readers or ten thousand,
+//     be they blocked reads or subscriptions. Whoever asks again what has not
+//     changed costs neither. What is kept for that is bounded (shared.go).
+//   - A waiting reader returns only for a change of what it reads: its query
+//     names the keys and prefixes its answer came from, and an answer that turns
+//     out equal to the one before is not given out.
 //   - No change is missed between two reads of one query: a reader that asks
 //     with the index of its last answer gets the next one.
-//   - Whoever asks again what has not changed costs neither a query nor an
-//     encoding (shared.go). What is kept for that is bounded.
 //   - Readers see whole raft entries only. The goroutine that applies publishes
 //     an immutable snapshot by one atomic pointer; two reads at one snapshot
-//     agree.
+//     agree, and so do all queries of a frame (follow.go).
+//   - Publishing costs what was touched, not who waits: of those who wait for a
+//     view one is woken, a scout, which asks anew and wakes the others if what
+//     it sees is another answer (waiters.go).
 //
 // One goroutine publishes, any number read; the package starts none.
 package view
 
 import (
 	"context"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +39,8 @@ type Answer struct {
 	Value   any
 	Meta    state.Meta
 	Missing bool
-	// Encoding keeps the bytes of an answer that is shared; nil for others.
+	// Encoding keeps the encoded forms of a shared answer; nil for others.
+	// Answers of one key with the same Encoding are equal but for Meta.
 	Encoding *Encoding
 }
 
@@ -44,15 +49,15 @@ type Board struct {
 	current  atomic.Pointer[state.Snapshot]
 	restores atomic.Uint64 // counts the restored states
 
-	mu      sync.Mutex // held while waiters are marked and the pointer is swapped
-	waiters waiters
+	mu      sync.Mutex // guards views and waiters, and is held while the pointer is swapped
+	views   views
+	waiting int
 	ahead   map[chan struct{}]uint64 // closed once that index is published; see AwaitIndex
-	shared  sharedAnswers
 }
 
 // New makes a board that shows the given snapshot.
 func New(first *state.Snapshot) *Board {
-	b := &Board{waiters: newWaiters(), ahead: map[chan struct{}]uint64{}, shared: sharedAnswers{byKey: map[string]*shared{}}}
+	b := &Board{views: newViews(), ahead: map[chan struct{}]uint64{}}
 	b.current.Store(first)
 	return b
 }
@@ -69,7 +74,21 @@ func (b *Board) Publish(snap *state.Snapshot, touched []state.Touch) {
 	// sees the new pointer when it looks again.
 	b.current.Store(snap)
 	for _, t := range touched {
-		b.waiters.wake(t)
+		b.views.index.each(t, (*shared).touch)
+	}
+	b.announce(snap.Index())
+}
+
+// PublishAll shows a restored state: every reader looks again, and gives out
+// what it sees even where the index fell.
+func (b *Board) PublishAll(snap *state.Snapshot) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current.Store(snap)
+	b.restores.Add(1)
+	for v := range b.views.index.all {
+		v.restored = true
+		v.touch()
 	}
 	b.announce(snap.Index())
 }
@@ -104,110 +123,109 @@ func (b *Board) AwaitIndex(ctx context.Context, index uint64) error {
 	}
 }
 
-// PublishAll shows a restored state: every reader looks again, and gives out
-// what it sees even where the index fell.
-func (b *Board) PublishAll(snap *state.Snapshot) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.current.Store(snap)
-	b.restores.Add(1)
-	b.waiters.wakeAll()
-	b.announce(snap.Index())
-}
-
-// Waiting is the number of readers that wait now.
+// Waiting is the number of queries that are waited for now.
 func (b *Board) Waiting() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.waiters.waiting
+	return b.waiting
 }
 
 // Read answers q. Readers with the same key, which must ask the same, share one
-// answer until it changes, and its encoding; with the key "" each asks for
-// itself. With minIndex above zero it returns once the answer's index is
-// above minIndex and the answer changed, when wait is over (with the current
-// answer), or with ctx's error when ctx ends first.
+// view; with the key "" each asks for itself. With minIndex above zero it returns
+// once the answer's index is above minIndex and the answer changed, when wait is
+// over (with the current answer), or with ctx's error when ctx ends first.
 func (b *Board) Read(ctx context.Context, key string, q Query, minIndex uint64, wait time.Duration) (Answer, error) {
+	if key == "" && minIndex == 0 {
+		return q(b.Snapshot()), nil
+	}
 	restores := b.restores.Load()
-	snap := b.Snapshot()
-	ans := b.answer(key, q)
+	v, ans, ok := b.lookUp(key)
+	if !ok {
+		ans = b.ask(v, q)
+	}
 	if minIndex == 0 || ans.Meta.Index > minIndex {
 		return ans, nil
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	return b.await(ctx, key, q, waitFor{snap, ans, minIndex, restores, timer.C})
+	return b.await(ctx, v, q, ans, minIndex, restores, timer.C)
 }
 
-type waitFor struct {
-	snap     *state.Snapshot
-	ans      Answer
-	min      uint64
-	restores uint64
-	timeout  <-chan time.Time
-}
-
-func (b *Board) await(ctx context.Context, key string, q Query, f waitFor) (Answer, error) {
-	me := &waiter{watch: f.ans.Meta.Watch, group: newGroup()}
-	b.register(me)
-	defer func() { b.unregister(me) }()
+// await parks a reader that has seen ans. It asks again itself only where it is
+// the scout; otherwise it is handed the new answer.
+func (b *Board) await(ctx context.Context, v *shared, q Query, ans Answer, min, restores uint64, timeout <-chan time.Time) (Answer, error) {
+	me := &waiter{view: v, min: min, group: newGroup()}
+	defer b.release(me)
 	for {
-		// What was published before we registered did not wake us.
-		if _, now := b.take(me.group); now != f.snap {
-			next := b.answer(key, q)
-			if b.restores.Load() != f.restores || next.Meta.Index > f.min && changed(f.ans, next) {
-				return next, nil
-			}
-			f.snap, f.ans = now, next
-			if b.rewatch(me, next.Meta.Watch) {
-				continue
+		if b.park(me, ans.Encoding, restores) {
+			select {
+			case <-me.group.woken:
+				if got := b.wakeUp(me); got != nil {
+					return *got, nil
+				}
+			case <-timeout:
+				if got := b.leave(me); got != nil {
+					return *got, nil
+				}
+				return b.ask(v, q), nil
+			case <-ctx.Done():
+				b.leave(me)
+				return Answer{}, ctx.Err()
 			}
 		}
-		select {
-		case <-me.group.woken:
-		case <-f.timeout:
-			return b.answer(key, q), nil
-		case <-ctx.Done():
-			return Answer{}, ctx.Err()
+		next := b.ask(v, q)
+		if b.restores.Load() != restores {
+			return b.ask(v, q), nil // next may be from before
 		}
+		if next.Meta.Index > min && next.Encoding != ans.Encoding {
+			return next, nil
+		}
+		ans = next
 	}
 }
 
-func changed(before, after Answer) bool {
-	return before.Missing != after.Missing || !reflect.DeepEqual(before.Value, after.Value)
-}
-
-func (b *Board) register(w *waiter) {
+// park registers a blocked read, unless there may be another answer than the one
+// it has seen.
+func (b *Board) park(w *waiter, seen *Encoding, restores uint64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.waiters.add(w)
-}
-
-func (b *Board) unregister(w *waiter) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.waiters.remove(w)
-}
-
-// rewatch makes a waiter watch something else, and says whether it was
-// something else: then changes of it may have gone unseen until now.
-func (b *Board) rewatch(w *waiter, watch []state.Watch) bool {
-	if reflect.DeepEqual(w.watch, watch) {
+	v := w.view
+	b.views.list(v)
+	if !v.holds() || v.ans.Encoding != seen || b.restores.Load() != restores {
 		return false
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.waiters.remove(w)
-	w.watch = watch
-	b.waiters.add(w)
+	b.join(w)
 	return true
 }
 
-// take hands out what is dirty together with the snapshot that it is dirty
-// against: whatever a group reads that is not among it is the same there as when
-// it was read.
-func (b *Board) take(g *group) ([]*waiter, *state.Snapshot) {
+// release lets go of what park did for a reader that was not handed its answer.
+func (b *Board) release(w *waiter) {
+	if w.given.Load() == nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.rest(w.view)
+	}
+}
+
+// wakeUp takes a blocked read that was woken out, with the answer it was handed,
+// if it was. If it is the scout it stays so until it asks, which it does next.
+func (b *Board) wakeUp(w *waiter) *Answer {
+	if got := w.given.Load(); got != nil {
+		return got // and nothing knows of it any more
+	}
+	return b.remove(w, false)
+}
+
+// leave takes a blocked read out that goes away. What it was to look at as the
+// scout, another will.
+func (b *Board) leave(w *waiter) *Answer { return b.remove(w, true) }
+
+func (b *Board) remove(w *waiter, forGood bool) *Answer {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return g.take(), b.current.Load()
+	if got := w.given.Load(); got != nil {
+		return got
+	}
+	b.part(w, forGood)
+	return nil
 }

@@ -1,0 +1,171 @@
+package view
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/state"
+)
+
+// parkedAt registers blocked reads at one view, as await does.
+func (w *world) parkedAt(key string, q Query, n int) (*shared, []*waiter) {
+	w.t.Helper()
+	v, _, _ := w.board.lookUp(key)
+	ans := w.board.ask(v, q)
+	var all []*waiter
+	for range n {
+		me := &waiter{view: v, min: ans.Meta.Index, group: newGroup()}
+		if !w.board.park(me, ans.Encoding, 0) {
+			w.t.Fatal("not parked")
+		}
+		all = append(all, me)
+	}
+	return v, all
+}
+
+func woken(groups ...*group) (n int) {
+	for _, g := range groups {
+		n += len(g.woken)
+	}
+	return n
+}
+
+// One of those who wait is woken by a change; if it goes away instead of
+// looking, another is.
+func TestScoutThatLeavesIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	w.apply(put("a", "1"))
+	v, all := w.parkedAt("a", get("a"), 3)
+	w.apply(put("a", "2"))
+	for left := len(all); left > 0; left-- {
+		scout := v.scout
+		if scout == nil || woken(scout.group) != 1 {
+			t.Fatalf("with %d waiting the scout is %+v", left, scout)
+		}
+		<-scout.group.woken
+		if woken(all[0].group, all[1].group, all[2].group) != 0 {
+			t.Fatal("more than one was woken")
+		}
+		w.board.leave(scout)
+	}
+	if v.scout != nil || w.board.Waiting() != 0 {
+		t.Errorf("scout %+v, %d wait", v.scout, w.board.Waiting())
+	}
+}
+
+// A scout that went while somebody else asked, who saw no change, leaves what
+// changed during the question to another.
+func TestChangeDuringAQuestionIsSeen(t *testing.T) {
+	w := newWorld(t)
+	w.apply(instance("n", "s", "critical"))
+	v, all := w.parkedAt("s", passing("s"), 2)
+	w.apply(instance("n", "s", "warning"))
+	scout := v.scout
+	snap, _, _ := w.board.begin(v)
+	w.board.leave(scout)
+	w.apply(instance("n", "s", "passing"))
+	if _, wake := w.board.fill(v, snap, passing("s")(snap)); len(wake) != 0 {
+		t.Fatal("woken for nothing that is to be seen")
+	}
+	if v.scout == nil || v.scout == scout || woken(v.scout.group) != 1 {
+		t.Errorf("the scout is %+v of %v", v.scout, all)
+	}
+}
+
+func TestScoutWhoseQueryPanicsIsReplaced(t *testing.T) {
+	w := newWorld(t)
+	w.apply(put("a", "1"))
+	v, _ := w.parkedAt("a", get("a"), 2)
+	w.apply(put("a", "2"))
+	first := v.scout
+	w.board.wakeUp(first)
+	func() {
+		defer func() { _ = recover() }()
+		w.board.ask(v, func(*state.Snapshot) Answer { panic("a mistake") })
+	}()
+	if v.scout == nil || v.scout == first || v.holds() {
+		t.Errorf("scout %+v, the view holds: %v", v.scout, v.holds())
+	}
+	if got := value(w.read("a", get("a"))); got != "2" {
+		t.Errorf("the next reader gets %q", got)
+	}
+}
+
+// A Follower that asked by itself hands on what it was sent to as the scout.
+func TestFollowerHandsOn(t *testing.T) {
+	w := newWorld(t)
+	var all []*Follower
+	for range 2 {
+		f := w.board.Follow()
+		defer f.Close()
+		f.Add("a", "a", get("a"))
+		f.frame()
+		if !f.park() {
+			t.Fatal("not parked")
+		}
+		all = append(all, f)
+	}
+	w.apply(put("a", "1"))
+	v := w.board.views.byKey["a"]
+	first := v.scout
+	if first == nil || woken(all[0].group, all[1].group) != 1 {
+		t.Fatalf("scout %+v", first)
+	}
+	for _, f := range all {
+		if f.group == first.group {
+			dirty, _ := f.take()
+			f.handOn(dirty)
+		}
+	}
+	if v.scout == nil || v.scout == first || woken(all[0].group, all[1].group) != 2 {
+		t.Errorf("the scout is %+v", v.scout)
+	}
+}
+
+// What changes while a view is asked for the first time was not watched then.
+func TestChangeDuringTheFirstQuestionIsSeen(t *testing.T) {
+	w := newWorld(t)
+	w.apply(put("a", "1"))
+	w.read("a", func(s *state.Snapshot) Answer {
+		w.apply(put("a", "2"))
+		return get("a")(s)
+	})
+	if got := value(w.read("a", get("a"))); got != "2" {
+		t.Errorf("read %q after 2 was written", got)
+	}
+}
+
+// Readers whose index is ahead of this server wait until it is passed.
+func TestReadersThatAreAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const readers = 3 // one of them is the scout
+		w := newWorld(t)
+		w.apply(put("a", "1"))
+		done := make(chan Answer, readers)
+		min := w.index + 2
+		for range readers {
+			go func() {
+				ans, err := w.board.Read(t.Context(), "a", get("a"), min, time.Hour)
+				if err != nil {
+					t.Error(err)
+				}
+				done <- ans
+			}()
+		}
+		for _, v := range []string{"2", "3"} {
+			synctest.Wait()
+			w.apply(put("a", v))
+			synctest.Wait()
+			if len(done) > 0 {
+				t.Fatalf("%d returned at %d, asked for more than %d", len(done), w.index, min)
+			}
+		}
+		w.apply(put("a", "4"))
+		for range readers {
+			if ans := <-done; value(ans) != "4" {
+				t.Errorf("got %q", value(ans))
+			}
+		}
+	})
+}
