@@ -8,7 +8,6 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/deliver"
-	"github.com/muster-dev/muster/pkg/watch"
 )
 
 // Validate checks what config.Load cannot: the watches, which are the tools' wing's.
@@ -37,7 +36,7 @@ func (a *Agent) makeWatches(self http.RoundTripper) (*deliver.Set, error) {
 		dir = filepath.Join(a.cfg.DataDir, "watches")
 	}
 	return deliver.New(deliver.Config{
-		Client: func(token string) (watch.Getter, error) {
+		Client: func(token string) (deliver.Client, error) {
 			c, err := client.New(client.Config{Transport: self, UserAgent: userAgent, Token: token})
 			return asked{c}, err
 		},
@@ -46,6 +45,6 @@ func (a *Agent) makeWatches(self http.RoundTripper) (*deliver.Set, error) {
 	}, specs), nil
 }
 
-// asked hides all of a client but Get: what goes over self has its answer when that
+// asked hides all of a client but what deliver needs: what goes over self has its answer when that
 // is complete, so it carries no streams.
-type asked struct{ watch.Getter }
+type asked struct{ deliver.Client }

@@ -40,13 +40,14 @@ const MaxWatches = 1024
 type Config struct {
 	// Client gives what asks the agent for those who have this token; "" is no token
 	// of their own.
-	Client  func(token string) (watch.Getter, error)
+	Client  func(token string) (Client, error)
 	Retry   watch.Retry
 	Address string // of the agent, as part of what a watch is remembered by
 	Dir     string // where deliveries are remembered; "": only as long as the Set is there
 	Logger  *slog.Logger
 
 	Handler Handler          // of watches that have none of their own
+	Shows   bool             // Handler shows events: that is not to have dealt with them
 	Env     []string         // of programs; CONSUL_INDEX is added
 	Capture bool             // log the programs' output in place of passing it on
 	Signals <-chan os.Signal // passed on to programs that run
@@ -181,6 +182,17 @@ func (s *Set) worker(spec Spec, id identity) (*worker, error) {
 		return nil, err
 	}
 	d := &delivery{spec: spec, id: id, dir: s.cfg.Dir, handler: h, once: s.cfg.Once, log: log, wake: make(chan struct{}, 1)}
+	if spec.Durable {
+		if !s.cfg.Shows || spec.CheckHandler() == nil {
+			if d.ack, err = s.cfg.Client(spec.Token); err != nil {
+				return nil, err
+			}
+		}
+		d.moved = s.refollow
+		if d.remembers() {
+			d.since.Store(lastPosition(s.cfg.Dir, id))
+		}
+	}
 	return &worker{spec: spec, delivery: d, ended: make(chan struct{})}, nil
 }
 
@@ -256,6 +268,15 @@ func (s *Set) ended(w *worker, err error) {
 	case <-s.done:
 	default:
 		close(s.done)
+	}
+}
+
+// refollow asks anew after a watch has come far.
+func (s *Set) refollow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() == nil {
+		s.follow()
 	}
 }
 

@@ -71,10 +71,12 @@ func (k *keys) Get(ctx context.Context, path string, o *client.Options, out any)
 	}
 }
 
+func (k *keys) EventAck(context.Context, string, string, *client.Options) error { return nil }
+
 // runSet runs a Set over k whose handler is r.
 func runSet(t *testing.T, k *keys, r *recorder, cfg Config, specs ...Spec) (*Set, func() error) {
 	t.Helper()
-	cfg.Client = func(string) (watch.Getter, error) { return k, nil }
+	cfg.Client = func(string) (Client, error) { return k, nil }
 	cfg.Logger, cfg.Handler = logx.Discard(), r
 	s := New(cfg, specs)
 	ctx, cancel := context.WithCancel(context.Background())

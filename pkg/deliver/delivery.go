@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -29,6 +32,12 @@ type delivery struct {
 	once    bool // end after the first delivery, of which there is one attempt
 	log     *slog.Logger
 
+	ack interface { // nil: nobody is told of what was delivered
+		EventAck(ctx context.Context, id, node string, o *client.Options) error
+	}
+	moved func()        // called when since is another; nil: nobody asks
+	since atomic.Uint64 // of durable events, for query
+
 	wake chan struct{} // capacity 1: there is something in inbox
 	mu   sync.Mutex
 	in   []view // inbox
@@ -40,10 +49,14 @@ type delivery struct {
 	running  view      // what the handler has got
 	begun    bool      // the first view was looked at
 	force    bool      // the first view is delivered although it is known
-	since    time.Time // when the oldest of what waits arrived
+	oldest   time.Time // when the oldest of what waits arrived
 	newest   time.Time
 	failures int // of the view that is next, in a row
 	retryAt  time.Time
+
+	delivered   int       // durable events since the last advance
+	ackAt       time.Time // when acknowledging is tried again; zero: nothing is to be
+	ackFailures int
 }
 
 // The delay before a failed delivery is tried again; it doubles.
@@ -63,12 +76,17 @@ func (d *delivery) put(v view) {
 	}
 }
 
+// remembers says whether the start depends on what was delivered before.
+func (d *delivery) remembers() bool {
+	return d.dir != "" && (d.spec.Initial == "" || d.spec.Initial == InitialIfChanged)
+}
+
 // run delivers until ctx ends. An error says that nothing can be delivered at all,
 // or, with once, why the one attempt failed.
 func (d *delivery) run(ctx context.Context) error {
 	dir := d.dir
-	if d.spec.Initial != "" && d.spec.Initial != InitialIfChanged {
-		dir = "" // the start is decided without it
+	if !d.remembers() {
+		dir = ""
 	}
 	mem, err := openMemory(dir, d.id)
 	if err != nil {
@@ -79,6 +97,7 @@ func (d *delivery) run(ctx context.Context) error {
 	d.pend = pending{overlap: d.spec.Overlap, events: d.spec.Type == typeEvent}
 	d.pace = watch.Pace{Wait: watch.Wait{Min: d.spec.Settle}.Settled()}
 	d.publish(StateUnanswered)
+	d.acknowledge(ctx)
 	for {
 		v, ok := d.next(ctx)
 		if !ok {
@@ -97,11 +116,14 @@ func (d *delivery) run(ctx context.Context) error {
 func (d *delivery) next(ctx context.Context) (view, bool) {
 	for {
 		d.drain()
-		var due <-chan time.Time
+		var due, acks <-chan time.Time
+		if !d.ackAt.IsZero() {
+			acks = time.After(time.Until(d.ackAt))
+		}
 		if len(d.pend.views) > 0 {
 			wait := time.Until(d.dueAt())
 			if wait <= 0 {
-				d.since = time.Time{}
+				d.oldest = time.Time{}
 				return d.pend.take(), true
 			}
 			due = time.After(wait)
@@ -114,6 +136,8 @@ func (d *delivery) next(ctx context.Context) (view, bool) {
 		select {
 		case <-d.wake:
 		case <-due:
+		case <-acks:
+			d.acknowledge(ctx)
 		case <-ctx.Done():
 			return view{}, false
 		}
@@ -123,8 +147,8 @@ func (d *delivery) next(ctx context.Context) (view, bool) {
 // dueAt is when what waits is delivered.
 func (d *delivery) dueAt() time.Time {
 	at := d.newest
-	if !d.since.IsZero() {
-		at = d.pace.Due(d.since, d.newest, time.Time{})
+	if !d.oldest.IsZero() {
+		at = d.pace.Due(d.oldest, d.newest, time.Time{})
 	}
 	if d.retryAt.After(at) {
 		at = d.retryAt
@@ -148,8 +172,8 @@ func (d *delivery) drain() {
 			d.log.Error("too much waits for a watch handler: left out the oldest", "lost", lost)
 		}
 		d.newest = time.Now()
-		if d.since.IsZero() {
-			d.since = d.newest
+		if d.oldest.IsZero() {
+			d.oldest = d.newest
 		}
 		if d.spec.Overlap != OverlapQueue {
 			d.retryAt = time.Time{} // something newer may do
@@ -163,18 +187,21 @@ func (d *delivery) drain() {
 // sift leaves of a view what is to be delivered; false: nothing.
 func (d *delivery) sift(v view) (view, bool) {
 	first, initial := !d.begun, d.spec.Initial
+	if d.spec.Durable && len(v.items) > 0 {
+		v.index = v.items[len(v.items)-1].at
+	}
 	switch {
 	case first && initial == InitialNever:
-		d.remember(v)
+		d.remember(v, false)
 		return v, false
 	case first && initial == InitialAlways:
 		d.force = true
 		return v, true
-	case d.spec.Type != typeEvent, first && d.mem.last == nil:
+	case d.spec.Type != typeEvent, first && d.mem.last == nil && !d.spec.Durable:
 		return v, true
 	}
 	v.items = slices.DeleteFunc(slices.Clone(v.items), func(it item) bool {
-		return slices.Contains(d.mem.events(), it.Key) || d.running.has(it.Key) || d.pend.has(it.Key)
+		return slices.Contains(d.mem.events(), it.Key) || d.spec.Durable && it.at <= d.mem.position() || d.running.has(it.Key) || d.pend.has(it.Key)
 	})
 	return v, len(v.items) > 0
 }
@@ -198,7 +225,9 @@ func (d *delivery) deliver(ctx context.Context, v view) error {
 	switch {
 	case err == nil:
 		d.failures = 0
-		d.remember(v)
+		d.remember(v, d.ack != nil)
+		d.acknowledge(ctx)
+		d.advance(len(v.items))
 	case ctx.Err() != nil: // the next start delivers it
 	case errors.Is(cause, errSuperseded):
 		d.pend.again(v)
@@ -225,7 +254,7 @@ func (d *delivery) input(v view) (Input, bool, error) {
 	}
 	data, err := lines(changes(old, v))
 	if len(data) == 0 && err == nil {
-		d.remember(v)
+		d.remember(v, false)
 	}
 	return Input{v.index, data}, len(data) > 0, err
 }
@@ -265,7 +294,7 @@ func (d *delivery) failed(v view, in Input, err error) {
 			d.log.Error("a dead letter is lost", "error", err)
 		}
 		d.failures = 0
-		d.remember(v)
+		d.remember(v, false)
 		d.mu.Lock()
 		d.now.GivenUp++
 		d.mu.Unlock()
@@ -281,10 +310,18 @@ func (d *delivery) failed(v view, in Input, err error) {
 	d.log.Warn("watch handler failed, trying again", "error", err, "index", v.index, "retry_in", delay)
 }
 
-// remember notes that a view is delivered.
-func (d *delivery) remember(v view) {
-	now := &delivered{Watch: d.id, Index: v.index, Hash: hashOf(v.body())}
-	if d.spec.Type == typeEvent {
+// remember notes that a view is delivered, and whether its events are to be acknowledged.
+func (d *delivery) remember(v view, acks bool) {
+	now := &delivered{Watch: d.id, Index: v.index, Hash: hashOf(v.body()), Since: d.mem.position(), Unacked: d.mem.unacked()}
+	if d.spec.Durable {
+		for _, it := range v.items {
+			now.Since = max(now.Since, it.at)
+			if acks {
+				now.Unacked = append(now.Unacked[:len(now.Unacked):len(now.Unacked)], it.Key)
+			}
+		}
+		now.Unacked = now.Unacked[max(0, len(now.Unacked)-api.MaxDurableEvents):]
+	} else if d.spec.Type == typeEvent {
 		now.Events = d.mem.events()
 		for _, it := range v.items {
 			now.Events = append(now.Events[:len(now.Events):len(now.Events)], it.Key)

@@ -83,14 +83,14 @@ func run(t *testing.T, r *recorder, spec Spec, dir string, once bool) (*delivery
 
 // state is a view of a key.
 func state(index uint64, value string) view {
-	return view{index: index, form: one, items: []item{{"k", []byte(value)}}}
+	return view{index: index, form: one, items: []item{{Key: "k", Data: []byte(value)}}}
 }
 
 // events is a list of them.
 func events(index uint64, ids ...string) view {
 	v := view{index: index, form: list}
 	for _, id := range ids {
-		v.items = append(v.items, item{id, []byte(id)})
+		v.items = append(v.items, item{Key: id, Data: []byte(id)})
 	}
 	return v
 }

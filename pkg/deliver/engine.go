@@ -62,7 +62,7 @@ func (s *Set) prepare(next map[string]*worker) error {
 func (s *Set) follow() {
 	wanted := map[source]map[watch.Query][]*delivery{}
 	for _, w := range s.workers {
-		src, q := source{w.spec.Token, w.spec.Stale}, w.spec.Query()
+		src, q := source{w.spec.Token, w.spec.Stale}, w.delivery.query()
 		if wanted[src] == nil {
 			wanted[src] = map[watch.Query][]*delivery{}
 		}

@@ -33,6 +33,8 @@ type delivered struct {
 	Hash    string   // of what was handed over
 	Events  []string `json:",omitempty"` // ids, oldest first
 	Items   []item   `json:",omitempty"` // for changes: what they count from
+	Since   uint64   `json:",omitempty"` // index of the last durable event
+	Unacked []string `json:",omitempty"` // ids of durable events that are to be acknowledged yet
 }
 
 const (
@@ -53,8 +55,7 @@ func openMemory(dir string, id identity) (*memory, error) {
 	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("remember what was delivered: %w", err)
 	}
-	sum := sha256.Sum256(id.bytes())
-	base := filepath.Join(dir, id.Type+"-"+hex.EncodeToString(sum[:12]))
+	base := memoryBase(dir, id)
 	lock, err := takeLock(base + ".lock")
 	if err != nil {
 		return nil, err
@@ -68,6 +69,20 @@ func openMemory(dir string, id identity) (*memory, error) {
 		m.last.Watch = id
 	}
 	return m, nil
+}
+
+// memoryBase is the path of a watch's files without what they end in.
+func memoryBase(dir string, id identity) string {
+	sum := sha256.Sum256(id.bytes())
+	return filepath.Join(dir, id.Type+"-"+hex.EncodeToString(sum[:12]))
+}
+
+// lastPosition is how far a watch has come, as far as can be told without its lock.
+func lastPosition(dir string, id identity) uint64 {
+	if d, err := readMemory(memoryBase(dir, id) + ".json"); err == nil && d != nil {
+		return d.Since
+	}
+	return 0
 }
 
 func takeLock(path string) (*os.File, error) {

@@ -13,8 +13,8 @@ const (
 	// maxQueue is how many changes wait under OverlapQueue; beyond that the oldest is
 	// left out.
 	maxQueue = 1024
-	// maxPendingEvents is how many events wait for one run; beyond that the oldest are
-	// lost. An agent keeps 256.
+	// maxPendingEvents is how many events wait; beyond that the oldest are
+	// lost. An agent keeps 256, the servers 4,096 durable ones.
 	maxPendingEvents = 4096
 )
 
@@ -24,7 +24,11 @@ func (p *pending) add(v view) (lost int) {
 		return p.merge(v)
 	}
 	p.views = append(p.views, v)
-	lost = max(0, len(p.views)-maxQueue)
+	limit := maxQueue
+	if p.events {
+		limit = maxPendingEvents
+	}
+	lost = max(0, len(p.views)-limit)
 	p.views = p.views[lost:]
 	return lost
 }

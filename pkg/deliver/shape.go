@@ -22,6 +22,7 @@ type view struct {
 type item struct {
 	Key  string          // what it is called, for telling changes
 	Data json.RawMessage // as the reference's handlers get it
+	at   uint64          // of a durable event: its index
 }
 
 // form is how a view is written.
@@ -155,6 +156,11 @@ func viewOf(r watch.Result) (view, error) {
 		v.items, err = itemsOf(value, func(c *api.HealthCheck) (string, any) { return c.Node + "/" + c.CheckID, checkOf(c) })
 	case []*api.Event:
 		v.items, err = itemsOf(value, func(e *api.Event) (string, any) { return e.ID, e })
+	case []*api.DurableEvent:
+		v.items, err = itemsOf(value, func(e *api.DurableEvent) (string, any) { return e.ID, e })
+		for i := range v.items {
+			v.items[i].at = value[i].Index
+		}
 	default:
 		return v, fmt.Errorf("no watch has an answer of type %T", r.Value)
 	}
@@ -170,7 +176,7 @@ func itemsOf[T any](from []T, shape func(T) (string, any)) ([]item, error) {
 		if err != nil {
 			return nil, fmt.Errorf("encode %q: %w", key, err)
 		}
-		out = append(out, item{key, data})
+		out = append(out, item{Key: key, Data: data})
 	}
 	return out, nil
 }

@@ -36,6 +36,7 @@ type Spec struct {
 	HTTP        *HTTP    `conf:"http_handler_config"`
 
 	Shell       *bool         `conf:"shell"`        // see proc.Resolve
+	Durable     bool          `conf:"durable"`      // type event: those that the servers keep, acknowledged when delivered
 	Changes     bool          `conf:"changes"`      // hand over what was added, modified, deleted
 	Initial     Initial       `conf:"initial"`      // "" is if-changed
 	Overlap     Overlap       `conf:"overlap"`      // "" is coalesce
@@ -86,7 +87,7 @@ func parameters() map[string][]string {
 		typeNodes:     {"filter"},
 		typeService:   {"service", "tag", "passingonly", "filter"},
 		typeChecks:    {"service", "state", "filter"},
-		typeEvent:     {"name"},
+		typeEvent:     {"name", "durable"},
 	}
 }
 
@@ -116,7 +117,7 @@ func (s *Spec) target() error {
 		set  bool
 	}{
 		{"key", s.Key != ""}, {"prefix", s.Prefix != ""}, {"service", s.Service != ""}, {"tag", len(s.Tags) > 0},
-		{"passingonly", s.PassingOnly != nil}, {"state", s.State != ""}, {"name", s.Name != ""}, {"filter", s.Filter != ""},
+		{"passingonly", s.PassingOnly != nil}, {"state", s.State != ""}, {"name", s.Name != ""}, {"durable", s.Durable}, {"filter", s.Filter != ""},
 	} {
 		if p.set && !slices.Contains(takes, p.name) {
 			invalid = append(invalid, p.name)
@@ -199,12 +200,24 @@ func (s *Spec) Query() watch.Query {
 		}
 	case typeEvent:
 		q.Path = "/v1/event/list"
+		if s.Durable {
+			q.Path = "/v1/event/log"
+		}
 		set("name", s.Name)
 	}
 	set("filter", s.Filter)
 	set("dc", s.Datacenter)
 	q.Params = params.Encode()
 	return q
+}
+
+// addParam adds one to parameters as url.Values.Encode writes them.
+func addParam(params, name string, value uint64) string {
+	one := name + "=" + strconv.FormatUint(value, 10)
+	if params == "" {
+		return one
+	}
+	return params + "&" + one
 }
 
 // String names a watch in messages.

@@ -24,6 +24,7 @@ import (
 //	/v1/catalog/node/NAME                       *api.NodeServices, nil when unknown
 //	/v1/catalog/datacenters                     []string
 //	/v1/event/list                              []*api.Event
+//	/v1/event/log                               []*api.DurableEvent
 //	anything else                               what encoding/json makes of it
 func Decode(q Query, body []byte) (any, error) {
 	path := q.Path
@@ -46,6 +47,8 @@ func Decode(q Query, body []byte) (any, error) {
 		return decode[[]string](q, body)
 	case isEvents(q):
 		return decode[[]*api.Event](q, body)
+	case isEventLog(q):
+		return decode[[]*api.DurableEvent](q, body)
 	}
 	return decode[any](q, body)
 }
@@ -85,6 +88,9 @@ func isKV(q Query) bool { return strings.HasPrefix(q.Path, "/v1/kv/") }
 // the newest and is compared for equality; no leader stands behind them, and an
 // agent that has begun anew has none.
 func isEvents(q Query) bool { return q.Path == "/v1/event/list" }
+
+// isEventLog says whether a query lists durable events, which a Consul has not.
+func isEventLog(q Query) bool { return q.Path == "/v1/event/log" }
 
 // isEmpty says whether a body holds nothing: absent, null, [] or {}.
 func isEmpty(body []byte) bool {

@@ -153,6 +153,8 @@ func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, turned bool, 
 		return a, true, nil
 	case isKV(f.query) && client.IsStatus(err, http.StatusNotFound):
 		err = nil
+	case isEventLog(f.query) && client.IsStatus(err, http.StatusNotFound):
+		err = api.Errorf(http.StatusNotFound, "this agent has no durable events: it is none of muster's")
 	}
 	if err == nil && o.Stale && a.meta.LastContact > w.cfg.MaxStale {
 		o.Stale, o.MaxStale, o.Index, o.Wait = false, 0, 0, 0

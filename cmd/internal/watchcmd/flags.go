@@ -40,6 +40,9 @@ const examples = `  # Run ./handler.sh whenever a check changes.
   # Flush a cache when somebody fires an event of that name.
   %[1]s -type event -name flush 'echo flush_all | nc -q1 localhost 11211'
 
+  # Follow a log of releases; none is missed while this machine is away.
+  %[1]s -type event -name release -durable -overlap queue ./deploy.sh
+
   # What changed below a prefix, a line for each key, with the old and new value.
   %[1]s -type keyprefix -prefix app/ -changes -o jsonl
 
@@ -135,6 +138,7 @@ func (o *options) addTarget(fs *pflag.FlagSet) {
 	fs.StringVar(&o.passing, "passingonly", "", "`true`: only instances all of whose checks pass (type service)")
 	fs.StringVar(&s.State, "state", "", "only checks in this `state` (type checks; default any)")
 	fs.StringVar(&s.Name, "name", "", "only events of this `name` (type event)")
+	fs.BoolVar(&s.Durable, "durable", false, "events that the servers keep: each is handed over at least once, in order, and acknowledged (type event)")
 	fs.StringVar(&s.Filter, "filter", "", "only what this `expression` selects (types services, nodes, service and checks)")
 	fs.StringArrayVar(&o.configs, "config", nil, "`file` or directory with watches (HCL, JSON, YAML, TOML), repeatable; SIGHUP reads it again")
 }

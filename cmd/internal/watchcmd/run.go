@@ -279,7 +279,7 @@ func (o *options) live(ctx context.Context, c *config) error {
 
 func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal) deliver.Config {
 	return deliver.Config{
-		Client: func(token string) (watch.Getter, error) {
+		Client: func(token string) (deliver.Client, error) {
 			conn := c.conn
 			if token != "" {
 				conn.Token, conn.TokenFile = token, ""
@@ -287,7 +287,7 @@ func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal
 			return client.New(conn)
 		},
 		Retry: c.retry, Address: address(c.conn), Dir: c.dir, Logger: log,
-		Handler: c.handler, Env: c.env, Signals: others, Once: o.once || c.prints,
+		Handler: c.handler, Shows: true, Env: c.env, Signals: others, Once: o.once || c.prints,
 		OnReady: func() { life.Notify("READY=1") },
 	}
 }
