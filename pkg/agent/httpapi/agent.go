@@ -63,7 +63,7 @@ func (a *API) agentMetrics(rq *request) (any, error) {
 	case !prometheus:
 		return a.cfg.Agent.Metrics()
 	case a.cfg.Prometheus == nil:
-		rq.w.Header().Set(api.HeaderReason, "Prometheus is not enabled since its retention time is not positive")
+		rq.h.Set(api.HeaderReason, "Prometheus is not enabled since its retention time is not positive")
 		return nil, nil
 	}
 	return a.cfg.Prometheus, nil
@@ -122,7 +122,7 @@ func (rq *request) enable() (bool, error) {
 }
 
 // reason is the text that a client reads beside the status.
-func (rq *request) reason(text string) { rq.w.Header().Set(api.HeaderReason, text) }
+func (rq *request) reason(text string) { rq.h.Set(api.HeaderReason, text) }
 
 // wantsText tells the two ways of asking for a bare status.
 func (rq *request) wantsText() bool {

@@ -25,6 +25,10 @@ const (
 	writeGrace    = 30 * time.Second
 )
 
+// countedByServer is up to where net/http itself finds out, and says, how long an
+// answer is, at less cost.
+const countedByServer = 2048
+
 const (
 	typeJSON = "application/json"
 	typeText = "text/plain; charset=utf-8"
@@ -79,7 +83,7 @@ func (rq *request) writeShared(v any) {
 		body, _ = enc.Make(view.Gzip, func() (view.Encoded, error) {
 			return view.Encoded{Body: rq.api.compress(body.Body)}, nil
 		})
-		rq.w.Header().Set("Content-Encoding", "gzip")
+		rq.h.Set("Content-Encoding", "gzip")
 	}
 	rq.send(http.StatusOK, typeJSON, body.Body)
 }
@@ -96,7 +100,7 @@ func (rq *request) writeJSON(status int, v any) {
 func (rq *request) encode(v any) ([]byte, error) {
 	pretty := rq.has("pretty")
 	if !pretty && !rq.api.cfg.AlwaysPretty {
-		return json.Marshal(v)
+		return encodeCompact(v)
 	}
 	body, err := json.MarshalIndent(v, "", "    ")
 	if pretty && err == nil {
@@ -116,7 +120,7 @@ func (rq *request) text(status int, body string) {
 
 func (rq *request) write(status int, ctype string, body []byte) {
 	if rq.compresses(body) {
-		rq.w.Header().Set("Content-Encoding", "gzip")
+		rq.h.Set("Content-Encoding", "gzip")
 		body = rq.api.compress(body)
 	}
 	rq.send(status, ctype, body)
@@ -128,11 +132,16 @@ func (rq *request) compresses(body []byte) bool {
 
 // send writes a body as it is.
 func (rq *request) send(status int, ctype string, body []byte) {
-	h := rq.w.Header()
-	if ctype != "" {
-		h.Set("Content-Type", ctype)
+	switch ctype {
+	case "":
+	case typeJSON:
+		rq.h["Content-Type"] = rq.api.constants.json
+	default:
+		rq.h.Set("Content-Type", ctype)
 	}
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if n := len(body); n == 0 || n > countedByServer || rq.r.Method == http.MethodHead {
+		rq.h.Set("Content-Length", strconv.Itoa(n))
+	}
 	rq.wrote = true
 	if len(body) > largeAnswer {
 		// A client that stalls would hold the memory. Where the server knows
@@ -208,9 +217,9 @@ func (rq *request) await(q view.Query) (view.Answer, error) {
 // setMeta sets the headers of a read. The index is never 0: clients would take
 // that for "do not block".
 func (rq *request) setMeta(index uint64) {
-	h := rq.w.Header()
-	h.Set(api.HeaderIndex, strconv.FormatUint(max(index, 1), 10))
-	h.Set(api.HeaderQueryBackend, "blocking-query")
+	h := rq.h
+	h[api.HeaderIndex] = []string{strconv.FormatUint(max(index, 1), 10)}
+	h[api.HeaderQueryBackend] = rq.api.constants.backend
 	rq.setContact()
 	if rq.route.kind == discovery {
 		h.Set(api.HeaderConsistency, rq.mode.String())
@@ -221,11 +230,12 @@ func (rq *request) setMeta(index uint64) {
 }
 
 func (rq *request) setContact() {
-	known, contact := true, time.Duration(0)
-	if rq.mode == stale {
-		known, contact = rq.api.cfg.Cluster.KnownLeader(), rq.api.cfg.Cluster.LastContact()
+	if rq.mode != stale { // the leader answers
+		rq.h[api.HeaderKnownLeader] = rq.api.constants.yes
+		rq.h[api.HeaderLastContact] = rq.api.constants.zero
+		return
 	}
-	h := rq.w.Header()
-	h.Set(api.HeaderKnownLeader, strconv.FormatBool(known))
-	h.Set(api.HeaderLastContact, strconv.FormatInt(max(contact.Milliseconds(), 0), 10))
+	known, contact := rq.api.cfg.Cluster.KnownLeader(), rq.api.cfg.Cluster.LastContact()
+	rq.h.Set(api.HeaderKnownLeader, strconv.FormatBool(known))
+	rq.h.Set(api.HeaderLastContact, strconv.FormatInt(max(contact.Milliseconds(), 0), 10))
 }

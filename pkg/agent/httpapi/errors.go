@@ -47,7 +47,7 @@ func (rq *request) fail(err error) {
 	discovers := rq.route.kind == discovery && rq.route.path != healthServicePath
 	session := rq.route.kind == store && strings.HasPrefix(rq.route.path, "/v1/session/")
 	if code >= http.StatusInternalServerError && (discovers || session) {
-		h := rq.w.Header()
+		h := rq.h
 		h.Set(api.HeaderIndex, "1")
 		h.Set(api.HeaderKnownLeader, "false")
 		h.Set(api.HeaderLastContact, "0")

@@ -52,7 +52,7 @@ func (a *API) eventList(rq *request) (any, error) {
 	if err != nil && rq.ctx.Err() != nil && !errors.Is(err, ErrStopping) {
 		return nil, err // the client has gone
 	}
-	rq.w.Header().Set(api.HeaderIndex, strconv.FormatUint(list.Index, 10))
+	rq.h.Set(api.HeaderIndex, strconv.FormatUint(list.Index, 10))
 	if rq.has("pretty") || a.cfg.AlwaysPretty {
 		return list.Events, nil
 	}

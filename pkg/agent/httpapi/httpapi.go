@@ -52,6 +52,8 @@ type Cluster interface {
 // Leadership is about doing things as, or through, the leader. Errors whose
 // text is api.ErrNoLeader prove that nothing was done.
 type Leadership interface {
+	// Leads says that AwaitLeader would answer at once that this server leads.
+	Leads() bool
 	// AwaitLeader waits, for the hold timeout at most, for a leader that is
 	// known and, if it is this server, ready. addr is its server port.
 	AwaitLeader(ctx context.Context) (self bool, addr string, err error)
@@ -146,11 +148,16 @@ const (
 
 // API answers requests. It is safe for concurrent use.
 type API struct {
-	cfg    Config
-	table  table
-	gzips  sync.Pool
-	frames sync.Pool // *bufio.Writer, as many as streams write right now
+	cfg       Config
+	table     table
+	gzips     sync.Pool
+	frames    sync.Pool // *bufio.Writer, as many as streams write right now
+	constants constants
 }
+
+// constants are values of headers that are the same in many answers. Nobody
+// changes them.
+type constants struct{ allow, vary, json, backend, yes, zero []string }
 
 // New makes an API.
 func New(cfg Config) *API {
@@ -163,7 +170,10 @@ func New(cfg Config) *API {
 	if cfg.Call == nil {
 		cfg.Call = func([]string) {}
 	}
-	return &API{cfg: cfg, table: newTable(routes())}
+	return &API{cfg: cfg, table: newTable(routes()), constants: constants{
+		allow: []string{"allow"}, vary: []string{"Accept-Encoding"}, json: []string{typeJSON},
+		backend: []string{"blocking-query"}, yes: []string{"true"}, zero: []string{"0"},
+	}}
 }
 
 func orDefault[T time.Duration | int64](v *T, def T) {

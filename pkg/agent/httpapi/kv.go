@@ -51,7 +51,7 @@ func (a *API) kvGet(rq *request) (any, error) {
 		return nil, errNotFound
 	case rq.has("raw"):
 		// A stored value is anybody's text: it must not run in a browser.
-		h := rq.w.Header()
+		h := rq.h
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Content-Security-Policy", "sandbox")
 		return reply{http.StatusOK, "text/plain", pair.Value}, nil
@@ -114,11 +114,13 @@ func (a *API) kvPut(rq *request) (any, error) {
 			return nil, err
 		}
 	}
-	for name, op := range map[string]state.KVOp{"acquire": state.KVLock, "release": state.KVUnlock} {
-		if rq.has(name) {
-			given++
-			cmd.Op, cmd.Entry.Session = op, rq.param(name)
-		}
+	if rq.has("acquire") {
+		given++
+		cmd.Op, cmd.Entry.Session = state.KVLock, rq.param("acquire")
+	}
+	if rq.has("release") {
+		given++
+		cmd.Op, cmd.Entry.Session = state.KVUnlock, rq.param("release")
 	}
 	if given > 1 {
 		return nil, rq.conflictingFlags()
@@ -139,7 +141,7 @@ func (a *API) kvPut(rq *request) (any, error) {
 // setLockToken tells who has acquired a key the token for writes behind a fence.
 func (rq *request) setLockToken() {
 	if token := rq.api.cfg.Cluster.Views().Snapshot().LockToken(rq.name); token > 0 {
-		rq.w.Header().Set(api.HeaderLockToken, strconv.FormatUint(token, 10))
+		rq.h.Set(api.HeaderLockToken, strconv.FormatUint(token, 10))
 	}
 }
 

@@ -42,7 +42,7 @@ func (rq *request) parse() error {
 	if rq.route.where == here {
 		return nil
 	}
-	if rq.route.kind != plain {
+	if rq.route.kind != plain && len(rq.values) > 0 {
 		if err := rq.parseWait(); err != nil {
 			return err
 		}
@@ -184,6 +184,9 @@ func (rq *request) tooStale(most time.Duration) bool {
 }
 
 func checkCacheControl(header string) error {
+	if header == "" {
+		return nil
+	}
 	for directive := range strings.SplitSeq(header, ",") {
 		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
 		switch strings.ToLower(name) {

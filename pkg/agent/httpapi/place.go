@@ -22,8 +22,7 @@ func (a *API) dispatch(rq *request) {
 	case rq.route.where == here, rq.route.where == port:
 		a.run(rq)
 	case a.cfg.Cluster == nil:
-		rq.rewind()
-		if err := a.cfg.Forward.ToServer(rq.w, rq.r, rq.hops); err != nil {
+		if err := a.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.hops); err != nil {
 			rq.fail(err)
 		}
 	case rq.route.where == anyServer:
@@ -77,6 +76,9 @@ func (a *API) runAtLeader(rq *request) {
 // tryLeader asks the leader once. A nil error means that the request is
 // answered; one that is no leader's, that nothing was done.
 func (a *API) tryLeader(rq *request) error {
+	if a.cfg.Cluster.Leads() {
+		return a.runAsLeader(rq)
+	}
 	ctx, cancel := context.WithDeadline(rq.ctx, rq.deadline)
 	self, addr, err := a.cfg.Cluster.AwaitLeader(ctx)
 	cancel() // a blocking read that begins here needs no timer for that
@@ -90,17 +92,20 @@ func (a *API) tryLeader(rq *request) error {
 	case rq.hops >= hopLeader:
 		return errNoLeader
 	}
-	rq.rewind()
 	// One hop is left, whether this agent or another was asked first.
-	return a.cfg.Forward.ToLeader(rq.w, rq.r, addr, hopLeader-1)
+	return a.cfg.Forward.ToLeader(rq.w, rq.outgoing(), addr, hopLeader-1)
 }
 
-// rewind makes the body that was read in one to be sent.
-func (rq *request) rewind() {
-	rq.r.Body, rq.r.ContentLength = http.NoBody, 0
+// outgoing is the request with the body that was read in, to be sent. It is a copy,
+// because net/http goes by its own request's body and length when it gets the
+// connection ready for the next one.
+func (rq *request) outgoing() *http.Request {
+	r := rq.r.WithContext(rq.r.Context())
+	r.Body, r.ContentLength = http.NoBody, 0
 	if len(rq.body) > 0 {
-		rq.r.Body, rq.r.ContentLength = io.NopCloser(bytes.NewReader(rq.body)), int64(len(rq.body))
+		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(rq.body)), int64(len(rq.body))
 	}
+	return r
 }
 
 func (a *API) runAsLeader(rq *request) error {

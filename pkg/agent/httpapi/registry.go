@@ -64,7 +64,7 @@ func (a *API) agentService(rq *request) (any, error) {
 	}
 	shown := *svc
 	shown.ContentHash = hash
-	rq.w.Header().Set(api.HeaderContentHash, hash)
+	rq.h.Set(api.HeaderContentHash, hash)
 	return &shown, nil
 }
 

@@ -55,6 +55,12 @@ func (c *fakeCluster) set(change func(*fakeCluster)) {
 	change(c)
 }
 
+func (c *fakeCluster) Leads() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.follower == "" && !c.electing && c.awaitErr == nil
+}
+
 func (c *fakeCluster) AwaitLeader(ctx context.Context) (bool, string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

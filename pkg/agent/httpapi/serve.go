@@ -30,6 +30,9 @@ const (
 	// leaderPatience is how long a server that is addressed as the leader waits
 	// to become ready; who sent the request can look elsewhere.
 	leaderPatience = time.Second
+	// trustedLength is up to where memory is taken for a body that is only
+	// announced.
+	trustedLength = 16 << 10
 
 	retryFirst = 20 * time.Millisecond
 	retryMost  = 500 * time.Millisecond
@@ -50,6 +53,7 @@ type request struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	ctx   context.Context
+	h     http.Header // of the answer
 	route *route
 	name  string // what follows the route's path
 	body  []byte
@@ -63,14 +67,14 @@ type request struct {
 }
 
 func (a *API) serve(w http.ResponseWriter, r *http.Request, hops int) {
-	// A copy, because net/http goes by its own request's body and length when it
-	// gets the connection ready for the next one.
-	r = r.WithContext(r.Context())
-	rq := &request{api: a, w: w, r: r, ctx: r.Context(), hops: hops}
-	began := time.Now()
+	rq := &request{api: a, w: w, r: r, ctx: r.Context(), h: w.Header(), hops: hops}
+	var began time.Time
+	if a.cfg.Logger.Enabled(rq.ctx, slog.LevelDebug) {
+		began = time.Now()
+	}
 	defer func() { a.finish(rq, began, recover()) }()
 	for name, value := range a.cfg.ResponseHeaders {
-		w.Header().Set(name, value)
+		rq.h.Set(name, value)
 	}
 	if !a.locate(rq) || !a.admit(rq) {
 		return
@@ -133,9 +137,9 @@ func cleanPath(p string) string {
 // admit answers what needs no handler: refusals, OPTIONS, a query string that
 // cannot be read.
 func (a *API) admit(rq *request) bool {
-	h := rq.w.Header()
-	h.Set(api.HeaderDefaultACL, "allow")
-	h.Set("Vary", "Accept-Encoding")
+	h := rq.h
+	h[api.HeaderDefaultACL] = a.constants.allow
+	h["Vary"] = a.constants.vary
 	method := rq.r.Method
 	switch {
 	case a.blocked(rq.r.URL.Path):
@@ -152,6 +156,9 @@ func (a *API) admit(rq *request) bool {
 		h.Set("Allow", rq.route.allow())
 		rq.text(http.StatusMethodNotAllowed, "method "+method+" not allowed")
 		return false
+	}
+	if rq.r.URL.RawQuery == "" {
+		return true // nil is empty
 	}
 	values, err := url.ParseQuery(rq.r.URL.RawQuery)
 	if err != nil {
@@ -199,7 +206,6 @@ func (rq *request) readBody() error {
 		if r.ContentLength != 0 {
 			rq.api.cfg.Logger.Debug("request has a body that is ignored", "method", r.Method, "path", r.URL.Path)
 		}
-		r.Body, r.ContentLength = http.NoBody, 0
 		return nil
 	}
 	limit, hint := rq.api.bodyLimit(rq.route)
@@ -211,7 +217,7 @@ func (rq *request) readBody() error {
 	}
 	// Where the server knows deadlines; it ends this one with the body.
 	_ = http.NewResponseController(rq.w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
+	body, err := takeIn(r.Body, r.ContentLength, limit+1)
 	if err != nil {
 		rq.closeAfter()
 		return api.Errorf(http.StatusBadRequest, "read request body: %v", err)
@@ -221,6 +227,17 @@ func (rq *request) readBody() error {
 	}
 	rq.body = body
 	return nil
+}
+
+// takeIn reads a body to its end, or so many bytes of it at most. One that says
+// how short it is takes one piece of memory.
+func takeIn(body io.Reader, length, most int64) ([]byte, error) {
+	if length < 0 || length > trustedLength {
+		return io.ReadAll(io.LimitReader(body, most))
+	}
+	b := make([]byte, length)
+	_, err := io.ReadFull(body, b)
+	return b, err
 }
 
 // tooLarge refuses a body that is too large; one without a Content-Length is
@@ -235,7 +252,7 @@ func (rq *request) tooLarge(n, limit int64, hint string) error {
 // HTTP/2 that is a matter of the one stream.
 func (rq *request) closeAfter() {
 	if rq.r.ProtoMajor == 1 {
-		rq.w.Header().Set("Connection", "close")
+		rq.h.Set("Connection", "close")
 	}
 }
 
@@ -247,6 +264,9 @@ func (rq *request) complete() error {
 	case rq.route.path == sessionCreatePath:
 		return rq.nameNode()
 	case rq.route.path == eventAckPath && rq.r.Method == http.MethodPut && !rq.has("node"):
+		if rq.values == nil {
+			rq.values = url.Values{}
+		}
 		rq.values.Set("node", rq.api.cfg.NodeName)
 		rq.r.URL.RawQuery = rq.values.Encode()
 	}

@@ -172,7 +172,7 @@ func (s *stream) request(path string) (*request, error) {
 	}
 	r := parent.r.WithContext(parent.ctx)
 	r.Method, r.URL, r.Body, r.ContentLength = http.MethodGet, u, http.NoBody, 0
-	sub := &request{api: parent.api, w: discard{}, r: r, ctx: parent.ctx, route: rt, name: name}
+	sub := &request{api: parent.api, w: discard{}, r: r, ctx: parent.ctx, h: http.Header{}, route: rt, name: name}
 	sub.values = values
 	return sub, sub.parse()
 }

@@ -168,3 +168,33 @@ func TestDeadlinesEndInTime(t *testing.T) {
 		}
 	})
 }
+
+// Every answer says how long it is, over HTTP/1.1 and HTTP/2, whoever counts.
+func TestAnswersSayTheirLength(t *testing.T) {
+	r := newRig(t)
+	h1 := httptest.NewServer(r.api.Public())
+	t.Cleanup(h1.Close)
+	h2 := serverPort(t, r.api)
+	r.must("PUT /v1/kv/empty", "")
+	r.must("PUT /v1/kv/one", "x")
+	r.must("PUT /v1/kv/many", strings.Repeat("x", 100_000))
+	for _, srv := range []*httptest.Server{h1, h2} {
+		for key, want := range map[string]int64{"empty": 0, "one": 1, "many": 100_000, "none": 0} {
+			req, err := http.NewRequest(http.MethodGet, srv.URL+"/v1/kv/"+key+"?raw", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Accept-Encoding", "identity")
+			resp, err := srv.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			_ = resp.Body.Close()
+			if err != nil || resp.ContentLength != want || int64(len(body)) != want {
+				t.Errorf("%s, %s: %d bytes announced, %d came, want %d; %v", resp.Proto, key, resp.ContentLength, len(body), want, err)
+			}
+		}
+		srv.Client().CloseIdleConnections()
+	}
+}

@@ -78,6 +78,10 @@ func (s *Server) AwaitLeader(ctx context.Context) (Leader, error) {
 	return found, nil
 }
 
+// Leads says whether this server leads and is ready to answer: whether AwaitLeader
+// would name it at once.
+func (s *Server) Leads() bool { return s.isReady() && s.node.IsLeader() }
+
 // leader is who leads as far as this server knows, ready or not.
 func (s *Server) leader() Leader {
 	id, addr := s.node.Leader()
