@@ -10,7 +10,10 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -75,8 +78,8 @@ func heap() uint64 {
 // What a subscribed query costs in memory does not depend on its answer, and is
 // small: alone, where its view is counted with it, and among others of the same.
 func TestSubscribedQueriesAreSmall(t *testing.T) {
-	const keys = 2000
-	for _, c := range []struct{ clients, most int }{{1, 2048}, {20, 640}} {
+	const keys = 1000
+	for _, c := range []struct{ clients, most int }{{1, 2048}, {10, 640}} {
 		r := newRig(t)
 		for i := range keys {
 			r.must(fmt.Sprint("PUT /v1/kv/services/web/instances/", i), "10.0.0.1:8080")
@@ -89,6 +92,51 @@ func TestSubscribedQueriesAreSmall(t *testing.T) {
 		if per > c.most {
 			t.Errorf("%d clients with %d queries each: %d bytes for each query, at most %d are wanted", c.clients, keys, per, c.most)
 		}
+	}
+}
+
+// A client whose set grows and shrinks by the thousand subscribes anew with what
+// it has, and gets what it lacks.
+func TestSubscriptionGrowsAndShrinks(t *testing.T) {
+	const keys = 3000
+	r := newRig(t)
+	for i := range keys {
+		r.must(fmt.Sprint("PUT /v1/kv/k/", i), fmt.Sprint(i))
+	}
+	hashes, index := map[string]string{}, uint64(0)
+	changed := map[string]bool{}
+	for _, span := range [][2]int{{0, 1}, {0, keys}, {1000, 1010}, {500, 2500}, {0, keys}} {
+		sub := api.Subscription{Index: index}
+		want := 0
+		for i := span[0]; i < span[1]; i++ {
+			id := fmt.Sprint(i)
+			sub.Queries = append(sub.Queries, api.SubscribedQuery{ID: id, Path: "/v1/kv/k/" + id, Hash: hashes[id]})
+			if hashes[id] == "" || changed[id] {
+				want++
+				delete(changed, id)
+			}
+		}
+		s := r.subscribe(t, sub)
+		f := s.next()
+		if len(f.Results) != want || f.Index < index {
+			t.Errorf("%d to %d: %d results at %d, want %d", span[0], span[1], len(f.Results), f.Index, want)
+		}
+		index = f.Index
+		for _, res := range f.Results {
+			hashes[res.ID] = res.Hash
+		}
+		s.cancel()
+		for i := 0; i < keys; i += 97 {
+			r.must(fmt.Sprint("PUT /v1/kv/k/", i), fmt.Sprint("at ", index))
+			changed[fmt.Sprint(i)] = true
+		}
+	}
+	board := r.cluster.board
+	for wait := 0; board.Waiting() > 0; wait++ {
+		if wait > 5000 {
+			t.Fatalf("%d queries are waited for, and nobody is there", board.Waiting())
+		}
+		_, _ = board.Read(t.Context(), "", func(*state.Snapshot) view.Answer { return view.Answer{} }, 1, time.Millisecond)
 	}
 }
 
