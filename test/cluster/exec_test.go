@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -301,6 +302,72 @@ func TestExecByTheProtocolOfConsul(t *testing.T) {
 		if sessions, _, err2 := a.SessionList(t.Context(), nil); err != nil || err2 != nil || len(keys)+len(sessions) > 0 {
 			t.Errorf("left are %v and %v, %v, %v", keys, sessions, err, err2)
 		}
+	}
+}
+
+// A node that hangs while it runs its part is lost; a later stop reaches it as soon as it
+// is back, although the job has ended long ago.
+func TestExecStopReachesALostNode(t *testing.T) {
+	c := harness.Start(t, 1, 1, remoteExec)
+	dir := t.TempDir()
+	run := startExec(c.Agent("s1"), append([]string{"-node=^c"}, sh(writePid+"exec sleep 3600", dir)...)...)
+	pid := pidsOf(c, dir, "c1")["c1"]
+	c.Agent("c1").Pause()
+	run.want(2, map[string]string{"c1": api.ExecLost})
+	jobs, _, err := c.Agent("s1").ExecJobs(t.Context(), nil)
+	if err != nil || len(jobs) != 1 || jobs[0].Ended.IsZero() {
+		t.Fatalf("jobs are %+v, %v", jobs, err)
+	}
+	if err := dead(pid); err == nil {
+		t.Fatal("the command did not outlive the pause")
+	}
+	if err := c.Agent("s1").ExecStop(t.Context(), jobs[0].ID, nil); err != nil {
+		t.Fatal(err)
+	}
+	c.Agent("c1").Resume()
+	harness.Within(t, 30*time.Second, "its command is dead", func(context.Context) error { return dead(pid) })
+	harness.Within(t, 30*time.Second, "it says so", func(ctx context.Context) error {
+		job, _, err := c.Agent("s1").ExecJob(ctx, jobs[0].ID, nil)
+		if err == nil && job.Targets[0].State != api.ExecStopped {
+			err = fmt.Errorf("c1 is %s", job.Targets[0].State)
+		}
+		return err
+	})
+}
+
+// A job that names a user runs as that one, in its groups and home; one that cannot be
+// is refused.
+func TestExecAsAnotherUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root may become another user")
+	}
+	const name = "nobody"
+	u, err := user.Lookup(name)
+	if err != nil {
+		t.Skip(err)
+	}
+	c := harness.Start(t, 1, 0, remoteExec, fmt.Sprintf(`-hcl=job "who" {
+		argv = ["sh", "-c", "id -u; id -g; id -G; echo $HOME; sleep 0 & wait"]
+		user = %q
+	}
+	job "none" {
+		argv = ["true"]
+		user = "no-such-user"
+	}`, name))
+	output := startExec(c.Agent("s1"), "-job=who").want(0, all(api.ExecOK, "s1"))
+	groups, err := u.GroupIds()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(output["s1"], "\n")
+	if len(lines) != 5 || lines[0] != u.Uid || lines[1] != u.Gid || lines[3] != u.HomeDir {
+		t.Errorf("it ran as %q, want user %+v", lines, u)
+	} else if got := strings.Fields(lines[2]); !slices.Contains(got, u.Gid) || len(got) > len(groups)+1 || slices.Contains(got, "0") {
+		t.Errorf("in the groups %q, want %q", got, groups)
+	}
+	code, states, _ := startExec(c.Agent("s1"), "-job=none").result()
+	if code != 2 || states["s1"] == api.ExecOK {
+		t.Errorf("as a user that is not there: code %d, %v", code, states)
 	}
 }
 

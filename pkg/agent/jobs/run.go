@@ -73,6 +73,9 @@ func (r *Runner) supervise(n *run, p *plan, argv []string, result *api.ExecResul
 			return err
 		}
 		spec.Credential, spec.Dir = credential, home
+		if info, err := os.Stat(home); err != nil || !info.IsDir() {
+			spec.Dir = "/" // users of the system may have none, and login does so too
+		}
 		spec.Env = append(spec.Env, "USER="+p.user, "LOGNAME="+p.user, "HOME="+home)
 	}
 	var readers sync.WaitGroup

@@ -35,7 +35,7 @@ type JobClaim struct{ Job, Node, Claim string }
 type JobReport struct{ Results []api.ExecResult }
 
 // JobStop ends a job: nothing of it begins any more, and whoever runs a part is
-// told to kill it. Its result is a bool: false where there is no such job.
+// told to kill it, one that was given up as soon as it asks again. Its result is a bool: false where there is no such job.
 type JobStop struct{ Job string }
 
 // JobReap forgets the jobs that ended more than api.ExecKept ago. Its result is
@@ -119,11 +119,15 @@ type jobTarget struct {
 
 func (t *jobTarget) open() bool { return t.State == api.ExecCalled || t.State == api.ExecRunning }
 
+// astray says that the target was given up while its node ran it: it may run still.
+func (t *jobTarget) astray() bool { return t.State == api.ExecLost && t.Claim != "" }
+
 func jobTargetKey(job, node string) []byte { return keyOf(job, strings.ToLower(node)) }
 
-// openTargetKey indexes the targets that somebody has to act on, by node.
-func openTargetKey(t *jobTarget) []byte {
-	if !t.open() {
+// concernKey indexes the targets that their nodes have to act on, or may have to, by
+// node.
+func concernKey(t *jobTarget) []byte {
+	if !t.open() && !t.astray() {
 		return nil
 	}
 	return nodeKey(t.Node)
@@ -306,6 +310,9 @@ func (x *tx) reportJob(r *api.ExecResult) {
 	now, j := *t, *x.job(r.Job)
 	now.State, now.Since = r.State, x.now
 	now.Code, now.Error, now.Chunks, now.Truncated = r.Code, r.Error, r.Chunks, r.Truncated
+	if owner && r.State == api.ExecLost {
+		now.Claim = "" // its node says so itself: nothing runs
+	}
 	x.insert(tableJobTargets, &now)
 	if t.open() {
 		j.Open--
@@ -325,18 +332,21 @@ func (x *tx) reportJob(r *api.ExecResult) {
 
 func (x *tx) stopJob(id string) bool {
 	old := x.job(id)
-	if old == nil || old.Ended != 0 || old.Stopped == api.ExecStoppedByUser {
+	if old == nil || old.Stopped == api.ExecStoppedByUser {
 		return old != nil
+	}
+	var concerned []*jobTarget
+	for t := range x.jobTargets(id) {
+		if t.open() || t.astray() {
+			concerned = append(concerned, t)
+		}
+	}
+	if old.Ended != 0 && len(concerned) == 0 {
+		return true
 	}
 	j := *old
 	j.Stopped = api.ExecStoppedByUser
-	var open []*jobTarget
-	for t := range x.jobTargets(id) {
-		if t.open() {
-			open = append(open, t)
-		}
-	}
-	for _, t := range open {
+	for _, t := range concerned {
 		if t.State == api.ExecCalled {
 			now := *t
 			now.State, now.Since = api.ExecSkipped, x.now

@@ -149,6 +149,43 @@ func TestJobLostAndFound(t *testing.T) {
 	l.want(uuid1, "ok lost end")
 }
 
+// A node that was given up while it ran its part is told of a stop once it is back,
+// also when all the others have ended long ago; what did not run needs none.
+func TestJobStopReachesTheLost(t *testing.T) {
+	l := newLab(t)
+	l.must(newJob(uuid1, []string{"a", "b", "c"}))
+	l.must(claimed(uuid1, "a"))
+	l.must(claimed(uuid1, "c"))
+	l.must(&JobReport{[]api.ExecResult{{Job: uuid1, Node: "a", State: api.ExecLost}, {Job: uuid1, Node: "b", State: api.ExecLost}}})
+	l.must(&JobReport{[]api.ExecResult{{Job: uuid1, Node: "c", Claim: "c", State: api.ExecLost, Error: "the agent was restarted"}}})
+	l.want(uuid1, "lost lost lost end")
+	calls := func(node string) []api.ExecCall {
+		got, _ := l.sn.JobCalls(node)
+		return got
+	}
+	if got := calls("a"); len(got) != 0 {
+		t.Errorf("called before the stop: %+v", got)
+	}
+	if open, _ := l.sn.OpenTargets(); len(open) != 0 {
+		t.Errorf("given up, and awaited: %+v", open)
+	}
+	touched := l.must(&JobStop{uuid1})
+	if !slices.Contains(touched, Touch{topicCalls, "a"}) {
+		t.Error("a is not woken")
+	}
+	if got := calls("a"); len(got) != 1 || !got[0].Stop || got[0].State != api.ExecLost {
+		t.Errorf("a is called %+v", got)
+	}
+	if got := append(calls("b"), calls("c")...); len(got) != 0 {
+		t.Errorf("those that run nothing are called %+v", got)
+	}
+	l.must(ended(uuid1, "a", api.ExecStopped))
+	l.want(uuid1, "stopped lost lost end stopped")
+	if got := calls("a"); len(got) != 0 {
+		t.Errorf("a is called %+v", got)
+	}
+}
+
 func TestJobCreateOnceAndBounded(t *testing.T) {
 	l := newLab(t)
 	c := newJob(uuid1, []string{"a"})

@@ -60,12 +60,16 @@ func unixTime(ns int64) time.Time {
 	return time.Unix(0, ns).UTC()
 }
 
-// JobCalls lists what the agent of a node has to run, runs or has to end.
+// JobCalls lists what the agent of a node has to run, runs or has to end; of what it was
+// given up with only the latter.
 func (sn *Snapshot) JobCalls(node string) ([]api.ExecCall, Meta) {
 	r := sn.read()
 	out := []api.ExecCall{}
 	for t := range scan[jobTarget](r, tableJobTargets, "node", nodeKey(node)) {
 		j := r.job(t.Job)
+		if t.astray() && j.Stopped != api.ExecStoppedByUser {
+			continue
+		}
 		out = append(out, api.ExecCall{
 			Job: t.Job, State: t.State, Claim: t.Claim,
 			Stop: j.Stopped == api.ExecStoppedByUser, Request: j.Request,
@@ -91,6 +95,9 @@ func (sn *Snapshot) OpenTargets() ([]OpenTarget, Meta) {
 	out := []OpenTarget{}
 	watches := []Watch{anyOf(topicJobs)}
 	for t := range scan[jobTarget](r, tableJobTargets, "node_prefix", nil) {
+		if !t.open() {
+			continue
+		}
 		n, j := r.node(t.Node), r.job(t.Job)
 		watches = append(watches, about(topicNode, t.Node), about(topicNodeChecks, t.Node))
 		out = append(out, OpenTarget{

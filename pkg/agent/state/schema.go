@@ -75,7 +75,7 @@ func newDB() *memdb.MemDB {
 			unique("id", func(j *job) []byte { return keyOf(j.ID) })),
 		tableJobTargets: table(tableJobTargets,
 			unique("id", func(t *jobTarget) []byte { return jobTargetKey(t.Job, t.Node) }),
-			multi("node", openTargetKey)),
+			multi("node", concernKey)),
 	}})
 	if err != nil {
 		panic(err) // the literal above is wrong
