@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -172,4 +173,35 @@ func TestFaultFollowersMissNothing(t *testing.T) {
 	}
 	cancel()
 	running.Wait()
+}
+
+// Readers at a client agent that ask the same wait together, and get whole
+// answers, those that are too long to be kept for several among them.
+func TestBlockedReadersAtAClientAgent(t *testing.T) {
+	c := harness.Start(t, 1, 1)
+	s, a := c.Agents[0], c.Agents[1]
+	for i := range 17 {
+		s.PutKey(fmt.Sprint("long/", i), strings.Repeat("x", 500<<10))
+	}
+	s.PutKey("short/0", "x")
+	_, meta, err := a.KVList(t.Context(), "short/", nil) // the newest of the keys
+	if err != nil {
+		t.Fatal(err)
+	}
+	var readers sync.WaitGroup
+	for _, prefix := range []string{"long/", "short/"} {
+		for range 3 {
+			readers.Go(func() {
+				o := &client.Options{Index: meta.Index, Wait: time.Minute}
+				pairs, _, err := a.KVList(t.Context(), prefix, o)
+				if err != nil || string(pairs[0].Value) != "new" {
+					t.Errorf("%s: %d pairs, %v", prefix, len(pairs), err)
+				}
+			})
+		}
+	}
+	wait(t, 300*time.Millisecond)
+	s.PutKey("short/0", "new")
+	s.PutKey("long/0", "new")
+	readers.Wait()
 }

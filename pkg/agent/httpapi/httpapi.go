@@ -14,7 +14,8 @@
 //   - Bodies, filters and waiting times are bounded; no input makes it panic,
 //     and a panic in a handler costs that one request only.
 //
-// The package starts no goroutine and holds no listener. It reaches the raft
+// The package holds no listener, and starts no goroutine but one for a blocking
+// read that several clients of a client agent share (coalesce.go). It reaches the raft
 // group, the gossip pool and the agent through the interfaces declared here.
 package httpapi
 
@@ -153,6 +154,7 @@ type API struct {
 	gzips     sync.Pool
 	frames    sync.Pool // *bufio.Writer, as many as streams write right now
 	constants constants
+	flights   flights
 }
 
 // constants are values of headers that are the same in many answers. Nobody

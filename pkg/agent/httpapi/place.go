@@ -22,7 +22,7 @@ func (a *API) dispatch(rq *request) {
 	case rq.route.where == here, rq.route.where == port:
 		a.run(rq)
 	case a.cfg.Cluster == nil:
-		if err := a.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.hops); err != nil {
+		if err := a.toServer(rq); err != nil {
 			rq.fail(err)
 		}
 	case rq.route.where == anyServer:

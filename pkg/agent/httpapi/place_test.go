@@ -27,7 +27,7 @@ func TestWhereRequestsRun(t *testing.T) {
 			"GET /v1/agent/services":        "",
 			"GET /v1/status/leader":         "server hop 1 GET /v1/status/leader",
 			"GET /v1/catalog/nodes?stale":   "server hop 1 GET /v1/catalog/nodes?stale",
-			"GET /v1/kv/a?index=3&wait=10s": "server hop 1 GET /v1/kv/a?index=3&wait=10s",
+			"GET /v1/kv/a?index=3&wait=10s": "server hop 1 GET /v1/kv/a?index=3&wait=10m0s",
 			"PUT /v1/kv/a":                  "server hop 1 PUT /v1/kv/a body",
 		}},
 		{"follower", nil, follow("l:1"), map[string]string{
