@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/durable"
@@ -52,7 +54,7 @@ func (k *Kept) Load(now time.Time) error {
 	if k.path == "" {
 		return nil
 	}
-	data, err := os.ReadFile(k.path)
+	data, err := readOwn(k.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -77,6 +79,27 @@ func (k *Kept) Load(now time.Time) error {
 	}
 	k.old, k.savedAt, k.due = old, content.Saved, now.Add(keptPatience)
 	return nil
+}
+
+// readOwn reads a file that nobody but us and root can have written: what it holds ends
+// in files and environments.
+func readOwn(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if sys, ok := info.Sys().(*syscall.Stat_t); ok && sys.Uid != 0 && int(sys.Uid) != os.Geteuid() {
+		return nil, fmt.Errorf("it belongs to user %d: remove it", sys.Uid)
+	}
+	if info.Mode().Perm()&0o022 != 0 {
+		return nil, fmt.Errorf("its mode %04o lets others write it: remove it", info.Mode().Perm())
+	}
+	return io.ReadAll(f)
 }
 
 // save writes results; they may hold secrets, so that only the owner may read them.

@@ -62,3 +62,30 @@ func TestKept(t *testing.T) {
 		}
 	}
 }
+
+// What somebody else has put there ends in no file and no environment.
+func TestKeptOfOthers(t *testing.T) {
+	for what, spoil := range map[string]func(path string) error{
+		"writable":     func(path string) error { return os.Chmod(path, 0o622) },
+		"another's":    func(path string) error { return os.Chown(path, 12345, -1) },
+		"only read":    func(path string) error { return os.Chmod(path, 0o644) },
+		"just as kept": func(string) error { return nil },
+	} {
+		if what == "another's" && os.Getuid() != 0 {
+			continue
+		}
+		path, now := filepath.Join(t.TempDir(), "data.json"), time.Now()
+		k := Keep(path)
+		k.Changed(now)
+		if err := k.Flush(map[Query]Result{{Path: "/v1/kv/a"}: {}}, true); err != nil {
+			t.Fatal(err)
+		}
+		if err := spoil(path); err != nil {
+			t.Fatal(err)
+		}
+		refused := Keep(path).Load(now) != nil
+		if want := what == "writable" || what == "another's"; refused != want {
+			t.Errorf("%s: refused %v, want %v", what, refused, want)
+		}
+	}
+}
