@@ -108,6 +108,7 @@ type Pool struct {
 
 	guard *guard // written before serf
 	past  past
+	taken taken
 	asked sync.WaitGroup // joins, pings and announcements that may outlive who began them
 
 	// viewLock orders refreshes of view, with their doubts; tagLock orders changes of tags.
@@ -126,6 +127,7 @@ var ErrNotRunning = errors.New("gossip: the pool is not running")
 // New makes a pool. It does nothing until Run.
 func New(cfg Config) *Pool {
 	p := &Pool{cfg: cfg, up: make(chan struct{}), life: make(chan struct{}, 1), tags: cfg.tags(), doubts: newDoubts()}
+	p.taken = taken{byID: map[string]string{}, at: map[string]time.Time{}}
 	p.view.Store(&members{})
 	p.peers = newPeersFile(cfg.DataDir, cfg.NodeName)
 	return p
@@ -148,7 +150,7 @@ func (p *Pool) Run(ctx context.Context) error {
 
 	var loops sync.WaitGroup
 	stop := make(chan struct{})
-	loops.Go(func() { p.handleEvents(events, stop) })
+	loops.Go(func() { p.handleEvents(s, events, stop) })
 	loops.Go(func() { p.keepPeers(stop) })
 	loops.Go(func() { p.watchSilence(s, stop) })
 	p.markUp(nil)
@@ -225,42 +227,6 @@ func (p *Pool) shutdown(s *serf.Serf) {
 	p.serf.Store(nil)
 	if err := s.Shutdown(); err != nil {
 		p.cfg.Logger.Warn("could not shut the gossip pool down cleanly", "error", err)
-	}
-}
-
-// handleEvents is the only goroutine that calls OnChange and OnEvent. It reads
-// on until serf has been shut down, which would otherwise block.
-func (p *Pool) handleEvents(events <-chan serf.Event, stop <-chan struct{}) {
-	for {
-		select {
-		case e := <-events:
-			p.handleEvent(e)
-		case <-p.doubts.timer.C:
-			p.changed()
-		case <-stop:
-			return
-		}
-	}
-}
-
-func (p *Pool) handleEvent(e serf.Event) {
-	switch e := e.(type) {
-	case serf.MemberEvent:
-		p.changed()
-		if s, err := p.running(); err == nil && e.EventType() == serf.EventMemberLeave {
-			p.flush(s) // who has not heard of it yet should not wait for our next tick
-		}
-	case serf.UserEvent:
-		if p.cfg.OnEvent != nil {
-			p.cfg.OnEvent(Event{Name: e.Name, Payload: e.Payload, LTime: uint64(e.LTime), Old: p.past.holds(uint64(e.LTime))})
-		}
-	}
-}
-
-func (p *Pool) changed() {
-	p.refresh()
-	if p.cfg.OnChange != nil {
-		p.cfg.OnChange()
 	}
 }
 

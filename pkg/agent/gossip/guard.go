@@ -33,9 +33,10 @@ const (
 	strangersPerSecond = 500
 	strangersBurst     = 1000
 	// Names that are new to us, by packets without a key. What is left out comes
-	// with the next state exchange, if it is true.
+	// with the next state exchange, if it is true. The burst is what may well be
+	// started at one instant.
 	newcomersPerSecond = 20
-	newcomersBurst     = 200
+	newcomersBurst     = 500
 )
 
 // guard stands between memberlist and the network. It promises that what gets
@@ -51,7 +52,8 @@ type guard struct {
 	incoming  chan net.Conn
 	strangers bucket
 	newcomers bucket
-	heard     atomic.Int64 // when the last packet came that passed, in Unix nanoseconds
+	admitted  map[string]bool // newcomers that passed: the view may be a while behind; only for passPackets
+	heard     atomic.Int64    // when the last packet came that passed, in Unix nanoseconds
 
 	ctx     context.Context // of dials
 	closing context.CancelFunc

@@ -107,7 +107,9 @@ func (p *Pool) refresh() {
 	}
 	found := s.Members()
 	p.doubts.hold(found, p.view.Load())
-	p.view.Store(newMembers(found))
+	v := newMembers(found)
+	p.view.Store(v)
+	p.taken.settle(v)
 	p.peers.markDirty()
 }
 

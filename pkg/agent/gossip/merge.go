@@ -2,33 +2,71 @@ package gossip
 
 import (
 	"fmt"
+	"sync"
+	"time"
 
 	"github.com/hashicorp/serf/serf"
 )
 
+// takenFor is how long who was taken in is waited for in the view: that comes within
+// a second, or memberlist has had a reason of its own not to take him.
+const takenFor = 5 * time.Second
+
+// taken are those whom the rules have taken in and the view does not show yet.
+type taken struct {
+	mu   sync.Mutex
+	at   map[string]time.Time // by name
+	byID map[string]string    // node id -> name, of the living
+}
+
+// settle is called with every new view.
+func (t *taken) settle(view *members) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name, at := range t.at {
+		if view.knows(name) || time.Since(at) > takenFor {
+			delete(t.at, name)
+		}
+	}
+	for id, name := range t.byID {
+		if _, ok := t.at[name]; !ok {
+			delete(t.byID, id)
+		}
+	}
+}
+
 // mergeRules decide whom this pool takes in. Serf asks before two pools merge
 // and for every member that is announced as alive. It asks with locks of its
-// own held, hence only the published view is looked at.
+// own held, hence only the published view is looked at, and whom it lacks.
 type mergeRules struct{ pool *Pool }
 
 func (r mergeRules) NotifyMerge(found []*serf.Member) error {
 	view := r.pool.view.Load()
-	fresh := 0
+	t := &r.pool.taken
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fresh := make(map[string]*serf.Member)
 	for _, m := range found {
-		if !view.knows(m.Name) {
-			fresh++
+		if _, ok := t.at[m.Name]; !ok && !view.knows(m.Name) {
+			fresh[m.Name] = m
 		}
-		if fresh > 0 && len(view.list)+fresh > r.pool.cfg.maxMembers() {
+		if len(fresh) > 0 && len(view.list)+len(t.at)+len(fresh) > r.pool.cfg.maxMembers() {
 			return fmt.Errorf("member %s (%s) would be one too many: this pool takes %d; are they real? without encrypt anybody can make members up", m.Name, m.Addr, r.pool.cfg.maxMembers())
 		}
-		if err := r.check(m, view.byID); err != nil {
+		if err := r.check(m, view.byID, t.byID); err != nil {
 			return err
+		}
+	}
+	for name, m := range fresh {
+		t.at[name] = time.Now()
+		if m.Status != serf.StatusLeft {
+			t.byID[m.Tags[tagID]] = name
 		}
 	}
 	return nil
 }
 
-func (r mergeRules) check(m *serf.Member, alive map[string]string) error {
+func (r mergeRules) check(m *serf.Member, known ...map[string]string) error {
 	cfg := &r.pool.cfg
 	if m.Status == serf.StatusLeft {
 		return nil
@@ -46,8 +84,10 @@ func (r mergeRules) check(m *serf.Member, alive map[string]string) error {
 	if id == cfg.NodeID && m.Name != cfg.NodeName {
 		return fmt.Errorf("member %s (%s) has our own node id %s: if it is a former name of this agent, run force-leave for it, else give one of the two another node_id", m.Name, m.Addr, id)
 	}
-	if name, ok := alive[id]; ok && name != m.Name {
-		return fmt.Errorf("member %s (%s) has the node id %s, which %s has too: give one of the two another node_id", m.Name, m.Addr, id, name)
+	for _, names := range known {
+		if name, ok := names[id]; ok && name != m.Name {
+			return fmt.Errorf("member %s (%s) has the node id %s, which %s has too: give one of the two another node_id", m.Name, m.Addr, id, name)
+		}
 	}
 	return nil
 }

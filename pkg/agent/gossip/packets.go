@@ -61,7 +61,7 @@ func (g *guard) admit(buf []byte, from netip.Addr, now time.Time) []byte {
 	}
 	kept := parts[:0]
 	for _, part := range parts {
-		if shaped(part) && (!g.newcomer(part) || g.newcomers.take(1, now)) {
+		if shaped(part) && g.passNewcomer(part, now) {
 			kept = append(kept, part)
 		}
 	}
@@ -122,16 +122,26 @@ func shaped(msg []byte) bool {
 	return false
 }
 
-// newcomer says whether a message announces somebody who is not known yet. Whom
-// it comes from does not matter: one forged announcement makes the forger's
-// address a member's.
-func (g *guard) newcomer(msg []byte) bool {
+// passNewcomer says whether a message may pass for what it says of whom we do not
+// know: an announcement of somebody new does at a bounded rate. Whom it comes from
+// does not matter: one forged announcement makes the forger's address a member's.
+func (g *guard) passNewcomer(msg []byte, now time.Time) bool {
 	if msg[0] != msgAlive {
-		return false
+		return true
 	}
 	var alive struct{ Node string }
 	if err := codec.NewDecoderBytes(msg[1:], new(codec.MsgpackHandle)).Decode(&alive); err != nil {
+		return g.newcomers.take(1, now)
+	}
+	if g.members().knows(alive.Node) || g.admitted[alive.Node] {
 		return true
 	}
-	return !g.members().knows(alive.Node)
+	if !g.newcomers.take(1, now) {
+		return false
+	}
+	if g.admitted == nil || len(g.admitted) >= maxMembers {
+		g.admitted = map[string]bool{}
+	}
+	g.admitted[alive.Node] = true
+	return true
 }
