@@ -14,6 +14,7 @@ type pass struct {
 	ctx      context.Context
 	src      Source
 	opts     Options
+	memo     *Memo
 	set      *template.Template // the templates being executed, for executeTemplate
 	complete bool               // until a look-up finds nothing
 	files    []File
@@ -22,7 +23,7 @@ type pass struct {
 }
 
 func newPass(ctx context.Context, src Source, o Options) *pass {
-	return &pass{ctx: ctx, src: src, opts: o, complete: true, scratch: newScratch()}
+	return &pass{ctx: ctx, src: src, opts: o, memo: &Memo{}, complete: true, scratch: newScratch()}
 }
 
 // table lists the functions bound to a pass.

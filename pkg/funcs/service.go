@@ -2,7 +2,6 @@ package funcs
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -49,47 +48,62 @@ type HealthService struct {
 
 // service takes the filter as a part of its argument or as a second one.
 func (p *pass) service(args ...string) ([]*HealthService, error) {
-	out := []*HealthService{}
 	if len(args) == 0 || args[0] == "" {
-		return out, nil
+		return []*HealthService{}, nil
 	}
-	q, filters, err := query.ParseFilter(query.KindService, "health.service", strings.Join(args, "|"))
-	if err != nil {
-		return out, err
+	arg := strings.Join(args, "|")
+	made := p.memo.service(arg)
+	if made == nil {
+		q, filters, err := query.ParseFilter(query.KindService, "health.service", arg)
+		if err != nil {
+			return []*HealthService{}, err
+		}
+		made = &madeServices{query: q, filters: filters}
+		p.memo.used[arg] = made
 	}
-	instances, ok, err := lookup[[]*api.CheckServiceNode](p, q)
+	instances, ok, err := lookup[[]*api.CheckServiceNode](p, made.query)
 	if err != nil || !ok {
-		return out, err
+		return []*HealthService{}, err
 	}
-	everything := slices.Contains(filters, "any")
+	if made.out == nil || !sameAnswer(made.from, instances) {
+		made.from, made.out = instances, made.make(instances)
+	}
+	return slices.Clip(made.out), nil
+}
+
+// make picks and sorts the instances that the filters let through.
+func (m *madeServices) make(instances []*api.CheckServiceNode) []*HealthService {
+	out := make([]*HealthService, 0, len(instances))
+	everything := slices.Contains(m.filters, "any")
 	for _, in := range instances {
 		if in.Node == nil || in.Service == nil {
 			continue
 		}
-		if status := api.AggregatedStatus(in.Checks); everything || slices.Contains(filters, status) {
+		if status := api.AggregatedStatus(in.Checks); everything || slices.Contains(m.filters, status) {
 			out = append(out, newHealthService(in, status))
 		}
 	}
-	if q.Near == "" {
+	if m.query.Near == "" {
 		slices.SortStableFunc(out, func(a, b *HealthService) int {
 			return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.ID, b.ID))
 		})
 	}
-	return out, nil
+	return out
 }
 
-// newHealthService copies what a template could modify.
+// newHealthService shares the maps of the answer: a template cannot modify them, for
+// the functions that change a map take none of this type.
 func newHealthService(in *api.CheckServiceNode, status string) *HealthService {
 	return &HealthService{
 		Node:                   in.Node.Node,
 		NodeID:                 in.Node.ID,
 		NodeAddress:            in.Node.Address,
 		NodeDatacenter:         in.Node.Datacenter,
-		NodeTaggedAddresses:    maps.Clone(in.Node.TaggedAddresses),
-		NodeMeta:               maps.Clone(in.Node.Meta),
-		ServiceMeta:            maps.Clone(in.Service.Meta),
+		NodeTaggedAddresses:    in.Node.TaggedAddresses,
+		NodeMeta:               in.Node.Meta,
+		ServiceMeta:            in.Service.Meta,
 		Address:                cmp.Or(in.Service.Address, in.Node.Address),
-		ServiceTaggedAddresses: maps.Clone(in.Service.TaggedAddresses),
+		ServiceTaggedAddresses: in.Service.TaggedAddresses,
 		ID:                     in.Service.ID,
 		Name:                   in.Service.Service,
 		Tags:                   sortedTags(in.Service.Tags),

@@ -87,7 +87,15 @@ type Output struct {
 // incomplete pass often comes from the data that is missing (index of an empty
 // list): hold it back until a pass is complete, unless it is ErrUnsupported.
 func (t *Template) Execute(ctx context.Context, src Source) (*Output, error) {
+	return t.ExecuteWith(ctx, src, &Memo{})
+}
+
+// ExecuteWith is Execute with what the pass before has kept.
+func (t *Template) ExecuteWith(ctx context.Context, src Source, memo *Memo) (*Output, error) {
 	p := newPass(ctx, src, t.opts)
+	p.memo = memo
+	memo.begin()
+	defer memo.end()
 	run, err := t.parsed.Clone()
 	if err != nil {
 		return &Output{}, fmt.Errorf("%s: %w", t.name, err)

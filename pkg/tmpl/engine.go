@@ -287,7 +287,7 @@ func (e *engine) round(ctx context.Context, units []*unit) error {
 // before; an error ends the tool.
 func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 	p := newPass(e.data, e.files)
-	out, execErr := u.parsed.Execute(ctx, p)
+	out, execErr := u.parsed.ExecuteWith(ctx, p, &u.memo)
 	if ctx.Err() != nil {
 		return false, nil
 	}

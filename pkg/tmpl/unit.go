@@ -18,6 +18,7 @@ type unit struct {
 	Template
 	text   string
 	parsed *funcs.Template
+	memo   funcs.Memo
 
 	queries map[watch.Query]bool // what the last pass asked for
 	paths   map[string]bool

@@ -9,6 +9,9 @@ import (
 
 // Plan turns what people ask for into a query of the HTTP API.
 func Plan(q query.Query) (Query, error) {
+	if q == (query.Query{Kind: query.KindService, Name: q.Name, Passing: true}) {
+		return Query{Path: "/v1/health/service/" + q.Name, Params: "passing=1"}, nil // most of all look-ups
+	}
 	params, err := url.ParseQuery(q.Params)
 	if err != nil {
 		return Query{}, err
