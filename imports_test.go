@@ -22,14 +22,15 @@ var floors = map[string]struct {
 	wing  string
 	floor int
 }{
-	"pkg/api":     {"hall", 0},
-	"pkg/client":  {"hall", 1},
-	"pkg/conf":    {"hall", 1},
-	"pkg/logx":    {"hall", 1},
-	"pkg/proc":    {"hall", 1},
-	"pkg/durable": {"hall", 1},
-	"pkg/signed":  {"hall", 1},
-	"pkg/cli":     {"hall", 1},
+	"pkg/api":        {"hall", 0},
+	"pkg/client":     {"hall", 1},
+	"pkg/conf":       {"hall", 1},
+	"pkg/logx":       {"hall", 1},
+	"pkg/proc":       {"hall", 1},
+	"pkg/proc/guard": {"hall", 0},
+	"pkg/durable":    {"hall", 1},
+	"pkg/signed":     {"hall", 1},
+	"pkg/cli":        {"hall", 1},
 
 	"pkg/query":          {"tools", 1},
 	"pkg/watch":          {"tools", 2},

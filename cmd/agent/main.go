@@ -11,11 +11,9 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/pkg/cli"
-	"github.com/muster-dev/muster/pkg/proc"
 )
 
 func main() {
-	proc.GuardMain()
 	os.Exit(run(os.Args[1:]))
 }
 

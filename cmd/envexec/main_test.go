@@ -4,11 +4,9 @@ import (
 	"testing"
 
 	"github.com/muster-dev/muster/cmd/internal/scripttest"
-	"github.com/muster-dev/muster/pkg/proc"
 )
 
 func TestMain(m *testing.M) {
-	proc.GuardMain()
 	scripttest.Main(m, "envexec", main)
 }
 

@@ -14,7 +14,6 @@ import (
 )
 
 func main() {
-	proc.GuardMain()
 	proc.InitMain()
 	os.Exit(run(os.Args[1:]))
 }

@@ -6,11 +6,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/muster-dev/muster/cmd/internal/scripttest"
-	"github.com/muster-dev/muster/pkg/proc"
 )
 
 func TestMain(m *testing.M) {
-	proc.GuardMain()
 	scripttest.Main(m, "lock", main)
 }
 

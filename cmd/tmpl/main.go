@@ -15,7 +15,6 @@ import (
 )
 
 func main() {
-	proc.GuardMain()
 	proc.InitMain()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }

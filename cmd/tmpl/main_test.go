@@ -8,12 +8,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/muster-dev/muster/cmd/internal/scripttest"
-	"github.com/muster-dev/muster/pkg/proc"
 	"github.com/muster-dev/muster/pkg/tmpl/tmpltest"
 )
 
 func TestMain(m *testing.M) {
-	proc.GuardMain()
 	testscript.Main(m, map[string]func(){"tmpl": main})
 }
 

@@ -63,6 +63,7 @@ type Set struct {
 
 	failed chan error    // capacity 1: the first reason to end it all
 	done   chan struct{} // closed when every watch has ended, with Once
+	guards *proc.Pool    // of the programs
 
 	mu      sync.Mutex
 	ctx     context.Context // nil until Run
@@ -80,11 +81,14 @@ type worker struct {
 	ended    chan struct{}
 }
 
+// maxGuards is how many guards are kept for the next program.
+const maxGuards = 4
+
 // New makes a Set of watches that were checked. Nothing runs before Run.
 func New(cfg Config, specs []Spec) *Set {
 	return &Set{
 		cfg: cfg, specs: specs, workers: map[string]*worker{}, engines: map[source]*engine{},
-		failed: make(chan error, 1), done: make(chan struct{}),
+		failed: make(chan error, 1), done: make(chan struct{}), guards: &proc.Pool{Max: maxGuards},
 	}
 }
 
@@ -92,6 +96,7 @@ func New(cfg Config, specs []Spec) *Set {
 // can run once.
 func (s *Set) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
+	defer s.guards.Close()
 	defer s.wg.Wait()
 	defer cancel()
 	s.mu.Lock()
@@ -217,7 +222,8 @@ func (s *Set) handler(spec *Spec, log *slog.Logger) (Handler, error) {
 	if notice != "" {
 		log.Info(notice)
 	}
-	h := &script{argv: argv, env: s.cfg.Env, killTimeout: spec.KillTimeout}
+	h := &script{argv: argv, env: s.cfg.Env, killTimeout: spec.KillTimeout, guards: s.guards}
+	s.guards.Warm() // it starts while we ask for the data
 	if h.killTimeout == 0 {
 		h.killTimeout = defaultKillTimeout
 	}

@@ -17,11 +17,9 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/muster-dev/muster/pkg/logx"
-	"github.com/muster-dev/muster/pkg/proc"
 )
 
 func TestMain(m *testing.M) {
-	proc.GuardMain()
 	goleak.VerifyTestMain(m)
 }
 

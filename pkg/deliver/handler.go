@@ -58,6 +58,7 @@ type script struct {
 	env         []string
 	killTimeout time.Duration
 	capture     *slog.Logger // where its output goes; nil: to our own stdout and stderr
+	guards      *proc.Pool
 
 	mu    sync.Mutex
 	child *proc.Child // while it runs
@@ -79,7 +80,7 @@ func (s *script) Handle(ctx context.Context, in Input) error {
 			return err
 		}
 	}
-	child, err := proc.Start(run)
+	child, err := s.guards.Start(run)
 	stdin.Close()
 	if s.capture != nil {
 		run.Stdout.Close()

@@ -17,12 +17,13 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/logx"
+	"github.com/muster-dev/muster/pkg/proc"
 )
 
 // sh is a script handler whose output is logged into the buffer.
 func sh(text string) (*script, *bytes.Buffer) {
 	var log bytes.Buffer
-	return &script{argv: []string{"sh", "-c", text}, env: os.Environ(), killTimeout: 100 * time.Millisecond, capture: logx.New(&log, nil, true)}, &log
+	return &script{argv: []string{"sh", "-c", text}, env: os.Environ(), killTimeout: 100 * time.Millisecond, capture: logx.New(&log, nil, true), guards: new(proc.Pool)}, &log
 }
 
 func TestScript(t *testing.T) {
@@ -38,7 +39,7 @@ func TestScript(t *testing.T) {
 	if err := s.Handle(t.Context(), Input{}); !errors.As(err, &exit) || exit.Code != 3 {
 		t.Errorf("%v", err)
 	}
-	s = &script{argv: []string{"no-such-program"}, capture: logx.Discard()}
+	s = &script{argv: []string{"no-such-program"}, capture: logx.Discard(), guards: new(proc.Pool)}
 	if err := s.Handle(t.Context(), Input{}); err == nil || !strings.Contains(err.Error(), "no-such-program") {
 		t.Errorf("%v", err)
 	}

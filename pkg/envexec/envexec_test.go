@@ -11,12 +11,10 @@ import (
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/env"
-	"github.com/muster-dev/muster/pkg/proc"
 	"github.com/muster-dev/muster/pkg/tmpl/tmpltest"
 )
 
 func TestMain(m *testing.M) {
-	proc.GuardMain()
 	goleak.VerifyTestMain(m)
 }
 

@@ -25,6 +25,7 @@ const lostGrace = 5 * time.Second
 //	                  ending ----------------------+
 type Command struct {
 	Spec      proc.Spec        // the lock's variables are added to its Env
+	Guard     *proc.Guard      // made while the lock was waited for; nil: it is made now
 	Signals   <-chan os.Signal // go to the child's group; INT and TERM end it
 	KillAfter time.Duration    // from INT, TERM or the end of ctx to SIGKILL
 }
@@ -42,7 +43,11 @@ func (c Command) Run(ctx context.Context, h *Held) (code int, err error) {
 	}
 	spec.Env = append(spec.Env[:len(spec.Env):len(spec.Env)], h.Environ()...)
 	spec.Deadline = h.Deadline()
-	child, err := proc.Start(spec)
+	start := proc.Start
+	if c.Guard != nil {
+		start = c.Guard.Start
+	}
+	child, err := start(spec)
 	if err != nil {
 		return 0, fmt.Errorf("start the child: %w", err)
 	}

@@ -108,7 +108,7 @@ func TestShortOutageLosesNothing(t *testing.T) {
 			time.AfterFunc(at, func() { f.setDown(true) })
 			time.AfterFunc(at+4*time.Second, func() { f.setDown(false) })
 		}
-		f.down = false
+		f.setDown(false)
 		err := newLock(t, f).Do(t.Context(), func(ctx context.Context, _ *Held) error {
 			select {
 			case <-time.After(3 * time.Minute):

@@ -184,7 +184,7 @@ func TestKillOfTheGuardTakesTheTree(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pids")
 	c := start(t, Spec{Argv: []string{"sh", "-c", tree(file, "sleep 1000")}})
 	list := pids(t, file, 4)
-	if err := c.guard.Process.Kill(); err != nil {
+	if err := c.guard.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if code, err := c.Wait(t.Context()); code != 128+9 || err == nil {
@@ -198,7 +198,7 @@ func TestKillOfTheGuardTakesTheTree(t *testing.T) {
 // The terminal's signals and kill(1) do not end a guard behind the child's back.
 func TestGuardPassesSignalsOn(t *testing.T) {
 	c := start(t, Spec{Argv: []string{"sleep", "1000"}})
-	if err := c.guard.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := c.guard.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
 	if code, err := c.Wait(t.Context()); code != 128+15 || err != nil {

@@ -1,175 +1,249 @@
 package proc
 
 import (
+	"bufio"
+	"crypto/rand"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"os/signal"
+	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/proc/guard"
 )
 
-// How a guard is started: argv is {guardName, mode, deadline, path, argv of the
-// child...}, fd 3 gives it orders and fd 4 takes what it says, a line each.
-const (
-	guardName    = "muster-guard"
-	guardEnv     = "MUSTER_GUARD" // a token, in the environment of all that it runs
-	guardControl = 3
-	guardStatus  = 4
+// Guard is a guard that stands ready: to start a child below it takes no more than
+// a fork. It has at most one child at a time.
+type Guard struct {
+	token  string // in the environment of everything below the guard
+	cmd    *exec.Cmd
+	status *os.File // what the guard says
+	lines  *bufio.Reader
 
-	modeKill  = "kill"  // at the child's end, kill what it left
-	modeLeave = "leave" // leave it
-	modeKeep  = "keep"  // kill it, and stay for another child
+	mu      sync.Mutex // guards the following
+	control *os.File   // its closing, by us or by our death, ends the tree
+	busy    bool       // there is a child
 
-	doSignal   = "signal"   // order: signal N to the child's group
-	doKill     = "kill"     // order: SIGKILL
-	doDeadline = "deadline" // order: a Deadline, see its String
-	doAgain    = "again"    // order: start another child, see its String
-
-	sayStarted = "started" // and the pid
-	sayError   = "error"   // and why the child could not be started
-	sayExit    = "exit"    // and the child's code
-)
-
-// killTime is how long a guard tries to kill a tree: what is left then is not
-// ours to kill (another user's), or sits in the kernel.
-const killTime = 10 * time.Second
-
-// GuardMain is called first thing in main. It returns at once unless this
-// process was started to be a guard; then it does not return.
-func GuardMain() {
-	if len(os.Args) < 5 || os.Args[0] != guardName {
-		return
-	}
-	// The child gets a signal when the thread that started it ends.
-	runtime.LockOSThread()
-	g := &guard{leave: os.Args[1] == modeLeave, keep: os.Args[1] == modeKeep}
-	g.setDeadline(os.Args[2])
-	os.Exit(g.run(os.Args[3], os.Args[4:]))
+	closing sync.Once
 }
 
-// guard runs one child, or several one after the other, and outlives it until nothing is left to do. All of it
-// runs on one goroutine, so that a process id is never used after it was reaped.
-type guard struct {
-	leave  bool
-	keep   bool
-	child  int // 0 once reaped
-	code   int
-	status *os.File
+// startTimeout is how long a guard may take to say that the child runs.
+const startTimeout = 10 * time.Second
 
-	deadline Deadline
-	termed   bool
-	alarm    *alarm // nil until there is a deadline
+// errBusy says that a Guard's child has not ended.
+var errBusy = errors.New("start a child: the guard's last one still runs")
+
+// NewGuard starts a guard that runs its children as somebody; nil is who we are.
+// It does not wait until the guard is ready. Close is owed.
+func NewGuard(who *syscall.Credential) (*Guard, error) {
+	g, err := newGuard(who)
+	if err != nil {
+		return nil, fmt.Errorf("start a guard: %w", err)
+	}
+	return g, nil
 }
 
-func (g *guard) run(path string, argv []string) int {
-	syscall.CloseOnExec(guardControl)
-	syscall.CloseOnExec(guardStatus)
-	g.status = os.NewFile(guardStatus, "status")
-	if err := adoptOrphans(); err != nil {
-		g.say("%s become a subreaper: %v", sayError, err)
-		return 1
+func newGuard(who *syscall.Credential) (*Guard, error) {
+	self, err := ownExecutable()
+	if err != nil {
+		return nil, err
 	}
-	// Caught, not ignored: the child would inherit that. SIGCHLD may be told
-	// once for several ends; the others go to whom they were meant for.
-	ended := make(chan os.Signal, 1)
-	signal.Notify(ended, syscall.SIGCHLD)
-	others := make(chan os.Signal, 16)
-	signal.Notify(others, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
-
-	if !g.start(again{path, argv, os.Environ()}) {
-		return 1
+	control, theirControl, err := socketPair()
+	if err != nil {
+		return nil, err
 	}
-	orders := make(chan order)
-	go readOrders(orders)
-	for g.serve(orders, ended, others) && g.keep && g.wait(orders, ended, others) {
+	defer theirControl.Close()
+	status, theirStatus, err := os.Pipe()
+	if err != nil {
+		control.Close()
+		return nil, err
 	}
-	return g.code
+	defer theirStatus.Close()
+	g := &Guard{token: rand.Text(), status: status, lines: bufio.NewReader(status), control: control}
+	g.cmd = &exec.Cmd{
+		Path: self,
+		Args: []string{guard.Name},
+		Env:  append(os.Environ(), guard.Env+"="+g.token),
+		// Out of reach of the terminal's signals, which are for the tool.
+		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Credential: who},
+		ExtraFiles:  []*os.File{theirControl, theirStatus}, // guard.ControlFD, guard.StatusFD
+	}
+	if err := g.cmd.Start(); err != nil {
+		control.Close()
+		status.Close()
+		return nil, err
+	}
+	return g, nil
 }
 
-// serve attends to the child until it has ended; false: the supervisor is gone.
-func (g *guard) serve(orders <-chan order, ended, others <-chan os.Signal) bool {
-	for g.child != 0 {
-		select {
-		case <-ended:
-			g.reap()
-		case sig := <-others:
-			g.signal(sig.(syscall.Signal))
-		case <-g.alarm.rings():
-			g.keepDeadline()
-		case o, ok := <-orders:
-			switch {
-			case !ok: // so is everything
-				g.killTree()
-				return false
-			case o.word == doSignal:
-				if n, err := strconv.Atoi(o.rest); err == nil {
-					g.signal(syscall.Signal(n))
-				}
-			case o.word == doDeadline:
-				g.setDeadline(o.rest)
-			case o.word == doKill && g.leave:
-				g.signal(syscall.SIGKILL)
-			case o.word == doKill:
-				g.killTree()
+// socketPair makes a stream that takes files too, and tells of the other end's death.
+func socketPair() (ours, theirs *os.File, err error) {
+	syscall.ForkLock.RLock()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err == nil {
+		syscall.CloseOnExec(fds[0])
+		syscall.CloseOnExec(fds[1])
+	}
+	syscall.ForkLock.RUnlock()
+	if err != nil {
+		return nil, nil, os.NewSyscallError("socketpair", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "control"), os.NewFile(uintptr(fds[1]), "control"), nil
+}
+
+// Start starts a child. It returns when the child runs, or with the operating
+// system's error when it could not be started; then another may be. Not before the
+// last child has ended.
+func (g *Guard) Start(spec Spec) (*Child, error) { return g.start(spec, nil) }
+
+func (g *Guard) start(spec Spec, after func(*Guard)) (*Child, error) {
+	path, err := find(spec.Argv)
+	if err != nil {
+		return nil, err
+	}
+	if spec.Dir != "" {
+		if _, err := os.Stat(spec.Dir); err != nil {
+			return nil, &os.PathError{Op: "chdir", Path: spec.Dir, Err: errors.Unwrap(err)}
+		}
+	}
+	if !g.take() {
+		return nil, errBusy
+	}
+	c := &Child{guard: g, after: after, done: make(chan struct{})}
+	if c.pid, err = g.launch(path, spec); err != nil {
+		g.free()
+		return nil, err
+	}
+	go c.watch()
+	return c, nil
+}
+
+// take makes the guard busy; false: it is.
+func (g *Guard) take() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	was := g.busy
+	g.busy = true
+	return !was
+}
+
+func (g *Guard) free() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy = false
+}
+
+// launch has the guard start a program, and hears of it.
+func (g *Guard) launch(path string, spec Spec) (pid int, err error) {
+	env := spec.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	order := guard.Order{
+		Path: path, Dir: spec.Dir, Argv: spec.Argv, Env: append(slices.Clip(env), guard.Env+"="+g.token),
+		Deadline: spec.Deadline, Leave: spec.Leave,
+	}
+	if err := g.status.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
+		return 0, fmt.Errorf("start a child: %w", err)
+	}
+	if err := g.send(order.String(), spec.Stdin, spec.Stdout, spec.Stderr); err != nil {
+		return 0, fmt.Errorf("start a child: %w", err)
+	}
+	word, rest, err := g.hear()
+	if err != nil { // then nobody knows what it does
+		_ = g.cmd.Process.Kill()
+		g.Close()
+		return 0, fmt.Errorf("start a child: its guard did not answer (%w): %w", err, os.ErrProcessDone)
+	}
+	if word != guard.SayStarted {
+		return 0, errors.New(rest)
+	}
+	if pid, err = strconv.Atoi(rest); err != nil {
+		return 0, fmt.Errorf("start a child: its guard said %q", rest)
+	}
+	return pid, g.status.SetReadDeadline(time.Time{})
+}
+
+// hear reads what the guard says next.
+func (g *Guard) hear() (word, rest string, err error) {
+	line, err := g.lines.ReadString('\n')
+	word, rest, _ = strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	return word, rest, err
+}
+
+// send sends text with three files; nil is /dev/null.
+func (g *Guard) send(text string, files ...*os.File) error {
+	fds := make([]int, len(files))
+	for i, f := range files {
+		if f == nil {
+			null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			defer null.Close()
+			f = null
+		}
+		fds[i] = int(f.Fd()) // which makes it a blocking one: programs expect that
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var sent int
+	raw, err := g.control.SyscallConn()
+	if err != nil {
+		return gone(err)
+	}
+	failed := raw.Control(func(fd uintptr) {
+		for {
+			sent, err = syscall.SendmsgN(int(fd), []byte(text), syscall.UnixRights(fds...), nil, 0)
+			if err != syscall.EINTR {
+				return
 			}
 		}
+	})
+	runtime.KeepAlive(files)
+	if err = errors.Join(failed, err); err == nil && sent < len(text) {
+		_, err = g.control.WriteString(text[sent:])
 	}
-	if !g.leave {
-		g.killTree()
-	}
-	g.say("%s %d", sayExit, g.code)
-	return true
+	return gone(err)
 }
 
-// say writes one line; a supervisor that does not hear it any more is dead, and
-// the orders' end says so too.
-func (g *guard) say(format string, args ...any) {
-	line := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", " ")
-	_, _ = io.WriteString(g.status, line+"\n")
-}
-
-// signal sends sig to the child's process group. The group's number is the
-// child's until the child is reaped.
-func (g *guard) signal(sig syscall.Signal) {
-	if g.child != 0 {
-		_ = syscall.Kill(-g.child, sig) // ESRCH: it has just ended
-	}
-}
-
-// reap takes in all that has ended, adopted orphans too, and says whether
-// nothing is left.
-func (g *guard) reap() (none bool) {
-	for {
-		var ws syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
-		switch {
-		case errors.Is(err, syscall.EINTR):
-		case err != nil:
-			return true
-		case pid == 0:
-			return false
-		case pid == g.child:
-			g.child, g.code = 0, exitCode(ws)
+// order tells the guard something; os.ErrProcessDone when it is gone.
+func (g *Guard) order(text string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if _, err := g.control.WriteString(text); err != nil {
+		if err = gone(err); errors.Is(err, os.ErrProcessDone) {
+			return err
 		}
+		return fmt.Errorf("tell the guard %d: %w", g.pid(), err)
 	}
+	return nil
 }
 
-// killTree kills everything below the guard. Whoever is orphaned by it becomes
-// our child, so that nothing is missed as long as we look again until nothing
-// is left.
-func (g *guard) killTree() {
-	g.signal(syscall.SIGKILL)
-	pause := time.Millisecond
-	for give := time.Now().Add(killTime); !g.reap() && time.Now().Before(give); {
-		for _, pid := range descendants(os.Getpid()) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
-		time.Sleep(pause)
-		pause = min(2*pause, 20*time.Millisecond)
+// gone tells a guard that is dead from other faults.
+func gone(err error) error {
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, os.ErrClosed) {
+		return os.ErrProcessDone
 	}
+	return err
+}
+
+func (g *Guard) pid() int { return g.cmd.Process.Pid }
+
+// Close ends the guard, and a child that still runs by SIGKILL, with its whole tree.
+// It waits for that.
+func (g *Guard) Close() {
+	g.closing.Do(func() {
+		g.mu.Lock()
+		g.control.Close()
+		g.mu.Unlock()
+		_ = g.cmd.Wait() // its own code says nothing beyond what it has said
+		g.status.Close()
+	})
 }

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// InitMain is called in main, after GuardMain. It returns at once unless this
+// InitMain is called first thing in main. It returns at once unless this
 // process is process 1, the init of a container. Then everything that is orphaned
 // becomes its child, and somebody has to take note of their ends: InitMain starts
 // this same program again, as an ordinary process, reaps for it, passes it all

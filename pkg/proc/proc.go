@@ -8,11 +8,12 @@
 //     keeps the output pipe open.
 //   - A Child (an exec block, the program under a lock, tmpl's -exec) runs below
 //     a guard: this same binary, started again in a session of its own. The guard
-//     holds the other end of a pipe and, when that breaks because its supervisor
+//     holds the other end of a socket and, when that breaks because its supervisor
 //     died, even by kill -9, kills the child with everything below it. It keeps a
-//     Deadline too, whether the supervisor lives, is stopped or is dead.
+//     Deadline too, whether the supervisor lives, is stopped or is dead. Who runs
+//     many children, or wants one to start at once, keeps a Guard.
 //
-// A program that starts a Child calls GuardMain as the first line of main.
+// A guard never comes to main: package guard says why, and how it is fast.
 //
 // On Linux the guard is a subreaper, so it also finds what made a session of
 // its own. On other systems it kills the child's process group only. Killing
@@ -25,7 +26,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
 )
 
 // Resolve turns a command line as a user wrote it into the argv that is run.
@@ -65,13 +65,4 @@ func Resolve(words []string, shell *bool) (argv []string, notice string, err err
 	}
 	argv[0] = "./" + name
 	return argv, fmt.Sprintf("PATH lacks %q: running ./%s from the working directory", name, name), nil
-}
-
-// exitCode is a process's end as a shell would report it: its code, or 128 plus
-// the signal that ended it.
-func exitCode(ws syscall.WaitStatus) int {
-	if ws.Signaled() {
-		return 128 + int(ws.Signal())
-	}
-	return ws.ExitStatus()
 }

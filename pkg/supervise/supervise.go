@@ -1,7 +1,7 @@
 // Package supervise keeps a child whose life is its tool's own: it is started
 // when the tool is ready, told of each change, and when it ends by itself the tool
 // ends with its code. Its whole tree dies with it, and with us, even by kill -9
-// (package proc, which see for what main must call).
+// (package proc).
 //
 // What it promises: the end of the child is seen whatever the tool is busy with; a
 // change while the child starts or stops is not lost, and several of them are one;
@@ -64,7 +64,7 @@ type Supervisor struct {
 	cfg    Config
 	log    *slog.Logger
 	start  func() (child, error)
-	last   *proc.Child   // the newest, whose guard starts the next
+	guard  *proc.Guard   // of all the children
 	change chan struct{} // capacity 1
 	over   chan error    // capacity 1: how the child ended by itself
 
@@ -116,30 +116,32 @@ func (s *Supervisor) startChild() (child, error) {
 	if note != "" && s.cfg.Notice != nil {
 		s.cfg.Notice(note)
 	}
-	spec := proc.Spec{Argv: argv, Stdin: os.Stdin, Stdout: s.cfg.Stdout, Stderr: s.cfg.Stderr, Keep: true}
+	spec := proc.Spec{Argv: argv, Stdin: os.Stdin, Stdout: s.cfg.Stdout, Stderr: s.cfg.Stderr}
 	if s.cfg.Env != nil {
 		spec.Env = s.cfg.Env()
 	}
-	if s.last != nil {
-		if c, err := s.last.Again(spec); err == nil {
-			s.last = c
+	if s.guard != nil {
+		if c, err := s.guard.Start(spec); err == nil {
 			return c, nil
 		}
 		s.release() // the guard may be what is wrong
 	}
-	c, err := proc.Start(spec)
-	if err != nil {
+	if s.guard, err = proc.NewGuard(nil); err != nil {
+		s.guard = nil
 		return nil, err
 	}
-	s.last = c
+	c, err := s.guard.Start(spec)
+	if err != nil {
+		return nil, err // not a nil *proc.Child in an interface
+	}
 	return c, nil
 }
 
-// release ends the guard that waits for another child.
+// release ends the guard.
 func (s *Supervisor) release() {
-	if s.last != nil {
-		s.last.Release()
-		s.last = nil
+	if s.guard != nil {
+		s.guard.Close()
+		s.guard = nil
 	}
 }
 

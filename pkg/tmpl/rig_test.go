@@ -15,12 +15,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/muster-dev/muster/pkg/client"
-	"github.com/muster-dev/muster/pkg/proc"
 	"github.com/muster-dev/muster/pkg/tmpl/tmpltest"
 )
 
 func TestMain(m *testing.M) {
-	proc.GuardMain()
 	goleak.VerifyTestMain(m)
 }
 

@@ -194,24 +194,30 @@ func (h *holding) run(parent context.Context) error {
 		inTime = timer.Stop
 	}
 	h.say("Attempting lock acquisition")
+	guard, err := proc.NewGuard(nil) // it starts while we ask for the lock
+	if err != nil {
+		return err
+	}
+	defer guard.Close()
 	return h.lock.Do(ctx, func(ctx context.Context, held *lock.Held) error {
 		if !inTime() {
 			return errTimeout
 		}
 		h.held = true
-		return h.work(ctx, held)
+		return h.work(ctx, held, guard)
 	})
 }
 
 // work runs the child, unless that has been done.
-func (h *holding) work(ctx context.Context, held *lock.Held) error {
+func (h *holding) work(ctx context.Context, held *lock.Held, guard *proc.Guard) error {
 	h.holding(true)
 	defer h.holding(false)
 	if done, err := h.once.Done(ctx, h.client, h.prefix); err != nil || done != nil {
 		return h.spared(done, err)
 	}
 	h.say("Starting handler")
-	code, err := lock.Command{Spec: h.spec, Signals: h.child, KillAfter: h.killAfter}.Run(ctx, held)
+	code, err := lock.Command{Spec: h.spec, Guard: guard, Signals: h.child, KillAfter: h.killAfter}.Run(ctx, held)
+	go guard.Close() // while the lock is released; run waits for its end
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/muster-dev/muster/pkg/proc"
 )
 
 const (
@@ -30,7 +29,6 @@ const (
 )
 
 func main() {
-	proc.GuardMain()
 	bin := flag.String("bin", "bin", "folder of the agent, tmpl and web binaries")
 	dir := flag.String("dir", "examples/haproxy", "folder of haproxy.ctmpl and reload")
 	flag.Parse()

@@ -129,7 +129,7 @@ func (r *Runner) startChild(n *run, spec proc.Spec, readers *sync.WaitGroup) (*p
 	}
 	defer closeAll(theirs)
 	spec.Stdout, spec.Stderr = theirs[0], theirs[1]
-	child, err := proc.Start(spec)
+	child, err := r.guards.Start(spec)
 	if err != nil {
 		closeAll(ours)
 		return nil, err

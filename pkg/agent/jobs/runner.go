@@ -16,6 +16,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/proc"
 )
 
 const (
@@ -64,6 +65,7 @@ type Runner struct {
 	events chan api.Event // orders by the reference's tool
 	work   sync.WaitGroup
 	dir    string
+	guards proc.Pool // one is kept, so that the next run starts at once
 	seen   *seen
 	ending <-chan struct{} // closed when Run's context has ended
 
@@ -90,7 +92,7 @@ type run struct {
 func NewRunner(cfg RunnerConfig) *Runner {
 	r := &Runner{
 		cfg: cfg, leader: leader{cfg.Client}, claim: rand.Text(),
-		kick: make(chan string, 1), slots: make(chan struct{}, MaxRuns), events: make(chan api.Event, maxConsulQueue),
+		kick: make(chan string, 1), slots: make(chan struct{}, MaxRuns), events: make(chan api.Event, maxConsulQueue), guards: proc.Pool{Max: 1},
 		runs: map[string]*run{}, more: make(chan struct{}),
 	}
 	r.policy.Store(&cfg.Policy)
@@ -120,6 +122,7 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	r.ending = ctx.Done()
+	defer r.guards.Close()
 	defer r.closeSpools()
 	defer r.work.Wait()
 	defer cancel()

@@ -1,4 +1,4 @@
-package proc
+package guard
 
 import (
 	"os"
@@ -35,7 +35,7 @@ func TestDescendantsBothWays(t *testing.T) {
 
 func TestParseStat(t *testing.T) {
 	p, ok := parseStat(42, "42 (a) b (c) Z 7 42 9 0 -1")
-	if !ok || p != (process{pid: 42, parent: 7, session: 9, zombie: true}) {
+	if !ok || p != (Process{PID: 42, parent: 7, Session: 9, Zombie: true}) {
 		t.Errorf("%+v %v", p, ok)
 	}
 	if _, ok := parseStat(42, "42 (x"); ok {

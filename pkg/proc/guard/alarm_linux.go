@@ -1,17 +1,23 @@
-package proc
+package guard
 
 import (
 	"os"
+	"syscall"
 	"time"
+	"unsafe"
+)
 
-	"golang.org/x/sys/unix"
+// What golang.org/x/sys would give, which this package cannot wait for.
+const (
+	clockBoottime = 7 // CLOCK_BOOTTIME
+	absolute      = 1 // TFD_TIMER_ABSTIME
 )
 
 // BootTime is the time since the machine started, sleep included
 // (CLOCK_BOOTTIME): the same in all its processes, and nobody can set it.
 func BootTime() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+	var ts syscall.Timespec
+	if _, _, err := syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, clockBoottime, uintptr(unsafe.Pointer(&ts)), 0); err != 0 {
 		panic("read CLOCK_BOOTTIME: " + err.Error()) // Linux has had it since 2.6.39
 	}
 	return time.Duration(ts.Nano())
@@ -26,12 +32,12 @@ type alarm struct {
 
 func newAlarm() *alarm {
 	a := &alarm{ring: make(chan struct{}, 1)}
-	fd, err := unix.TimerfdCreate(unix.CLOCK_BOOTTIME, unix.TFD_CLOEXEC|unix.TFD_NONBLOCK)
-	if err != nil { // no descriptors left: rather look too often than too late
+	fd, _, err := syscall.RawSyscall(syscall.SYS_TIMERFD_CREATE, clockBoottime, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
+	if err != 0 { // no descriptors left: rather look too often than too late
 		go pollAlarm(a.ring)
 		return a
 	}
-	a.fd = os.NewFile(uintptr(fd), "timerfd")
+	a.fd = os.NewFile(fd, "timerfd")
 	go func() {
 		for buf := make([]byte, 8); ; {
 			if _, err := a.fd.Read(buf); err != nil {
@@ -53,7 +59,7 @@ func (a *alarm) set(at time.Duration) {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		spec := unix.ItimerSpec{Value: unix.NsecToTimespec(int64(at))}
-		_ = unix.TimerfdSettime(int(fd), unix.TFD_TIMER_ABSTIME, &spec, nil)
+		spec := struct{ interval, value syscall.Timespec }{value: syscall.NsecToTimespec(int64(at))}
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_TIMERFD_SETTIME, fd, absolute, uintptr(unsafe.Pointer(&spec)), 0, 0, 0)
 	})
 }

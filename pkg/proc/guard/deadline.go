@@ -1,25 +1,29 @@
-package proc
+package guard
 
 import (
-	"fmt"
 	"syscall"
 	"time"
 )
 
-// Deadline is when a Child has to end: its group gets SIGTERM at Term and all
+// Deadline is when a child has to end: its group gets SIGTERM at Term and all
 // that is left of its tree SIGKILL at Kill. Both are times of BootTime; zero is
 // never.
 type Deadline struct{ Term, Kill time.Duration }
 
 // String is the form in which a guard reads it.
-func (d Deadline) String() string { return fmt.Sprintf("%d:%d", int64(d.Term), int64(d.Kill)) }
+func (d Deadline) String() string {
+	return itoa(int(d.Term)) + ":" + itoa(int(d.Kill))
+}
 
-// setDeadline takes the form of String. What cannot be read changes nothing.
-func (g *guard) setDeadline(s string) {
-	var d Deadline
-	if _, err := fmt.Sscanf(s, "%d:%d", (*int64)(&d.Term), (*int64)(&d.Kill)); err != nil {
-		return
-	}
+// parseDeadline takes the form of String.
+func parseDeadline(s string) (Deadline, bool) {
+	term, kill := cut(s, ':')
+	t, ok1 := atoi(term)
+	k, ok2 := atoi(kill)
+	return Deadline{time.Duration(t), time.Duration(k)}, ok1 && ok2
+}
+
+func (g *guard) setDeadline(d Deadline) {
 	g.deadline = d
 	if g.alarm != nil || d != (Deadline{}) {
 		g.setAlarm()

@@ -1,0 +1,226 @@
+// Package guard is the process that stands between a program of ours and the
+// children that package proc starts for it: our own binary, started again in a
+// session of its own under the name "muster-guard". It forks the children, one
+// after the other, as its supervisor orders, and keeps their deadline, whether the
+// supervisor lives, is stopped or is dead. When its orders end because the
+// supervisor died, even by kill -9, it kills the child with everything below it.
+//
+// A guard does its work in this package's init and never comes to main. To start a
+// process costs what its pages cost. Of the packages whose imports are ready Go sets up
+// that with the least path first: a guard begins before nearly all else in the binary
+// is set up, unless it imports what comes late in the alphabet, even "strings". So this
+// package imports hardly more than os and os/signal need themselves, which a test sees
+// to, and does in text.go by hand what is lacking. An idle guard is small, too.
+package guard
+
+import (
+	"errors"
+	"io"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+)
+
+// How a guard is started: argv is {Name}; on fd ControlFD, a socket, it gets an
+// Order for each child and the orders below, a line each, and on StatusFD it says
+// what becomes of them, a line each too.
+const (
+	Name      = "muster-guard"
+	Env       = "MUSTER_GUARD" // a token, in the environment of all that it runs
+	ControlFD = 3
+	StatusFD  = 4
+
+	DoSignal   = "signal"   // order: signal N to the child's group
+	DoKill     = "kill"     // order: SIGKILL
+	DoDeadline = "deadline" // order: a Deadline, see its String
+	doStart    = "start"    // order: see Order.String
+
+	SayStarted = "started" // and the pid
+	SayError   = "error"   // and why the child could not be started
+	SayExit    = "exit"    // and the child's code
+)
+
+// KillTime is how long a guard tries to kill a tree: what is left then is not
+// ours to kill (another user's), or sits in the kernel.
+const KillTime = 10 * time.Second
+
+func init() {
+	if len(os.Args) != 1 || os.Args[0] != Name {
+		return
+	}
+	// The child gets a signal when the thread that started it ends.
+	runtime.LockOSThread()
+	os.Exit(new(guard).run())
+}
+
+// guard runs children until its orders end. All of it runs on one goroutine, so
+// that a process id is never used after it was reaped.
+type guard struct {
+	child  int  // 0 once reaped
+	leave  bool // what the child leaves when it ends by itself lives on
+	code   int
+	status *os.File
+
+	orders <-chan order
+	ended  chan os.Signal // a child did
+	others chan os.Signal // what else we get
+
+	deadline Deadline
+	termed   bool
+	alarm    *alarm // nil until there is a deadline
+}
+
+func (g *guard) run() int {
+	syscall.CloseOnExec(ControlFD)
+	syscall.CloseOnExec(StatusFD)
+	g.status = os.NewFile(StatusFD, "status")
+	if err := adoptOrphans(); err != nil {
+		g.say(SayError, "become a subreaper: "+err.Error())
+		return 1
+	}
+	// Caught, not ignored: the child would inherit that. SIGCHLD may be told
+	// once for several ends; the others go to whom they were meant for.
+	g.ended = make(chan os.Signal, 1)
+	signal.Notify(g.ended, syscall.SIGCHLD)
+	g.others = make(chan os.Signal, 16)
+	signal.Notify(g.others, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+
+	orders := make(chan order)
+	g.orders = orders
+	go readOrders(orders)
+	for g.await() && g.serve() {
+	}
+	return 0
+}
+
+// await waits for a child while there is none; false: there will be none.
+func (g *guard) await() bool {
+	for {
+		select {
+		case <-g.ended:
+			g.reap()
+		case <-g.others: // nobody's
+		case o, ok := <-g.orders:
+			if !ok {
+				return false
+			}
+			if o.word != doStart {
+				continue // for one that has just ended
+			}
+			if g.start(o.start) {
+				return true
+			}
+		}
+	}
+}
+
+// start starts a child; false: it could not be, and the supervisor knows why.
+func (g *guard) start(o Order) bool {
+	pid, err := syscall.ForkExec(o.Path, o.Argv, &syscall.ProcAttr{
+		Dir: o.Dir, Env: o.Env, Files: o.files[:], Sys: childAttr(),
+	})
+	o.closeFiles()
+	if err != nil {
+		g.say(SayError, "fork/exec "+o.Path+": "+err.Error())
+		return false
+	}
+	g.child, g.leave, g.code, g.termed = pid, o.Leave, 0, false
+	g.setDeadline(o.Deadline)
+	g.say(SayStarted, itoa(pid))
+	return true
+}
+
+// serve attends to the child until it has ended; false: the supervisor is gone.
+func (g *guard) serve() bool {
+	for g.child != 0 {
+		select {
+		case <-g.ended:
+			g.reap()
+		case sig := <-g.others:
+			g.signal(sig.(syscall.Signal))
+		case <-g.alarm.rings():
+			g.keepDeadline()
+		case o, ok := <-g.orders:
+			switch {
+			case !ok: // so is everything
+				g.killTree()
+				return false
+			case o.word == DoSignal:
+				if n, ok := atoi(o.rest); ok {
+					g.signal(syscall.Signal(n))
+				}
+			case o.word == DoDeadline:
+				if d, ok := parseDeadline(o.rest); ok {
+					g.setDeadline(d)
+				}
+			case o.word == DoKill && g.leave:
+				g.signal(syscall.SIGKILL)
+			case o.word == DoKill:
+				g.killTree()
+			}
+		}
+	}
+	if !g.leave {
+		g.killTree()
+	}
+	g.say(SayExit, itoa(g.code))
+	return true
+}
+
+// say writes one line; a supervisor that does not hear it any more is dead, and
+// the orders' end says so too.
+func (g *guard) say(word, rest string) {
+	_, _ = io.WriteString(g.status, word+" "+oneLine(rest)+"\n")
+}
+
+// signal sends sig to the child's process group. The group's number is the
+// child's until the child is reaped.
+func (g *guard) signal(sig syscall.Signal) {
+	if g.child != 0 {
+		_ = syscall.Kill(-g.child, sig) // ESRCH: it has just ended
+	}
+}
+
+// reap takes in all that has ended, adopted orphans too, and says whether
+// nothing is left.
+func (g *guard) reap() (none bool) {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return true
+		case pid == 0:
+			return false
+		case pid == g.child:
+			g.child, g.code = 0, ExitCode(ws)
+		}
+	}
+}
+
+// killTree kills everything below the guard. Whoever is orphaned by it becomes
+// our child, so that nothing is missed as long as we look again until nothing
+// is left.
+func (g *guard) killTree() {
+	g.signal(syscall.SIGKILL)
+	pause := time.Millisecond
+	for give := time.Now().Add(KillTime); !g.reap() && time.Now().Before(give); {
+		for _, pid := range descendants(os.Getpid()) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		time.Sleep(pause)
+		pause = min(2*pause, 20*time.Millisecond)
+	}
+}
+
+// ExitCode is a process's end as a shell would report it: its code, or 128 plus
+// the signal that ended it.
+func ExitCode(ws syscall.WaitStatus) int {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal())
+	}
+	return ws.ExitStatus()
+}
