@@ -19,7 +19,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
 )
 
 const (
