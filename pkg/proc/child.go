@@ -122,21 +122,22 @@ func (c *Child) Signal(sig syscall.Signal) error {
 	if sig == syscall.SIGURG || sig == syscall.SIGCHLD {
 		return nil
 	}
-	return c.tell(fmt.Sprintf("%s %d\n", guard.DoSignal, int(sig)))
+	return c.tell(guard.DoSignal, strconv.Itoa(int(sig)))
 }
 
 // Deadline replaces the one that holds; the zero Deadline lifts it. The guard
 // keeps it by itself, also when this process is stopped.
-func (c *Child) Deadline(d Deadline) error { return c.tell(guard.DoDeadline + " " + d.String() + "\n") }
+func (c *Child) Deadline(d Deadline) error { return c.tell(guard.DoDeadline, d.String()) }
 
-// tell gives the guard an order about this child.
-func (c *Child) tell(order string) error {
+// tell gives the guard an order about this child, which the guard may have seen end,
+// and followed by another.
+func (c *Child) tell(word, rest string) error {
 	select {
 	case <-c.done:
 		return os.ErrProcessDone
 	default:
 	}
-	return c.guard.order(order)
+	return c.guard.order(fmt.Sprintf("%s %d %s\n", word, c.pid, rest))
 }
 
 // Wait blocks until the child has ended, or ctx. The code is the child's own,
@@ -165,7 +166,7 @@ func (c *Child) Stop(sig syscall.Signal, killAfter time.Duration) (code int, err
 		return c.code, c.err
 	case <-timer.C:
 	}
-	if err := c.tell(guard.DoKill + "\n"); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := c.tell(guard.DoKill, ""); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return 0, err
 	}
 	<-c.done

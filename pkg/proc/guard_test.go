@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/proc/guard"
 )
 
 func newGuardFor(t *testing.T) *Guard {
@@ -177,5 +179,43 @@ func TestPool(t *testing.T) {
 	}
 	if len(p.idle) != 0 || alive(c.guard.pid()) {
 		t.Error("a guard is left")
+	}
+}
+
+// What is ordered for a child that has ended does not reach the next one.
+func TestOrderForAnEarlierChild(t *testing.T) {
+	in, feed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	defer feed.Close()
+	g := newGuardFor(t)
+	early, err := g.Start(Spec{Argv: []string{"true"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := early.Wait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	early.done = make(chan struct{}) // as if its end had not been heard of yet
+	c, err := g.Start(Spec{Argv: []string{"sh", "-c", "read line; exit 7"}, Stdin: in})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, err := range []error{early.Signal(syscall.SIGTERM), early.Deadline(Deadline{Kill: 1}), early.tell(guard.DoKill, "")} {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	// Orders are obeyed in turn: this one comes last, and does no harm.
+	if err := c.Signal(syscall.SIGCONT); err != nil {
+		t.Error(err)
+	}
+	if _, err := feed.WriteString("go on\n"); err != nil {
+		t.Fatal(err)
+	}
+	if code, err := c.Wait(t.Context()); code != 7 || err != nil {
+		t.Errorf("%d, %v", code, err)
 	}
 }

@@ -32,9 +32,9 @@ const (
 	ControlFD = 3
 	StatusFD  = 4
 
-	DoSignal   = "signal"   // order: signal N to the child's group
-	DoKill     = "kill"     // order: SIGKILL
-	DoDeadline = "deadline" // order: a Deadline, see its String
+	DoSignal   = "signal"   // order: to child PID's group, signal N
+	DoKill     = "kill"     // order: to child PID, SIGKILL
+	DoDeadline = "deadline" // order: for child PID, a Deadline, see its String
 	doStart    = "start"    // order: see Order.String
 
 	SayStarted = "started" // and the pid
@@ -143,23 +143,11 @@ func (g *guard) serve() bool {
 		case <-g.alarm.rings():
 			g.keepDeadline()
 		case o, ok := <-g.orders:
-			switch {
-			case !ok: // so is everything
+			if !ok { // so is everything
 				g.killTree()
 				return false
-			case o.word == DoSignal:
-				if n, ok := atoi(o.rest); ok {
-					g.signal(syscall.Signal(n))
-				}
-			case o.word == DoDeadline:
-				if d, ok := parseDeadline(o.rest); ok {
-					g.setDeadline(d)
-				}
-			case o.word == DoKill && g.leave:
-				g.signal(syscall.SIGKILL)
-			case o.word == DoKill:
-				g.killTree()
 			}
+			g.obey(o)
 		}
 	}
 	if !g.leave {
@@ -167,6 +155,29 @@ func (g *guard) serve() bool {
 	}
 	g.say(SayExit, itoa(g.code))
 	return true
+}
+
+// obey follows an order about the child. One about another is late: it was for a
+// child that has ended meanwhile.
+func (g *guard) obey(o order) {
+	pid, rest := cut(o.rest, ' ')
+	if pid != itoa(g.child) {
+		return
+	}
+	switch {
+	case o.word == DoSignal:
+		if n, ok := atoi(rest); ok {
+			g.signal(syscall.Signal(n))
+		}
+	case o.word == DoDeadline:
+		if d, ok := parseDeadline(rest); ok {
+			g.setDeadline(d)
+		}
+	case o.word == DoKill && g.leave:
+		g.signal(syscall.SIGKILL)
+	case o.word == DoKill:
+		g.killTree()
+	}
 }
 
 // say writes one line; a supervisor that does not hear it any more is dead, and
