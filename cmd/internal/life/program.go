@@ -50,11 +50,6 @@ type Program[S any, T Tool] struct {
 func (p Program[S, T]) Run(ctx context.Context, s S) error {
 	level := &slog.LevelVar{}
 	log := p.Basics(s).Log(p.Stderr, level, p.LogJSON)
-	remove, err := WritePID(p.Basics(s).PidFile)
-	if err != nil {
-		return err
-	}
-	defer remove()
 	l := New(Config[S, T]{
 		Logger:  log,
 		New:     func(s S, others <-chan os.Signal) T { return p.New(s, log, others) },
@@ -73,6 +68,12 @@ func (p Program[S, T]) Run(ctx context.Context, s S) error {
 			return p.Change(tool, log, now, next)
 		},
 	}, s)
+	l.listen(s) // whoever reads the file may send a signal at once
+	remove, err := WritePID(p.Basics(s).PidFile)
+	if err != nil {
+		return err
+	}
+	defer remove()
 	stop, err := status.Serve(p.StatusAddr, log,
 		func() any { return p.Status(l.Tool()) }, func() string { return p.Status(l.Tool()).Metrics() })
 	if err != nil {
