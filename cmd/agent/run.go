@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -122,6 +123,9 @@ func runAgent(ctx context.Context, src config.Sources, repair bool) error {
 	defer cancel()
 	handled := make(chan error, 1)
 	go func() { handled <- handleSignals(ctx, cancel, a, cfg, log) }()
+	if cfg.Server {
+		defer runtime.KeepAlive(calmCollector())
+	}
 	err = a.Run(ctx)
 	cancel()
 	return errors.Join(err, <-handled)
