@@ -4,7 +4,7 @@ VERSION ?= 0.1.0-dev
 LDFLAGS  = -s -w -X github.com/muster-dev/muster/pkg/cli.version=$(VERSION)
 TOOLS    = agent tmpl envexec watch lock exec
 
-.PHONY: build test lint demo clean deps chaos pages
+.PHONY: build test bench lint demo clean deps chaos pages
 
 # tmpl carries every template function. With inlining off in the libraries that it
 # spends no time in, it stays below 12 MB.
@@ -16,13 +16,23 @@ build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(filter-out tmpl,$(TOOLS)))
 	CGO_ENABLED=0 $(GO) build -trimpath $(SMALL) -ldflags '$(LDFLAGS)' -o bin/ ./cmd/tmpl
 
-# Everything that has to hold, in under 15 minutes on two cores. The last two
+# Everything that has to hold, in under 15 minutes on two cores. The last
 # lines run the built programs, which the test cache does not see.
 test: deps build lint
 	@for t in $(filter-out agent,$(TOOLS)); do [ $$(wc -c <bin/$$t) -le 12000000 ] || { echo "bin/$$t is larger than 12 MB"; exit 1; }; done
 	$(GO) test -race -timeout 10m ./pkg/... ./cmd/... ./examples/... .
 	$(GO) test -count=1 -timeout 10m ./test/...
 	cd test/sdk && $(GO) test -count=1 -timeout 5m ./...
+	cd test/bench && $(GO) vet ./... && $(GO) test -count=1 -timeout 5m ./...
+
+# How fast it is: docs/benchmarks.md. Beside consul and etcd where they are, or
+# beside other commits: make bench [BASE=commit] [SETS="kv wake"] [ROUNDS=5] [D=2s] [OUT=file]
+CONSUL ?= $(if $(BASE),,$(or $(shell command -v consul),$(wildcard bin/peers/usr/bin/consul)))
+ETCD   ?= $(if $(BASE),,$(shell command -v etcd))
+bench: build
+	cd test/bench && $(GO) build -o ../../bin/bench .
+	./bin/bench -base='$(BASE)' -consul='$(CONSUL)' -etcd='$(ETCD)' -out='$(OUT)' \
+		$(if $(SETS),-sets='$(SETS)') $(if $(ROUNDS),-rounds=$(ROUNDS)) $(if $(D),-d=$(D))
 
 # The long form of the fault tests: kill -9, damaged data, full disks, pauses.
 chaos: deps

@@ -1,0 +1,3 @@
+module github.com/muster-dev/muster/test/bench
+
+go 1.26
