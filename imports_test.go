@@ -57,6 +57,7 @@ var floors = map[string]struct {
 	"pkg/agent/gossip":   {"agent", 2},
 	"pkg/agent/check":    {"agent", 2},
 	"pkg/agent/bus":      {"agent", 2},
+	"pkg/agent/round":    {"agent", 2},
 	"pkg/agent/config":   {"agent", 2},
 	"pkg/agent/view":     {"agent", 3},
 	"pkg/agent/local":    {"agent", 3},

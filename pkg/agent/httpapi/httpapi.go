@@ -60,6 +60,10 @@ type Leadership interface {
 	AwaitLeader(ctx context.Context) (self bool, addr string, err error)
 	// AwaitStale waits until this server may answer stale reads.
 	AwaitStale(ctx context.Context) error
+	// CatchUp says whether this follower may answer for the leader: it holds all
+	// that the leader held at a moment after the call, with proof one at which a
+	// majority still took it for the leader.
+	CatchUp(ctx context.Context, proof bool) bool
 	// VerifyLeader confirms with a majority that this server leads.
 	VerifyLeader(ctx context.Context) error
 	// RenewSession makes the TTL of a session begin anew, after it has confirmed

@@ -16,7 +16,8 @@ import (
 //	the agent's own       -> here
 //	client agent              -> a server
 //	server, stale read        -> here, once it has applied what it knew
-//	server, anything else     -> the leader, looked for until the hold timeout
+//	server, anything else     -> the leader, looked for until the hold timeout;
+//	                             a short read: here, once it has caught up with the leader
 func (a *API) dispatch(rq *request) {
 	switch {
 	case rq.route.where == here, rq.route.where == port:
@@ -79,6 +80,10 @@ func (a *API) tryLeader(rq *request) error {
 	if a.cfg.Cluster.Leads() {
 		return a.runAsLeader(rq)
 	}
+	if rq.fitsFollower() && a.cfg.Cluster.CatchUp(rq.ctx, rq.mode == consistent) {
+		a.run(rq)
+		return nil
+	}
 	ctx, cancel := context.WithDeadline(rq.ctx, rq.deadline)
 	self, addr, err := a.cfg.Cluster.AwaitLeader(ctx)
 	cancel() // a blocking read that begins here needs no timer for that
@@ -94,6 +99,12 @@ func (a *API) tryLeader(rq *request) error {
 	}
 	// One hop is left, whether this agent or another was asked first.
 	return a.cfg.Forward.ToLeader(rq.w, rq.outgoing(), addr, hopLeader-1)
+}
+
+// fitsFollower tells reads of the replicated state. A blocking one would go on after
+// its server has lost sight of the leader.
+func (rq *request) fitsFollower() bool {
+	return rq.hops < hopLeader && rq.index == 0 && rq.route.kind != plain && rq.r.Method == http.MethodGet
 }
 
 // outgoing is the request with the body that was read in, to be sent. It is a copy,

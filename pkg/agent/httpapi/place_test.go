@@ -41,6 +41,13 @@ func TestWhereRequestsRun(t *testing.T) {
 			"GET /v1/catalog/nodes?leader=":   "leader l:1 hop 2 GET /v1/catalog/nodes?leader=",
 			"GET /v1/health/state/any?cached": "leader l:1 hop 2 GET /v1/health/state/any?cached",
 		}},
+		{"follower that catches up", nil, func(c *fakeCluster) { c.follower, c.caughtUp = "l:1", true }, map[string]string{
+			"GET /v1/catalog/nodes":               "",
+			"GET /v1/session/list?consistent":     "",
+			"GET /v1/kv/a?index=3&wait=10s":       "leader l:1 hop 2 GET /v1/kv/a?index=3&wait=10s",
+			"GET /v1/operator/raft/configuration": "leader l:1 hop 2 GET /v1/operator/raft/configuration",
+			"PUT /v1/kv/a":                        "leader l:1 hop 2 PUT /v1/kv/a body",
+		}},
 		{"leader", nil, nil, map[string]string{
 			"GET /v1/catalog/nodes": "", "GET /v1/catalog/nodes?consistent": "", "PUT /v1/kv/a": "",
 		}},
@@ -81,6 +88,16 @@ func TestWhereRequestsRun(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAConsistentReadOfAFollowerNeedsProof(t *testing.T) {
+	r := newRig(t)
+	r.cluster.set(func(c *fakeCluster) { c.follower, c.caughtUp = "l:1", true })
+	r.do("GET /v1/session/list", "")
+	r.do("GET /v1/session/list?consistent", "")
+	if want := []bool{false, true}; !slices.Equal(r.cluster.asked, want) {
+		t.Errorf("asked the leader with proof: %v, want %v", r.cluster.asked, want)
 	}
 }
 

@@ -41,6 +41,8 @@ type fakeCluster struct {
 	verified   int
 	contact    time.Duration
 	known      bool
+	caughtUp   bool          // with the leader
+	asked      []bool        // whether it was; with proof?
 	deposed    chan struct{} // closed when the leadership ends
 }
 
@@ -75,6 +77,15 @@ func (c *fakeCluster) AwaitStale(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.staleErr
+}
+
+func (c *fakeCluster) CatchUp(_ context.Context, proof bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.caughtUp {
+		c.asked = append(c.asked, proof)
+	}
+	return c.caughtUp
 }
 
 func (c *fakeCluster) VerifyLeader(context.Context) error {

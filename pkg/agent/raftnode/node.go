@@ -206,6 +206,16 @@ func (n *Node) AppliedIndex() uint64 {
 	return 0
 }
 
+// AwaitApplied waits until the state machine holds an entry.
+func (n *Node) AwaitApplied(ctx context.Context, index uint64) error {
+	s, done, err := n.enter()
+	if err != nil {
+		return err
+	}
+	defer done()
+	return s.fsm.await(ctx, index, s.done)
+}
+
 // LastIndex is the newest entry here, committed or not.
 func (n *Node) LastIndex() uint64 {
 	if s := n.peek(); s != nil {

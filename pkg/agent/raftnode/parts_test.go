@@ -118,50 +118,6 @@ func TestTrackerAwait(t *testing.T) {
 	})
 }
 
-// TestVerifierShares: those who come while a question is under way share the
-// next one; none is answered by a question that was asked before it came.
-func TestVerifierShares(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		asked := 0
-		answer := make(chan error)
-		v := &verifier{ask: func() error { asked++; return <-answer }}
-		var first, rest sync.WaitGroup
-		first.Go(func() {
-			if err := v.do(t.Context()); err != nil {
-				t.Error(err)
-			}
-		})
-		synctest.Wait()
-		failed := errors.New("no majority")
-		var bad atomic.Int32
-		for range 50 {
-			rest.Go(func() {
-				if err := v.do(t.Context()); !errors.Is(err, failed) {
-					bad.Add(1)
-				}
-			})
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := v.do(ctx); !errors.Is(err, context.Canceled) {
-			t.Errorf("a caller that gave up: %v", err)
-		}
-		synctest.Wait()
-		answer <- nil
-		first.Wait()
-		answer <- failed
-		rest.Wait()
-		synctest.Wait()
-		if asked != 2 || bad.Load() != 0 {
-			t.Errorf("%d questions for 51 callers, %d wrong answers", asked, bad.Load())
-		}
-		go func() { answer <- nil }()
-		if err := v.do(t.Context()); err != nil || asked != 3 {
-			t.Errorf("a later caller: %v, %d questions", err, asked)
-		}
-	})
-}
-
 // TestHerald: raft is never kept waiting, and the callback hears true and false
 // in turn whatever it missed.
 func TestHerald(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -132,8 +131,8 @@ func (n *Node) VerifyLeader(ctx context.Context) error {
 		return ErrNotLeader
 	}
 	commit := s.raft.CommitIndex()
-	if err := s.verify.do(ctx); err != nil {
-		return err
+	if _, err := s.verify.Do(ctx); err != nil {
+		return fmt.Errorf("verify the leadership: %w", err)
 	}
 	index, err := s.lastForFSM(commit)
 	if err != nil {
@@ -158,66 +157,16 @@ func (s *server) lastForFSM(index uint64) (uint64, error) {
 	return 0, nil
 }
 
-func (s *server) askMajority() error {
+func (s *server) askMajority() (proof struct{}, err error) {
 	answer := make(chan error, 1)
 	go func() { answer <- s.raft.VerifyLeader().Error() }()
 	select {
 	case err := <-answer:
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrNotLeader, err)
+			return proof, fmt.Errorf("%w: %w", ErrNotLeader, err)
 		}
-		return nil
+		return proof, nil
 	case <-s.done:
-		return fmt.Errorf("%w: %w", ErrNotLeader, ErrNotRunning)
-	}
-}
-
-// verifier lets one question serve all who came before it was asked. Who comes
-// while it is under way waits for the next.
-type verifier struct {
-	ask func() error
-
-	mu     sync.Mutex
-	asking bool
-	next   *round
-}
-
-type round struct {
-	done chan struct{}
-	err  error
-}
-
-func (v *verifier) do(ctx context.Context) error {
-	v.mu.Lock()
-	if v.next == nil {
-		v.next = &round{done: make(chan struct{})}
-	}
-	mine := v.next
-	if !v.asking {
-		v.asking = true
-		go v.run()
-	}
-	v.mu.Unlock()
-	select {
-	case <-mine.done:
-		return mine.err
-	case <-ctx.Done():
-		return fmt.Errorf("verify the leadership: %w", context.Cause(ctx))
-	}
-}
-
-// run asks until nobody waits.
-func (v *verifier) run() {
-	for {
-		v.mu.Lock()
-		now := v.next
-		v.next = nil
-		v.asking = now != nil
-		v.mu.Unlock()
-		if now == nil {
-			return
-		}
-		now.err = v.ask()
-		close(now.done)
+		return proof, fmt.Errorf("%w: %w", ErrNotLeader, ErrNotRunning)
 	}
 }

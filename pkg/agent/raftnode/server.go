@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/hclogx"
+	"github.com/muster-dev/muster/pkg/agent/round"
 	"github.com/muster-dev/muster/pkg/agent/seal"
 )
 
@@ -49,7 +50,7 @@ type server struct {
 	raft   *raft.Raft
 
 	commitAtStart uint64
-	verify        *verifier
+	verify        round.Shared[struct{}]
 	carrier       *carrier
 
 	calls    sync.WaitGroup // of the Node's methods; guarded by its mutex
@@ -150,7 +151,7 @@ func (s *server) startRaft() error {
 	}
 	running.Store(r)
 	s.raft = r
-	s.verify = &verifier{ask: s.askMajority}
+	s.verify.Ask = s.askMajority
 	s.carrier = &carrier{fly: s.fly}
 	s.helpers.Go(func() { newHerald(notify, s.cfg.OnLeader).run(s.done) })
 	s.helpers.Go(s.keepCommitIndex)
@@ -226,6 +227,7 @@ func (s *server) stop() error {
 	close(s.done)
 	s.helpers.Wait()
 	s.calls.Wait()
+	s.verify.Stop()
 	if err := errors.Join(err, s.log.Close()); err != nil {
 		return fmt.Errorf("stop raft: %w", err)
 	}

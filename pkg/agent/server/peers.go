@@ -46,6 +46,8 @@ func (s *Server) Handler(next http.Handler) http.Handler {
 			answer = s.witness
 		case r.URL.Path == voterPath:
 			answer = s.voter
+		case r.URL.Path == indexPath:
+			answer = s.readIndex
 		}
 		if answer == nil {
 			next.ServeHTTP(w, r)

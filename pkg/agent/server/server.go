@@ -16,7 +16,7 @@
 //     ones are removed as long as the others keep a quorum.
 //
 // The files: server.go the parts and their life; fsm.go raft entries -> state ->
-// views; reads.go who may answer when; status.go what is told about the group;
+// views; reads.go and readindex.go who may answer when; status.go what is told about the group;
 // leader.go, reconcile.go, missing.go, session.go, job.go and autopilot.go the leader's duties;
 // bootstrap.go the first configuration; forgot.go who may not take part; repair.go how a damaged one is replaced; peers.go how servers ask each other.
 package server
@@ -36,6 +36,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/raftnode"
+	"github.com/muster-dev/muster/pkg/agent/round"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
@@ -114,6 +115,8 @@ type Server struct {
 	pilot    atomic.Pointer[autopilotState]
 	timers   atomic.Pointer[ttlTimers] // while this server leads
 	level    atomic.Int64              // see clusterLevel; 0: not known yet
+
+	index, provenIndex round.Shared[uint64] // see CatchUp
 
 	tenures chan *tenure // the newest one, for the goroutine that leads
 	tags    chan tag
@@ -194,6 +197,8 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	<-ctx.Done()
 	duties.Wait()
+	s.index.Stop()
+	s.provenIndex.Stop()
 	stopRaft()
 	err := <-ended
 	s.endTenure()
@@ -211,6 +216,7 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 	if err := s.watchLeader(ctx, duties); err != nil {
 		return // raft has ended already
 	}
+	s.shareIndex(ctx)
 	s.started.Store(true)
 	s.changed.fire()
 	duties.Go(func() { s.watchCatchUp(ctx) })
