@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
@@ -28,10 +27,6 @@ func run(args []string, stdout, stderr *os.File) int {
 // start turns the flags into settings and lives by them until the child's end, or a
 // signal, says otherwise.
 func start(ctx context.Context, o *options) error {
-	if o.Version {
-		_, err := fmt.Fprintf(o.stdout, "envexec %s (muster)\n", cli.Version())
-		return err
-	}
 	s, err := o.load(os.Environ())
 	if err != nil {
 		return err

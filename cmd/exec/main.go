@@ -16,7 +16,6 @@ func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
 
 func run(args []string, stdout, stderr *os.File) int {
 	root := execcmd.New("exec", stdout, stderr)
-	root.AddCommand(execcmd.Version(stdout))
 	root.SetOut(stdout)
 	m := command.Main{Root: root, UsageCode: cli.ExitError, Stderr: stderr}
 	return m.Run(context.Background(), args)

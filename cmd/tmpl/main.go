@@ -5,7 +5,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"os"
 
@@ -30,10 +29,6 @@ func run(args []string, stdout, stderr *os.File) int {
 // start turns the flags into settings and lives by them until a signal says
 // otherwise.
 func start(ctx context.Context, o *options) error {
-	if o.Version {
-		_, err := fmt.Fprintf(o.stdout, "tmpl %s (muster)\n", cli.Version())
-		return err
-	}
 	s, err := o.load(os.Environ())
 	if err != nil {
 		return err

@@ -20,7 +20,6 @@ func main() {
 
 func run(args []string, stdout, stderr *os.File) int {
 	root := watchcmd.New("watch", stdout, stderr)
-	root.AddCommand(watchcmd.Version(stdout))
 	root.SetOut(stdout)
 	m := command.Main{Root: root, UsageCode: cli.ExitError, Stderr: stderr}
 	return m.Run(context.Background(), args)

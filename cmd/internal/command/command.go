@@ -48,6 +48,7 @@ func (m Main) Run(ctx context.Context, args []string) int {
 	root.SetErr(m.Stderr)
 	root.SetUsageFunc(usage)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{cli.FlagError(err)} })
+	addVersion(root)
 	root.AddCommand(man(root))
 	if len(args) > 1 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
 		return m.complete(ctx, args)
@@ -120,12 +121,7 @@ func subcommand(cmd *cobra.Command, args cli.Args) *cobra.Command {
 		cmd.InitDefaultHelpCmd()
 		cmd.InitDefaultCompletionCmd()
 	}
-	for _, sub := range cmd.Commands() {
-		if sub.Name() == args.Rest[0] || sub.HasAlias(args.Rest[0]) {
-			return sub
-		}
-	}
-	return nil
+	return named(cmd, args.Rest[0])
 }
 
 // usage is cobra's usage with one dash before flags.

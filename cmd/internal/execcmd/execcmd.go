@@ -275,14 +275,3 @@ func whoami() string {
 	}
 	return name
 }
-
-// Version is the subcommand that prints the version.
-func Version(stdout *os.File) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "print the version", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(stdout, "exec %s (muster)\n", cli.Version())
-			return err
-		},
-	}
-}

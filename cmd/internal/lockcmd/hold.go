@@ -81,6 +81,8 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 	switch {
 	case o.n < 1:
 		return nil, command.Usagef("Lock holder limit must be positive")
+	case o.timeout < 0:
+		return nil, command.Usagef("Timeout must be positive")
 	case len(args) < 2 || strings.Trim(args[0], "/") == "":
 		return nil, command.Usagef("Key prefix and child command must be specified")
 	case o.shell != "" && o.shell != "true" && o.shell != "false":

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/flagfile"
-	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/lock"
 )
 
@@ -55,25 +54,17 @@ func New(name string) *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Args:                  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if o.version {
-				_, err := fmt.Fprintf(cmd.OutOrStdout(), "lock %s (muster)\n", cli.Version())
-				return err
-			}
 			return o.hold(cmd, args)
 		},
 	}
 	o.add(cmd.Flags())
-	if name == "lock" {
-		cmd.Flags().BoolVarP(&o.version, "version", "v", false, "print the version")
-	}
 	cmd.AddCommand(electCommand(name), leaderCommand(name), lsCommand(name), showCommand(name), breakCommand(name), verifyCommand(name))
 	return cmd
 }
 
 // options are the flags of what holds a lock.
 type options struct {
-	common  *flagfile.Flags
-	version bool
+	common *flagfile.Flags
 
 	n         int
 	name      string
@@ -93,7 +84,7 @@ type options struct {
 
 func (o *options) add(fs *pflag.FlagSet) {
 	fs.SortFlags = false
-	fs.IntVar(&o.n, "n", 1, "how many may hold the lock at `once`")
+	fs.IntVar(&o.n, "n", 1, "`number` of those who may hold the lock at once")
 	fs.DurationVar(&o.timeout, "timeout", 0, "give up after waiting this `time` (exit code 75); 0: never")
 	fs.DurationVar(&o.timeout, "try", 0, "same as -timeout")
 	fs.StringVar(&o.oncePer, "once-per", "", "`what`: VALUE, TIME or VALUE/TIME; run nothing, exit 0, if the command has succeeded for that VALUE, or within that TIME, on whatever machine")
@@ -108,6 +99,7 @@ func (o *options) addCommon(fs *pflag.FlagSet) {
 	fs.StringVar(&o.name, "name", "", "`name` of the session (default \"Lock for 'COMMAND' at 'PREFIX'\")")
 	fs.BoolVar(&o.passStdin, "pass-stdin", false, "give the command our standard input")
 	fs.StringVar(&o.shell, "shell", "", "`true` or false: run the command by sh -c, or never (else: one string with blanks does)")
+	fs.Lookup("shell").NoOptDefVal = "true"
 	fs.DurationVar(&o.killAfter, "kill-timeout", 5*time.Second, "`time` that the command has to end after INT or TERM")
 	fs.BoolVar(&o.verbose, "verbose", false, "say what happens")
 	o.common = flagfile.Add(fs, "lock")

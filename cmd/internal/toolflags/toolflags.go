@@ -23,7 +23,6 @@ type Flags struct {
 	Configs    []string
 	StatusAddr string
 	LogJSON    bool
-	Version    bool
 
 	tool    string
 	set     *pflag.FlagSet
@@ -97,7 +96,6 @@ func (f *Flags) AddProcess() {
 	fs.StringVar(&f.StatusAddr, "status-addr", "", "`address` (host:port or unix:///path) to serve /status and /metrics on")
 	fs.StringVar(&f.logLevel, "log-level", "info", "`level`: trace, debug, info, warn or error")
 	fs.BoolVar(&f.LogJSON, "log-json", false, "log as JSON")
-	fs.BoolVarP(&f.Version, "version", "v", false, "print the version")
 	for _, name := range []string{
 		"log-file", "log-rotate-bytes", "log-rotate-duration", "log-rotate-max-files",
 		"syslog-facility", "syslog-name",

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/connflags"
-	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/deliver"
 )
 
@@ -78,7 +77,6 @@ type options struct {
 	pidFile, logLevel string
 	statusAddr        string
 	logJSON           bool
-	version           bool
 }
 
 // New makes the command; name is how it is called.
@@ -106,25 +104,11 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 	fs.StringVar(&o.statusAddr, "status-addr", "", "`address` (host:port or unix:///path) to serve /status and /metrics on")
 	fs.StringVar(&o.logLevel, "log-level", "info", "`level`: trace, debug, info, warn or error")
 	fs.BoolVar(&o.logJSON, "log-json", false, "log as JSON")
-	fs.BoolVarP(&o.version, "version", "v", false, "print the version")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.args = args
 		return o.start(cmd.Context())
 	}
 	return cmd
-}
-
-// Version is the subcommand that prints the version.
-func Version(stdout *os.File) *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "print the version", Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error { return printVersion(stdout) },
-	}
-}
-
-func printVersion(stdout *os.File) error {
-	_, err := fmt.Fprintf(stdout, "watch %s (muster)\n", cli.Version())
-	return err
 }
 
 // addTarget defines what is watched.

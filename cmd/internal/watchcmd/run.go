@@ -57,9 +57,6 @@ var (
 )
 
 func (o *options) start(ctx context.Context) error {
-	if o.version {
-		return printVersion(o.stdout)
-	}
 	c, err := o.load()
 	if err != nil {
 		return err
