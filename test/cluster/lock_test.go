@@ -68,6 +68,7 @@ func (x *contest) enter(a *agent, flags ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(harness.Bin(x.c.T), "lock"), append(args, x.prefix, self)...)
 	cmd.Env = append(os.Environ(), beatEnv+"="+x.file)
 	cmd.Stderr = os.Stderr
+	cmd = a.Beside(cmd)
 	if err := cmd.Start(); err != nil {
 		x.c.T.Fatal(err)
 	}

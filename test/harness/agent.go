@@ -23,6 +23,7 @@ type Agent struct {
 	IP     string
 	Server bool
 	Flags  []string // for the next start
+	nth    int      // in its cluster, from 1
 	proc   *Process
 	*client.Client
 }
@@ -60,7 +61,7 @@ func (a *Agent) Start() {
 	if bin == "" {
 		bin = Bin(a.C.T)
 	}
-	a.proc = spawn(a.C.T, a.LogPath(), exec.Command(filepath.Join(bin, "agent"), a.Flags...))
+	a.proc = spawn(a.C.T, a.LogPath(), a.Beside(exec.Command(filepath.Join(bin, "agent"), a.Flags...)))
 }
 
 // Up says whether it was started and not ended.

@@ -20,6 +20,7 @@ type Cluster struct {
 	Dir    string // data and logs
 	Flags  []string
 	Agents []*Agent
+	lan    *lan // nil: all share the test's network
 }
 
 // New is a cluster without agents; flags are for each that is added. The test
@@ -78,7 +79,11 @@ func (c *Cluster) Add(name string, server bool, flags ...string) *Agent {
 
 func (c *Cluster) addBare(name string, flags ...string) *Agent {
 	c.T.Helper()
-	a := &Agent{C: c, Name: name, IP: fmt.Sprintf("%s.%d", c.Net, len(c.Agents)+1)}
+	nth := len(c.Agents) + 1
+	a := &Agent{C: c, Name: name, nth: nth, IP: fmt.Sprintf("%s.%d", c.Net, nth)}
+	if c.lan != nil {
+		c.lan.attach(nth, a.IP)
+	}
 	a.Flags = append([]string{"-node=" + name, "-bind=" + a.IP, "-client=" + a.IP}, flags...)
 	a.Flags = append(a.Flags, c.Flags...)
 	var err error

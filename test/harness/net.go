@@ -24,6 +24,7 @@ var own struct {
 	x     int
 	nets  atomic.Int32
 	ports atomic.Int32
+	lans  atomic.Int32
 }
 
 func claim(t testing.TB) int {
