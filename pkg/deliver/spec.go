@@ -110,6 +110,8 @@ func (s *Spec) target() error {
 		return errors.New("Must specify a single service to watch")
 	case s.Type == typeChecks && s.Service != "" && s.State != "":
 		return errors.New("Cannot specify service and state")
+	case !slices.Contains([]string{"", "any", "passing", "warning", "critical"}, s.State):
+		return fmt.Errorf("Unsupported state: %s", s.State)
 	}
 	var invalid []string
 	for _, p := range []struct {

@@ -59,8 +59,26 @@ func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Fr
 	if err := w.confirmAll(ctx, doubtful); err != nil {
 		return err
 	}
-	w.keepFrame(s, frame.Index, arrivals)
+	recovered := w.keepFrame(s, frame.Index, arrivals)
+	w.sayOf(arrivals, recovered)
 	return nil
+}
+
+// sayOf tells of the queries that the server refuses, and of those that it does no more.
+// It would refuse them again: where attempts are counted, they are used up.
+func (w *Watcher) sayOf(arrivals []arrival, recovered []*follower) {
+	for _, a := range arrivals {
+		if a.failure == nil || a.never {
+			continue
+		}
+		w.said.failed(a.f, a.failure, 0)
+		if w.cfg.Retry.Attempts > 0 {
+			w.giveUp(a.f.query, 1, a.failure)
+		}
+	}
+	for _, f := range recovered {
+		w.said.answered(f)
+	}
 }
 
 func arrive(f *follower, r api.SubscribedResult) arrival {
@@ -91,8 +109,9 @@ func resultOf(q Query, body []byte, index uint64) (Result, error) {
 	return Result{Value: value, Index: index, Empty: isEmpty(body), Items: items(value)}, nil
 }
 
-// keepFrame stores what a frame brought, at once.
-func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) {
+// keepFrame stores what a frame brought, at once. recovered had been refused, and are
+// answered now.
+func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) (recovered []*follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	defer w.signal()
@@ -114,6 +133,9 @@ func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) {
 			failed[f] = true
 			continue
 		}
+		if f.refused {
+			recovered = append(recovered, f)
+		}
 		f.refused = false
 		f.streamHash = a.streamHash
 		if f.answered && f.hash == a.hash {
@@ -129,6 +151,7 @@ func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) {
 			f.failure = nil
 		}
 	}
+	return recovered
 }
 
 // confirmAll asks the leader whether it is true what takes so much away.

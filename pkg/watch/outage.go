@@ -49,7 +49,11 @@ func (o *outage) failed(f *follower, err error, retry time.Duration) <-chan stru
 	if e == nil {
 		e = &episode{since: time.Now()}
 		o.kinds[k] = e
-		o.log.Warn("cannot get data, keeping what there is and trying again", "query", f.query.String(), "error", err, "retry_in", retry)
+		args := []any{"query", f.query.String(), "error", err}
+		if retry > 0 { // else the server tells by itself
+			args = append(args, "retry_in", retry)
+		}
+		o.log.Warn("cannot get data, keeping what there is and trying again", args...)
 	}
 	e.failing++
 	o.of[f] = k

@@ -25,6 +25,7 @@ type streamFake struct {
 	absent     bool // answers 404
 	silent     bool // sends nothing after the first frame
 	leaderless bool // answers 500
+	refuses    bool // every query
 	cut        chan struct{}
 }
 
@@ -67,6 +68,9 @@ func (f *streamFake) serve(ctx context.Context, w *io.PipeWriter, sub api.Subscr
 			r := api.SubscribedResult{ID: q.ID, Index: f.indexes[path], Status: 404, Hash: "absent"}
 			if body, ok := f.bodies[path]; ok {
 				r.Status, r.Body, r.Hash = 200, json.RawMessage(body), fmt.Sprintf("%x", body)
+			}
+			if f.refuses {
+				r.Status, r.Body, r.Error, r.Hash = 500, nil, "no such selector", "refused"
 			}
 			if have[q.ID] != r.Hash {
 				have[q.ID] = r.Hash
@@ -197,6 +201,36 @@ func TestSilentStreamIsLeft(t *testing.T) {
 		r.frame(time.Second)
 		r.set(web.Path, strings.ReplaceAll(oneWeb, "web1", "web2"), 6)
 		r.frame(27 * time.Second)
+	})
+}
+
+// A query that the server refuses is told of, and ends it all where attempts are
+// counted: nothing is waited for in silence.
+func TestStreamTellsOfRefusedQueries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{})
+		r.set(web.Path, oneWeb, 5)
+		r.change(func() { r.server.refuses = true })
+		r.Follow([]Query{web})
+		r.noFrame(time.Minute)
+		if log := r.log.String(); strings.Count(log, "cannot get data") != 1 || !strings.Contains(log, "no such selector") {
+			t.Fatalf("log:\n%s", log)
+		}
+		r.change(func() { r.server.refuses = false })
+		r.frame(time.Second)
+		synctest.Wait()
+		if log := r.log.String(); strings.Count(log, "got data again") != 1 {
+			t.Fatalf("log:\n%s", log)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{Retry: Retry{Attempts: 3}})
+		r.change(func() { r.server.refuses = true })
+		r.Follow([]Query{web})
+		_, err := r.Next(t.Context())
+		if err == nil || !strings.Contains(err.Error(), "no such selector") {
+			t.Fatalf("error %v", err)
+		}
 	})
 }
 
