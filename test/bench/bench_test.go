@@ -48,7 +48,7 @@ func TestSets(t *testing.T) {
 		"get":       {"kv-get consistency=default:" + load, "kv-get consistency=stale:" + load, "kv-get consistency=consistent:" + load},
 		"health":    {"health n=10:" + load},
 		"dns":       {"dns type=A n=10: answers+" + load, "dns type=SRV n=10: answers+" + load},
-		"wake":      {"wake watch=key n=10: cpu_ms parked_mb+ p50_ms p99_ms last_p50_ms write_p50_ms+", "wake watch=service n=10: cpu_ms last_p50_ms"},
+		"wake":      {"wake watch=key n=10: cpu_ms parked_mb+ kb_per_poll p50_ms p99_ms last_p50_ms write_p50_ms+", "wake watch=service n=10: cpu_ms last_p50_ms"},
 		"quiet":     {"quiet watch=nothing write=key n=0: cpu_ms rps+"},
 		"subscribe": {"subscribe keys=same n=10: kb_per_query", "subscribe keys=own n=10: kb_per_query"},
 		"failover":  {"failover leader=killed: next_write_ms+", "failover leader=paused: next_write_ms+"},

@@ -175,30 +175,37 @@ func measure(ctx context.Context, o *options) (results []result, err error) {
 		return nil, err
 	}
 	var failed []string
-	for i := range o.rounds * len(sets) * len(o.columns) {
-		round, s, col := 1+i/len(o.columns)/len(sets), sets[i/len(o.columns)%len(sets)], o.columns[i%len(o.columns)]
-		if !slices.Contains(strings.Fields(o.sets), s.name) || !col.takes(s.name) {
-			continue
-		}
-		err := take(ctx, o, col, net, s.take, func(bench, params string, f figures) error {
-			r := result{col.name, round, bench, params, f.rounded()}
-			results = append(results, r)
-			fmt.Fprintln(os.Stderr, r)
-			if o.raw == nil {
-				return nil
+	for round := 1; round <= o.rounds; round++ {
+		for _, s := range sets {
+			for _, col := range o.columns {
+				if !slices.Contains(strings.Fields(o.sets), s.name) || !col.takes(s.name) {
+					continue
+				}
+				err := take(ctx, o, col, net, s.take, func(bench, params string, f figures) error {
+					results = append(results, result{col.name, round, bench, params, f.rounded()})
+					return o.show(results[len(results)-1])
+				})
+				if ctx.Err() != nil {
+					return results, errors.New("stopped by a signal")
+				}
+				if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+					fmt.Fprintf(os.Stderr, "FAILED: %s of %s: %v\n", s.name, col.name, err)
+					failed = append(failed, s.name+" of "+col.name)
+				}
 			}
-			return json.NewEncoder(o.raw).Encode(r)
-		})
-		if ctx.Err() != nil {
-			return results, errors.New("stopped by a signal")
-		}
-		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			fmt.Fprintf(os.Stderr, "FAILED: %s of %s: %v\n", s.name, col.name, err)
-			failed = append(failed, s.name+" of "+col.name)
 		}
 	}
 	if failed != nil {
 		err = fmt.Errorf("failed: %s; why is said above", strings.Join(failed, ", "))
 	}
 	return results, err
+}
+
+// show says a result to who waits, and keeps it.
+func (o *options) show(r result) error {
+	fmt.Fprintln(os.Stderr, r)
+	if o.raw == nil {
+		return nil
+	}
+	return json.NewEncoder(o.raw).Encode(r)
 }

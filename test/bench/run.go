@@ -148,12 +148,13 @@ func (r *run) await(what string, ok func() bool, by ...*process) {
 }
 
 // settle waits until processes use little of the CPU, so that what comes is not
-// charged with what went before; a few seconds at most.
+// charged with what went before; five seconds at most.
 func (r *run) settle(p pids) {
-	for step, last := min(200*time.Millisecond, r.o.d/2), -1.0; step < time.Second; step += step / 16 {
+	step, last := min(200*time.Millisecond, r.o.d/2), -1.0
+	for range 25 {
 		r.pass(step)
 		now := p.cpu()
-		if last >= 0 && now-last <= 0.02 || r.ctx.Err() != nil {
+		if last >= 0 && now-last <= 0.02 {
 			return
 		}
 		last = now

@@ -85,6 +85,7 @@ func remoteExec(r *run) {
 	for _, clients := range r.sizes(2, 9) {
 		c := r.start(1, clients)
 		r.settle(c.pids())
+		r.pass(r.o.d / 2) // a new cluster has more to do for a while
 		var took []time.Duration
 		cpu, complete := c.pids().cpu(), 0.0
 		n := r.repeat(3, func(int) {

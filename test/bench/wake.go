@@ -52,9 +52,9 @@ func (r *run) wakeAll(a *agent, n int, idle float64, what, path string, write fu
 		cpu += a.pids().cpu() - before
 		last, writes = append(last, worst), append(writes, acked.Sub(sent))
 	})
-	f := figures{"cpu_ms": cpu / float64(len(woken)) * 1000, "parked_mb": parked}
-	if n >= 1000 {
-		f["kb_per_poll"] = (parked - idle) * 1024 / float64(n)
+	f := figures{"cpu_ms": cpu / float64(len(woken)) * 1000}
+	if what == "key" { // at a service the agent still has memory of more watchers
+		f["parked_mb"], f["kb_per_poll"] = parked, (parked-idle)*1024/float64(n)
 	}
 	f.latencies("", woken)
 	f.latencies("last_", last)
@@ -68,7 +68,9 @@ func (r *run) poll(conns []*conn, path string, index uint64) (await func() []tim
 	var wg sync.WaitGroup
 	for i, c := range conns {
 		check(c.send(http.MethodGet, fmt.Sprintf("%s?index=%d&wait=120s", path, index), nil))
-		wg.Go(func() {
+		wg.Add(1)
+		r.wg.Go(func() {
+			defer wg.Done()
 			resp, err := c.receive()
 			if at[i] = time.Now(); err == nil && resp.status != http.StatusOK {
 				err = fmt.Errorf("a watcher: status %d: %.200s", resp.status, resp.body)
