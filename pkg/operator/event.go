@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"regexp"
@@ -72,6 +73,9 @@ func Event(ctx context.Context, c *client.Client, out io.Writer, f EventFlags, a
 func fire(ctx context.Context, c *client.Client, f EventFlags, payload []byte) (id string, err error) {
 	if f.Durable {
 		ev, err := c.EventFireDurable(ctx, f.Name, payload, f.TTL, nil)
+		if err == nil && ev.Index == 0 {
+			err = errors.New("this agent is none of muster's and has no durable events: it was fired as a user event, " + ev.ID)
+		}
 		return ev.ID, err
 	}
 	ev, err := c.EventFire(ctx, api.Event{

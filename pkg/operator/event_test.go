@@ -34,8 +34,14 @@ func TestEvent(t *testing.T) {
 		},
 		{
 			name:  "durable",
-			agent: map[string]reply{"PUT /v1/event/fire/x?durable=&ttl=24h0m0s": {body: id}},
+			agent: map[string]reply{"PUT /v1/event/fire/x?durable=&ttl=24h0m0s": {body: `{"Index":7,` + id[1:]}},
 			run:   fire(EventFlags{Name: "x", Durable: true, TTL: 24 * time.Hour}, "v1"), out: printed, bodies: []string{"v1"},
+		},
+		{
+			name:  "durable, by an agent that fires what it can",
+			agent: map[string]reply{"PUT /v1/event/fire/x?durable=": {body: id}},
+			run:   fire(EventFlags{Name: "x", Durable: true}), bodies: []string{""}, code: 1,
+			err: "Error firing event: this agent is none of muster's and has no durable events: it was fired as a user event, 20c90acd-3f28-4c02-84f1-7304d8629386",
 		},
 		{
 			name: "log",

@@ -123,6 +123,8 @@ func (o *options) addHow(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.Valid, "valid", api.ExecOrderLife, "`time` in which nodes may begin it")
 	fs.BoolVar(&c.Verbose, "verbose", false, "say more of what happens")
 	fs.StringVar(&c.Prefix, "prefix", rexec.DefaultPrefix, "`prefix` of the keys of the job; with a Consul only")
+	fs.Bool("stale", false, "accepted, without effect")
+	_ = fs.MarkHidden("stale")
 	fs.DurationVar(&c.WaitRepl, "wait-repl", rexec.DefaultWaitRepl, "`time` for the job to reach all servers; with a Consul only")
 }
 

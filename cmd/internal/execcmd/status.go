@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -84,7 +85,7 @@ func (o *options) listJobs(jobs []*api.ExecJob) error {
 			state += ", " + j.Stopped
 		}
 		if j.Job != "" {
-			what = "job " + j.Job + " " + what
+			what = strings.TrimSpace("job " + j.Job + " " + what)
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%.60q\n", j.ID, j.Created.Local().Format(time.DateTime), state, j.By, what)
 	}

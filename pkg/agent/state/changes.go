@@ -76,14 +76,16 @@ func (l *changeLog) since(index uint64) ([]change, bool) {
 }
 
 // KVChanges returns what has become of the keys that begin with prefix since an
-// index, one entry for each write. Where that is not known any more, and since 0,
-// it returns all keys instead and says Resync.
+// index, one entry for each write. Where that is not known any more, since 0, and since
+// an index that this state has not reached (it was restored, or has begun anew), it
+// returns all keys instead and says Resync.
 func (sn *Snapshot) KVChanges(prefix string, since uint64) (*api.KVChanges, Meta) {
 	out := &api.KVChanges{Index: max(1, sn.root.Index), Changes: []*api.KVChange{}}
 	changes, known := sn.root.changes.since(since)
-	if since == 0 || !known {
+	ahead := since > out.Index
+	if since == 0 || !known || ahead {
 		entries, meta := sn.KVList(prefix)
-		if since > 0 && meta.Index <= since {
+		if since > 0 && !ahead && meta.Index <= since {
 			return out, meta // what is forgotten was of other keys
 		}
 		out.Resync = true

@@ -67,6 +67,22 @@ func TestChangesLeadToTheState(t *testing.T) {
 	})
 }
 
+// A reader whose index was never reached here, as after a restore, begins anew too.
+func TestChangesSinceAnIndexToCome(t *testing.T) {
+	s := New()
+	data, err := Encode(&KV{Op: KVSet, Entry: api.KVPair{Key: "p/a", Value: []byte("1")}}, labTime, Level)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ApplyBatch([]Entry{{Index: 10, Data: data}})
+	if changes, _ := s.Snapshot().KVChanges("p/", 11); !changes.Resync || len(changes.Changes) != 1 || changes.Index != 10 {
+		t.Fatalf("since 11: %s", asText(changes))
+	}
+	if changes, _ := s.Snapshot().KVChanges("p/", 10); changes.Resync || len(changes.Changes) != 0 {
+		t.Fatalf("since 10: %s", asText(changes))
+	}
+}
+
 // follow applies changes to what a client has, and checks that each fits.
 func follow(t *rapid.T, have map[string]string, changes *api.KVChanges) map[string]string {
 	now := maps.Clone(have)
