@@ -83,6 +83,7 @@ type Agent struct {
 	api    *httpapi.API
 	dns    *dns.Server
 	lookup dns.Lookup
+	names  *names // nil on a server
 	limit  *httpapi.ConnLimit
 
 	watches   *deliver.Set // nil until the API is made
@@ -175,6 +176,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	parts.start("remote execution", a.runner.Run)
 	parts.start("join", a.joiner().run)
 	parts.start("checks", a.local.Run)
+	if a.names != nil {
+		parts.start("names", a.names.Run)
+	}
 	parts.start("dns", a.dns.Run)
 	parts.start("http", a.web(listeners).run)
 	parts.start("watches", a.watches.Run) // above HTTP, which handlers may ask

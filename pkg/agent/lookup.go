@@ -5,7 +5,9 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
+	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/dns"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -82,17 +84,22 @@ func (l serverLookup) Elected(ctx context.Context, dc, name string) (*api.Node, 
 	return out, nil
 }
 
-// clientLookup asks a server, any that answers.
+// clientLookup asks a server, any that answers; the leader as dns_config says.
 type clientLookup struct {
-	dc string
-	c  *client.Client
+	dc    string
+	c     *client.Client
+	rules *atomic.Pointer[config.DNS]
 }
 
 func (l clientLookup) options(dc string) (*client.Options, error) {
 	if !strings.EqualFold(dc, l.dc) {
 		return nil, dns.ErrUnknownDatacenter
 	}
-	return &client.Options{Stale: true}, nil
+	rules := l.rules.Load()
+	if !rules.AllowStale {
+		return &client.Options{}, nil
+	}
+	return &client.Options{Stale: true, MaxStale: rules.MaxStale}, nil
 }
 
 func (l clientLookup) ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
@@ -107,16 +114,13 @@ func (l clientLookup) ServiceInstances(ctx context.Context, dc, name string, tag
 	return out, err
 }
 
-func (l clientLookup) Node(ctx context.Context, dc, name string) (*api.Node, error) {
+func (l clientLookup) services(ctx context.Context, dc, name string) (*api.NodeServices, error) {
 	o, err := l.options(dc)
 	if err != nil {
 		return nil, err
 	}
 	services, _, err := l.c.NodeServices(ctx, name, o)
-	if err != nil || services == nil {
-		return nil, err
-	}
-	return services.Node, nil
+	return services, err
 }
 
 func (l clientLookup) NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error) {

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/config"
@@ -178,13 +179,21 @@ func (a *Agent) makeLookup(router *forward.Router) (dns.Lookup, error) {
 		}
 	})}
 	c, err := client.New(client.Config{Transport: toServer, UserAgent: userAgent})
-	return clientLookup{dc: a.cfg.Datacenter, c: c}, err
+	if err != nil {
+		return nil, err
+	}
+	ask := clientLookup{dc: a.cfg.Datacenter, c: c, rules: new(atomic.Pointer[config.DNS])}
+	a.names, err = newNames(ask, router, a.log)
+	return a.names, err
 }
 
 // dnsConfig takes the settings that a reload can change from cfg, the rest from
 // what the agent was started with.
 func (a *Agent) dnsConfig(cfg *config.Config) dns.Config {
 	d := cfg.DNS
+	if a.names != nil {
+		a.names.rules.Store(&cfg.DNS)
+	}
 	return dns.Config{
 		Addrs:              a.cfg.Listen.DNS,
 		Domain:             a.cfg.Domain,

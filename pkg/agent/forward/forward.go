@@ -97,6 +97,23 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, hops int) erro
 	}
 }
 
+// RoundTrip sends a read to any server, trying each once, and gives the answer as it
+// comes: for streams that this agent follows itself.
+func (f *Router) RoundTrip(r *http.Request) (*http.Response, error) {
+	err := error(api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoServers))
+	for _, addr := range f.candidates() {
+		resp, sent, failed := f.send(r, addr, 0)
+		if failed == nil {
+			f.prefer.Store(&addr)
+			return resp, nil
+		}
+		if err = fmt.Errorf("send to server %s: %w", addr, failed); sent {
+			break // the body is gone
+		}
+	}
+	return nil, err
+}
+
 func (f *Router) exhausted(r *http.Request, last error) error {
 	if err := r.Context().Err(); err != nil {
 		return err
