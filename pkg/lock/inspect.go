@@ -95,7 +95,7 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 	found := map[string]*Status{}
 	get := func(prefix string) *Status {
 		if found[prefix] == nil {
-			found[prefix] = &Status{Prefix: prefix, Slots: 1}
+			found[prefix] = &Status{Prefix: prefix, Slots: 1, Holders: []HolderStatus{}, Waiters: []HolderStatus{}}
 		}
 		return found[prefix]
 	}
@@ -132,7 +132,7 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 		s := get(prefix)
 		s.Waiters = append(s.Waiters, HolderStatus{Session: is.ID, Name: is.Name, Node: is.Node, TTL: is.TTL})
 	}
-	var out []Status
+	out := []Status{}
 	for _, s := range found {
 		slices.SortFunc(s.Holders, func(a, b HolderStatus) int { return int(int64(a.Token - b.Token)) })
 		out = append(out, *s)

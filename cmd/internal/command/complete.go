@@ -24,6 +24,7 @@ func (m Main) complete(ctx context.Context, args []string) int {
 	m.Root.SetArgs(asked)
 	cmd, err := m.Root.ExecuteContextC(ctx)
 	for line := range strings.Lines(answer.String()) {
+		line = strings.ReplaceAll(line, "`", "") // it marks what a help text calls the value
 		if oneDash(args[len(args)-1]) {
 			line = strings.TrimPrefix(line, "-")
 		}

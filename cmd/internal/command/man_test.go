@@ -31,6 +31,7 @@ func TestComplete(t *testing.T) {
 		{[]string{"k"}, "kv\tkeys\n"},
 		{[]string{"kv", "p"}, "put\twrite\n"},
 		{[]string{"-po"}, "-port\ta port\n"},
+		{[]string{"kv", "put", "-p"}, "-port\ta number\n"},
 		{[]string{"--po"}, "--port\ta port\n"},
 		{[]string{"-port", "1", "kv", "put", "-c"}, "-cas\tcompare first\n"},
 	} {
