@@ -105,7 +105,9 @@ func (h *handling) serviceAddresses(t target, instances []*api.CheckServiceNode)
 	if h.zone.ARecordLimit > 0 {
 		limit = min(limit, h.zone.ARecordLimit)
 	}
-	seen := make(map[netip.Addr]bool)
+	most := min(limit, len(instances))
+	seen := make(map[netip.Addr]bool, most)
+	h.resp.Answer = make([]wire.RR, 0, most)
 	host := ""
 	for _, in := range instances {
 		address := h.zone.address(in, t.dc)
