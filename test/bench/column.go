@@ -55,7 +55,12 @@ func musterColumn(name, bin string) *column {
 	return &column{
 		name: name, port: "8500",
 		command: func(n node) []string { return append([]string{filepath.Join(bin, "agent")}, agentFlags(n)...) },
-		tool:    func(name string) string { return filepath.Join(bin, name) },
+		tool: func(name string) string {
+			if name == "exec" { // which is done when all have answered, so that this only is patience
+				name += " -wait=1m"
+			}
+			return filepath.Join(bin, name)
+		},
 	}
 }
 

@@ -42,9 +42,12 @@ func event(r *run) {
 
 	c = r.start(1, min(9, r.o.most))
 	out := func(i int) string { return filepath.Join(r.dir, fmt.Sprint("event-", i)) }
+	var tools pids
 	for i, a := range c {
-		r.tool("watch", "-http-addr=", a, "-type=event", "-name=bench", "-shell=false", self(), "stamp", out(i))
+		tool := r.tool("watch", "-http-addr=", a, "-type=event", "-name=bench", "-shell=false", self(), "stamp", out(i))
+		tools = append(tools, tool.pids()...)
 	}
+	r.settle(tools)
 	r.fire(c, "handler", func(i int) []time.Time { return stamps(out(i)) })
 }
 
@@ -75,7 +78,7 @@ func (r *run) fire(c cluster, by string, told func(i int) []time.Time) {
 					missing++
 				}
 			}
-			if missing > 0 && time.Since(sent) < 5*time.Second {
+			if missing > 0 && time.Since(sent) < patience/4 {
 				return false
 			}
 			lost += missing
