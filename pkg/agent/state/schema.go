@@ -15,6 +15,7 @@ const (
 	tableKV       = "kv"       // *api.KVPair
 	tableNodes    = "nodes"    // *nodeRow
 	tableServices = "services" // *instance
+	tableTags     = "tags"     // *tagCount, from the instances: in no snapshot
 	tableChecks   = "checks"   // *api.HealthCheck
 	tableMarks    = "marks"    // *mark
 	tableSessions = "sessions" // *api.Session
@@ -44,6 +45,7 @@ func newDB() *memdb.MemDB {
 			unique("id", func(i *instance) []byte { return keyOf(strings.ToLower(i.Node), i.Service.ID) }),
 			multi("name", func(i *instance) []byte { return nodeKey(i.Service.Service) }),
 			multi("address", func(i *instance) []byte { return optional(plainIP(i.Service.Address)) })),
+		tableTags: table(tableTags, unique("id", tagCountKey)),
 		tableChecks: table(tableChecks,
 			unique("id", func(c *api.HealthCheck) []byte { return keyOf(strings.ToLower(c.Node), c.CheckID) }),
 			multi("service", serviceOfCheck),

@@ -54,10 +54,9 @@ func (x *tx) putInstance(n *api.Node, want *api.NodeService) *api.NodeService {
 		}
 		svc.ModifyIndex = x.Index
 	}
-	if x.changesServices(old, now) {
+	if x.insertInstance(old, now) {
 		x.touch(topicServices, "")
 	}
-	x.insertInstance(old, now)
 	x.touchInstance(old)
 	x.touchInstance(now)
 	if old != nil && (old.Service.Service != svc.Service || !slices.Equal(old.Service.Tags, svc.Tags)) {
@@ -68,8 +67,9 @@ func (x *tx) putInstance(n *api.Node, want *api.NodeService) *api.NodeService {
 	return &svc
 }
 
-// insertInstance writes the row and keeps count.
-func (x *tx) insertInstance(old, now *instance) {
+// insertInstance writes the row and keeps count. It tells whether the list of services
+// with their tags is another now.
+func (x *tx) insertInstance(old, now *instance) (changed bool) {
 	if old == nil {
 		x.stats.Instances++
 	} else {
@@ -79,6 +79,7 @@ func (x *tx) insertInstance(old, now *instance) {
 		x.stats.Services++
 	}
 	x.insert(tableServices, now)
+	return x.countTags(old, now)
 }
 
 // deleteRow removes the row alone.
@@ -93,10 +94,10 @@ func (x *tx) deleteInstance(i *instance) {
 	for _, c := range i.Checks {
 		x.deleteCheck(c)
 	}
-	if x.changesServices(i, nil) {
+	x.deleteRow(i)
+	if x.countTags(i, nil) {
 		x.touch(topicServices, "")
 	}
-	x.deleteRow(i)
 	x.stats.Instances--
 	x.touchInstance(i)
 }
@@ -111,44 +112,6 @@ func (x *tx) touchInstance(i *instance) {
 	x.touch(topicService, name)
 	x.settle(topicServiceHealth, name)
 	x.settle(topicServiceChecks, name)
-}
-
-// changesServices tells whether the set of service names and tags differs
-// between the two, given all other instances. Either may be nil.
-func (x *tx) changesServices(old, now *instance) bool {
-	if old == nil || now == nil || old.Service.Service != now.Service.Service {
-		return old != nil && !x.covered(old, old.Service.Tags) || now != nil && !x.covered(now, now.Service.Tags)
-	}
-	var differ []string
-	for _, t := range old.Service.Tags {
-		if !slices.Contains(now.Service.Tags, t) {
-			differ = append(differ, t)
-		}
-	}
-	for _, t := range now.Service.Tags {
-		if !slices.Contains(old.Service.Tags, t) {
-			differ = append(differ, t)
-		}
-	}
-	return len(differ) > 0 && !x.covered(now, differ)
-}
-
-// covered tells whether other instances give i's service these tags (and its
-// name) already. Most often the first one does.
-func (x *tx) covered(i *instance, tags []string) bool {
-	missing := slices.Clone(tags)
-	others := false
-	for o := range x.instancesNamed(i.Service.Service) {
-		if o.Service.Service != i.Service.Service || o.Node == i.Node && o.Service.ID == i.Service.ID {
-			continue
-		}
-		others = true
-		missing = slices.DeleteFunc(missing, func(t string) bool { return slices.Contains(o.Service.Tags, t) })
-		if len(missing) == 0 {
-			break
-		}
-	}
-	return others && len(missing) == 0
 }
 
 // tidyService settles what may be left out.
@@ -167,10 +130,13 @@ func tidyService(s *api.NodeService) {
 // order. With nodeMeta only instances on nodes whose Meta holds it count.
 func (sn *Snapshot) Services(nodeMeta map[string]string) (map[string][]string, Meta) {
 	r := sn.read()
+	if len(nodeMeta) == 0 {
+		return r.servicesWithTags(), r.meta(anyOf(topicServices))
+	}
 	tags := map[string]map[string]struct{}{}
 	nodes := r.nodeCache()
 	for i := range scan[instance](r, tableServices, "id_prefix", nil) {
-		if len(nodeMeta) > 0 && !hasMeta(nodes.get(i.Node).Node, nodeMeta) {
+		if !hasMeta(nodes.get(i.Node).Node, nodeMeta) {
 			continue
 		}
 		have := tags[i.Service.Service]
@@ -189,10 +155,7 @@ func (sn *Snapshot) Services(nodeMeta map[string]string) (map[string][]string, M
 			out[name] = []string{}
 		}
 	}
-	if len(nodeMeta) > 0 {
-		return out, r.meta(anyOf(topicInstances), anyOf(topicNodeMeta))
-	}
-	return out, r.meta(anyOf(topicServices))
+	return out, r.meta(anyOf(topicInstances), anyOf(topicNodeMeta))
 }
 
 // ServiceNodes returns the instances of a service, in order of nodes and ids,
