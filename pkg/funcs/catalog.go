@@ -52,9 +52,12 @@ func (p *pass) services(args ...string) ([]*CatalogSnippet, error) {
 		return out, err
 	}
 	byName, _, err := lookup[map[string][]string](p, q)
+	listed := make(map[string]*CatalogSnippet, len(byName))
 	for _, name := range sortedKeys(byName) {
-		out = append(out, &CatalogSnippet{Name: name, Tags: sortedTags(byName[name])})
+		listed[name] = p.memo.snippet(name, sortedTags(byName[name]))
+		out = append(out, listed[name])
 	}
+	p.memo.listed = listed
 	return out, err
 }
 

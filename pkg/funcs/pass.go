@@ -20,10 +20,14 @@ type pass struct {
 	files    []File
 	scratch  *scratch
 	depth    int // of executeTemplate
+
+	bodies   map[*fragment]*template.Template // those that this pass has executed
+	args     []any                            // of the fragment that is being executed
+	recorded *[]answer                        // its answers; nil: none is
 }
 
 func newPass(ctx context.Context, src Source, o Options) *pass {
-	return &pass{ctx: ctx, src: src, opts: o, memo: &Memo{}, complete: true, scratch: newScratch()}
+	return &pass{ctx: ctx, src: src, opts: o, memo: &Memo{}, complete: true, scratch: newScratch(), bodies: map[*fragment]*template.Template{}}
 }
 
 // table lists the functions bound to a pass.
@@ -62,6 +66,9 @@ func lookup[T any](p *pass, q query.Query) (value T, ok bool, err error) {
 	if !ok {
 		p.complete = false
 		return value, false, nil
+	}
+	if p.recorded != nil {
+		*p.recorded = append(*p.recorded, answer{q, raw})
 	}
 	switch v := raw.(type) {
 	case nil:

@@ -36,15 +36,30 @@ type Options struct {
 
 // Template is a parsed template. It is immutable and safe for concurrent use.
 type Template struct {
-	name   string
-	opts   Options
-	parsed *template.Template
-	denied template.FuncMap
+	name      string
+	opts      Options
+	missing   string // option of text/template
+	parsed    *template.Template
+	fragments []*fragment
+	denied    template.FuncMap
 }
 
 // Parse reads a template. Name stands in front of every error, with the line:
 // give the path of the source file.
 func Parse(name, text string, o Options) (*Template, error) {
+	t, all, err := parseWhole(name, text, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := (&splitter{t: t, all: all}).split(t.parsed.Root, nil); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// parseWhole reads a template and leaves it in one piece. It returns the functions,
+// too.
+func parseWhole(name, text string, o Options) (*Template, template.FuncMap, error) {
 	if o.Stdout == nil {
 		o.Stdout = io.Discard
 	}
@@ -53,20 +68,22 @@ func Parse(name, text string, o Options) (*Template, error) {
 	maps.Copy(all, newPass(context.Background(), nil, o).table())
 	denied, err := deny(all, o.Denylist)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
 	maps.Copy(all, denied)
 	t.denied = denied
 
-	missing := "missingkey=default"
+	t.missing = "missingkey=default"
 	if o.ErrorOnMissingKey {
-		missing = "missingkey=error"
+		t.missing = "missingkey=error"
 	}
-	t.parsed, err = template.New(name).Delims(o.LeftDelim, o.RightDelim).Option(missing).Funcs(all).Parse(text)
+	t.parsed, err = template.New(name).Delims(o.LeftDelim, o.RightDelim).Option(t.missing).Funcs(all).Parse(text)
 	if err != nil {
-		return nil, plain(err)
+		return nil, nil, plain(err)
 	}
-	return t, nil
+	maps.Copy(all, unbound())
+	t.parsed.Funcs(all)
+	return t, all, nil
 }
 
 // Name is the name given to Parse.
@@ -96,18 +113,20 @@ func (t *Template) ExecuteWith(ctx context.Context, src Source, memo *Memo) (*Ou
 	p.memo = memo
 	memo.begin()
 	defer memo.end()
+	bound := p.table()
+	maps.Copy(bound, t.denied)
+	maps.Copy(bound, p.fragmentTable(t.fragments, bound))
 	run, err := t.parsed.Clone()
 	if err != nil {
 		return &Output{}, fmt.Errorf("%s: %w", t.name, err)
-	}
-	bound := p.table()
-	for name, fn := range t.denied {
-		bound[name] = fn
 	}
 	p.set = run.Funcs(bound)
 	buf := &bounded{}
 	err = p.set.Execute(buf, nil)
 	out := &Output{Text: buf.Bytes(), Complete: p.complete, Files: p.files}
+	if inner := new(fragmentError); errors.As(err, &inner) {
+		err = inner.err
+	}
 	if err != nil {
 		return out, plain(err)
 	}
