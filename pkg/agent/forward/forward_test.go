@@ -126,6 +126,28 @@ func TestBrokenConnection(t *testing.T) {
 	})
 }
 
+func TestRoundTripAsksTheNextWhileNothingWasSent(t *testing.T) {
+	broken, good := newServer(t, breakAfterReading), newServer(t, echo)
+	ask := func(servers ...string) (*http.Response, error) {
+		r := httptest.NewRequest("POST", api.SubscribePath, strings.NewReader("queries"))
+		return newRouter(t, time.Second, servers...).RoundTrip(r)
+	}
+	resp, err := ask(deadAddr(t), addr(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "hops=1 token= body=queries") {
+		t.Errorf("got %q, %v", body, err)
+	}
+	for _, servers := range [][]string{nil, {addr(broken), addr(good)}} {
+		if resp, err := ask(servers...); err == nil {
+			resp.Body.Close()
+			t.Errorf("servers %v: an answer, though none may be there or the body is gone", servers)
+		}
+	}
+}
+
 func TestToLeaderSaysWhenNothingWasDone(t *testing.T) {
 	refuses := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
