@@ -116,7 +116,11 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 	if r.dir, err = r.makeDir(); err != nil {
 		return err
 	}
-	defer os.RemoveAll(filepath.Join(r.dir, "run"))
+	scratch := filepath.Join(r.dir, "run")
+	if r.cfg.DataDir == "" {
+		scratch = r.dir // all of it was made for this run
+	}
+	defer os.RemoveAll(scratch)
 	if r.seen, err = loadSeen(filepath.Join(r.dir, "seen.json"), time.Now()); err != nil {
 		return err
 	}
