@@ -120,10 +120,15 @@ func (rq *request) outgoing() *http.Request {
 }
 
 func (a *API) runAsLeader(rq *request) error {
-	if rq.mode == consistent && rq.readOnly() {
-		if err := a.cfg.Cluster.VerifyLeader(rq.ctx); err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case rq.mode == consistent && rq.readOnly():
+		err = a.cfg.Cluster.VerifyLeader(rq.ctx)
+	case rq.r.Method == http.MethodGet, rq.route.path == txnPath, rq.route.path == api.SubscribePath:
+		err = a.cfg.Cluster.Settle(rq.ctx)
+	}
+	if err != nil {
+		return err
 	}
 	asked := rq.ctx
 	if rq.index > 0 || rq.route.takesLong() {

@@ -101,6 +101,16 @@ func TestAConsistentReadOfAFollowerNeedsProof(t *testing.T) {
 	}
 }
 
+// A follower may have shown what the leader has not applied yet.
+func TestLeaderSettlesBeforeItReads(t *testing.T) {
+	r := newRig(t)
+	r.do("GET /v1/catalog/nodes", "")
+	r.do("PUT /v1/kv/a", "v")
+	if r.cluster.settled != 1 || r.cluster.verified != 0 {
+		t.Errorf("a read and a write: settled %d times, verified %d times", r.cluster.settled, r.cluster.verified)
+	}
+}
+
 func TestStaleReadOnlyTxnRunsOnFollower(t *testing.T) {
 	r := newRig(t)
 	r.cluster.set(follow("l:1"))

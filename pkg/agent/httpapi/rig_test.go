@@ -39,6 +39,7 @@ type fakeCluster struct {
 	verifyErr  error
 	proposeErr []error // one for each of the next proposals
 	verified   int
+	settled    int
 	contact    time.Duration
 	known      bool
 	caughtUp   bool          // with the leader
@@ -86,6 +87,13 @@ func (c *fakeCluster) CatchUp(_ context.Context, proof bool) bool {
 		c.asked = append(c.asked, proof)
 	}
 	return c.caughtUp
+}
+
+func (c *fakeCluster) Settle(context.Context) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled++
+	return nil
 }
 
 func (c *fakeCluster) VerifyLeader(context.Context) error {

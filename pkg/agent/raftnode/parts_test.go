@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -185,8 +186,16 @@ type indexed uint64
 func (i indexed) Index() uint64 { return uint64(i) }
 func (i indexed) Error() error  { return nil }
 
-// TestVerifyLeaderWaitsForTheStateMachine: committed is not applied.
-func TestVerifyLeaderWaitsForTheStateMachine(t *testing.T) {
+// TestReadersWaitForTheStateMachine: committed is not applied.
+func TestReadersWaitForTheStateMachine(t *testing.T) {
+	for name, ready := range map[string]func(*Node, context.Context) error{
+		"VerifyLeader": (*Node).VerifyLeader, "Settle": (*Node).Settle,
+	} {
+		t.Run(name, func(t *testing.T) { testReaderWaits(t, ready) })
+	}
+}
+
+func testReaderWaits(t *testing.T, ready func(*Node, context.Context) error) {
 	c := newCluster(t)
 	m := c.start("a", "")
 	if err := m.Bootstrap(voters([]*member{m})); err != nil {
@@ -203,22 +212,17 @@ func TestVerifyLeaderWaitsForTheStateMachine(t *testing.T) {
 		proposed <- err
 	}()
 	until(t, "it is committed", func() bool { return m.CommitIndex() > before })
-	verified := make(chan []string, 1)
-	go func() {
-		if err := m.VerifyLeader(context.Background()); err != nil {
-			t.Error(err)
-		}
-		verified <- m.tape.Lines()
-	}()
-	until(t, "the reader waits for the state machine", func() bool {
-		tr := m.peek().fsm
-		tr.mu.Lock()
-		defer tr.mu.Unlock()
-		return tr.moved != nil
-	})
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := ready(m.Node, short); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("the reader does not wait for the state machine: %v", err)
+	}
 	release()
-	if got := <-verified; !slices.Equal(got, []string{"one"}) {
-		t.Errorf("a verified read sees %q", got)
+	if err := ready(m.Node, t.Context()); err != nil {
+		t.Error(err)
+	}
+	if got := m.tape.Lines(); !slices.Equal(got, []string{"one"}) {
+		t.Errorf("the reader sees %q", got)
 	}
 	if err := <-proposed; err != nil {
 		t.Error(err)

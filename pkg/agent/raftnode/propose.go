@@ -134,11 +134,35 @@ func (n *Node) VerifyLeader(ctx context.Context) error {
 	if _, err := s.verify.Do(ctx); err != nil {
 		return fmt.Errorf("verify the leadership: %w", err)
 	}
+	return s.settle(ctx, commit)
+}
+
+// Settle waits until the state machine holds all that is committed at the call:
+// a follower may have applied, and shown, what its leader has not applied yet.
+func (n *Node) Settle(ctx context.Context) error {
+	if s := n.peek(); s != nil && s.raft.CommitIndex() <= s.settled.Load() {
+		return nil
+	}
+	s, done, err := n.enter()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	defer done()
+	return s.settle(ctx, s.raft.CommitIndex())
+}
+
+func (s *server) settle(ctx context.Context, commit uint64) error {
 	index, err := s.lastForFSM(commit)
 	if err != nil {
 		return err
 	}
-	return s.fsm.await(ctx, index, s.done)
+	if err := s.fsm.await(ctx, index, s.done); err != nil {
+		return err
+	}
+	for was := s.settled.Load(); was < commit && !s.settled.CompareAndSwap(was, commit); {
+		was = s.settled.Load()
+	}
+	return nil
 }
 
 // lastForFSM is the newest entry up to index that reaches the state machine:

@@ -50,6 +50,7 @@ type server struct {
 	raft   *raft.Raft
 
 	commitAtStart uint64
+	settled       atomic.Uint64 // the state machine holds all of the log up to here
 	verify        round.Shared[struct{}]
 	carrier       *carrier
 

@@ -76,7 +76,18 @@ func (s *Server) readIndex(r *http.Request) (any, error) {
 		}
 	} else if !s.Leads() {
 		return nil, errNoLeader()
+	} else if err := s.Settle(r.Context()); err != nil {
+		return nil, err
 	}
 	// Readers see a state a moment before it counts as applied.
 	return leaderIndex{max(s.node.AppliedIndex(), s.board.Snapshot().Index())}, nil
+}
+
+// Settle returns once this server's state holds everything that is committed: a
+// leader's answers must not be older than what a follower has shown before.
+func (s *Server) Settle(ctx context.Context) error {
+	if err := s.node.Settle(ctx); err != nil {
+		return mapRaftError(err)
+	}
+	return nil
 }
