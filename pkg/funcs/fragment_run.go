@@ -24,13 +24,8 @@ func (p *pass) fragmentTable(all []*fragment, bound template.FuncMap) template.F
 
 // fragment is the text of a fragment, from the memo if nothing has changed.
 func (p *pass) fragment(f *fragment, bound template.FuncMap, dot any, args []any) (string, error) {
-	key := textKey{of: f, dot: dot}
-	copy(key.args[:], args)
-	keep := fixed(dot)
-	for _, arg := range args {
-		keep = keep && fixed(arg)
-	}
-	if !keep {
+	key, ok := keyFor(f, dot, args)
+	if !ok {
 		made, _, err := p.run(f, bound, dot, args)
 		return made.text, err
 	}
@@ -44,6 +39,15 @@ func (p *pass) fragment(f *fragment, bound template.FuncMap, dot any, args []any
 	}
 	p.memo.usedTexts[key] = made
 	return made.text, nil
+}
+
+func keyFor(f *fragment, dot any, args []any) (key textKey, ok bool) {
+	key.of = f
+	key.dot, ok = keyOf(dot)
+	for i := 0; ok && i < len(args); i++ {
+		key.args[i], ok = keyOf(args[i])
+	}
+	return key, ok
 }
 
 // holds asks the Source again what a fragment has asked, and says whether all answers

@@ -113,12 +113,16 @@ func unchanged(a, b any) bool {
 	}
 }
 
-// fixed says whether a value may be part of a key: it is compared by what it is, or
-// is a piece of an answer, which nobody modifies.
-func fixed(v any) bool {
-	switch v.(type) {
-	case nil, string, bool, int, int64, uint64, *HealthService, *CatalogSnippet, *Node, *CatalogNodeService, *KeyPair:
-		return true
+// keyOf is a value as a part of a key, if it can be one: it is compared by what it is,
+// or is a piece of an answer that is the same as long as the answer is.
+func keyOf(v any) (key any, is bool) {
+	switch v := v.(type) {
+	case nil, string, bool, int, int64, uint64, *HealthService, *CatalogSnippet:
+		return v, true
+	case *KeyPair:
+		if v != nil { // made anew by each pass
+			return *v, true
+		}
 	}
-	return false
+	return nil, false
 }

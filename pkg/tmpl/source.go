@@ -38,8 +38,9 @@ func (p *pass) Lookup(q query.Query) (any, bool) {
 	if err != nil {
 		return err, true
 	}
+	again := p.queries[asked]
 	value, ok := p.ask(asked)
-	if !ok {
+	if !ok && !again {
 		p.missing = append(p.missing, q.String())
 	}
 	return value, ok
