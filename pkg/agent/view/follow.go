@@ -112,9 +112,6 @@ func (f *Follower) frame() (uint64, []Change) {
 			seen[w] = len(changes)
 			changes = append(changes, Change{w.name, ans})
 		}
-		if try == patience {
-			f.handOn(dirty)
-		}
 		if len(dirty) == 0 || try == patience {
 			return snap.Index(), changes
 		}
@@ -134,18 +131,6 @@ func (f *Follower) take() ([]*waiter, *state.Snapshot) {
 		w.dirty = false
 	}
 	return dirty, f.board.current.Load()
-}
-
-// handOn sends another scout to the views that it was sent to and did not ask.
-func (f *Follower) handOn(dirty []*waiter) {
-	f.board.mu.Lock()
-	defer f.board.mu.Unlock()
-	for _, w := range dirty {
-		if w.view.scout == w {
-			w.view.scout = nil
-			w.view.sendScout()
-		}
-	}
 }
 
 // park says that the Follower waits, if nothing is dirty.

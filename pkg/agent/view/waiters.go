@@ -76,6 +76,7 @@ func (v *shared) sendScout() {
 	for w := range v.followed {
 		if w.group.parked {
 			w.group.parked = false
+			w.mark() // or it would not ask: it may have done so by itself, see frame
 			v.scout = w
 			w.group.wake()
 			return

@@ -92,34 +92,41 @@ func TestScoutWhoseQueryPanicsIsReplaced(t *testing.T) {
 	}
 }
 
-// A Follower that asked by itself hands on what it was sent to as the scout.
-func TestFollowerHandsOn(t *testing.T) {
+// A Follower that has asked by itself, as in the last round of a frame, asks the view
+// when it becomes its scout, and is woken by the next change.
+func TestFollowerThatAskedByItselfBecomesScout(t *testing.T) {
 	w := newWorld(t)
-	var all []*Follower
-	for range 2 {
+	parked := func() *Follower {
 		f := w.board.Follow()
-		defer f.Close()
 		f.Add("a", "a", get("a"))
 		f.frame()
 		if !f.park() {
 			t.Fatal("not parked")
 		}
-		all = append(all, f)
+		return f
 	}
+	f, leaves := parked(), parked()
+	defer f.Close()
+	f.take() // busy
 	w.apply(put("a", "1"))
 	v := w.board.views.byKey["a"]
-	first := v.scout
-	if first == nil || woken(all[0].group, all[1].group) != 1 {
-		t.Fatalf("scout %+v", first)
+	if v.scout != leaves.waiters[0] {
+		t.Fatalf("scout %+v", v.scout)
 	}
-	for _, f := range all {
-		if f.group == first.group {
-			dirty, _ := f.take()
-			f.handOn(dirty)
-		}
+	if dirty, _ := f.take(); len(dirty) != 1 || !f.park() {
+		t.Fatalf("%d are dirty", len(dirty))
 	}
-	if v.scout == nil || v.scout == first || woken(all[0].group, all[1].group) != 2 {
-		t.Errorf("the scout is %+v", v.scout)
+	leaves.Close()
+	if v.scout != f.waiters[0] || woken(f.group) != 1 {
+		t.Fatalf("scout %+v", v.scout)
+	}
+	<-f.group.woken
+	if f.frame(); v.scout != nil || !v.holds() || !f.park() {
+		t.Errorf("scout %+v, the view holds: %v", v.scout, v.holds())
+	}
+	w.apply(put("a", "2"))
+	if woken(f.group) != 1 {
+		t.Error("not woken by a change")
 	}
 }
 
