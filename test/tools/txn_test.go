@@ -2,8 +2,11 @@ package tools
 
 import (
 	"context"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,17 +22,7 @@ func TestTransactionIsNeverHalfRendered(t *testing.T) {
 	const keys = 50
 	h := harness.Start(t, 3, 1)
 	c1 := h.Agent("c1")
-	commit := func(ctx context.Context, version int) error {
-		var ops []*api.TxnOp
-		for i := range keys {
-			ops = append(ops, &api.TxnOp{KV: &api.TxnKVOp{
-				Verb: "set", Key: fmt.Sprintf("txn/%d", i), Value: []byte(fmt.Sprint(version)),
-			}})
-		}
-		_, err := c1.Txn(ctx, ops, nil)
-		return err
-	}
-	harness.Until(t, "first transaction", func(ctx context.Context) error { return commit(ctx, 0) })
+	harness.Until(t, "first transaction", func(ctx context.Context) error { return setAll(ctx, c1, keys, 0) })
 
 	f := c1.Folder(t)
 	var text strings.Builder
@@ -60,7 +53,7 @@ func TestTransactionIsNeverHalfRendered(t *testing.T) {
 		for range n {
 			last++
 			version := last
-			harness.Until(t, "transaction", func(ctx context.Context) error { return commit(ctx, version) })
+			harness.Until(t, "transaction", func(ctx context.Context) error { return setAll(ctx, c1, keys, version) })
 			<-time.After(5 * time.Millisecond)
 		}
 	}
@@ -83,6 +76,83 @@ func TestTransactionIsNeverHalfRendered(t *testing.T) {
 	if n := connections(t, tool.Pid()); n > 1 {
 		t.Errorf("%d connections for %d keys", n, keys)
 	}
+}
+
+// setAll writes the version to keys below txn/, in one transaction.
+func setAll(ctx context.Context, a *agent, keys, version int) error {
+	var ops []*api.TxnOp
+	for i := range keys {
+		ops = append(ops, &api.TxnOp{KV: &api.TxnKVOp{
+			Verb: "set", Key: fmt.Sprintf("txn/%d", i), Value: []byte(fmt.Sprint(version)),
+		}})
+	}
+	_, err := a.Txn(ctx, ops, nil)
+	return err
+}
+
+// Nor does a handler of watch get half of one, be it as the whole or as what changed.
+func TestTransactionIsNeverHalfWatched(t *testing.T) {
+	const keys = 50
+	h := harness.Start(t, 3, 1)
+	c1 := h.Agent("c1")
+	set := func(version int) {
+		harness.Until(t, "transaction", func(ctx context.Context) error { return setAll(ctx, c1, keys, version) })
+	}
+	set(0)
+	f := c1.Folder(t)
+	// A run's end is marked, so that a run is seen whole.
+	for file, flag := range map[string]string{"whole": "-changes=false", "changes": "-changes"} {
+		f.Run("watch", "-type", "keyprefix", "-prefix", "txn/", "-overlap", "queue", "-state-dir", file+".d", flag, "--", "sh", "-c", "cat >>"+file+"; echo . >>"+file)
+		f.AwaitPart(file, ".\n")
+	}
+	const last = 60
+	for version := 1; version <= last; version++ {
+		if version == last/2 {
+			h.Leader().Kill()
+		}
+		set(version)
+	}
+	for _, file := range []string{"whole", "changes"} {
+		value := fmt.Sprintf(`"Value":"%s"`, base64.StdEncoding.EncodeToString([]byte(fmt.Sprint(last))))
+		harness.Until(t, "the last version in "+file, func(context.Context) error {
+			if text := f.Read(file); !strings.Contains(text, value) || !strings.HasSuffix(text, ".\n") {
+				return fmt.Errorf("%d bytes", len(text))
+			}
+			return nil
+		})
+		runs := strings.Split(strings.TrimSuffix(f.Read(file), ".\n"), ".\n")
+		for _, run := range runs {
+			if got := values(t, run); len(got) != keys || len(slices.Compact(got)) != 1 {
+				t.Errorf("%s: half a transaction: %q", file, got)
+			}
+		}
+		if len(runs) < 10 {
+			t.Errorf("%s: only %d versions were seen", file, len(runs))
+		}
+	}
+}
+
+// values are those of the keys that a handler was given: a list, or a change a line.
+func values(t *testing.T, run string) (all []string) {
+	t.Helper()
+	var pairs []api.KVPair
+	if strings.HasPrefix(run, "[") {
+		if err := json.Unmarshal([]byte(run), &pairs); err != nil {
+			t.Fatalf("%v: %s", err, run)
+		}
+	} else {
+		for line := range strings.Lines(run) {
+			var change struct{ New api.KVPair }
+			if err := json.Unmarshal([]byte(line), &change); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			pairs = append(pairs, change.New)
+		}
+	}
+	for _, p := range pairs {
+		all = append(all, string(p.Value))
+	}
+	return all
 }
 
 // connections is how many sockets a process has.
