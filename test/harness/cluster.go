@@ -92,7 +92,9 @@ func (c *Cluster) addBare(name string, flags ...string) *Agent {
 	}
 	c.Agents = append(c.Agents, a)
 	c.T.Cleanup(func() {
-		a.Kill()
+		if a.Up() {
+			a.proc.bury() // before its folder goes
+		}
 		a.CloseIdle()
 		if c.T.Failed() {
 			c.T.Logf("-- end of %s's log\n%s", a.Name, Tail(a.LogPath(), 40))

@@ -1,6 +1,8 @@
 package harness
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -48,6 +50,22 @@ func TestHarness(t *testing.T) {
 	f.KillLeft()
 	if Alive(left) {
 		t.Error("what was left still runs")
+	}
+}
+
+// What is buried has left nobody who writes.
+func TestBuried(t *testing.T) {
+	dir := t.TempDir()
+	p := spawn(t, dir+"/log", exec.Command("/bin/sh", "-c", "sleep 0.2 & wait"))
+	Until(t, "it runs something", func(context.Context) error {
+		if len(children(p.Pid())) == 0 {
+			return errors.New("nothing")
+		}
+		return nil
+	})
+	below := children(p.Pid())
+	if p.bury(); Alive(below[0]) {
+		t.Error("what it ran still runs")
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -86,6 +87,35 @@ func (p *Process) Kill() {
 		p.t.Errorf("kill %s: %v", p.name, err)
 	}
 	<-p.done
+}
+
+// bury is Kill that also waits for the guards of what it ran, which end when nothing
+// is left below them: nobody writes for it any more.
+func (p *Process) bury() {
+	_ = p.cmd.Process.Signal(syscall.SIGSTOP) // it starts nothing after the look
+	below := children(p.Pid())
+	p.Kill()
+	for over := time.After(Patience); slices.ContainsFunc(below, Alive); {
+		select {
+		case <-over:
+			p.t.Errorf("what %s ran does not end: processes %v", p.name, below)
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+func children(pid int) (pids []int) {
+	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+	for _, list := range lists {
+		data, _ := os.ReadFile(list)
+		for _, word := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(word); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
 }
 
 // Alive says whether a process runs: a dead one that nobody has reaped does not.
