@@ -165,6 +165,20 @@ func TestFaultFullDiskOfAFollower(t *testing.T) {
 	for i := range 50 {
 		c.Leader().PutKey(fmt.Sprint("more/", i), strings.Repeat("x", 20<<10))
 	}
+	reports := func(full int) {
+		t.Helper()
+		want := fmt.Sprintf(`"Name":"consul.raft.disk.full","Value":%d,`, full)
+		harness.Until(t, want, func(context.Context) error {
+			if got := ask(a, "GET", "/v1/agent/metrics", ""); !strings.Contains(got.body, want) {
+				return errors.New(got.body)
+			}
+			return nil
+		})
+	}
+	reports(1)
+	if n := a.Said("the disk is full, writes are refused"); n != 1 {
+		t.Errorf("it said %d times that its disk is full", n)
+	}
 	if err := errors.Join(f.Truncate(0), f.Close()); err != nil {
 		t.Fatal(err)
 	}
@@ -175,4 +189,8 @@ func TestFaultFullDiskOfAFollower(t *testing.T) {
 		}
 		return err
 	})
+	reports(0)
+	if n := a.Said("there is room on the disk again"); n != 1 {
+		t.Errorf("it said %d times that there is room again", n)
+	}
 }

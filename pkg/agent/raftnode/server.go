@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hashicorp/go-metrics"
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/hclogx"
@@ -183,10 +184,15 @@ func (s *server) raftConfig(notify chan<- bool) *raft.Config {
 	return c
 }
 
-// keepReserve makes the disk reserve again once there is room.
+// keepReserve makes the disk reserve again once there is room, and tells the operator
+// while there is none: a follower has nobody who proposes to be told.
 func (s *server) keepReserve() {
 	for s.sleep(reserveCheck) {
-		_ = s.log.Tend() // who proposes is told
+		full := 0
+		if s.log.Tend() != nil { // logged when it begins and when it ends
+			full = 1
+		}
+		metrics.SetGauge([]string{"raft", "disk", "full"}, float32(full))
 	}
 }
 
