@@ -57,11 +57,16 @@ func TestWatchBesideConsul(t *testing.T) {
 		lines := strings.Split(strings.TrimRight(f.Read(name), "\n"), "\n")
 		return lines[len(lines)-1]
 	}
+	withIndex := false
 	same := func(what string, parts map[string]string) {
 		t.Helper()
 		for kind, part := range parts {
 			harness.Until(t, what+": both handlers of "+kind+" have got the same", func(context.Context) error {
 				ours, theirs := last("ours."+kind), last("theirs."+kind)
+				if !withIndex {
+					_, ours, _ = strings.Cut(ours, " ")
+					_, theirs, _ = strings.Cut(theirs, " ")
+				}
 				if ours != theirs || !strings.Contains(ours, part) {
 					return fmt.Errorf("ours   %s\ntheirs %s\nwant   %s", ours, theirs, part)
 				}
@@ -69,9 +74,12 @@ func TestWatchBesideConsul(t *testing.T) {
 			})
 		}
 	}
+	// The agent has just begun: what it says of things that are not there has a higher
+	// index at each change of others, and they do not begin to watch together.
 	same("at the start", map[string]string{
-		"key": " null", "keyprefix": " ", "services": `"consul":[]`, "nodes": `"theirs"`, "service": " []", "checks": " []", "event": " []",
+		"key": "null", "keyprefix": "", "services": `"consul":[]`, "nodes": `"theirs"`, "service": "[]", "checks": "[]", "event": "[]",
 	})
+	withIndex = true
 	change("/v1/kv/app/k?flags=7", "one <&> ü")
 	change("/v1/agent/service/register", `{"Name": "web", "ID": "web1", "Port": 80, "Tags": ["blue"], "Meta": {"a": "b"}, "Check": {"TTL": "1h", "Notes": "n"}}`)
 	change("/v1/catalog/register", `{"Node": "outside", "Address": "192.0.2.1", "NodeMeta": {"x": "y"}}`)
