@@ -15,9 +15,11 @@ import (
 // is damaged or lost (seal.ErrDamaged, seal.ErrLost). Nothing else may use the
 // directory meanwhile.
 func Check(ctx context.Context, dataDir string, logger *slog.Logger) error {
+	fatal := newFatal()
 	s := &server{
-		cfg: Config{DataDir: dataDir, Logger: logger},
-		fsm: &tracker{inner: blind{}},
+		cfg:   Config{DataDir: dataDir, Logger: logger},
+		fatal: fatal,
+		fsm:   &tracker{inner: blind{}, fatal: fatal},
 	}
 	if err := s.openStores(); err != nil {
 		return err

@@ -133,6 +133,7 @@ type cluster struct {
 	mu      sync.Mutex
 	members map[string]*member // the newest run of each, by id
 	confirm bool               // servers ask each other whether the leader is dead
+	spoil   string             // servers made from now on cannot apply it
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -174,8 +175,12 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 	if c.confirm {
 		ask = c.ask
 	}
+	fsm := FSM(m.tape)
+	if c.spoil != "" {
+		fsm = &refusing{tape: m.tape, what: c.spoil, fail: func(err error) { m.Fail(err) }}
+	}
 	m.Node = New(Config{
-		ID: id, Address: m.addr, DataDir: dir, FSM: m.tape, Group: group,
+		ID: id, Address: m.addr, DataDir: dir, FSM: fsm, Group: group,
 		Listener: port.Raft(), Dial: mux.NewDialer(c.id, 0).DialRaft, AddressOf: c.addressOf,
 		OnLeader: m.reigns.note, Ask: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
 	})

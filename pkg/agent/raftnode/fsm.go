@@ -15,6 +15,7 @@ import (
 // are committed.
 type tracker struct {
 	inner FSM
+	fatal *fatal
 
 	// Only the applying goroutine uses these. delivered is the newest entry that
 	// raft has sent, replayed the newest one applied without raft.
@@ -33,8 +34,9 @@ func (t *tracker) replay(logs []*raft.Log) {
 	if len(logs) == 0 {
 		return
 	}
-	t.apply(logs)
-	t.replayed = logs[len(logs)-1].Index
+	if t.apply(logs); t.fatal.get() == nil {
+		t.replayed = logs[len(logs)-1].Index
+	}
 }
 
 // ApplyBatch is raft's way in. The batch holds commands and configurations.
@@ -44,10 +46,14 @@ func (t *tracker) ApplyBatch(logs []*raft.Log) []any {
 	for skip < len(logs) && logs[skip].Index <= t.replayed {
 		skip++
 	}
-	if skip == 0 {
-		return t.apply(logs)
+	results := t.apply(logs[skip:])
+	if err := t.fatal.get(); err != nil {
+		t.fatal.halt(err) // before anybody hears of these results
 	}
-	return append(make([]any, skip), t.apply(logs[skip:])...)
+	if skip == 0 {
+		return results
+	}
+	return append(make([]any, skip), results...)
 }
 
 // Apply is part of raft's interface; raft calls ApplyBatch instead.
@@ -71,6 +77,9 @@ func (t *tracker) apply(logs []*raft.Log) []any {
 	var given []any
 	if len(commands) > 0 {
 		given = t.inner.ApplyBatch(commands)
+	}
+	if t.fatal.get() != nil {
+		return nil
 	}
 	if len(given) != len(commands) {
 		panic(fmt.Sprintf("the state machine gave %d results for %d commands", len(given), len(commands)))
@@ -101,6 +110,9 @@ func (t *tracker) Snapshot() (raft.FSMSnapshot, error) {
 func (t *tracker) Restore(source io.ReadCloser) error {
 	index := sourceIndex(source)
 	if err := t.inner.Restore(source); err != nil {
+		return err
+	}
+	if err := t.fatal.get(); err != nil {
 		return err
 	}
 	t.delivered, t.replayed = 0, 0

@@ -90,7 +90,8 @@ type Config struct {
 
 // Node is one raft server. Its methods are safe for concurrent use.
 type Node struct {
-	cfg Config
+	cfg   Config
+	fatal *fatal
 
 	started chan struct{} // closed when raft runs or could not be started
 
@@ -115,11 +116,13 @@ func New(cfg Config) *Node {
 	if cfg.OnLeader == nil {
 		cfg.OnLeader = func(bool) {}
 	}
-	return &Node{cfg: cfg, started: make(chan struct{})}
+	return &Node{cfg: cfg, fatal: newFatal(), started: make(chan struct{})}
 }
 
 // Run opens the stores, brings the state machine up to date and runs raft until
-// ctx ends. Then it hands over leadership, stops raft and closes the stores.
+// ctx ends, or until something happens that it must not go on after, which it
+// returns (fatal.go). Then it hands over leadership, stops raft and closes the
+// stores.
 func (n *Node) Run(ctx context.Context) error {
 	n.mu.Lock()
 	again := n.ran
@@ -128,7 +131,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if again {
 		return errors.New("start raft: this node has run already")
 	}
-	s, err := start(ctx, n.cfg)
+	s, err := start(ctx, n.cfg, n.fatal)
 	if err != nil {
 		err = fmt.Errorf("start raft: %w", err)
 	}
@@ -140,11 +143,15 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	}
 
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-n.fatal.hit:
+		n.cfg.Logger.Error("raft cannot go on: this server stops", "err", n.fatal.get())
+	}
 	n.mu.Lock()
 	s.stopping = true // no new calls
 	n.mu.Unlock()
-	err = s.stop()
+	err = errors.Join(n.fatal.get(), s.stop())
 	n.mu.Lock()
 	n.server, n.startErr = nil, ErrNotRunning
 	n.mu.Unlock()

@@ -25,7 +25,7 @@ func config(index uint64) *raft.Log { return &raft.Log{Index: index, Type: raft.
 // no snapshot of a state that raft does not know yet.
 func TestTrackerSkipsWhatWasReplayed(t *testing.T) {
 	fsm := &tape{}
-	tr := &tracker{inner: fsm}
+	tr := &tracker{inner: fsm, fatal: newFatal()}
 	tr.replay([]*raft.Log{config(1), command(2), command(3)})
 	if tr.Applied() != 3 || tr.ConfigIndex() != 1 {
 		t.Errorf("after the replay: applied %d, configuration %d", tr.Applied(), tr.ConfigIndex())
@@ -66,7 +66,7 @@ func TestTrackerRestore(t *testing.T) {
 		t.Fatal(err)
 	}
 	fsm := &tape{}
-	tr := &tracker{inner: fsm}
+	tr := &tracker{inner: fsm, fatal: newFatal()}
 	tr.replay([]*raft.Log{command(20)})
 	tr.applied = 0
 	if err := tr.Restore(wrapped{source}); err != nil {
@@ -88,7 +88,7 @@ func (w wrapped) WrappedReadCloser() io.ReadCloser { return w.ReadCloser }
 
 func TestTrackerAwait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tr := &tracker{inner: &tape{}}
+		tr := &tracker{inner: &tape{}, fatal: newFatal()}
 		var reached atomic.Bool
 		go func() {
 			if err := tr.await(t.Context(), 3, nil); err != nil {

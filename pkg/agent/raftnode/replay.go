@@ -57,7 +57,9 @@ func (s *server) replay(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			s.fsm.replay(batch)
+			if s.fsm.replay(batch); s.fatal.get() != nil {
+				return s.fatal.get()
+			}
 			batch = batch[:0:0]
 		}
 	}

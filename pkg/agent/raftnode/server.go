@@ -43,6 +43,7 @@ const (
 // server is everything that lives while raft runs.
 type server struct {
 	cfg    Config
+	fatal  *fatal
 	log    *seal.Store
 	snaps  raft.SnapshotStore
 	fsm    *tracker
@@ -63,8 +64,8 @@ type server struct {
 }
 
 // start opens the stores, replays what is known to be committed, and starts raft.
-func start(ctx context.Context, cfg Config) (_ *server, err error) {
-	s := &server{cfg: cfg, fsm: &tracker{inner: cfg.FSM}, done: make(chan struct{})}
+func start(ctx context.Context, cfg Config, fatal *fatal) (_ *server, err error) {
+	s := &server{cfg: cfg, fatal: fatal, fsm: &tracker{inner: cfg.FSM, fatal: fatal}, done: make(chan struct{})}
 	defer func() {
 		if err != nil {
 			_ = cfg.Listener.Close()
@@ -80,6 +81,9 @@ func start(ctx context.Context, cfg Config) (_ *server, err error) {
 		}
 	}()
 	if err := s.replay(ctx); err != nil {
+		return nil, err
+	}
+	if err := fatal.get(); err != nil {
 		return nil, err
 	}
 	if err := s.undoHalfBootstrap(); err != nil {
