@@ -149,7 +149,7 @@ func (s *server) startRaft() error {
 		ServerAddressProvider: addresses{self: s.cfg, raft: running.Load},
 	})
 	log := &stagingLog{Store: s.log, raft: &running}
-	r, err := raft.NewRaft(s.raftConfig(notify), s.fsm, log, s.log, s.snaps, s.trans)
+	r, err := raft.NewRaft(s.raftConfig(notify), s.fsm, log, ballots{s.log, s.fatal}, s.snaps, s.trans)
 	if err != nil {
 		s.stream.drop()
 		_ = s.trans.Close()

@@ -183,7 +183,9 @@ func (s *Store) GetCommitIndex() (uint64, error) {
 	return min(max(with, alone), last), nil
 }
 
-// Set stores a value: one of a few, and short.
+// Set stores a value: one of a few, and short. A term that falls and a second vote
+// in a term are refused with ErrVote; the term of a vote is stored with its
+// candidate, which has to follow.
 func (s *Store) Set(key, val []byte) error {
 	if err := s.reserve.again(func() error { return s.votes.set(string(key), val) }); err != nil {
 		return fmt.Errorf("store raft's %s: %w", key, err)

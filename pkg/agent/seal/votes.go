@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -32,9 +33,11 @@ type votes struct {
 	file
 	path string
 
-	mu     sync.Mutex // also while values are written
-	values map[string][]byte
-	number uint64 // of the newest sector of values
+	mu       sync.Mutex // also while values are written
+	values   map[string][]byte
+	voteTerm []byte // waits for its candidate (ballot.go)
+	number   uint64 // of the newest sector of values
+	unsure   bool   // the last write failed: it may be on disk all the same
 
 	newest atomic.Uint64 // batch of the log that is on disk
 	buf    []byte        // of a note; the log's writer uses it
@@ -80,6 +83,7 @@ func (v *votes) load() error {
 	}
 	r := reader{file: v.file, sectors: votesPages * votesPage}
 	var numbers [2]uint64
+	var ballots [2]ballot
 	for i := range uint32(2) {
 		s, err := r.sector(i * votesPage)
 		if err != nil {
@@ -89,19 +93,22 @@ func (v *votes) load() error {
 		if err != nil {
 			return err
 		}
-		numbers[i] = n
-		if n < v.number {
-			continue
-		}
-		v.number = n
-		var newest uint64
-		if newest, v.values, err = readValues(s[sectorHead:]); err != nil {
+		newest, values, err := readValues(s[sectorHead:])
+		if err != nil {
 			return fmt.Errorf("sector %d: %w", i*votesPage, err)
 		}
-		v.newest.Store(newest)
+		numbers[i], ballots[i] = n, ballotOf(values)
+		if n >= v.number {
+			v.number, v.values = n, values
+			v.newest.Store(newest)
+		}
 	}
-	if numbers[v.number%2] != v.number || numbers[(v.number+1)%2]+1 != v.number {
+	now, before := v.number%2, (v.number+1)%2
+	if numbers[now] != v.number || numbers[before]+1 != v.number {
 		return errVotes
+	}
+	if err := errors.Join(ballots[before].sound(), ballots[before].risesTo(ballots[now])); err != nil {
+		return err
 	}
 	for i := range uint32(2) {
 		at := (2 + i) * votesPage
@@ -130,12 +137,26 @@ func readValues(content []byte) (newest uint64, values map[string][]byte, err er
 	return newest, values, nil
 }
 
-// set stores a value; it is on disk when set returns.
+// set stores a value; it is on disk when set returns, but for the term of a vote,
+// which goes there with the candidate. What breaks the rules of voting is refused.
 func (v *votes) set(key string, val []byte) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	if key == voteTermKey {
+		v.voteTerm = slices.Clone(val)
+		return nil
+	}
+	if was, ok := v.values[key]; ok && bytes.Equal(was, val) && key == termKey && !v.unsure {
+		return nil // raft stores its term anew at every start
+	}
 	values := maps.Clone(v.values)
 	values[key] = slices.Clone(val)
+	if key == candidateKey && v.voteTerm != nil {
+		values[voteTermKey] = v.voteTerm
+	}
+	if err := ballotOf(v.values).allows(ballotOf(values)); err != nil {
+		return fmt.Errorf("write %s: %w", v.path, err)
+	}
 	return v.put(values)
 }
 
@@ -152,9 +173,11 @@ func (v *votes) put(values map[string][]byte) error {
 		}
 	}
 	at := uint32((v.number + 1) % 2 * votesPage)
+	v.unsure = true
 	if err := v.write(pack(nil, content, votesID, at, v.number+1), int64(at)*sectorSize); err != nil {
 		return fmt.Errorf("write %s: %w", v.path, err)
 	}
+	v.unsure = false
 	v.number++
 	v.values = values
 	return nil
