@@ -13,17 +13,34 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// A dead leader is found by evidence, not by short timers: where a process has
-// died, the kernel refuses connections to its port. A follower that hears nothing
-// from its leader for a moment tries the leader's port; if that is refused, and
-// so it is for a majority of the voters, it stands for election at once instead
-// of after two seconds. A leader that is paused, busy, cut off, or whose queue of
-// connections is full does not refuse, and neither does one that has moved and
-// lives at any address it is known by: those are the timers' business.
+// A dead leader is found by evidence, not by short timers. Where a process has died,
+// its connections have ended and the kernel refuses new ones to its port. A follower
+// that hears nothing from its leader for a moment, on no connection that is still
+// open, tries the leader's port; if that is refused, and so it is for a majority of
+// the voters, it stands for election at once instead of after two seconds.
+//
+// A refusal alone says little: a firewall that rejects (ICMP unreachable is the same
+// error as a reset), or a listener that is closed in a process that lives, refuses
+// too, while heartbeats still flow on the connections that are open. So nobody is
+// deposed whose messages still come: a connection that has brought something lately
+// and is open ends the matter, at the one that would stand and at every witness,
+// and is looked at last before it stands. A leader that is paused, busy, cut off, or
+// whose queue of connections is full does not refuse, and neither does one that has
+// moved and lives at any address it is known by: those are the timers' business.
+//
+// What remains: a network that at once resets the connections of a living leader to
+// a majority of the voters and refuses new ones to them looks as its death does. It
+// has lost its majority then in any case; what it still acknowledges, nothing, and
+// what it still answers, for the lease at most, is the same as with the timers.
 const (
 	// silence is how long nothing is heard before the port is tried. Heartbeats
 	// come every 100 to 200 ms, so it is tried in most gaps between them.
 	silence = 60 * time.Millisecond
+
+	// flowTime is how lately an open connection must have brought something for its
+	// other end to count as alive, times the multiplier: over two of the longest
+	// pauses between heartbeats.
+	flowTime = 500 * time.Millisecond
 
 	// Within one silence the pause between tries doubles, up to this.
 	longestPause = 2 * time.Second
@@ -43,7 +60,7 @@ const (
 
 // Witness is what one voter says when another asks it about their leader.
 type Witness struct {
-	Refused  bool   // it follows that leader, too, and is refused by it, and hears nothing
+	Refused  bool   // it follows that leader, too, is refused by it, and hears nothing from anybody
 	LastTerm uint64 // of its newest entry
 	Last     uint64 // index of its newest entry
 }
@@ -66,6 +83,7 @@ type sighting struct {
 	own    bool      // this server leads
 	addrs  []string  // every address that it is known by
 	heard  time.Time // when it was heard last
+	flows  bool      // somebody's messages come, on connections that are open
 	others []raft.Server
 	voters int // all of them, the leader and this one included
 }
@@ -130,6 +148,9 @@ func (w *sentinel) look(ctx context.Context) time.Duration {
 	if quiet := time.Since(now.heard); quiet < silence {
 		return silence - quiet
 	}
+	if now.flows {
+		return silence
+	}
 	if !w.quietSince.Equal(now.heard) {
 		w.quietSince, w.pause = now.heard, silence
 	}
@@ -152,23 +173,19 @@ func (w *sentinel) refusedEverywhere(ctx context.Context, addrs []string) bool {
 // consult asks the other voters, and stands if a majority is refused, this
 // server included, and nothing has changed when its turn comes.
 func (w *sentinel) consult(ctx context.Context, then sighting) {
-	witnesses, first, own := 1, 0, w.place()
-	for id, other := range w.askAll(ctx, then) {
-		if !other.Refused {
-			continue
-		}
-		witnesses++
-		if other.before(id, own, w.id) {
-			first++
-		}
-	}
+	witnesses, first := w.count(ctx, then)
 	if witnesses <= then.voters/2 {
 		return
 	}
-	if !rest(ctx, time.Duration(first)*stagger) {
-		return
+	if first > 0 {
+		if !rest(ctx, time.Duration(first)*stagger) {
+			return
+		}
+		if witnesses, _ = w.count(ctx, then); witnesses <= then.voters/2 {
+			return
+		}
 	}
-	if !w.see().same(then) || !w.refusedEverywhere(ctx, then.addrs) || !w.see().same(then) {
+	if !w.still(then) || !w.refusedEverywhere(ctx, then.addrs) || !w.still(then) {
 		return
 	}
 	w.stood = then.term
@@ -177,6 +194,29 @@ func (w *sentinel) consult(ctx context.Context, then sighting) {
 	if err := w.stand(); err != nil && ctx.Err() == nil {
 		w.logger.Warn("could not stand for election at once; the timer will", "error", err)
 	}
+}
+
+// still says whether nothing has changed, and nothing comes.
+func (w *sentinel) still(then sighting) bool {
+	now := w.see()
+	return now.same(then) && !now.flows
+}
+
+// count gives how many voters are refused, this one included, and how many of the
+// others should stand before it.
+func (w *sentinel) count(ctx context.Context, about sighting) (witnesses, first int) {
+	witnesses = 1
+	own := w.place()
+	for id, other := range w.askAll(ctx, about) {
+		if !other.Refused {
+			continue
+		}
+		witnesses++
+		if other.before(id, own, w.id) {
+			first++
+		}
+	}
+	return witnesses, first
 }
 
 func (w *sentinel) askAll(ctx context.Context, about sighting) map[string]Witness {
@@ -221,8 +261,9 @@ func (s *server) sentinel() *sentinel {
 // sight is this server's view of its leader.
 func (s *server) sight() sighting {
 	state := s.raft.State()
-	now := sighting{term: s.raft.CurrentTerm(), heard: s.raft.LastContact(), own: state == raft.Leader}
 	addr, id := s.raft.LeaderWithID()
+	now := sighting{term: s.raft.CurrentTerm(), own: state == raft.Leader, flows: s.flows()}
+	now.heard = s.heard(id, now.term)
 	if state != raft.Follower || id == "" || id == raft.ServerID(s.cfg.ID) {
 		return now
 	}
@@ -252,6 +293,18 @@ func (s *server) sight() sighting {
 	return now
 }
 
+// flows says whether messages still come, from whomever.
+func (s *server) flows() bool { return s.stream.brings(flowTime * time.Duration(s.cfg.Multiplier)) }
+
+// heard is when a leader was heard last, also if raft has not had time for it yet.
+func (s *server) heard(leader raft.ServerID, term uint64) time.Time {
+	last, came := s.raft.LastContact(), s.trans.heardFrom(leader, term)
+	if came.After(last) {
+		return came
+	}
+	return last
+}
+
 // addressesOf is every address that may be the leader's: what it said itself,
 // where gossip sees it, and what the configuration says.
 func (s *server) addressesOf(id string, known ...string) []string {
@@ -278,9 +331,7 @@ func (s *server) place() Witness {
 // as a leader does that hands over.
 func (s *server) standNow() error {
 	id, addr := raft.ServerID(s.cfg.ID), raft.ServerAddress(s.cfg.Address)
-	req := &raft.TimeoutNowRequest{RPCHeader: raft.RPCHeader{
-		ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: s.trans.EncodePeer(id, addr),
-	}}
+	req := &raft.TimeoutNowRequest{RPCHeader: s.trans.header}
 	return s.trans.TimeoutNow(id, addr, req, &raft.TimeoutNowResponse{})
 }
 
@@ -296,13 +347,13 @@ func (n *Node) Witness(ctx context.Context, leader string, term uint64) (Witness
 
 func (s *server) witness(ctx context.Context, leader string, term uint64) Witness {
 	answer := s.place()
-	before := s.raft.LastContact()
+	before := s.heard(raft.ServerID(leader), term)
 	agrees := func() bool {
 		_, id := s.raft.LeaderWithID() // "" once our own timer has run out
 		return s.raft.State() != raft.Leader && s.raft.CurrentTerm() == term &&
-			(id == "" || string(id) == leader) && s.raft.LastContact().Equal(before)
+			(id == "" || string(id) == leader) && s.heard(raft.ServerID(leader), term).Equal(before) && !s.flows()
 	}
-	if leader == s.cfg.ID || !agrees() {
+	if s.cfg.Ask == nil || leader == s.cfg.ID || !agrees() {
 		return answer
 	}
 	addr, _ := s.addressOf(leader)

@@ -76,8 +76,8 @@ type Config struct {
 	OnLeader func(leader bool)
 
 	// Ask asks another voter whether the leader of that term refuses its
-	// connections, too; it answers with Node.Witness. Nil: nobody is asked, and a
-	// dead leader is found by the timers.
+	// connections, too; it answers with Node.Witness. Nil: nobody is asked, this
+	// server bears witness against nobody, and a dead leader is found by the timers.
 	Ask func(ctx context.Context, voter raft.Server, leader string, term uint64) (Witness, error)
 
 	Multiplier        int           // of the timers' 1000 ms; 1

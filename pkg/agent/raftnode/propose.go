@@ -117,40 +117,6 @@ func verdict(f raft.Future, err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
-// VerifyLeader makes sure, by asking a majority, that this server led at some
-// moment after the call, and then waits until the state machine holds all that
-// was committed at the call: a read after it is linearizable, at a leader that
-// has done its Barrier. Calls that arrive together share one round of questions.
-func (n *Node) VerifyLeader(ctx context.Context) error {
-	s, done, err := n.enter()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotLeader, err)
-	}
-	defer done()
-	if s.raft.State() != raft.Leader {
-		return ErrNotLeader
-	}
-	commit := s.raft.CommitIndex()
-	if _, err := s.verify.Do(ctx); err != nil {
-		return fmt.Errorf("verify the leadership: %w", err)
-	}
-	return s.settle(ctx, commit)
-}
-
-// Settle waits until the state machine holds all that is committed at the call:
-// a follower may have applied, and shown, what its leader has not applied yet.
-func (n *Node) Settle(ctx context.Context) error {
-	if s := n.peek(); s != nil && s.raft.CommitIndex() <= s.settled.Load() {
-		return nil
-	}
-	s, done, err := n.enter()
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotLeader, err)
-	}
-	defer done()
-	return s.settle(ctx, s.raft.CommitIndex())
-}
-
 func (s *server) settle(ctx context.Context, commit uint64) error {
 	index, err := s.lastForFSM(commit)
 	if err != nil {
@@ -179,18 +145,4 @@ func (s *server) lastForFSM(index uint64) (uint64, error) {
 		}
 	}
 	return 0, nil
-}
-
-func (s *server) askMajority() (proof struct{}, err error) {
-	answer := make(chan error, 1)
-	go func() { answer <- s.raft.VerifyLeader().Error() }()
-	select {
-	case err := <-answer:
-		if err != nil {
-			return proof, fmt.Errorf("%w: %w", ErrNotLeader, err)
-		}
-		return proof, nil
-	case <-s.done:
-		return proof, fmt.Errorf("%w: %w", ErrNotLeader, ErrNotRunning)
-	}
 }

@@ -48,7 +48,8 @@ type server struct {
 	snaps  raft.SnapshotStore
 	fsm    *tracker
 	stream *stream
-	trans  *raft.NetworkTransport
+	trans  *transport
+	acks   *acks
 	raft   *raft.Raft
 
 	commitAtStart uint64
@@ -141,23 +142,28 @@ func (s *server) startRaft() error {
 	notify := make(chan bool, 1)
 	var running atomic.Pointer[raft.Raft]
 	s.stream = newStream(s.cfg)
-	s.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+	s.acks = &acks{self: raft.ServerID(s.cfg.ID), voters: func() []raft.ServerID { return votersOf(running.Load()) }}
+	s.acks.lease.lasts = s.timer()
+	s.trans = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream:                s.stream,
 		MaxPool:               poolSize,
 		Timeout:               rpcTimeout,
 		Logger:                hclogx.New(s.cfg.Logger),
 		ServerAddressProvider: addresses{self: s.cfg, raft: running.Load},
-	})
+	}), s.cfg, &running, s.acks, s.done)
+	s.helpers.Go(s.trans.run)
 	log := &stagingLog{Store: s.log, raft: &running}
 	r, err := raft.NewRaft(s.raftConfig(notify), s.fsm, log, ballots{s.log, s.fatal}, s.snaps, s.trans)
 	if err != nil {
 		s.stream.drop()
 		_ = s.trans.Close()
+		close(s.done)
+		s.helpers.Wait()
 		return err
 	}
 	running.Store(r)
 	s.raft = r
-	s.verify.Ask = s.askMajority
+	s.verify.Ask = s.prove
 	s.carrier = &carrier{fly: s.fly}
 	s.helpers.Go(func() { newHerald(notify, s.cfg.OnLeader).run(s.done) })
 	s.helpers.Go(s.keepCommitIndex)
@@ -169,8 +175,11 @@ func (s *server) startRaft() error {
 	return nil
 }
 
+// timer is raft's heartbeat, election and lease time here.
+func (s *server) timer() time.Duration { return timer * time.Duration(s.cfg.Multiplier) }
+
 func (s *server) raftConfig(notify chan<- bool) *raft.Config {
-	t := timer * time.Duration(s.cfg.Multiplier)
+	t := s.timer()
 	c := raft.DefaultConfig() // pre-vote is on in it
 	c.LocalID = raft.ServerID(s.cfg.ID)
 	c.HeartbeatTimeout = t + time.Millisecond // see hurryIfAlone
@@ -215,7 +224,7 @@ func (s *server) hurryIfAlone() {
 	if voters != 1 || !me {
 		return
 	}
-	t := timer * time.Duration(s.cfg.Multiplier)
+	t := s.timer()
 	rc := s.raft.ReloadableConfig()
 	rc.HeartbeatTimeout, rc.ElectionTimeout = t, t
 	if err := s.raft.ReloadConfig(rc); err != nil {

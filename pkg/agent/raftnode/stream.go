@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -23,7 +24,7 @@ type stream struct {
 
 	mu      sync.Mutex
 	dropped bool
-	open    map[net.Conn]struct{}
+	open    map[net.Conn]*streamConn
 	users   sync.WaitGroup // raft closes each connection when it is done with it
 	sought  string         // who was last looked for here in vain
 }
@@ -37,7 +38,7 @@ func newStream(cfg Config) *stream {
 		cfg:      cfg,
 		ctx:      ctx,
 		cancel:   cancel,
-		open:     map[net.Conn]struct{}{},
+		open:     map[net.Conn]*streamConn{},
 	}
 }
 
@@ -79,14 +80,29 @@ func (s *stream) track(c net.Conn, greet func(net.Conn) error) (net.Conn, error)
 		_ = c.Close()
 		return nil, net.ErrClosed
 	}
-	s.open[c] = struct{}{}
-	s.users.Add(1)
-	return &streamConn{Conn: c, greet: greet, forget: sync.OnceFunc(func() {
+	tracked := &streamConn{Conn: c, greet: greet, forget: sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.open, c)
 		s.users.Done()
-	})}, nil
+	})}
+	s.open[c] = tracked
+	s.users.Add(1)
+	return tracked, nil
+}
+
+// brings says whether anything has come within a time on a connection that was
+// accepted and is still open: whoever sent it lives, for the end of a process is
+// the end of its connections.
+func (s *stream) brings(within time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range s.open {
+		if at := c.heard.Load(); at != nil && time.Since(*at) < within {
+			return true
+		}
+	}
+	return false
 }
 
 // drop ends every connection and every dial, and lets no new one begin. Raft's
@@ -125,7 +141,8 @@ func (s *stream) wait(limit time.Duration) bool {
 type streamConn struct {
 	net.Conn
 	forget func()
-	greet  func(net.Conn) error // nil once it has been done
+	greet  func(net.Conn) error      // nil once it has been done, and where this end dialled
+	heard  atomic.Pointer[time.Time] // when something came; nil where this end dialled
 }
 
 func (c *streamConn) Read(p []byte) (int, error) { // one goroutine of raft's reads
@@ -134,8 +151,14 @@ func (c *streamConn) Read(p []byte) (int, error) { // one goroutine of raft's re
 			return 0, err
 		}
 		c.greet = nil
+		c.heard.Store(&time.Time{})
 	}
-	return c.Conn.Read(p)
+	n, err := c.Conn.Read(p)
+	if n > 0 && c.heard.Load() != nil {
+		now := time.Now()
+		c.heard.Store(&now)
+	}
+	return n, err
 }
 
 func (c *streamConn) Close() error {

@@ -1,0 +1,138 @@
+package raftnode
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// provePause is how long a proof waits for answers before it has raft send new
+// heartbeats.
+const provePause = 20 * time.Millisecond
+
+// prove makes sure that this server led at a moment after the call: that a majority
+// of the voters acknowledged, in the term in which it leads, something that was
+// sent after it (acks.go). Raft's own VerifyLeader does not: it counts answers to
+// what was sent before, and those of servers without a vote. It is used to have
+// raft send heartbeats at once, and to hear of a leadership that is lost.
+func (s *server) prove() (proof struct{}, err error) {
+	term, leads := s.leads()
+	if !leads {
+		return proof, ErrNotLeader
+	}
+	began, after := time.Now(), s.acks.sent.Load()
+	limit := time.NewTimer(2 * s.timer()) // by then raft itself has stepped down
+	defer limit.Stop()
+	var beats <-chan error // raft's verdict on the heartbeats that were sent last
+	for {
+		next := s.acks.next()
+		if s.acks.proves(term, after) {
+			if now, leads := s.leads(); !leads || now != term {
+				return proof, ErrNotLeader // of whom were those the voters?
+			}
+			s.acks.lease.renew(began)
+			return proof, nil
+		}
+		if beats == nil {
+			beats = s.sendBeats()
+		}
+		select {
+		case <-next:
+		case err := <-beats:
+			if err != nil {
+				return proof, fmt.Errorf("%w: %w", ErrNotLeader, err)
+			}
+			beats = nil
+			select {
+			case <-next:
+			case <-time.After(provePause):
+			case <-s.done:
+			}
+		case <-limit.C:
+			return proof, fmt.Errorf("%w: no majority of the voters has confirmed it within %v", ErrNotLeader, 2*s.timer())
+		case <-s.done:
+			return proof, fmt.Errorf("%w: %w", ErrNotLeader, ErrNotRunning)
+		}
+	}
+}
+
+func (s *server) sendBeats() <-chan error {
+	verdict := make(chan error, 1)
+	go func() { verdict <- s.raft.VerifyLeader().Error() }()
+	return verdict
+}
+
+// leads gives the term in which this server leads. Terms only rise, so the same one
+// before and after means that the state between is of it.
+func (s *server) leads() (term uint64, leads bool) {
+	term = s.raft.CurrentTerm()
+	leads = s.raft.State() == raft.Leader
+	return term, leads && s.raft.CurrentTerm() == term
+}
+
+// votersOf is who may vote by the newest configuration.
+func votersOf(r *raft.Raft) []raft.ServerID {
+	if r == nil {
+		return nil
+	}
+	var ids []raft.ServerID
+	for _, server := range r.GetConfiguration().Configuration().Servers {
+		if server.Suffrage == raft.Voter {
+			ids = append(ids, server.ID)
+		}
+	}
+	return ids
+}
+
+// VerifyLeader makes sure, by asking a majority, that this server led at some
+// moment after the call, and then waits until the state machine holds all that
+// was committed at the call: a read after it is linearizable, at a leader that
+// has done its Barrier. Calls that arrive together share one round of questions.
+func (n *Node) VerifyLeader(ctx context.Context) error {
+	s, done, err := n.enter()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	defer done()
+	if s.raft.State() != raft.Leader {
+		return ErrNotLeader
+	}
+	commit := s.raft.CommitIndex()
+	if err := s.share(ctx); err != nil {
+		return err
+	}
+	return s.settle(ctx, commit)
+}
+
+// Settle makes sure that a read of the state machine, at a leader that has done its
+// Barrier, lacks nothing that was acknowledged more than the lease ago (1000 ms
+// times the multiplier), nor anything that is committed as far as this server knows
+// at the call: a follower may have applied, and shown, what its leader has not
+// applied yet. It takes a proof first if nobody has confirmed the leadership for so
+// long, because this process was paused or the network is slow.
+func (n *Node) Settle(ctx context.Context) error {
+	if s := n.peek(); s != nil && s.acks.lease.holds() && s.raft.CommitIndex() <= s.settled.Load() {
+		return nil
+	}
+	s, done, err := n.enter()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+	}
+	defer done()
+	if !s.acks.lease.holds() {
+		if err := s.share(ctx); err != nil {
+			return err
+		}
+	}
+	return s.settle(ctx, s.raft.CommitIndex())
+}
+
+// share takes a proof together with all who need one now.
+func (s *server) share(ctx context.Context) error {
+	if _, err := s.verify.Do(ctx); err != nil {
+		return fmt.Errorf("verify the leadership: %w", err)
+	}
+	return nil
+}
