@@ -153,7 +153,7 @@ func New(cfg Config) *Server {
 		ID:                cfg.NodeID,
 		Address:           cfg.Address,
 		DataDir:           cfg.Raft.DataDir,
-		FSM:               &fsm{store: store, board: s.board, applied: s.changed.fire},
+		FSM:               &fsm{store: store, board: s.board, applied: s.changed.fire, fail: func(err error) { s.node.Fail(err) }},
 		Group:             state.Group,
 		Listener:          s.gate,
 		Dial:              cfg.Raft.Dial,

@@ -41,6 +41,15 @@ func (op KVOp) writes() bool {
 	return false
 }
 
+// known tells the verbs that kvVerb knows.
+func (op KVOp) known() bool {
+	switch op {
+	case KVDelete, KVDeleteCAS, KVDeleteTree:
+		return true
+	}
+	return op.writes()
+}
+
 // kvVerb tells whether the condition of a verb held.
 func (x *tx) kvVerb(c *KV) (bool, error) {
 	switch c.Op {
