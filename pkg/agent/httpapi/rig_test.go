@@ -38,6 +38,7 @@ type fakeCluster struct {
 	staleErr   error
 	verifyErr  error
 	proposeErr []error // one for each of the next proposals
+	afterwards []state.Command // applied before the next proposal is answered
 	verified   int
 	settled    int
 	contact    time.Duration
@@ -150,6 +151,17 @@ func (c *fakeCluster) Propose(_ context.Context, cmd state.Command) (any, error)
 			return nil, err
 		}
 	}
+	result, err := c.apply(cmd)
+	for _, later := range c.afterwards {
+		if _, err := c.apply(later); err != nil {
+			return nil, err
+		}
+	}
+	c.afterwards = nil
+	return result, err
+}
+
+func (c *fakeCluster) apply(cmd state.Command) (any, error) {
 	data, err := state.Encode(cmd, time.Now(), state.Level)
 	if err != nil {
 		return nil, err

@@ -50,7 +50,8 @@ const (
 )
 
 // KV changes one key, or a tree of keys. Of Entry, Key, Value, Flags and Session
-// count. Its result is a bool (false: the condition did not hold) or an error.
+// count. Its result is a bool (false: the condition did not hold), for a KVLock
+// that succeeded an Acquired, or an error.
 type KV struct {
 	Op    KVOp
 	Entry api.KVPair
