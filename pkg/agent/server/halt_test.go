@@ -13,6 +13,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/raftnode"
 	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -77,5 +78,20 @@ func TestEntryOfANewerVersionEndsTheServer(t *testing.T) {
 			t.Errorf("it has gone on to entry %d", at)
 		}
 		ts.stop()
+	}
+}
+
+// Only what was surely not proposed may be sent to another leader.
+func TestUnknownOutcomesAreNotSentElsewhere(t *testing.T) {
+	for err, again := range map[error]bool{
+		raftnode.ErrNotLeader:  true,
+		raftnode.ErrNotRunning: true,
+		fmt.Errorf("%w: %w", raftnode.ErrNotLeader, raftnode.ErrNotRunning): true,
+		fmt.Errorf("%w: %w", raftnode.ErrUnknown, raftnode.ErrNotRunning):   false, // raft ended under it
+		fmt.Errorf("%w: %w", raftnode.ErrUnknown, context.Canceled):         false,
+	} {
+		if got := mapRaftError(err); (got.Error() == api.ErrNoLeader) != again {
+			t.Errorf("%v becomes %v", err, got)
+		}
 	}
 }

@@ -56,7 +56,12 @@ func (s *Server) propose(ctx context.Context, cmd state.Command, own bool) (any,
 	return result, nil
 }
 
+// mapRaftError says "No cluster leader" only of what was surely not proposed: an
+// entry whose outcome nobody knows may be so because raft has ended meanwhile.
 func mapRaftError(err error) error {
+	if errors.Is(err, raftnode.ErrUnknown) {
+		return err
+	}
 	if errors.Is(err, raftnode.ErrNotLeader) || errors.Is(err, raftnode.ErrNotRunning) {
 		return errNoLeader()
 	}
