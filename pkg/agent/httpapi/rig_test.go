@@ -37,8 +37,8 @@ type fakeCluster struct {
 	awaitErr   error
 	staleErr   error
 	verifyErr  error
-	proposeErr []error // one for each of the next proposals
-	proposing  func()  // ends the leadership while a proposal is under way
+	proposeErr []error         // one for each of the next proposals
+	proposing  func()          // ends the leadership while a proposal is under way
 	afterwards []state.Command // applied before the next proposal is answered
 	verified   int
 	settled    int

@@ -38,7 +38,7 @@ func (s *Server) proposeOwn(ctx context.Context, cmd state.Command) (any, error)
 }
 
 func (s *Server) propose(ctx context.Context, cmd state.Command, own bool) (any, error) {
-	level := s.clusterLevel()
+	level := s.writeLevel()
 	data, err := state.Encode(cmd, time.Now(), level)
 	if err != nil {
 		return nil, err

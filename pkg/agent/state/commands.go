@@ -127,6 +127,17 @@ func levelOf(cmd Command) int {
 	return 1
 }
 
+// entryLevel is the lowest level that can read an entry.
+func entryLevel(data []byte) int {
+	switch {
+	case isGroup(data):
+		return LevelGroups
+	case len(data) > 1 && data[1] >= 2:
+		return levelSessions
+	}
+	return 1
+}
+
 // msgpack is how everything is encoded: maps in key order, so that equal values
 // give equal bytes. It is never changed. A field that is not known here has a
 // meaning that would be lost: it is an error.

@@ -48,6 +48,8 @@ type root struct {
 
 	// changes is no part of the state; see changeLog.
 	changes changeLog
+	// level is no part of the state: it is what reading the state has taken.
+	level int
 }
 
 // Stats counts what a state holds.
@@ -94,6 +96,7 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 			continue
 		}
 		x.Index = e.Index
+		x.level = max(x.level, entryLevel(e.Data))
 		if !isGroup(e.Data) {
 			x, results[i] = s.applyOne(x, commands[0])
 			continue
@@ -171,6 +174,10 @@ type Snapshot struct {
 
 // Index is the raft index of the last entry that was applied.
 func (sn *Snapshot) Index() uint64 { return sn.root.Index }
+
+// Level is the feature level in use: the lowest at which a program can read every
+// entry that was applied, and the snapshot before them; at least 1.
+func (sn *Snapshot) Level() int { return max(sn.root.level, 1) }
 
 // Stats counts what the snapshot holds.
 func (sn *Snapshot) Stats() Stats { return sn.root.stats }
