@@ -132,17 +132,11 @@ func (a *API) kvPut(rq *request) (any, error) {
 		return nil, api.Errorf(http.StatusInternalServerError, "%smissing session", raftApplyFailed)
 	}
 	done, err := a.propose(rq, cmd, raftApplyFailed)
-	if err == nil && cmd.Op == state.KVLock && done == true {
-		rq.setLockToken()
+	if token, ok := done.(state.Acquired); ok {
+		rq.h.Set(api.HeaderLockToken, strconv.FormatUint(uint64(token), 10))
+		return true, nil
 	}
 	return done, err
-}
-
-// setLockToken tells who has acquired a key the token for writes behind a fence.
-func (rq *request) setLockToken() {
-	if token := rq.api.cfg.Cluster.Views().Snapshot().LockToken(rq.name); token > 0 {
-		rq.h.Set(api.HeaderLockToken, strconv.FormatUint(token, 10))
-	}
 }
 
 // kvExtras reads what muster's writes have beyond the reference's: ?ttl, when the

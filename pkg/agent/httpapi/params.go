@@ -90,6 +90,10 @@ func (rq *request) parseWait() error {
 	if err != nil {
 		return err
 	}
+	if rq.r.Method != http.MethodGet {
+		rq.index = 0 // it is checked, as in the reference, but a write never waits
+		return nil
+	}
 	rq.hash = rq.param("hash")
 	rq.until = time.Now().Add(wait + rand.N(wait/16+1))
 	return nil

@@ -144,7 +144,7 @@ func (a *API) runAsLeader(rq *request) error {
 	deposed := rq.ctx.Err() != nil && isNoLeader(context.Cause(rq.ctx))
 	rq.ctx = asked
 	switch {
-	case deposed && asked.Err() == nil:
+	case deposed && asked.Err() == nil && (rq.readOnly() || rq.route.takesLong()):
 		// This server may lack what a blocked reader should have seen: the new
 		// leader is asked for the rest of the time.
 		rq.deadline = time.Now().Add(a.cfg.HoldTimeout)

@@ -226,3 +226,23 @@ func TestNoTruthNoAnswer(t *testing.T) {
 		t.Errorf("leadership was verified %d times, want 1", r.cluster.verified)
 	}
 }
+
+// A write whose leader steps down while it is under way is never sent again, whatever
+// its parameters say: a blocking read would be.
+func TestWriteOfADeposedLeaderIsNotSentAgain(t *testing.T) {
+	for _, target := range []string{
+		"PUT /v1/kv/a", "PUT /v1/kv/a?index=1", "PUT /v1/kv/a?index=1&wait=1s", "PUT /v1/kv/a?changes-since=1", "DELETE /v1/kv/a?index=1",
+		"PUT /v1/event/ack/e?index=1", "PUT /v1/session/create?index=1", "PUT /v1/txn?index=1",
+	} {
+		r := newRig(t)
+		r.cluster.set(func(c *fakeCluster) { c.proposing = func() { c.depose("l:2") } })
+		body := "{}"
+		if strings.Contains(target, "txn") {
+			body = `[{"KV":{"Verb":"set","Key":"a"}}]`
+		}
+		w := r.do(target, body)
+		if len(r.forward.calls) != 0 || !strings.Contains(w.Body.String(), api.ErrUnknownWrite) {
+			t.Errorf("%s: %d %q, sent on %q", target, w.Code, w.Body, r.forward.calls)
+		}
+	}
+}

@@ -37,7 +37,9 @@ type fakeCluster struct {
 	awaitErr   error
 	staleErr   error
 	verifyErr  error
-	proposeErr []error // one for each of the next proposals
+	proposeErr []error         // one for each of the next proposals
+	proposing  func()          // ends the leadership while a proposal is under way
+	afterwards []state.Command // applied before the next proposal is answered
 	verified   int
 	settled    int
 	contact    time.Duration
@@ -140,9 +142,21 @@ func (c *fakeCluster) depose(addr string) {
 	}
 }
 
-func (c *fakeCluster) Propose(_ context.Context, cmd state.Command) (any, error) {
+func (c *fakeCluster) Propose(ctx context.Context, cmd state.Command) (any, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.proposing != nil {
+		// As raft does where the leadership ends after the entry was proposed: it says
+		// so, unless whoever proposes has gone away before.
+		c.mu.Unlock()
+		c.proposing()
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond): // nothing ends with the leadership
+		}
+		c.mu.Lock()
+		return nil, errors.New(api.ErrUnknownWrite + ": leadership lost")
+	}
 	if len(c.proposeErr) > 0 {
 		err := c.proposeErr[0]
 		c.proposeErr = c.proposeErr[1:]
@@ -150,6 +164,17 @@ func (c *fakeCluster) Propose(_ context.Context, cmd state.Command) (any, error)
 			return nil, err
 		}
 	}
+	result, err := c.apply(cmd)
+	for _, later := range c.afterwards {
+		if _, err := c.apply(later); err != nil {
+			return nil, err
+		}
+	}
+	c.afterwards = nil
+	return result, err
+}
+
+func (c *fakeCluster) apply(cmd state.Command) (any, error) {
 	data, err := state.Encode(cmd, time.Now(), state.Level)
 	if err != nil {
 		return nil, err

@@ -209,3 +209,30 @@ func TestFencesAndTimesOfKeys(t *testing.T) {
 		{"GET /v1/kv/long?raw", "", 200, "2"},
 	})
 }
+
+// The token in an answer is that of the acquisition that it answers, also where the
+// lock has another holder by the time that the answer is written.
+func TestTokenIsOfItsAcquisition(t *testing.T) {
+	r := sessionRig(t)
+	first, second := r.session(`{"LockDelay":0}`), r.session(`{"LockDelay":0}`)
+	lock := func(session string) *state.KV {
+		return &state.KV{Op: state.KVLock, Entry: api.KVPair{Key: "l", Session: session}}
+	}
+	r.cluster.set(func(c *fakeCluster) {
+		c.afterwards = []state.Command{&state.SessionDestroy{ID: first}, lock(second)}
+	})
+	w := r.do("PUT /v1/kv/l?acquire="+first, "a")
+	mine, next := w.Header().Get(api.HeaderLockToken), strconv.FormatUint(r.cluster.Views().Snapshot().LockToken("l"), 10)
+	if w.Body.String() != "true" || mine == "" || mine == next {
+		t.Fatalf("answered %q with token %q; the holder's is %q", w.Body, mine, next)
+	}
+	r.check(t, []want{
+		{"PUT /v1/kv/d?fence=l:" + mine, "of the former holder", 200, "false"},
+		{"PUT /v1/kv/d?fence=l:" + next, "of the holder", 200, "true"},
+	})
+	// Nobody holds it when the answer is written: the token is there all the same.
+	r.cluster.set(func(c *fakeCluster) { c.afterwards = []state.Command{&state.SessionDestroy{ID: second}} })
+	if w := r.do("PUT /v1/kv/l?acquire="+second, "b"); w.Header().Get(api.HeaderLockToken) != next {
+		t.Errorf("token %q, want %q", w.Header().Get(api.HeaderLockToken), next)
+	}
+}

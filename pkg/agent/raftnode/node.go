@@ -204,6 +204,18 @@ func (n *Node) IsLeader() bool {
 	return s != nil && s.raft.State() == raft.Leader
 }
 
+// Term is raft's current term, 0 while it does not run.
+func (n *Node) Term() uint64 {
+	if s := n.peek(); s != nil {
+		return s.raft.CurrentTerm()
+	}
+	return 0
+}
+
+// LeadsIn says whether this server believes that it leads in that term. Terms only
+// rise, so a leader now whose term, read afterwards, is still that one leads in it.
+func (n *Node) LeadsIn(term uint64) bool { return n.IsLeader() && n.Term() == term }
+
 // AppliedIndex is the newest entry that the state machine holds. Entries that
 // are raft's own do not count.
 func (n *Node) AppliedIndex() uint64 {

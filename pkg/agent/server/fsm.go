@@ -16,6 +16,8 @@ type fsm struct {
 	store   *state.Store
 	board   *view.Board
 	applied func() // called after each publication
+	// fail ends this server: what it cannot read, others have applied.
+	fail func(error)
 }
 
 // Apply exists for raft's interface; batches go to ApplyBatch.
@@ -27,6 +29,12 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 		entries[i] = state.Entry{Index: l.Index, Data: l.Data}
 	}
 	results, touched := f.store.ApplyBatch(entries)
+	for i, result := range results {
+		if err, ok := result.(*state.Unreadable); ok {
+			f.fail(err)
+			return results[:i] // nobody hears of them
+		}
+	}
 	f.board.Publish(f.store.Snapshot(), touched)
 	f.applied()
 	return results
@@ -39,7 +47,9 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) {
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	if err := f.store.Restore(r); err != nil {
-		return fmt.Errorf("restore a snapshot: %w", err)
+		err = fmt.Errorf("restore a snapshot: %w", err)
+		f.fail(err) // raft would only fetch it again, without end
+		return err
 	}
 	f.board.PublishAll(f.store.Snapshot())
 	f.applied()

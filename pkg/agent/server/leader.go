@@ -21,8 +21,11 @@ const newLeaderEvent = "consul:new-leader"
 
 // tenure is one time of leading.
 type tenure struct {
-	ctx context.Context // ends with it
+	ctx context.Context // ends with it, a little later: raft's callback has to come first
 	end context.CancelFunc
+	// term is where this server became ready, set before it is. A leadership that was
+	// lost and won again in between, before anybody was told, is of another.
+	term uint64
 }
 
 // onLeader is raft's callback: one call after the other, and quick.
@@ -66,7 +69,7 @@ func (s *Server) lead(ctx context.Context, t *tenure) {
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
 
-	if !s.becomeReady(ctx) {
+	if !s.becomeReady(ctx, t) {
 		return
 	}
 	timers := newTTLTimers(s.cfg.SessionTTLMultiplier)
@@ -88,7 +91,7 @@ func (s *Server) lead(ctx context.Context, t *tenure) {
 	if err != nil {
 		return // raft has ended
 	}
-	helpers.Go(func() { s.keepTime(ctx, timers) })
+	helpers.Go(func() { s.keepTime(ctx, t, timers) })
 	helpers.Go(func() { s.keepJobs(ctx) })
 	pilot.Start(ctx)
 	defer func() {
@@ -100,10 +103,14 @@ func (s *Server) lead(ctx context.Context, t *tenure) {
 
 // becomeReady applies what was committed before the election and registers this
 // server. It tries until it succeeds or ctx ends.
-func (s *Server) becomeReady(ctx context.Context) bool {
+func (s *Server) becomeReady(ctx context.Context, t *tenure) bool {
 	pause := firstRetry
 	for {
+		t.term = s.node.Term()
 		err := s.establish(ctx)
+		if err == nil && !s.node.LeadsIn(t.term) {
+			err = errors.New("the term has changed meanwhile")
+		}
 		if err == nil {
 			return true
 		}

@@ -38,7 +38,7 @@ func (s *Server) proposeOwn(ctx context.Context, cmd state.Command) (any, error)
 }
 
 func (s *Server) propose(ctx context.Context, cmd state.Command, own bool) (any, error) {
-	level := s.clusterLevel()
+	level := s.writeLevel()
 	data, err := state.Encode(cmd, time.Now(), level)
 	if err != nil {
 		return nil, err
@@ -56,7 +56,12 @@ func (s *Server) propose(ctx context.Context, cmd state.Command, own bool) (any,
 	return result, nil
 }
 
+// mapRaftError says "No cluster leader" only of what was surely not proposed: an
+// entry whose outcome nobody knows may be so because raft has ended meanwhile.
 func mapRaftError(err error) error {
+	if errors.Is(err, raftnode.ErrUnknown) {
+		return err
+	}
 	if errors.Is(err, raftnode.ErrNotLeader) || errors.Is(err, raftnode.ErrNotRunning) {
 		return errNoLeader()
 	}
@@ -80,7 +85,7 @@ func (s *Server) AwaitLeader(ctx context.Context) (Leader, error) {
 
 // Leads says whether this server leads and is ready to answer: whether AwaitLeader
 // would name it at once.
-func (s *Server) Leads() bool { return s.isReady() && s.node.IsLeader() }
+func (s *Server) Leads() bool { return s.isReady() }
 
 // leader is who leads as far as this server knows, ready or not.
 func (s *Server) leader() Leader {
@@ -94,9 +99,11 @@ func (s *Server) leader() Leader {
 	return Leader{Self: id == s.cfg.NodeID, ID: id, Addr: addr}
 }
 
+// isReady says whether this server leads in the very term in which it has done its
+// barrier. Raft's word that the leadership has ended comes later than its end.
 func (s *Server) isReady() bool {
 	t := s.ready.Load()
-	return t != nil && t.ctx.Err() == nil
+	return t != nil && t.ctx.Err() == nil && s.node.LeadsIn(t.term)
 }
 
 // await waits until ok says so, for the hold timeout at most. ok is asked again

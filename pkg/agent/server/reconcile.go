@@ -275,6 +275,9 @@ func (s *Server) addServer(pilot *autopilot.Autopilot, srv gossip.Server) error 
 			return nil
 		}
 	}
+	if ok, inUse := s.mayAdd(srv); !ok {
+		return fmt.Errorf("it is at feature level %d and this cluster has written at level %d, which it cannot read: upgrade that server", srv.Level, inUse)
+	}
 	s.cfg.Logger.Info("adding a server to the raft configuration", "name", srv.Name, "id", srv.ID, "address", srv.Addr)
 	return pilot.AddServer(&autopilot.Server{
 		ID: raft.ServerID(srv.ID), Name: srv.Name, Address: raft.ServerAddress(srv.Addr), NodeStatus: autopilot.NodeAlive,

@@ -114,7 +114,7 @@ type Server struct {
 	caughtUp atomic.Bool            // see AwaitStale
 	pilot    atomic.Pointer[autopilotState]
 	timers   atomic.Pointer[ttlTimers] // while this server leads
-	level    atomic.Int64              // see clusterLevel; 0: not known yet
+	levels   levels
 
 	index, provenIndex round.Shared[uint64] // see CatchUp
 
@@ -153,7 +153,7 @@ func New(cfg Config) *Server {
 		ID:                cfg.NodeID,
 		Address:           cfg.Address,
 		DataDir:           cfg.Raft.DataDir,
-		FSM:               &fsm{store: store, board: s.board, applied: s.changed.fire},
+		FSM:               &fsm{store: store, board: s.board, applied: s.changed.fire, fail: func(err error) { s.node.Fail(err) }},
 		Group:             state.Group,
 		Listener:          s.gate,
 		Dial:              cfg.Raft.Dial,
@@ -229,25 +229,9 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 // MembersChanged tells the server that the gossip pool has changed. It returns
 // at once.
 func (s *Server) MembersChanged() {
-	s.level.Store(0)
+	s.levels.forget()
 	s.members.fire()
 	s.changed.fire()
-}
-
-// clusterLevel is the feature level of the cluster: the lowest of all servers',
-// failed ones included, for they may come back to read what was written meanwhile.
-func (s *Server) clusterLevel() int {
-	if level := s.level.Load(); level != 0 {
-		return int(level)
-	}
-	level := state.Level
-	for _, m := range s.cfg.Pool.Members() {
-		if srv, ok := gossip.ServerOf(m); ok && m.Status != api.MemberLeft {
-			level = min(level, srv.Level)
-		}
-	}
-	s.level.Store(int64(level))
-	return level
 }
 
 // Views is where the replicated state is read.

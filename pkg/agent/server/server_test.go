@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -306,5 +307,35 @@ func TestStaleAfterQuietLeaderChange(t *testing.T) {
 	}
 	if got := alone.health(first.name); got != api.HealthPassing {
 		t.Errorf("it reads that %s is %q", first.name, got)
+	}
+}
+
+// A leadership that was lost and won again before anybody was told is another one:
+// what others acknowledged in between may not be applied here yet.
+func TestReadyIsOfATerm(t *testing.T) {
+	checkLeaks(t)
+	ts := startServer(t, testOptions{name: "s1", expect: 1, edit: func(c *Config) { c.HoldTimeout = 50 * time.Millisecond }})
+	leader := leaderOf(t, []*testServer{ts})
+	now := leader.ready.Load()
+	if !leader.Leads() || now.term != leader.node.Term() {
+		t.Fatalf("leads: %v, ready in term %d of %d", leader.Leads(), now.term, leader.node.Term())
+	}
+	before := &tenure{ctx: t.Context(), end: func() {}, term: now.term - 1} // whose end nobody has told
+	leader.ready.Store(before)
+	if leader.Leads() {
+		t.Error("it answers as the leader of an earlier term")
+	}
+	if l, err := leader.AwaitLeader(t.Context()); err == nil {
+		t.Errorf("it is found as the leader: %+v", l)
+	}
+	if err := leader.VerifyLeader(t.Context()); err == nil {
+		t.Error("it answers consistent reads")
+	}
+	if r, _ := leader.readIndex(httptest.NewRequest("GET", indexPath, nil)); r != nil {
+		t.Errorf("it tells followers how far it is: %+v", r)
+	}
+	leader.ready.Store(now)
+	if _, err := leader.AwaitLeader(t.Context()); err != nil || !leader.Leads() {
+		t.Errorf("and in its own: %v", err)
 	}
 }

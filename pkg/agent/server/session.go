@@ -43,12 +43,15 @@ func (s *Server) RenewSession(ctx context.Context, id string) (*api.Session, err
 
 // keepTime ends what time ends, while this server leads: sessions by their TTL,
 // keys by theirs.
-func (s *Server) keepTime(ctx context.Context, timers *ttlTimers) {
+func (s *Server) keepTime(ctx context.Context, t *tenure, timers *ttlTimers) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { s.followSessions(ctx, timers) })
 	parts.Go(func() { s.keepReaping(ctx) })
 	timers.run(ctx, func(id string) error {
+		if !s.node.LeadsIn(t.term) {
+			return errNoLeader() // others have led meanwhile, and have renewed it perhaps
+		}
 		_, err := s.proposeOwn(ctx, &state.SessionDestroy{ID: id})
 		if err == nil {
 			s.cfg.Logger.Debug("a session was not renewed in time and has ended", "session", id)

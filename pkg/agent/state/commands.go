@@ -50,7 +50,8 @@ const (
 )
 
 // KV changes one key, or a tree of keys. Of Entry, Key, Value, Flags and Session
-// count. Its result is a bool (false: the condition did not hold) or an error.
+// count. Its result is a bool (false: the condition did not hold), for a KVLock
+// that succeeded an Acquired, or an error.
 type KV struct {
 	Op    KVOp
 	Entry api.KVPair
@@ -93,7 +94,9 @@ const (
 
 // commandVersion is the second byte: the newest encoding this program knows. A
 // command whose meaning or fields change gets the next one, and the one before
-// stays readable.
+// stays readable. That holds for the verbs and the rules of transactions, too:
+// what users sent is in the log, so that one which is not known is an answer to
+// them and no reason to stop.
 //
 //	1  msgpack
 //	2  when it was proposed (8 bytes, big endian, unix nanoseconds), msgpack
@@ -124,13 +127,26 @@ func levelOf(cmd Command) int {
 	return 1
 }
 
+// entryLevel is the lowest level that can read an entry.
+func entryLevel(data []byte) int {
+	switch {
+	case isGroup(data):
+		return LevelGroups
+	case len(data) > 1 && data[1] >= 2:
+		return levelSessions
+	}
+	return 1
+}
+
 // msgpack is how everything is encoded: maps in key order, so that equal values
-// give equal bytes. It is never changed.
+// give equal bytes. It is never changed. A field that is not known here has a
+// meaning that would be lost: it is an error.
 var msgpack = newMsgpack()
 
 func newMsgpack() *codec.MsgpackHandle {
 	h := &codec.MsgpackHandle{WriteExt: true}
 	h.Canonical = true
+	h.ErrorIfNoField = true
 	return h
 }
 
@@ -139,6 +155,9 @@ func newMsgpack() *codec.MsgpackHandle {
 func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 	if need := levelOf(cmd); need > level {
 		return nil, fmt.Errorf("not possible yet: it needs every server at feature level %d, but one is at %d: upgrade all servers", need, level)
+	}
+	if err := known(cmd); err != nil {
+		return nil, fmt.Errorf("encode command: %w", err)
 	}
 	var kind byte
 	var body any = cmd
@@ -186,6 +205,54 @@ func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 	return packed, nil
 }
 
+// ErrNewer is in the errors about what a program of a higher feature level has
+// written: another binary can read it.
+var ErrNewer = errors.New("written by a newer version: upgrade this server")
+
+// Unreadable says that an entry of the raft log is committed and cannot be decoded
+// here. That depends on the program and not on the state, so that a replica must
+// stop at it: others have applied it.
+type Unreadable struct {
+	Index uint64
+	Err   error
+}
+
+// Error names the entry and what is wrong with it.
+func (u *Unreadable) Error() string {
+	if errors.Is(u.Err, ErrNewer) {
+		return fmt.Sprintf("entry %d of the raft log cannot be applied: %v", u.Index, u.Err)
+	}
+	return fmt.Sprintf("entry %d of the raft log cannot be applied: %v: it was written by a newer version, or is damaged: upgrade this server", u.Index, u.Err)
+}
+
+func (u *Unreadable) Unwrap() error { return u.Err }
+
+// decoded is a command of an entry, and when it was proposed.
+type decoded struct {
+	cmd Command
+	now int64 // unix nanoseconds
+}
+
+// decodeEntry appends the commands of an entry, all or none.
+func decodeEntry(to []decoded, data []byte) ([]decoded, error) {
+	if !isGroup(data) {
+		cmd, now, err := Decode(data)
+		return append(to, decoded{cmd, now}), err
+	}
+	group, err := ungroup(data)
+	if err != nil {
+		return to, err
+	}
+	for _, one := range group {
+		cmd, now, err := Decode(one)
+		if err != nil {
+			return to, fmt.Errorf("decode a group of commands: %w", err)
+		}
+		to = append(to, decoded{cmd, now})
+	}
+	return to, nil
+}
+
 // Decode reads what Encode made, and when it was proposed, in unix nanoseconds (0
 // in version 1). It refuses what it does not know by name.
 func Decode(data []byte) (cmd Command, now int64, err error) {
@@ -194,7 +261,7 @@ func Decode(data []byte) (cmd Command, now int64, err error) {
 	}
 	kind, version, body := data[0], data[1], data[2:]
 	if version == 0 || version > commandVersion {
-		return nil, 0, fmt.Errorf("decode command of type %d: version %d is not known here (newest is %d): upgrade this server", kind, version, commandVersion)
+		return nil, 0, fmt.Errorf("decode command of type %d: version %d is not known here (newest is %d): %w", kind, version, commandVersion, ErrNewer)
 	}
 	if version >= 2 {
 		if len(body) < 8 {
@@ -248,11 +315,32 @@ func decodeBody(kind byte, body []byte) (cmd Command, err error) {
 		cmd, err = c, unpack(body, c)
 	default:
 		if cmd = jobCommand(kind); cmd == nil {
-			return nil, errors.New("it is not known here: upgrade this server")
+			return nil, fmt.Errorf("it is not known here: %w", ErrNewer)
 		}
 		err = unpack(body, cmd)
 	}
+	if err == nil {
+		if err = known(cmd); err != nil {
+			err = fmt.Errorf("%w: %w", err, ErrNewer)
+		}
+	}
 	return cmd, err
+}
+
+// known refuses a command that can be read but not understood. Its proposer has
+// understood it, for it has checked the same before it proposed it.
+func known(cmd Command) error {
+	switch c := cmd.(type) {
+	case *KV:
+		if !c.Op.known() {
+			return fmt.Errorf("unknown KV verb %q", string(c.Op))
+		}
+	case *JobCreate:
+		if _, err := ReadOrder(c.Request.Order); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // pack appends the encoding of v to head.

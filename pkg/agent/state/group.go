@@ -47,7 +47,7 @@ func isGroup(entry []byte) bool { return len(entry) > 0 && entry[0] == typeGroup
 // ungroup is the reverse of Group. It is all or nothing: the entry is whole.
 func ungroup(entry []byte) (commands [][]byte, err error) {
 	if len(entry) < 2 || entry[1] != groupVersion {
-		return nil, fmt.Errorf("decode a group of commands: its version is not known here (newest is %d): upgrade this server", groupVersion)
+		return nil, fmt.Errorf("decode a group of commands: its version is not known here (newest is %d): %w", groupVersion, ErrNewer)
 	}
 	for rest := entry[2:]; len(rest) > 0; {
 		n, head := binary.Uvarint(rest)

@@ -14,7 +14,12 @@ var (
 	errNoSession = errors.New("missing session")
 )
 
-// kv runs a KV command: a bool or an error.
+// Acquired is the result of a KVLock that succeeded: the fencing token of this very
+// acquisition, or of the one that goes on where the session holds the key already.
+// The state may have another holder by the time that its proposer looks.
+type Acquired uint64
+
+// kv runs a KV command: a bool, an Acquired or an error.
 func (x *tx) kv(c *KV) any {
 	if c.Entry.Key == "" && c.Op != KVDeleteTree {
 		return errNoKey
@@ -29,6 +34,9 @@ func (x *tx) kv(c *KV) any {
 	if done && c.Op.writes() {
 		x.expire(c.Entry.Key, c.TTL)
 	}
+	if done && c.Op == KVLock {
+		return Acquired(x.lockOf(c.Entry.Key).Index)
+	}
 	return done
 }
 
@@ -39,6 +47,15 @@ func (op KVOp) writes() bool {
 		return true
 	}
 	return false
+}
+
+// known tells the verbs that kvVerb knows.
+func (op KVOp) known() bool {
+	switch op {
+	case KVDelete, KVDeleteCAS, KVDeleteTree:
+		return true
+	}
+	return op.writes()
 }
 
 // kvVerb tells whether the condition of a verb held.

@@ -44,7 +44,6 @@ func TestKVVerbs(t *testing.T) {
 		{"acquire", session(KVLock, "s1"), `invalid session "s1"`, 10, "1"},
 		{"release without session", session(KVUnlock, ""), "missing session", 10, "1"},
 		{"release", session(KVUnlock, "s1"), false, 10, "1"},
-		{"unknown", set("frob", "a", "1", 0), `unknown KV verb "frob"`, 10, "1"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			l := newLab(t)

@@ -135,6 +135,9 @@ func (m *model) applyKV(c *KV) any {
 	if c.TTL > 0 {
 		m.ends[c.Entry.Key] = m.now.Add(c.TTL)
 	}
+	if c.Op == KVLock {
+		return Acquired(m.tokens[c.Entry.Key])
+	}
 	return true
 }
 

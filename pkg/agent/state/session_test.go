@@ -120,7 +120,7 @@ func TestLockIndexAndToken(t *testing.T) {
 	}
 	write := func(op KVOp, session, value string) {
 		t.Helper()
-		if r, _ := l.do(&KV{Op: op, Entry: api.KVPair{Key: "k", Session: session, Value: []byte(value)}}); r != true {
+		if r, _ := l.do(&KV{Op: op, Entry: api.KVPair{Key: "k", Session: session, Value: []byte(value)}}); r != true && r != Acquired(l.sn.LockToken("k")) {
 			t.Fatalf("%s %s: %v", op, session, r)
 		}
 	}
@@ -159,7 +159,7 @@ func TestLockDelay(t *testing.T) {
 		l.must(&KV{Op: KVUnlock, Entry: api.KVPair{Key: "released", Session: "old"}})
 		l.must(&SessionDestroy{"old"})
 		take := func(key string) Command { return &KV{Op: KVLock, Entry: api.KVPair{Key: key, Session: "new"}} }
-		if r := l.doAt(0, take("released")); r != true {
+		if r := l.doAt(0, take("released")); r != Acquired(l.index) {
 			t.Errorf("%v: a key that was released: %v", tc.delay, r)
 		}
 		if tc.honoured > 0 {
@@ -170,7 +170,7 @@ func TestLockDelay(t *testing.T) {
 				t.Errorf("%v: a plain write: %v", tc.delay, r)
 			}
 		}
-		if r := l.doAt(tc.honoured, take("k")); r != true {
+		if r := l.doAt(tc.honoured, take("k")); r != Acquired(l.index) {
 			t.Errorf("%v: at the end: %v", tc.delay, r)
 		}
 	}
@@ -189,7 +189,7 @@ func TestReapMendsDelaysOfAWrongClock(t *testing.T) {
 	if r := l.doAt(time.Minute, take); r != false {
 		t.Errorf("within a minute: %v", r)
 	}
-	if r := l.doAt(time.Second+time.Minute, take); r != true {
+	if r := l.doAt(time.Second+time.Minute, take); r != Acquired(l.index) {
 		t.Errorf("after a minute: %v", r)
 	}
 	if at, _ := l.sn.NextReap(); !at.IsZero() {

@@ -118,7 +118,7 @@ func (s *Store) Restore(r io.Reader) error {
 		return fmt.Errorf("read state snapshot: %w", err)
 	}
 	x.t.Commit()
-	s.db, s.root = db, x.root
+	s.db, s.root, s.unread = db, x.root, nil
 	return nil
 }
 
@@ -132,7 +132,9 @@ func (x *tx) readSnapshot(r io.Reader) error {
 		return errors.New("this is no muster state snapshot")
 	}
 	if v := start[len(snapshotMagic)]; v == 0 || v > snapshotVersion {
-		return fmt.Errorf("format version %d is not known here (newest is %d): upgrade this server", v, snapshotVersion)
+		return fmt.Errorf("format version %d is not known here (newest is %d): %w", v, snapshotVersion, ErrNewer)
+	} else if v >= 2 {
+		x.level = levelSessions
 	}
 	for n := 0; ; n++ {
 		sum := in.sum.Sum32()
@@ -164,7 +166,7 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 			return err
 		}
 		if len(h.Floors) > topicCount {
-			return errors.New("it has topics that are not known here: upgrade this server")
+			return fmt.Errorf("it has topics that are not known here: %w", ErrNewer)
 		}
 		x.Index, x.KVIndex = h.Index, h.KVIndex
 		x.changes.floor = h.Index
@@ -208,7 +210,7 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 			return err
 		}
 		if m.Topic >= topicCount {
-			return fmt.Errorf("topic %d is not known here: upgrade this server", m.Topic)
+			return fmt.Errorf("topic %d is not known here: %w", m.Topic, ErrNewer)
 		}
 		x.putMark(nil, m)
 	case recordEvent, recordAck:
@@ -234,7 +236,7 @@ func (x *tx) restoreLocks(kind byte, body []byte) error {
 	case recordExpiry:
 		return restoreRow(x, tableExpiries, body, func(e *expiry) bool { return x.kvEntry(e.Key) != nil })
 	}
-	return errors.New("this type is not known here: upgrade this server")
+	return fmt.Errorf("this type is not known here: %w", ErrNewer)
 }
 
 // restoreRow restores a row, if all is there that it belongs to.

@@ -122,7 +122,7 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 		in   io.Reader
 		want string
 	}{
-		{bytes.NewReader(newer), "read state snapshot: format version 3 is not known here (newest is 2): upgrade this server"},
+		{bytes.NewReader(newer), "read state snapshot: format version 3 is not known here (newest is 2): written by a newer version: upgrade this server"},
 		{strings.NewReader("PK\x03\x04 something else entirely"), "read state snapshot: this is no muster state snapshot"},
 		{bytes.NewReader(append(bytes.Clone(good), 0)), "read state snapshot: something follows its end"},
 		{bytes.NewReader(good[:len(good)-9]), "read state snapshot: record 66: it ends too early: the file is damaged"},
@@ -276,13 +276,25 @@ func TestGoldenCommandsOfVersion2(t *testing.T) {
 
 // What an old server could not apply is not written where there is one.
 func TestCommandsAreRefusedBelowTheirLevel(t *testing.T) {
-	for _, cmd := range []Command{&SessionCreate{}, &SessionDestroy{}, &Reap{}, &EventFire{}, &EventAck{}, &KV{TTL: 1}, &KV{Fence: &Fence{}}} {
+	for _, cmd := range []Command{&SessionCreate{}, &SessionDestroy{}, &Reap{}, &EventFire{}, &EventAck{}, &KV{Op: KVSet, TTL: 1}, &KV{Op: KVSet, Fence: &Fence{}}} {
 		const want = "not possible yet: it needs every server at feature level 2, but one is at 1: upgrade all servers"
 		if _, err := Encode(cmd, labTime, 1); err == nil || err.Error() != want {
 			t.Errorf("%T: error is %v", cmd, err)
 		}
 		if _, err := Encode(cmd, labTime, 2); err != nil {
 			t.Errorf("%T: %v", cmd, err)
+		}
+	}
+}
+
+// What nobody could decode is not written at all.
+func TestCommandsThatNobodyKnowsAreRefused(t *testing.T) {
+	for want, cmd := range map[string]Command{
+		`unknown KV verb "frob"`: &KV{Op: "frob", Entry: api.KVPair{Key: "a"}},
+		"read the order":         &JobCreate{},
+	} {
+		if _, err := Encode(cmd, labTime, Level); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%T: error is %v, want %q", cmd, err, want)
 		}
 	}
 }

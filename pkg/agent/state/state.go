@@ -30,6 +30,8 @@ type Entry struct {
 type Store struct {
 	db   *memdb.MemDB
 	root root
+
+	unread *Unreadable // the first entry that could not be decoded; nothing is applied any more
 }
 
 // root is what a state holds beside its tables. It is copied, never shared.
@@ -46,6 +48,8 @@ type root struct {
 
 	// changes is no part of the state; see changeLog.
 	changes changeLog
+	// level is no part of the state: it is what reading the state has taken.
+	level int
 }
 
 // Stats counts what a state holds.
@@ -68,26 +72,38 @@ func New() *Store {
 
 // ApplyBatch applies entries in the order given. A result is what its command
 // answers (see the command types) or an error, and for a group the list of those;
-// a bad command changes nothing and harms no other of the batch. touched names
-// everything that changed, each once.
+// a command that the state refuses changes nothing and harms no other of the
+// batch. touched names everything that changed, each once.
+//
+// An entry that this program cannot decode is not applied, and neither is any
+// after it, in this batch or a later one: their results are an *Unreadable. The
+// other replicas may well have applied it, so a store that went on would hold
+// something else than they do.
 func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 	results = make([]any, len(entries))
 	all := make(map[Touch]struct{}, len(entries))
 	x := s.begin(all)
+	var commands []decoded
 	for i, e := range entries {
-		x.Index = e.Index
-		if !isGroup(e.Data) {
-			x, results[i] = s.applyOne(x, e.Data)
+		if s.unread == nil {
+			var err error
+			if commands, err = decodeEntry(commands[:0], e.Data); err != nil {
+				s.unread = &Unreadable{Index: e.Index, Err: err}
+			}
+		}
+		if s.unread != nil {
+			results[i] = s.unread
 			continue
 		}
-		commands, err := ungroup(e.Data)
-		if err != nil {
-			results[i] = err
+		x.Index = e.Index
+		x.level = max(x.level, entryLevel(e.Data))
+		if !isGroup(e.Data) {
+			x, results[i] = s.applyOne(x, commands[0])
 			continue
 		}
 		each := make([]any, len(commands))
-		for j, data := range commands {
-			x, each[j] = s.applyOne(x, data)
+		for j, c := range commands {
+			x, each[j] = s.applyOne(x, c)
 		}
 		results[i] = each
 	}
@@ -101,19 +117,15 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 
 // applyOne applies one command at x's index. The batch goes on with the tx that it
 // returns.
-func (s *Store) applyOne(x *tx, data []byte) (next *tx, result any) {
-	cmd, now, err := Decode(data)
-	x.now = now
-	if err != nil {
-		return x, err
-	}
-	if txn, ok := cmd.(*Txn); ok {
+func (s *Store) applyOne(x *tx, c decoded) (next *tx, result any) {
+	x.now = c.now
+	if txn, ok := c.cmd.(*Txn); ok {
 		// memdb has no savepoints, and a transaction must be able to fail.
 		s.commit(x)
-		result = s.applyTxn(txn, now, x.touched)
+		result = s.applyTxn(txn, c.now, x.touched)
 		return s.begin(x.touched), result
 	}
-	return x, x.apply(cmd)
+	return x, x.apply(c.cmd)
 }
 
 // applyTxn runs a transaction on its own, all or nothing. The commit before it
@@ -162,6 +174,10 @@ type Snapshot struct {
 
 // Index is the raft index of the last entry that was applied.
 func (sn *Snapshot) Index() uint64 { return sn.root.Index }
+
+// Level is the feature level in use: the lowest at which a program can read every
+// entry that was applied, and the snapshot before them; at least 1.
+func (sn *Snapshot) Level() int { return max(sn.root.level, 1) }
 
 // Stats counts what the snapshot holds.
 func (sn *Snapshot) Stats() Stats { return sn.root.stats }

@@ -3,7 +3,9 @@ package state
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -118,38 +120,79 @@ func anyWakes(m Meta, touched []Touch) bool {
 	return slices.ContainsFunc(m.Watch, func(w Watch) bool { return wakes(w, touched) })
 }
 
-func TestABadEntryHarmsNoOther(t *testing.T) {
+// A command that the state refuses is an answer, and the batch goes on.
+func TestARefusedCommandHarmsNoOther(t *testing.T) {
+	l := newLab(t)
+	results, touched := l.s.ApplyBatch([]Entry{
+		l.entry(&KV{Op: KVSet, Entry: api.KVPair{Key: "a"}}, 1),
+		l.entry(&Register{}, 2),
+		l.entry(&Txn{Ops: ops(t, `[{"KV":{"Verb":"whatever","Key":"k"}}]`)}, 3),
+		l.entry(&KV{Op: KVSet, Entry: api.KVPair{Key: "b"}}, 4),
+	})
+	if err, ok := results[1].(error); !ok || err.Error() != "Must provide node" {
+		t.Errorf("a registration of nothing: %v", results[1])
+	}
+	if resp, ok := results[2].(*api.TxnResponse); !ok || len(resp.Errors) != 1 {
+		t.Errorf("a transaction with an unknown verb: %v", results[2])
+	}
+	if results[0] != true || results[3] != true || len(touched) != 2 || l.s.Snapshot().Index() != 4 {
+		t.Errorf("results %v, touched %v, index %d", results, touched, l.s.Snapshot().Index())
+	}
+}
+
+// An entry that this program cannot read ends it all: what comes after would be
+// applied to another state than elsewhere.
+func TestAnUnreadableEntryIsTheLast(t *testing.T) {
 	l := newLab(t)
 	good := func(key string) []byte { return l.entry(&KV{Op: KVSet, Entry: api.KVPair{Key: key}}, 1).Data }
-	results, touched := l.s.ApplyBatch([]Entry{
-		{Index: 1, Data: good("a")},
-		{Index: 2, Data: nil},
-		{Index: 3, Data: []byte{99, 1}},
-		{Index: 4, Data: []byte{typeKV, commandVersion + 1}},
-		{Index: 5, Data: []byte{typeKV, 1, 0xc1}},
-		{Index: 6, Data: append(good("x"), 0)},
-		{Index: 7, Data: good("b")},
-		{Index: 8, Data: l.entry(&Register{}, 8).Data},
-	})
-	want := []string{
-		"", "decode command: 0 bytes are too few",
-		"decode command of type 99: it is not known here: upgrade this server",
-		"decode command of type 3: version 3 is not known here (newest is 2): upgrade this server",
-		"?", "decode command of type 3: 1 bytes are left over", "", "Must provide node",
+	fields, err := pack([]byte{typeDeregister, 1}, map[string]any{"Node": "n", "Softly": true})
+	if err != nil {
+		t.Fatal(err)
 	}
-	for i, text := range want {
-		err, failed := results[i].(error)
-		switch {
-		case text == "" && results[i] != true:
-			t.Errorf("entry %d: %v, want true", i, results[i])
-		case text != "" && !failed:
-			t.Errorf("entry %d: %v, want an error", i, results[i])
-		case text != "" && text != "?" && err.Error() != text:
-			t.Errorf("entry %d: %q, want %q", i, err, text)
-		}
+	verb, err := pack([]byte{typeKV, 1}, &kvWire{Op: "set-softly", Key: "a"})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if len(touched) != 2 || l.s.Snapshot().Index() != 8 || l.s.Snapshot().Stats().Keys != 2 {
-		t.Errorf("touched %v, index %d, %+v", touched, l.s.Snapshot().Index(), l.s.Snapshot().Stats())
+	order, err := pack([]byte{typeJobCreate, 1}, &JobCreate{api.ExecRequest{Order: []byte(`{"ID":"` + uuid1 + `","Softly":true}`)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tc := range map[string]struct {
+		data  []byte
+		newer bool
+	}{
+		"nothing":                     {nil, false},
+		"an unknown type":             {[]byte{99, 1}, true},
+		"an unknown version":          {[]byte{typeKV, commandVersion + 1}, true},
+		"no msgpack":                  {[]byte{typeKV, 1, 0xc1}, false},
+		"something behind it":         {append(good("x"), 0), false},
+		"an unknown field":            {fields, false},
+		"an unknown verb":             {verb, true},
+		"a job's order with a field":  {order, true},
+		"a group of unknown version":  {[]byte{typeGroup, groupVersion + 1}, true},
+		"one of a group":              {Group([][]byte{good("g"), {99, 1}}), true},
+		"a group that ends too early": {Group([][]byte{good("g")})[:5], false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := New()
+			results, touched := s.ApplyBatch([]Entry{{1, good("a")}, {2, tc.data}, {3, good("b")}})
+			var why *Unreadable
+			for _, result := range results[1:] {
+				if err, ok := result.(error); !ok || !errors.As(err, &why) || why.Index != 2 || errors.Is(err, ErrNewer) != tc.newer {
+					t.Fatalf("result %v", result)
+				}
+			}
+			if text := why.Error(); !strings.Contains(text, "entry 2 ") || !strings.Contains(text, "upgrade this server") {
+				t.Errorf("it says %q", text)
+			}
+			sn := s.Snapshot()
+			if results[0] != true || len(touched) != 1 || sn.Index() != 1 || sn.Stats().Keys != 1 {
+				t.Errorf("results %v, touched %v, index %d, %+v", results, touched, sn.Index(), sn.Stats())
+			}
+			if again, _ := s.ApplyBatch([]Entry{{4, good("c")}}); again[0] != why || s.Snapshot().Index() != 1 {
+				t.Errorf("the next batch: %v, index %d", again[0], s.Snapshot().Index())
+			}
+		})
 	}
 }
 

@@ -1,0 +1,68 @@
+package server
+
+import (
+	"sync"
+
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// levels keeps what this leader writes, and who is added to the cluster, at one
+// feature level. What is in the log at a level no server below it can read, ever:
+// it would stop at that entry. So the level in use never falls, and who is below
+// it is not added.
+type levels struct {
+	mu sync.Mutex
+	// pool is the lowest level of the pool's servers, of one look at its members, that
+	// are not below the level in use; 0: nobody has looked since they changed.
+	pool int
+	used int // the highest at which this server has proposed, or may have
+}
+
+// forget says that the members have changed.
+func (l *levels) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pool = 0
+}
+
+// writeLevel is the level at which the next command is encoded; from then on it is
+// in use. It is the lowest of all servers', failed ones included, for they may come
+// back to read what was written meanwhile; but none below what is in use.
+func (s *Server) writeLevel() int {
+	s.levels.mu.Lock()
+	defer s.levels.mu.Unlock()
+	l := &s.levels
+	if l.pool == 0 {
+		l.pool = s.poolLevel(s.cfg.Pool.Members(), l.used)
+	}
+	l.used = max(l.used, l.pool)
+	return l.used
+}
+
+// poolLevel is the lowest level of a pool's servers that a cluster with this level
+// in use can have, at most this program's.
+func (s *Server) poolLevel(members []api.Member, used int) int {
+	used = max(used, s.board.Snapshot().Level())
+	level := state.Level
+	for _, m := range members {
+		if srv, ok := gossip.ServerOf(m); ok && m.Status != api.MemberLeft && srv.Level >= used {
+			level = min(level, srv.Level)
+		}
+	}
+	return level
+}
+
+// mayAdd says whether a server can read all that this cluster has written. If so,
+// nothing that it cannot read is written from now on, for it is in the pool.
+func (s *Server) mayAdd(srv gossip.Server) (ok bool, inUse int) {
+	s.levels.mu.Lock()
+	defer s.levels.mu.Unlock()
+	inUse = max(s.levels.used, s.board.Snapshot().Level())
+	if srv.Level < inUse {
+		return false, inUse
+	}
+	s.levels.pool = 0 // what was looked at may be older than this server
+	return true, inUse
+}
