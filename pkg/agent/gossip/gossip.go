@@ -5,8 +5,8 @@
 //   - A member that stops answering is "failed" everywhere within about 2.5 s (10
 //     members, 4 s at most) and never because of a pause below 2 s; one that leaves is "left"
 //     within half a second and nobody sees it as failed.
-//   - Members of another datacenter, and a second name for a node id that is
-//     alive, are refused.
+//   - Members of another datacenter, servers of another cluster, and a second name
+//     for a node id that is alive, are refused.
 //   - The addresses of the other members lie fsynced in the data directory, so
 //     that an agent that was killed finds its cluster again (Rejoin).
 //   - OnChange and OnEvent are called by one goroutine, one call at a time.
@@ -44,6 +44,8 @@ type Config struct {
 	ServerPort int
 
 	Level     int               // feature level; below 1 it is 1
+	Cluster   string            // id of the cluster that a server belongs to; "": none yet
+	Run       string            // names this start of a server
 	Build     string            // value of the build tag: version:revision
 	Expect    int               // bootstrap_expect, 0 = unset
 	Bootstrap bool              // bootstrap mode
@@ -109,6 +111,10 @@ type Pool struct {
 	guard *guard // written before serf
 	past  past
 	taken taken
+
+	own       atomic.Pointer[string] // the id of this server's cluster
+	strangers strangers
+
 	asked sync.WaitGroup // joins, pings and announcements that may outlive who began them
 
 	// viewLock orders refreshes of view, with their doubts; tagLock orders changes of tags.
@@ -129,6 +135,7 @@ func New(cfg Config) *Pool {
 	p := &Pool{cfg: cfg, up: make(chan struct{}), life: make(chan struct{}, 1), tags: cfg.tags(), doubts: newDoubts()}
 	p.taken = taken{byID: map[string]string{}, at: map[string]time.Time{}}
 	p.view.Store(&members{})
+	p.own.Store(&cfg.Cluster)
 	p.peers = newPeersFile(cfg.DataDir, cfg.NodeName)
 	return p
 }
@@ -280,6 +287,10 @@ func (p *Pool) SetTag(key, value string) error {
 	defer p.tagLock.Unlock()
 	if p.tags[key] == value {
 		return nil
+	}
+	if key == TagCluster {
+		p.own.Store(&value) // before anybody can hear of it
+		defer p.refresh()
 	}
 	if value == "" {
 		delete(p.tags, key)

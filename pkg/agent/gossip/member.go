@@ -18,6 +18,7 @@ type members struct {
 	byID    map[string]string // node id -> name of the member that is alive
 	ids     map[string]Server // server id -> server, an alive one before others
 	addrs   map[netip.Addr]bool
+	cluster string // the id that its servers have; "" for none
 }
 
 // Server is a member that is a server.
@@ -31,6 +32,9 @@ type Server struct {
 	Level  int // its feature level, at least 1
 	Tags   map[string]string
 }
+
+// Cluster is the id of the cluster that the server says it belongs to; "" for none.
+func (s Server) Cluster() string { return s.Tags[TagCluster] }
 
 // Members returns everybody that is known, by name, ourselves included. The
 // slice and what is in it are shared: never modify them.
@@ -105,7 +109,7 @@ func (p *Pool) refresh() {
 	if err != nil {
 		return
 	}
-	found := s.Members()
+	found := p.withoutStrangers(s.Members())
 	p.doubts.hold(found, p.view.Load())
 	v := newMembers(found)
 	p.view.Store(v)
@@ -122,6 +126,7 @@ func newMembers(found []serf.Member) *members {
 		v.list = append(v.list, apiMember(m))
 	}
 	sort.Slice(v.list, func(i, j int) bool { return v.list[i].Name < v.list[j].Name })
+	v.cluster = commonCluster(v.list)
 	for _, m := range v.list {
 		s, isServer := ServerOf(m)
 		if old, ok := v.ids[s.ID]; isServer && (!ok || old.Status != api.MemberAlive) {

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"fmt"
 	"sync"
 	"time"
@@ -17,6 +18,8 @@ type taken struct {
 	mu   sync.Mutex
 	at   map[string]time.Time // by name
 	byID map[string]string    // node id -> name, of the living
+
+	cluster string // that of the servers among them; "" for none
 }
 
 // settle is called with every new view.
@@ -27,6 +30,9 @@ func (t *taken) settle(view *members) {
 		if view.knows(name) || time.Since(at) > takenFor {
 			delete(t.at, name)
 		}
+	}
+	if len(t.at) == 0 || view.cluster != "" {
+		t.cluster = ""
 	}
 	for id, name := range t.byID {
 		if _, ok := t.at[name]; !ok {
@@ -46,7 +52,13 @@ func (r mergeRules) NotifyMerge(found []*serf.Member) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	fresh := make(map[string]*serf.Member)
+	cluster := cmp.Or(r.pool.Cluster(), t.cluster)
 	for _, m := range found {
+		if theirs := clusterOf(m.Tags); theirs != "" && m.Status != serf.StatusLeft {
+			if cluster = cmp.Or(cluster, theirs); theirs != cluster {
+				return r.pool.refuse(m, cluster)
+			}
+		}
 		if _, ok := t.at[m.Name]; !ok && !view.knows(m.Name) {
 			fresh[m.Name] = m
 		}
@@ -56,6 +68,9 @@ func (r mergeRules) NotifyMerge(found []*serf.Member) error {
 		if err := r.check(m, view.byID, t.byID); err != nil {
 			return err
 		}
+	}
+	if r.pool.Cluster() == "" && len(fresh) > 0 {
+		t.cluster = cluster
 	}
 	for name, m := range fresh {
 		t.at[name] = time.Now()

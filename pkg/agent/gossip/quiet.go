@@ -30,6 +30,9 @@ type quietWriter struct {
 }
 
 func (w *quietWriter) Write(line []byte) (int, error) {
+	if isForeign(line) {
+		return len(line), nil // it was said when it was refused
+	}
 	if !bytes.HasPrefix(line, []byte("[ERR]")) && !bytes.HasPrefix(line, []byte("[WARN]")) {
 		return w.out.Write(line)
 	}

@@ -23,6 +23,11 @@ const (
 	TagBoot     = "boot"
 	TagProposal = "propose"
 
+	// TagCluster is the id of the cluster that a server belongs to, TagRun names the
+	// start of it that runs: the number of the start, a point, and a random name.
+	TagCluster = "cluster"
+	TagRun     = "run"
+
 	// tagLevel is the feature level: commands that a lower level cannot apply are
 	// not proposed while such a member is there.
 	tagLevel = "level"
@@ -43,6 +48,12 @@ func (c Config) tags() map[string]string {
 	if c.Server {
 		tags[tagRole] = roleServer
 		tags["raft_vsn"] = "3"
+		if c.Cluster != "" {
+			tags[TagCluster] = c.Cluster
+		}
+		if c.Run != "" {
+			tags[TagRun] = c.Run
+		}
 		tags[tagPort] = strconv.Itoa(c.ServerPort)
 		tags["acls"] = "0"
 		tags["ft_fs"] = "1"

@@ -14,6 +14,9 @@
 //   - A leader that is stopped hands its leadership over first.
 //   - A leader whose process has died is succeeded at once, not after its timers
 //     (evidence.go); one that lives never is.
+//   - Committed entries are never deleted: Run ends with ErrCommittedDeleted instead.
+//   - Streams with servers of another cluster, or that have forgotten something, are
+//     refused (greet.go); a server that is told that it has forgotten something ends.
 //   - A lone voter leads at once, without waiting for an election timer.
 //
 // New does nothing but remember; Run opens the stores, runs raft and closes
@@ -32,6 +35,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -62,7 +66,13 @@ type Config struct {
 	FSM FSM
 	// Group makes one entry of commands that may share one; the state machine
 	// answers it with a list of their results ([]any).
-	Group    func(commands [][]byte) []byte
+	Group func(commands [][]byte) []byte
+	// Identity is who this server is towards others: streams with servers that must
+	// not meet it are refused. Nil: nobody is refused but who wants another id.
+	Identity *clusterid.Identity
+	// Judge has a say in that before, if it is not nil.
+	Judge func(clusterid.Hello) error
+
 	Listener net.Listener // accepts raft streams; Run closes it
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
 

@@ -141,7 +141,7 @@ func (s *server) openStores() error {
 func (s *server) startRaft() error {
 	notify := make(chan bool, 1)
 	var running atomic.Pointer[raft.Raft]
-	s.stream = newStream(s.cfg)
+	s.stream = newStream(s.cfg, s.fatal.set)
 	s.acks = &acks{self: raft.ServerID(s.cfg.ID), voters: func() []raft.ServerID { return votersOf(running.Load()) }}
 	s.acks.lease.lasts = s.timer()
 	s.trans = newTransport(raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
@@ -152,7 +152,7 @@ func (s *server) startRaft() error {
 		ServerAddressProvider: addresses{self: s.cfg, raft: running.Load},
 	}), s.cfg, &running, s.acks, s.done)
 	s.helpers.Go(s.trans.run)
-	log := &stagingLog{Store: s.log, raft: &running}
+	log := &stagingLog{Store: s.log, snaps: s.snaps, raft: &running, applied: s.fsm.Applied, fail: s.fatal.set}
 	r, err := raft.NewRaft(s.raftConfig(notify), s.fsm, log, ballots{s.log, s.fatal}, s.snaps, s.trans)
 	if err != nil {
 		s.stream.drop()
@@ -290,26 +290,4 @@ func (s *server) handOver() {
 			return
 		}
 	}
-}
-
-// stagingLog stores the newest known commit index with every write, which is
-// that of the write before; for the last ones see keepCommitIndex. Raft would
-// do that itself with RestoreCommittedLogs, but in v1.8.0 that option forgets
-// the configurations among the entries that it restores, so that a restarted
-// server knows no peers; and it fills a channel that nobody reads yet, and hangs
-// once some thousand entries are to be restored. So the replay is ours too.
-type stagingLog struct {
-	*seal.Store
-	raft *atomic.Pointer[raft.Raft]
-}
-
-func (l *stagingLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
-
-func (l *stagingLog) StoreLogs(logs []*raft.Log) error {
-	if r := l.raft.Load(); r != nil {
-		if err := l.StageCommitIndex(r.CommitIndex()); err != nil {
-			return err
-		}
-	}
-	return l.Store.StoreLogs(logs)
 }

@@ -17,7 +17,8 @@ import (
 // accepted open when it is closed, and waits for answers on those it dialled.
 type stream struct {
 	net.Listener
-	cfg Config
+	cfg  Config
+	fail func(error) // ends the Node's Run
 
 	ctx    context.Context // ends all dials
 	cancel context.CancelFunc
@@ -25,17 +26,19 @@ type stream struct {
 	mu      sync.Mutex
 	dropped bool
 	open    map[net.Conn]*streamConn
-	users   sync.WaitGroup // raft closes each connection when it is done with it
-	sought  string         // who was last looked for here in vain
+	users   sync.WaitGroup      // raft closes each connection when it is done with it
+	said    map[string]struct{} // what was logged
 }
 
 var _ raft.StreamLayer = (*stream)(nil)
 
-func newStream(cfg Config) *stream {
+func newStream(cfg Config, fail func(error)) *stream {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &stream{
 		Listener: cfg.Listener,
 		cfg:      cfg,
+		fail:     fail,
+		said:     map[string]struct{}{},
 		ctx:      ctx,
 		cancel:   cancel,
 		open:     map[net.Conn]*streamConn{},
@@ -51,7 +54,7 @@ func (s *stream) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.track(c, s.expectSelf)
+	return s.track(c, s.greeted)
 }
 
 // Dial takes the addresses that package raft has from addresses.ServerAddr.
@@ -67,7 +70,7 @@ func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	if err := sayWhom(tracked, id, timeout); err != nil {
+	if err := s.greet(tracked, id, timeout); err != nil {
 		return nil, errors.Join(fmt.Errorf("ask for server %s at %s: %w", id, addr, err), tracked.Close())
 	}
 	return tracked, nil

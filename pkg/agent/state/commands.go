@@ -85,6 +85,7 @@ const (
 	typeEventFire = 8
 	typeEventAck  = 9
 	typeGroup     = 10 // of commands; see Group
+	typeClusterID = 11
 	typeJobCreate = 20
 	typeJobClaim  = 21
 	typeJobReport = 22
@@ -104,13 +105,14 @@ const commandVersion = 2
 
 // Level is the feature level of this program: it can apply whatever programs of
 // this level and below can propose. A cluster's is the lowest of its servers'.
-const Level = LevelGroups
+const Level = LevelClusterID
 
 // Level 1 knew neither times nor sessions, nor durable events, nor jobs; level 2
-// no groups of commands.
+// no groups of commands; level 3 no cluster ids.
 const (
-	levelSessions = 2
-	LevelGroups   = 3
+	levelSessions  = 2
+	LevelGroups    = 3
+	LevelClusterID = 4
 )
 
 // levelOf is the lowest level that can apply a command.
@@ -119,6 +121,8 @@ func levelOf(cmd Command) int {
 	case *SessionCreate, *SessionDestroy, *Reap, *EventFire, *EventAck,
 		*JobCreate, *JobClaim, *JobReport, *JobStop, *JobReap:
 		return levelSessions
+	case *ClusterID:
+		return LevelClusterID
 	case *KV:
 		if c.TTL != 0 || c.Fence != nil {
 			return levelSessions
@@ -177,6 +181,8 @@ func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 		kind = typeSessionDestroy
 	case *Reap:
 		kind = typeReap
+	case *ClusterID:
+		kind = typeClusterID
 	case *EventFire:
 		kind = typeEventFire
 	case *EventAck:
@@ -306,6 +312,9 @@ func decodeBody(kind byte, body []byte) (cmd Command, err error) {
 		cmd, err = c, unpack(body, c)
 	case typeReap:
 		c := new(Reap)
+		cmd, err = c, unpack(body, c)
+	case typeClusterID:
+		c := new(ClusterID)
 		cmd, err = c, unpack(body, c)
 	case typeEventFire:
 		c := new(EventFire)

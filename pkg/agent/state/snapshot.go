@@ -23,7 +23,7 @@ import (
 // Equal states give equal bytes.
 const (
 	snapshotMagic   = "muster state\n"
-	snapshotVersion = 2 // 2 has sessions, what belongs to them, durable events, and jobs
+	snapshotVersion = 3 // 2 has sessions, what belongs to them, durable events, and jobs; 3 a cluster id
 
 	recordHead    = 1  // root
 	recordKV      = 2  // api.KVPair
@@ -47,13 +47,24 @@ type head struct {
 	Index   uint64
 	KVIndex uint64
 	Floors  []uint64 // by topic
+
+	ClusterID string `codec:",omitempty"`
+}
+
+// version is the oldest that can hold the snapshot: servers of earlier versions read
+// those of a cluster that has no id yet.
+func (sn *Snapshot) version() byte {
+	if sn.root.ClusterID == "" {
+		return snapshotVersion - 1
+	}
+	return snapshotVersion
 }
 
 // Write streams the snapshot to w.
 func (sn *Snapshot) Write(w io.Writer) error {
 	out := &recordWriter{w: bufio.NewWriterSize(w, 64<<10), sum: newSum()}
-	out.raw([]byte(snapshotMagic + string([]byte{snapshotVersion})))
-	out.record(recordHead, &head{sn.root.Index, sn.root.KVIndex, sn.root.Floors[:]})
+	out.raw([]byte(snapshotMagic + string([]byte{sn.version()})))
+	out.record(recordHead, &head{sn.root.Index, sn.root.KVIndex, sn.root.Floors[:], sn.root.ClusterID})
 	txn := sn.db.Txn(false)
 	for _, t := range []struct {
 		kind  byte
@@ -168,7 +179,7 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 		if len(h.Floors) > topicCount {
 			return fmt.Errorf("it has topics that are not known here: %w", ErrNewer)
 		}
-		x.Index, x.KVIndex = h.Index, h.KVIndex
+		x.Index, x.KVIndex, x.ClusterID = h.Index, h.KVIndex, h.ClusterID
 		x.changes.floor = h.Index
 		copy(x.Floors[:], h.Floors)
 	case recordKV:

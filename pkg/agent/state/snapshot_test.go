@@ -122,7 +122,7 @@ func TestRestoreIsAllOrNothing(t *testing.T) {
 		in   io.Reader
 		want string
 	}{
-		{bytes.NewReader(newer), "read state snapshot: format version 3 is not known here (newest is 2): written by a newer version: upgrade this server"},
+		{bytes.NewReader(newer), "read state snapshot: format version 4 is not known here (newest is 3): written by a newer version: upgrade this server"},
 		{strings.NewReader("PK\x03\x04 something else entirely"), "read state snapshot: this is no muster state snapshot"},
 		{bytes.NewReader(append(bytes.Clone(good), 0)), "read state snapshot: something follows its end"},
 		{bytes.NewReader(good[:len(good)-9]), "read state snapshot: record 66: it ends too early: the file is damaged"},

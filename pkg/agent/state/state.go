@@ -38,6 +38,8 @@ type Store struct {
 type root struct {
 	Index   uint64 // last applied raft index
 	KVIndex uint64 // last change of any key
+	// ClusterID is "" until a ClusterID command has been applied.
+	ClusterID string
 	// Floors are, per topic, the indexes below which tombstones were dropped.
 	Floors [topicCount]uint64
 
@@ -228,6 +230,10 @@ func (x *tx) apply(cmd Command) any {
 		result = s != nil
 	case *Reap:
 		result = x.reap()
+	case *ClusterID:
+		if err := x.clusterID(c); err != nil {
+			return err
+		}
 	case *EventFire:
 		ev, err := x.eventFire(c)
 		if err != nil {

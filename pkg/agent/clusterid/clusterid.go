@@ -1,0 +1,280 @@
+// Package clusterid keeps histories apart. Raft trusts that servers which talk to each
+// other share one history: an entry's index and term name its content, and a server
+// that comes back knows what it has promised. Servers that do not share one would
+// delete or skip each other's entries in silence. So a server says at the beginning
+// of every conversation who it is (Hello), and the other end judges that (Meet).
+//
+// It promises:
+//   - A cluster id, chosen when a cluster is founded, never becomes another one
+//     under data that was stored. Whoever has another one is refused (ErrForeign).
+//   - A server whose data directory was put back to an earlier state, or of whose
+//     directory a copy has run since, is refused by everybody who has met the
+//     later one (ErrOutdated): it may have forgotten votes and entries. Each start
+//     is numbered and has a random name, and a server can tell the names of its
+//     last starts: so another past is recognised even after further starts.
+//   - What is remembered is on disk before anything is done with it, in
+//     DataDir/raft/cluster, beside the votes: whoever puts those back puts that
+//     back too.
+package clusterid
+
+import (
+	"cmp"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+var (
+	// ErrForeign is in the chain of errors about a server of another cluster.
+	ErrForeign = errors.New("it belongs to another cluster")
+
+	// ErrOutdated is in the chain of errors about a server that has a later state than
+	// the one that it started with.
+	ErrOutdated = errors.New("its data directory is not the newest of this server")
+
+	// ErrDamaged is in the chain of errors about a file that is not what was written.
+	ErrDamaged = errors.New("damaged")
+)
+
+const (
+	// keptRuns is how many starts of a server can be told from those of a copy.
+	keptRuns = 64
+	// keptPeers bounds how many servers are remembered; who was met longest ago goes.
+	keptPeers = 64
+)
+
+// Hello is what a server says of itself.
+type Hello struct {
+	Cluster string   // "": it belongs to none yet
+	ID      string   // the server's id
+	Address string   // ip:port of its server port
+	Start   uint64   // the number of this start
+	Runs    []string // the names of its last starts, this one last
+}
+
+// Run is the name of the start that says this.
+func (h Hello) Run() string {
+	if len(h.Runs) == 0 {
+		return ""
+	}
+	return h.Runs[len(h.Runs)-1]
+}
+
+// runAt is the name of an earlier start; false if it is not known any more.
+func (h Hello) runAt(start uint64) (string, bool) {
+	if start > h.Start || h.Start-start >= uint64(len(h.Runs)) {
+		return "", false
+	}
+	return h.Runs[uint64(len(h.Runs))-1-(h.Start-start)], true
+}
+
+// met is what is remembered of a server: its newest start.
+type met struct {
+	Start uint64
+	Run   string
+	At    time.Time // when it was first met in this start
+}
+
+// Identity is who a server is. It is safe for concurrent use.
+type Identity struct {
+	path string // "" keeps nothing
+	id   string
+
+	mu    sync.Mutex
+	saved content
+}
+
+// Open reads the identity of the server with this id from its data directory, and
+// notes that it has started once more. "" as the directory keeps everything in
+// memory. It refuses a directory that was found to be outdated.
+func Open(dataDir, id string) (*Identity, error) {
+	i := &Identity{path: pathIn(dataDir), id: id}
+	saved, err := read(i.path)
+	if err != nil {
+		return nil, err
+	}
+	if saved.Outdated != "" {
+		return nil, Outdated(saved.Outdated)
+	}
+	// A directory that was emptied begins behind all starts that it has had before: it
+	// is no earlier state of itself. What such a server may do is not decided here.
+	if saved.Start++; len(saved.Runs) == 0 {
+		saved.Start = uint64(time.Now().UnixMilli())
+	}
+	saved.Runs = append(saved.Runs, newRun())
+	saved.Runs = slices.Clone(saved.Runs[max(0, len(saved.Runs)-keptRuns):])
+	if err := i.save(saved); err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+func newRun() string {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return hex.EncodeToString(b[:])
+}
+
+// Cluster is the id of the cluster that the server belongs to, "" for none.
+func (i *Identity) Cluster() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.saved.Cluster
+}
+
+// Settled is Cluster, but "" while the server may still come to belong to another.
+func (i *Identity) Settled() string {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.saved.Open {
+		return ""
+	}
+	return i.saved.Cluster
+}
+
+// Hello is what the server at this address says of itself.
+func (i *Identity) Hello(address string) Hello {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return Hello{Cluster: i.saved.Cluster, ID: i.id, Address: address, Start: i.saved.Start, Runs: i.saved.Runs}
+}
+
+// Join makes the server one of this cluster. Until Settle it may still be undone.
+// One that belongs to another cluster stays there (ErrForeign).
+func (i *Identity) Join(cluster string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.saved.Cluster == cluster {
+		return nil
+	}
+	if i.saved.Cluster != "" {
+		return fmt.Errorf("take the cluster id %s: %w: this server has the id %s", cluster, ErrForeign, i.saved.Cluster)
+	}
+	return i.update(func(c *content) { c.Cluster, c.Open = cluster, true })
+}
+
+// Settle says whether the server has raft state. What it joined before it had any is
+// forgotten, since nothing came of it; from the first state on it is for good.
+func (i *Identity) Settle(hasState bool) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	switch {
+	case !i.saved.Open:
+		return nil
+	case hasState:
+		return i.update(func(c *content) { c.Open = false })
+	default:
+		return i.update(func(c *content) { c.Cluster, c.Open = "", false })
+	}
+}
+
+// Meet judges a server, and remembers its start. The error says why nothing may be
+// taken from it or given to it; nothing is remembered then.
+func (i *Identity) Meet(h Hello) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if own := i.saved.Cluster; own != "" && h.Cluster != "" && own != h.Cluster {
+		return Foreign(h.Cluster, own)
+	}
+	if h.ID == "" || h.ID == i.id || len(h.Runs) == 0 {
+		return nil
+	}
+	known, ok := i.saved.Peers[h.ID]
+	if ok && known.Start == h.Start && known.Run == h.Run() {
+		return nil
+	}
+	if ok {
+		if h.Start < known.Start {
+			return Outdated(fmt.Sprintf("this is its start number %d, and it has been seen in start number %d", h.Start, known.Start))
+		}
+		if run, told := h.runAt(known.Start); told && run != known.Run {
+			return Outdated(fmt.Sprintf("its start number %d was another one (%s) than the one that was seen here (%s), so two copies of it have run", known.Start, run, known.Run))
+		}
+	}
+	return i.update(func(c *content) {
+		c.Peers[h.ID] = met{h.Start, h.Run(), time.Now().UTC()}
+		for len(c.Peers) > keptPeers {
+			oldest := slices.MinFunc(slices.Collect(maps.Keys(c.Peers)), func(a, b string) int {
+				return cmp.Or(c.Peers[a].At.Compare(c.Peers[b].At), cmp.Compare(a, b))
+			})
+			delete(c.Peers, oldest)
+		}
+	})
+}
+
+// Knows says whether exactly this start of a server has been met.
+func (i *Identity) Knows(id string, start uint64, run string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	known, ok := i.saved.Peers[id]
+	return ok && known.Start == start && known.Run == run
+}
+
+// MarkOutdated notes why this directory may not be used any more under its server's
+// id: Open refuses it from now on.
+func (i *Identity) MarkOutdated(why string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.update(func(c *content) { c.Outdated = why })
+}
+
+// update changes what is saved, once it is on disk. The caller holds mu.
+func (i *Identity) update(change func(*content)) error {
+	next := i.saved
+	next.Peers = maps.Clone(next.Peers)
+	if next.Peers == nil {
+		next.Peers = map[string]met{}
+	}
+	change(&next)
+	return i.save(next)
+}
+
+// Foreign is the error about a server of another cluster than this one's, with what
+// to do about it.
+func Foreign(theirs, own string) error {
+	return fmt.Errorf("%w, %s, and not to this one, %s: they share no history, so nothing is exchanged. "+
+		"If one of the two is a mistake, keep the cluster that holds your data; stop each server of the other one, move its data directory away and start it with "+
+		"-retry-join=ADDRESS-OF-A-SERVER-TO-KEEP and without -bootstrap or -bootstrap-expect", ErrForeign, theirs, own)
+}
+
+// Outdated is the error about a server with a later state, with what to do about it.
+func Outdated(why string) error {
+	return fmt.Errorf("%w (%s): it was put back to an earlier state, or a copy of it is in use, so that votes and acknowledged entries may be missing in it. "+
+		"Stop the server and start it once with -repair: it then joins as a new server and gets its data from the others", ErrOutdated, why)
+}
+
+// Founder is one of those that found a cluster together.
+type Founder struct {
+	ID  string // server id
+	Run string // name of its start
+}
+
+// Founded is the id of the cluster that these found: all of them derive the same
+// one, and nobody will ever again, since one who founds anew has started anew.
+func Founded(founders []Founder) string {
+	sorted := slices.SortedFunc(slices.Values(founders), func(a, b Founder) int {
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Run, b.Run))
+	})
+	hash := sha256.New()
+	for _, f := range sorted {
+		_, _ = fmt.Fprintf(hash, "%q %q\n", f.ID, f.Run)
+	}
+	return format(hash.Sum(nil))
+}
+
+// New is a random id, for a cluster that was founded before there were any.
+func New() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return format(b[:])
+}
+
+func format(b []byte) string {
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[0:4], b[4:6], b[6:8], b[8:10], b[10:16])
+}

@@ -1,0 +1,145 @@
+package clusterid
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func open(t *testing.T, dir, id string) *Identity {
+	t.Helper()
+	i, err := Open(dir, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
+}
+
+// An id is for good once there is state, and until then another one may come.
+func TestJoin(t *testing.T) {
+	dir := t.TempDir()
+	i := open(t, dir, "a")
+	if err := i.Join("one"); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Join("two"); !errors.Is(err, ErrForeign) {
+		t.Errorf("a second id: %v", err)
+	}
+	i = open(t, dir, "a")
+	if i.Cluster() != "one" || i.Settled() != "" {
+		t.Errorf("it joined %q and belongs to %q", i.Cluster(), i.Settled())
+	}
+	if err := i.Settle(false); err != nil || i.Cluster() != "" {
+		t.Errorf("without state it joined %q, %v", i.Cluster(), err)
+	}
+	if err := errors.Join(i.Join("two"), i.Settle(true), i.Settle(false)); err != nil {
+		t.Fatal(err)
+	}
+	if i = open(t, dir, "a"); i.Settled() != "two" {
+		t.Errorf("it belongs to %q", i.Settled())
+	}
+}
+
+func TestMeetForeign(t *testing.T) {
+	i := open(t, t.TempDir(), "a")
+	other := open(t, t.TempDir(), "b")
+	if err := errors.Join(i.Join("one"), i.Meet(other.Hello(""))); err != nil {
+		t.Errorf("one that belongs to no cluster: %v", err)
+	}
+	if err := other.Join("two"); err != nil {
+		t.Fatal(err)
+	}
+	err := i.Meet(other.Hello(""))
+	if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") {
+		t.Errorf("one of another cluster: %v", err)
+	}
+}
+
+// A copy of a directory is a past: of who comes with two of them only the first is
+// taken, however often the other starts.
+func TestMeetCopies(t *testing.T) {
+	dir, backup, witness := t.TempDir(), filepath.Join(t.TempDir(), "b"), t.TempDir()
+	b := open(t, dir, "b")
+	peer := open(t, witness, "a")
+	if err := peer.Meet(b.Hello("")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if err := peer.Meet(open(t, dir, "b").Hello("")); err != nil {
+			t.Fatalf("a later start: %v", err)
+		}
+	}
+	peer = open(t, witness, "a") // what it knows is on disk
+	if err := peer.Meet(b.Hello("")); !errors.Is(err, ErrOutdated) {
+		t.Errorf("an earlier start: %v", err)
+	}
+	for n := range keptRuns / 2 {
+		if err := peer.Meet(open(t, backup, "b").Hello("")); !errors.Is(err, ErrOutdated) {
+			t.Fatalf("start %d of a copy: %v", n, err)
+		}
+	}
+	if err := peer.Meet(open(t, dir, "b").Hello("")); err != nil {
+		t.Errorf("the right one, after all: %v", err)
+	}
+	if err := peer.Meet(open(t, t.TempDir(), "b").Hello("")); err != nil {
+		t.Errorf("an empty directory is no copy: %v", err)
+	}
+}
+
+func TestPeersAreBounded(t *testing.T) {
+	i := open(t, "", "a")
+	for n := range 2 * keptPeers {
+		if err := i.Meet(Hello{ID: fmt.Sprint(n), Start: 1, Runs: []string{"r"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(i.saved.Peers); n != keptPeers {
+		t.Errorf("%d are remembered", n)
+	}
+	if !i.Knows(fmt.Sprint(2*keptPeers-1), 1, "r") || i.Knows("0", 1, "r") {
+		t.Error("it is not the oldest that went")
+	}
+}
+
+func TestOutdatedAndDamagedAreRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := open(t, dir, "a").MarkOutdated("somebody knows better"); err != nil {
+		t.Fatal(err)
+	}
+	for _, check := range []func() error{func() error { return Check(dir) }, func() error { _, err := Open(dir, "a"); return err }} {
+		if err := check(); !errors.Is(err, ErrOutdated) || !strings.Contains(err.Error(), "somebody knows better") {
+			t.Errorf("%v", err)
+		}
+	}
+	text, err := os.ReadFile(pathIn(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)/2] ^= 1
+	if err := os.WriteFile(pathIn(dir), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(dir); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), pathIn(dir)) {
+		t.Errorf("a flipped bit: %v", err)
+	}
+}
+
+func TestFounded(t *testing.T) {
+	a, b := Founder{"a", "1"}, Founder{"b", "2"}
+	if Founded([]Founder{a, b}) != Founded([]Founder{b, a}) {
+		t.Error("the order counts")
+	}
+	seen := map[string]bool{New(): true, New(): true}
+	for _, set := range [][]Founder{{a, b}, {a}, {{"a", "2"}, b}, {{"b", "1"}, {"a", "2"}}} {
+		seen[Founded(set)] = true
+	}
+	if len(seen) != 6 {
+		t.Errorf("only %d of 6 are different", len(seen))
+	}
+}

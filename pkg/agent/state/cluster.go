@@ -1,0 +1,21 @@
+package state
+
+import "fmt"
+
+// ClusterID gives the cluster an id, for good. Its result is nil, also for the same id
+// once more, or an error for another one.
+type ClusterID struct{ ID string }
+
+func (*ClusterID) command() {}
+
+// ClusterID is the id of the cluster that this is the state of; "" if it was founded
+// before there were ids, and has not got one yet.
+func (sn *Snapshot) ClusterID() string { return sn.root.ClusterID }
+
+func (x *tx) clusterID(c *ClusterID) error {
+	if x.ClusterID != "" && x.ClusterID != c.ID {
+		return fmt.Errorf("this cluster has the id %s and cannot get another one, %s", x.ClusterID, c.ID)
+	}
+	x.ClusterID = c.ID
+	return nil
+}
