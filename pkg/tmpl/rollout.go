@@ -1,10 +1,8 @@
 package tmpl
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
-	"os"
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/rollout"
@@ -104,9 +102,11 @@ func (e *engine) wouldChange(b bundle) bool {
 		if u.out == nil {
 			continue
 		}
-		data, err := os.ReadFile(u.Destination)
-		if err != nil || !bytes.Equal(data, u.out.Text) || len(u.out.Files) > 0 && !u.done {
-			return true
+		of := fingerprintOf(u.out)
+		for _, p := range u.pieces(u.out) {
+			if u.wouldWrite(of, p) {
+				return true
+			}
 		}
 	}
 	return false

@@ -1,7 +1,6 @@
 package tmpl
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"strings"
@@ -46,8 +45,9 @@ type unit struct {
 	owes      bool // a file was replaced, and its command has not been told
 	gaveUp    bool // Once: it failed
 	rejection error
-	rejected  [sha256.Size]byte // what rejection is about
-	printed   [sha256.Size]byte
+	rejected  fingerprint // what rejection is about
+	printed   fingerprint
+	spent     spent
 	failures  int // to write, in a row
 	said      string
 
