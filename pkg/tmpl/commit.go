@@ -252,14 +252,14 @@ func (e *engine) putBack(res render.Result) bool {
 }
 
 // restoreAll puts back all that -exec has not accepted, and has it rendered again
-// at that time (never, if it is zero).
-func (e *engine) restoreAll(again time.Time, why string) bool {
+// at that time (never, if it is zero), or, if it is held, when there are new data.
+func (e *engine) restoreAll(again time.Time, why string, held bool) bool {
 	any := false
 	for _, entry := range e.journal.takeOldest() {
 		done := e.putBack(entry.res)
 		any = any || done
 		if u := entry.unit; done && !again.IsZero() && u.out == nil && u.last != nil {
-			u.out, u.due, u.retrying, u.forExec = u.last, again, true, true
+			u.out, u.due, u.retrying, u.forExec, u.held = u.last, again, true, true, held
 			u.said = why
 		}
 	}

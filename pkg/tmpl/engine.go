@@ -216,7 +216,7 @@ func (e *engine) reread() []*unit {
 			return false
 		}
 		troubled := u.said != ""
-		u.rejection, u.said, u.failures = nil, "", 0
+		u.rejection, u.said, u.failures, u.retrying = nil, "", 0, false
 		u.items = 0 // whoever says so agrees to a loss
 		return changed || troubled
 	})
@@ -293,6 +293,7 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 	}
 	changed = !maps.Equal(u.queries, p.queries) || !maps.Equal(u.paths, p.paths)
 	u.queries, u.paths, u.missing = p.queries, p.paths, p.missing
+	refused := u.refusedOutput()
 	u.out, u.broken = nil, false
 	switch {
 	case execErr != nil && (out.Complete || errors.Is(execErr, funcs.ErrUnsupported)):
@@ -301,6 +302,10 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 		if why := e.guard(u); why != "" {
 			u.broken = true
 			return changed, e.withheld(u, why)
+		}
+		if refused != nil && fingerprintOf(refused) == fingerprintOf(out) {
+			u.out = refused // as before: new data that change nothing are no new chance
+			return changed, nil
 		}
 		u.out, u.retrying, u.held, u.refusals = out, false, false, 0
 		u.schedule(e.paceOf(u), time.Now())

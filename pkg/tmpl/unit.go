@@ -29,7 +29,7 @@ type unit struct {
 	since time.Time     // when the first change came that is not written; zero: none
 	items int           // how many things the last file showed
 
-	held       bool            // out was rejected, and waits for the others of its bundle
+	held       bool            // out was rejected or refused too often, and waits for other data
 	queued     bool            // its bundle waits for a turn
 	broken     bool            // the last pass was complete, but there is nothing to show for it
 	undo       []render.Result // what the last commit has replaced
@@ -75,6 +75,15 @@ func (u *unit) read(spew io.Writer) (changed bool, err error) {
 	}
 	u.text, u.parsed = string(data), parsed
 	return true, nil
+}
+
+// refusedOutput is the output that a command has refused and that is to be tried again;
+// nil: there is none.
+func (u *unit) refusedOutput() *funcs.Output {
+	if !u.retrying {
+		return nil
+	}
+	return u.out
 }
 
 // news says whether text is worth saying: once until something else happens.

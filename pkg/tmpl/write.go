@@ -10,6 +10,10 @@ import (
 
 const maxRetry = time.Minute
 
+// maxRefusals is how often a command may refuse the same content, whose files are
+// restored each time, before it is tried only on new data.
+const maxRefusals = 3
+
 // errRejected says that a check did not accept what was rendered.
 type errRejected struct{ error }
 
@@ -86,7 +90,7 @@ func (e *engine) hurry(now time.Time) {
 	}
 	for _, u := range e.units {
 		if fresh && u.retrying && u.out != nil && u.forExec {
-			u.due = now
+			u.due, u.held = now, false
 		}
 	}
 }
