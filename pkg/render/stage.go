@@ -157,11 +157,7 @@ func createTemp(path string) (*os.File, error) {
 			continue
 		}
 		if err != nil {
-			var at *fs.PathError // its path is the hidden file's, which nobody knows
-			if errors.As(err, &at) {
-				err = at.Err
-			}
-			return nil, fmt.Errorf("make a staged file in %s: %w", dir, err)
+			return nil, fmt.Errorf("make a staged file in %s: %w", dir, nameless(err))
 		}
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil && sameFile(f, temp) {
 			return f, nil

@@ -95,10 +95,10 @@ func (e *engine) spew() io.Writer {
 }
 
 // run is the whole life of the tool after load.
-func (e *engine) run(ctx context.Context) error {
-	inner, cancel := context.WithCancel(ctx)
+func (e *engine) run(ctx context.Context) (err error) {
+	inner, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	defer func() { cancel(); wg.Wait() }()
+	defer func() { e.endAll(cancel, err); wg.Wait() }()
 	frames := make(chan watch.Frame)
 	ended := make(chan error, 1)
 	wg.Go(func() { ended <- e.watcher.Run(inner) })
@@ -117,7 +117,7 @@ func (e *engine) run(ctx context.Context) error {
 	defer timer.Stop()
 	e.beginCache()
 	defer e.lastSave()
-	err := e.round(ctx, e.units)
+	err = e.round(ctx, e.units)
 	for err == nil && !e.finished() {
 		e.publish()
 		timer.Reset(time.Until(e.wakeAt()))
@@ -139,6 +139,8 @@ func (e *engine) run(ctx context.Context) error {
 			e.refuseTurn(why)
 		case v := <-e.verdicts():
 			e.onVerdict(v)
+		case <-e.sup.Followed():
+			e.onFollowed()
 		case <-e.reload:
 			err = e.round(ctx, e.reread())
 		case <-timer.C:
@@ -153,8 +155,11 @@ func (e *engine) run(ctx context.Context) error {
 	if e.exec != nil && e.complete {
 		e.execOnce(ctx)
 	}
-	e.lastTurn()
-	e.fail(e.sup.Await(ctx, e.complete))
+	childEnded, over := e.lastTurn(ctx, cancel)
+	if !childEnded {
+		over = e.sup.Await(ctx, e.complete)
+	}
+	e.fail(over)
 	if ctx.Err() != nil {
 		return e.interrupted()
 	}
