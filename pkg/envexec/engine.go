@@ -288,7 +288,7 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 		return cli.Exit(cli.ExitConfig, err)
 	}
 	if before := e.environ.Load(); e.started && slices.Equal(*before, environ) {
-		e.vars, e.said = vars, ""
+		e.vars, e.said, e.unwritten = vars, "", 0
 		return nil
 	}
 	if err := e.writeFile(ctx, vars); err != nil {
