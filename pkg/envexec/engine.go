@@ -37,12 +37,12 @@ type engine struct {
 	environ atomic.Pointer[[]string]
 	given   atomic.Pointer[[]string] // what of it the child has
 
-	turns     *rollout.Turns // nil: nobody to wait for
-	restarted chan struct{}  // capacity 1: the child was started
+	turns *rollout.Turns // nil: nobody to wait for
 
 	since, due time.Time // of a change that is not followed yet; zero: none
 	changes    int
 	changedAt  time.Time
+	unwritten  int    // how often in a row the file could not be written
 	said       string // the trouble there is with the data
 	keptSaid   string // and with keeping them
 }
@@ -55,7 +55,6 @@ func newEngine(cfg Config) (*engine, error) {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, sources: sources,
 		data: map[watch.Query]watch.Result{}, disk: map[watch.Query]bool{}, kept: watch.Keep(cfg.CacheFile),
-		restarted: make(chan struct{}, 1),
 	}
 	if cfg.Rollout != nil {
 		e.turns = rollout.NewTurns(cfg.Rollout, cfg.Logger)
@@ -89,10 +88,6 @@ func (e *engine) give() []string {
 func (e *engine) onStart() func() {
 	var once sync.Once
 	return func() {
-		select {
-		case e.restarted <- struct{}{}:
-		default:
-		}
 		if e.cfg.OnReady != nil {
 			once.Do(e.cfg.OnReady)
 		}
@@ -100,10 +95,16 @@ func (e *engine) onStart() func() {
 }
 
 // run is the whole life of the tool.
-func (e *engine) run(ctx context.Context) error {
-	inner, cancel := context.WithCancel(ctx)
+func (e *engine) run(ctx context.Context) (err error) {
+	inner, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	defer func() { cancel(); wg.Wait() }()
+	defer func() {
+		if e.sup.Status().Stopped {
+			cancel(nil)
+		}
+		cancel(rollout.Over(err))
+		wg.Wait()
+	}()
 	ended := make(chan error, 1)
 	frames := make(chan watch.Frame)
 	asking, hush := context.WithCancel(inner)
@@ -130,7 +131,7 @@ func (e *engine) run(ctx context.Context) error {
 	}
 	defer e.lastSave()
 	e.follow()
-	err := e.consider(ctx, time.Now())
+	err = e.consider(ctx, time.Now())
 	for err == nil && !(e.cfg.Once && e.started) {
 		e.publish()
 		timer.Reset(time.Until(e.wakeAt()))
@@ -287,19 +288,20 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 		return cli.Exit(cli.ExitConfig, err)
 	}
 	if before := e.environ.Load(); e.started && slices.Equal(*before, environ) {
-		e.vars, e.said = vars, ""
+		e.vars, e.said, e.unwritten = vars, "", 0
 		return nil
 	}
 	if err := e.writeFile(ctx, vars); err != nil {
 		if !e.started && (e.cfg.Once || e.sup == nil) {
 			return cli.Exit(cli.ExitRun, err)
 		}
-		e.trouble("cannot write the variables, trying again at the next change", err)
-		if !e.started {
-			e.since, e.due = now, now.Add(fileRetry)
-			return nil
-		}
+		// The child would read the old file: it is told when there is the new one.
+		e.due = now.Add(fileRetry << min(e.unwritten, maxFileDoublings))
+		e.unwritten++
+		e.trouble("cannot write the variables, leaving the child as it is and trying again", err)
+		return nil
 	}
+	e.unwritten = 0
 	first := !e.started
 	e.vars, e.started, e.said = vars, true, ""
 	e.environ.Store(&environ)
@@ -318,9 +320,12 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// fileRetry is how long it takes until a file that could not be written is tried again,
-// while nothing has started.
-const fileRetry = 5 * time.Second
+// A file that could not be written is tried again after fileRetry, and then after twice
+// as long each time, for so many times: 1, 2, 4 ... 64 s.
+const (
+	fileRetry        = time.Second
+	maxFileDoublings = 6
+)
 
 // writeFile keeps the file that holds the variables.
 func (e *engine) writeFile(ctx context.Context, vars []env.Var) error {

@@ -15,22 +15,11 @@ func (e *engine) change() {
 func (e *engine) behind() bool { return e.given.Load() != e.environ.Load() }
 
 // inTurn restarts or signals the child; it returns when that is done. The health gate
-// that follows opens on the child that was started in it.
+// that follows opens on the child that was started in it, or has got the signal.
 func (e *engine) inTurn(ctx context.Context) error {
 	if e.cfg.OnChange == Signal {
 		e.given.Store(e.environ.Load())
-		e.sup.Changed()
-		return nil
-	}
-	select {
-	case <-e.restarted: // of a start before
-	default:
 	}
 	e.sup.Changed()
-	select {
-	case <-e.restarted:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return e.sup.Follow(ctx)
 }

@@ -17,7 +17,7 @@ import (
 // the mode away, and an access list changes it.
 func fill(temp *os.File, content []byte, p Previous, path string, uid, gid int, mode fs.FileMode) error {
 	if _, err := temp.Write(content); err != nil {
-		return fmt.Errorf("stage: %w", err)
+		return fmt.Errorf("stage: %w", nameless(err))
 	}
 	if err := chown(temp, uid, gid); err != nil {
 		return err
@@ -28,12 +28,21 @@ func fill(temp *os.File, content []byte, p Previous, path string, uid, gid int, 
 		}
 	}
 	if err := temp.Chmod(mode); err != nil {
-		return fmt.Errorf("set mode %v: %w", mode, err)
+		return fmt.Errorf("set mode %v: %w", mode, nameless(err))
 	}
 	if err := temp.Sync(); err != nil {
-		return fmt.Errorf("stage: %w", err)
+		return fmt.Errorf("stage: %w", nameless(err))
 	}
 	return nil
+}
+
+// nameless takes the name of the hidden file out of an error: nobody knows it, and the
+// next attempt has another, so that the same trouble would be news each time.
+func nameless(err error) error {
+	if at, ok := errors.AsType[*fs.PathError](err); ok {
+		return at.Err
+	}
+	return err
 }
 
 // owner returns the ids that the file shall have, -1 for those it gets anyway.
@@ -100,7 +109,7 @@ func chown(temp *os.File, uid, gid int) error {
 		if errors.Is(err, fs.ErrPermission) {
 			hint = " (only root may give files away: run as root, or as their owner)"
 		}
-		return fmt.Errorf("set owner %d:%d: %w%s", uid, gid, err, hint)
+		return fmt.Errorf("set owner %d:%d: %w%s", uid, gid, nameless(err), hint)
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -39,11 +41,14 @@ func (e *CheckError) Error() string {
 	return text
 }
 
-// Check runs c on the staged file; a refusal is a *CheckError. Where nothing
-// changes it does nothing.
+// Check runs c on the staged file; a refusal is a *CheckError, any other error says that
+// the check could not judge it. Where nothing changes it does nothing.
 func (s *Staged) Check(ctx context.Context, c Check) error {
-	if s.temp == nil || len(c.Command) == 0 {
+	if !s.changed || len(c.Command) == 0 {
 		return nil
+	}
+	if err := s.show(); err != nil {
+		return fmt.Errorf("check of %s: %w", s.path, err)
 	}
 	shown := strings.Join(c.Command, " ")
 	argv, _, err := proc.Resolve(c.Command, c.Shell)
@@ -66,10 +71,42 @@ func (s *Staged) Check(ctx context.Context, c Check) error {
 	if err != nil {
 		return fmt.Errorf("check of %s: %w, after %q", s.path, err, output)
 	}
-	if res.Code != 0 {
-		return &CheckError{Path: s.path, Command: shown, Code: res.Code, Output: output}
+	switch {
+	case res.Code == 0:
+		return nil
+	case !judged(res.Code):
+		return fmt.Errorf("check of %s could not run to its end: %s: exit code %d, %q", s.path, shown, res.Code, output)
 	}
-	return nil
+	return &CheckError{Path: s.path, Command: shown, Code: res.Code, Output: output}
+}
+
+// The exit codes by which a shell, or package proc, says that a command was not found,
+// could not be executed, or was ended by a signal (128 + N).
+const (
+	codeNotExecutable = 126
+	codeNotFound      = 127
+	codeSignalled     = 128
+	lastSignal        = 64
+)
+
+// judged says whether a check that ended with this code has seen the file and judged it.
+func judged(code int) bool {
+	signalled := code > codeSignalled && code <= codeSignalled+lastSignal
+	return code != codeNotExecutable && code != codeNotFound && !signalled
+}
+
+// show gives a stream's content a file that the check can read.
+func (s *Staged) show() error {
+	if !s.to.stream || s.temp != nil {
+		return nil
+	}
+	temp, err := createTemp(filepath.Join(os.TempDir(), filepath.Base(s.path)))
+	if err != nil {
+		return err
+	}
+	s.temp = temp
+	_, err = temp.Write(s.content)
+	return err
 }
 
 // shellWord quotes a path that the shell would take apart.

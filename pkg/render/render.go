@@ -10,6 +10,10 @@
 //
 // What would change nothing is not written at all.
 //
+// A destination that is a pipe, a character device or a descriptor of our own
+// (/dev/stdout) is a stream: it holds nothing to compare with, so that each Commit
+// writes to it, and nothing is replaced. Other special files are an error.
+//
 // A destination that is a mount point of its own (a single file bind-mounted into
 // a container) cannot be replaced by renaming: it is written in place, which a
 // reader can see half of, and Result says so.
@@ -61,7 +65,8 @@ type Previous struct {
 
 // Staged is a file ready to replace its destination. Use it from one goroutine.
 type Staged struct {
-	path     string   // the destination, links followed
+	path     string // the destination, links followed
+	to       destination
 	temp     *os.File // locked; nil: nothing changes, or all is done
 	backup   bool
 	changed  bool
@@ -83,11 +88,16 @@ func stage(f File) (*Staged, error) {
 	if len(f.Content) > MaxSize {
 		return nil, fmt.Errorf("the content has %d bytes, more than the limit of %d MiB", len(f.Content), MaxSize>>20)
 	}
-	path, err := follow(f.Path)
+	to, err := follow(f.Path)
 	if err != nil {
 		return nil, err
 	}
-	s := &Staged{path: path, backup: f.Backup, content: f.Content}
+	path := to.path
+	s := &Staged{path: path, to: to, backup: f.Backup, content: f.Content}
+	if to.stream {
+		s.changed = true
+		return s, nil
+	}
 	if s.previous, err = readPrevious(path); err != nil {
 		return nil, err
 	}
@@ -135,6 +145,9 @@ func (s *Staged) Path() string {
 // except if only the last fsync failed.
 func (s *Staged) Commit() (Result, error) {
 	res := Result{Path: s.path, Previous: s.previous}
+	if s.to.stream {
+		return s.send(res)
+	}
 	if s.temp == nil {
 		return res, nil
 	}
@@ -165,6 +178,19 @@ func (s *Staged) Commit() (Result, error) {
 	if err := durable.SyncDir(filepath.Dir(s.path)); err != nil {
 		return res, fmt.Errorf("write %s: it is written, but may not survive a power cut: %w", s.path, err)
 	}
+	return res, nil
+}
+
+// send is Commit to a stream.
+func (s *Staged) send(res Result) (Result, error) {
+	defer s.Discard()
+	if !s.changed {
+		return res, nil
+	}
+	if err := s.to.send(s.content); err != nil {
+		return res, fmt.Errorf("write to %s: %w", s.path, err)
+	}
+	s.changed, res.Changed = false, true
 	return res, nil
 }
 

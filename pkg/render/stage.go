@@ -24,53 +24,63 @@ const (
 
 // follow resolves the links that path itself may be; a link to nothing gives what
 // it points to. Links among the directories need no care.
-func follow(path string) (string, error) {
+func follow(path string) (destination, error) {
+	none := destination{fd: -1}
 	if path == "" {
-		return "", errors.New("no destination given")
+		return none, errors.New("no destination given")
 	}
 	at, err := filepath.Abs(path)
 	if err != nil {
-		return "", err
+		return none, err
 	}
 	if strings.HasSuffix(path, "/") {
-		return "", errors.New("the destination is a directory, give the file's name")
+		return none, errors.New("the destination is a directory, give the file's name")
 	}
 	for range maxLinks {
+		if fd, ok := ownDescriptor(at); ok {
+			return destination{path: path, stream: true, fd: fd}, nil
+		}
 		info, err := os.Lstat(at)
 		if errors.Is(err, fs.ErrNotExist) {
-			return at, nil
+			return destination{path: at, fd: -1}, nil
 		}
 		if err != nil {
-			return "", err
+			return none, err
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {
-			return at, regular(info)
+			stream, err := fits(info)
+			return destination{path: at, stream: stream, fd: -1}, err
 		}
 		target, err := os.Readlink(at)
 		if err != nil {
-			return "", err
+			return none, err
 		}
 		if !filepath.IsAbs(target) {
 			// The link's own directory may be reached through a link.
 			dir, err := filepath.EvalSymlinks(filepath.Dir(at))
 			if err != nil {
-				return "", err
+				return none, err
 			}
 			target = filepath.Join(dir, target)
 		}
 		at = target
 	}
-	return "", fmt.Errorf("more than %d symbolic links in a row", maxLinks)
+	return none, fmt.Errorf("more than %d symbolic links in a row", maxLinks)
 }
 
-func regular(info fs.FileInfo) error {
+// fits says whether something can be a destination, and whether it is a stream. A disk
+// or a socket cannot: writing there is a mistake.
+func fits(info fs.FileInfo) (stream bool, err error) {
+	mode := info.Mode()
 	switch {
-	case info.IsDir():
-		return errors.New("the destination is a directory, give the file's name")
-	case !info.Mode().IsRegular():
-		return fmt.Errorf("the destination is not a regular file but %s", info.Mode().Type())
+	case mode.IsDir():
+		return false, errors.New("the destination is a directory, give the file's name")
+	case mode.IsRegular():
+		return false, nil
+	case mode&fs.ModeNamedPipe != 0, mode&fs.ModeCharDevice != 0:
+		return true, nil
 	default:
-		return nil
+		return false, fmt.Errorf("the destination is neither a file nor a pipe but %s", mode.Type())
 	}
 }
 
@@ -147,11 +157,7 @@ func createTemp(path string) (*os.File, error) {
 			continue
 		}
 		if err != nil {
-			var at *fs.PathError // its path is the hidden file's, which nobody knows
-			if errors.As(err, &at) {
-				err = at.Err
-			}
-			return nil, fmt.Errorf("make a staged file in %s: %w", dir, err)
+			return nil, fmt.Errorf("make a staged file in %s: %w", dir, nameless(err))
 		}
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil && sameFile(f, temp) {
 			return f, nil

@@ -25,6 +25,19 @@ import (
 // ErrAborted says that the rollout was stopped after failures.
 var ErrAborted = errors.New("the rollout was stopped")
 
+// ErrFailed, as the cause of the end of a context that Do was given, says that what was
+// changed has failed: the end counts as this machine's failure.
+var ErrFailed = errors.New("this machine failed")
+
+// Over is the cause of the end of a context because its owner ends with err, which is
+// nil for an end in order.
+func Over(err error) error {
+	if err == nil {
+		return context.Canceled
+	}
+	return fmt.Errorf("%w: %w", ErrFailed, err)
+}
+
 // DefaultHealthTimeout is how long the health gate waits.
 const DefaultHealthTimeout = time.Minute
 
@@ -46,9 +59,10 @@ type Config struct {
 	DrainWait time.Duration
 
 	// After the change the checks of these services (by id, at the agent that is
-	// asked) have to pass for Hold without a break: of all its services and of the
-	// node where none is named. What does not within HealthTimeout has failed. With
-	// Hold 0 nothing is waited for.
+	// asked) have to pass for Hold without a break: all of its checks where none is
+	// named. A service that is named and has no check does not pass, and neither does one
+	// that had a check before the change: nothing says that it is healthy. What does not
+	// pass within HealthTimeout has failed. With Hold 0 nothing is waited for.
 	Services      []string
 	Hold          time.Duration
 	HealthTimeout time.Duration // 0 is DefaultHealthTimeout
@@ -96,7 +110,8 @@ func New(cfg Config) (*Rollout, error) {
 // Do waits for a slot and applies the change in it. ErrAborted says that the
 // rollout was stopped before apply ran; lock.ErrLost that the slot was lost
 // meanwhile, in which case apply's context has ended early. What apply returns,
-// or a health gate that does not open, is a failure, and counts for AbortAfter.
+// or a health gate that does not open, is a failure, and counts for AbortAfter. The end
+// of ctx is none, unless its cause is ErrFailed.
 func (r *Rollout) Do(ctx context.Context, apply func(context.Context) error) error {
 	if err := r.aborted(ctx); err != nil { // do not even wait
 		return err
@@ -107,7 +122,7 @@ func (r *Rollout) Do(ctx context.Context, apply func(context.Context) error) err
 		}
 		r.log.Info("rollout: this machine's turn", "lock", r.lock.Key())
 		err := r.step(ctx, apply)
-		if err == nil || ctx.Err() != nil {
+		if err == nil || ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrFailed) {
 			return err
 		}
 		return errors.Join(err, r.failed(err))
@@ -116,15 +131,19 @@ func (r *Rollout) Do(ctx context.Context, apply func(context.Context) error) err
 
 // step is one machine's change, in its slot.
 func (r *Rollout) step(ctx context.Context, apply func(context.Context) error) error {
+	about, err := r.subject(ctx)
+	if err != nil {
+		return err
+	}
 	if err := r.drain(ctx); err != nil {
 		return err
 	}
-	err := apply(ctx)
+	err = apply(ctx)
 	if undrainErr := r.undrain(); undrainErr != nil {
 		return errors.Join(err, undrainErr)
 	}
 	if err != nil {
 		return err
 	}
-	return r.gate(ctx)
+	return r.gate(ctx, about)
 }

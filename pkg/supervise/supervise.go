@@ -67,9 +67,14 @@ type Supervisor struct {
 	guard  *proc.Guard   // of all the children
 	change chan struct{} // capacity 1
 	over   chan error    // capacity 1: how the child ended by itself
+	gone   chan struct{} // closed at the end of Run
+	news   chan struct{} // capacity 1: what Followed yields
 
-	mu     sync.Mutex
-	status Status
+	mu       sync.Mutex
+	status   Status
+	asked    int           // changes that we were told of
+	followed int           // how many of them the child knows
+	moved    chan struct{} // closed when followed changes
 }
 
 // Status is what the child does at the moment.
@@ -77,6 +82,9 @@ type Status struct {
 	Pid       int       // 0: it does not run
 	Starts    int       // how often it was started
 	StartedAt time.Time // the last time
+	// Stopped says that a signal which ends programs was passed on to it: its end is
+	// somebody's wish then.
+	Stopped bool
 }
 
 // child is one that runs: *proc.Child.
@@ -102,7 +110,8 @@ func New(spec Spec, cfg Config) *Supervisor {
 	}
 	s := &Supervisor{
 		spec: spec, cfg: cfg, log: cfg.Logger,
-		change: make(chan struct{}, 1), over: make(chan error, 1),
+		change: make(chan struct{}, 1), over: make(chan error, 1), gone: make(chan struct{}),
+		news: make(chan struct{}, 1), moved: make(chan struct{}),
 	}
 	s.start = s.startChild
 	return s
@@ -152,9 +161,83 @@ func (s *Supervisor) Changed() {
 	if s == nil {
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.asked++
+	poke(s.change)
+}
+
+func poke(c chan struct{}) {
 	select {
-	case s.change <- struct{}{}:
+	case c <- struct{}{}:
 	default:
+	}
+}
+
+// takeChanges is how many changes there are, all of which what comes now knows of.
+func (s *Supervisor) takeChanges() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.change:
+	default:
+	}
+	return s.asked
+}
+
+// follows notes that the child knows so many changes.
+func (s *Supervisor) follows(changes int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.followed = changes
+	close(s.moved)
+	s.moved = make(chan struct{})
+	poke(s.news)
+}
+
+// Behind says whether there is a change that the child does not know: it was neither
+// started nor signalled since.
+func (s *Supervisor) Behind() bool {
+	if s == nil {
+		return false
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.followed < s.asked
+}
+
+// Followed yields when the child has followed changes, perhaps not yet all of them: see
+// Behind. It has one reader.
+func (s *Supervisor) Followed() <-chan struct{} {
+	if s == nil {
+		return nil
+	}
+	return s.news
+}
+
+// Follow waits until the child has followed all changes of before. The error says that
+// it will not: ctx has ended, with its cause, or Run has.
+func (s *Supervisor) Follow(ctx context.Context) error {
+	if s == nil {
+		return nil
+	}
+	s.mu.Lock()
+	want := s.asked
+	s.mu.Unlock()
+	for {
+		s.mu.Lock()
+		done, moved := s.followed >= want, s.moved
+		s.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-s.gone:
+			return fmt.Errorf("%q has ended before it followed the change", s.name())
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 }
 
@@ -183,15 +266,13 @@ func (s *Supervisor) Await(ctx context.Context, started bool) error {
 // Run follows the diagram until ctx ends, which stops the child, or the child
 // does.
 func (s *Supervisor) Run(ctx context.Context) {
+	defer close(s.gone)
 	if !s.awaitChange(ctx) {
 		return
 	}
 	defer s.release()
 	for {
-		select {
-		case <-s.change: // what starts now knows of it
-		default:
-		}
+		known := s.takeChanges()
 		c, err := s.start()
 		if err != nil {
 			s.over <- cli.Exit(cli.ExitRun, fmt.Errorf("start %q: %w", s.name(), err))
@@ -199,6 +280,7 @@ func (s *Supervisor) Run(ctx context.Context) {
 		}
 		s.log.Info("child started", "command", s.name(), "pid", c.Pid())
 		s.note(c.Pid())
+		s.follows(known)
 		if s.cfg.OnStart != nil {
 			s.cfg.OnStart()
 		}
@@ -250,7 +332,7 @@ func (s *Supervisor) attend(ctx context.Context, c child) (again bool, err error
 		case e := <-ended:
 			return false, s.end(e)
 		case sig := <-s.cfg.Signals:
-			s.signal(c, sig.(syscall.Signal))
+			s.passOn(c, sig.(syscall.Signal))
 		case <-limit:
 			s.stop(c)
 			<-ended
@@ -263,7 +345,9 @@ func (s *Supervisor) attend(ctx context.Context, c child) (again bool, err error
 			splay = nil
 			if s.spec.ReloadSignal != 0 {
 				s.log.Info("child reloads", "command", s.name(), "signal", s.spec.ReloadSignal)
+				known := s.takeChanges()
 				s.signal(c, s.spec.ReloadSignal)
+				s.follows(known)
 				continue
 			}
 			select {
@@ -304,6 +388,17 @@ func (s *Supervisor) signal(c child, sig syscall.Signal) {
 	}
 }
 
+// passOn hands on a signal that somebody has sent us.
+func (s *Supervisor) passOn(c child, sig syscall.Signal) {
+	switch sig {
+	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
+		s.mu.Lock()
+		s.status.Stopped = true
+		s.mu.Unlock()
+	}
+	s.signal(c, sig)
+}
+
 func (s *Supervisor) stop(c child) {
 	if _, err := c.Stop(s.spec.KillSignal, s.spec.KillTimeout); err != nil {
 		s.log.Warn("stopped the child", "command", s.name(), "error", err)
@@ -317,6 +412,7 @@ func (s *Supervisor) note(pid int) {
 	s.status.Pid = pid
 	if pid != 0 {
 		s.status.Starts++
+		s.status.Stopped = false
 		s.status.StartedAt = time.Now()
 	}
 }

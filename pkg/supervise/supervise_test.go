@@ -31,6 +31,7 @@ type ward struct {
 type wardChild struct {
 	w     *ward
 	ended chan int
+	slow  time.Duration // to stop
 }
 
 func (w *ward) note(format string, args ...any) {
@@ -57,6 +58,7 @@ func (c *wardChild) Wait(context.Context) (int, error) { return <-c.ended, nil }
 
 func (c *wardChild) Stop(sig syscall.Signal, killAfter time.Duration) (int, error) {
 	c.w.note("stop(%d,%s)", sig, killAfter)
+	time.Sleep(c.slow)
 	c.ended <- 128 + int(sig)
 	return 128 + int(sig), nil
 }
@@ -145,6 +147,99 @@ func TestSuperviseStates(t *testing.T) {
 					t.Errorf("code %d, want %d: %v", cli.Code(err), code, err)
 				}
 			})
+		}
+	})
+}
+
+// Who waits for a change to be followed waits for the new child, or for the signal after
+// the splay, and not in vain.
+func TestFollow(t *testing.T) {
+	second := time.Second
+	follow := func(t *testing.T, w *ward, ctx context.Context) chan error {
+		t.Helper()
+		w.Changed()
+		done := make(chan error, 1)
+		go func() { err := w.Follow(ctx); w.note("followed"); done <- err }()
+		return done
+	}
+	t.Run("restart", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWard(t, Spec{Splay: 0})
+			<-follow(t, w, t.Context())
+			if w.want(t, "0:start 0:followed"); w.Behind() {
+				t.Error("behind, though it was just started")
+			}
+			w.now.slow = 5 * second
+			done := follow(t, w, t.Context())
+			synctest.Wait()
+			if !w.Behind() {
+				t.Error("the old child knows of the change")
+			}
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			w.want(t, "0:start 0:followed 0:stop(2,30s) 5:start 5:followed")
+		})
+	})
+	t.Run("signal", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWard(t, Spec{ReloadSignal: syscall.SIGHUP, Splay: 10 * second})
+			<-follow(t, w, t.Context())
+			if err := <-follow(t, w, t.Context()); err != nil {
+				t.Error(err)
+			}
+			got := strings.Fields(w.happened())
+			if len(got) != 4 || !strings.HasSuffix(got[2], ":1") || !strings.HasSuffix(got[3], ":followed") {
+				t.Errorf("happened %q", got)
+			}
+			select {
+			case <-w.Followed():
+			default:
+				t.Error("nothing is told of it")
+			}
+		})
+	})
+	t.Run("the end", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWard(t, Spec{ReloadSignal: syscall.SIGHUP, Splay: time.Hour})
+			<-follow(t, w, t.Context())
+			late := follow(t, w, t.Context())
+			ctx, cancel := context.WithCancel(t.Context())
+			gaveUp := follow(t, w, ctx)
+			synctest.Wait()
+			cancel()
+			if err := <-gaveUp; err != context.Canceled {
+				t.Errorf("its context has ended: %v", err)
+			}
+			w.now.ended <- 1
+			if err := <-late; err == nil || !strings.Contains(err.Error(), "has ended") {
+				t.Errorf("the child has ended: %v", err)
+			}
+		})
+	})
+	var none *Supervisor
+	if none.Behind() || none.Follow(t.Context()) != nil || none.Followed() != nil {
+		t.Error("nothing is supervised, and something is waited for")
+	}
+}
+
+// A child that ends after somebody has told it to has not failed by itself.
+func TestStoppedBySomebody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWard(t, Spec{})
+		w.Changed()
+		synctest.Wait()
+		for sig, want := range map[syscall.Signal]bool{syscall.SIGUSR1: false, syscall.SIGTERM: true} {
+			if w.signals <- sig; want {
+				synctest.Wait()
+				if !w.Status().Stopped {
+					t.Errorf("after %s: %+v", sig, w.Status())
+				}
+				w.Changed()
+			}
+			if synctest.Wait(); w.Status().Stopped {
+				t.Errorf("after %s, or a start after it: %+v", sig, w.Status())
+			}
 		}
 	})
 }

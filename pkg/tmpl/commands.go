@@ -57,14 +57,16 @@ func (e *engine) refused(ctx context.Context, c command, units []*unit, err erro
 	e.troubled(err)
 	restored := e.restore(units)
 	delay := backoff(units[0].refusals, maxRetry)
-	text := "command failed, the new files stay; running it again, or on new data"
-	if restored {
-		text = "command failed, the files before are restored; rendering again, or on new data"
-	}
-	if e.cfg.Once {
+	last := units[0].refusals+1 >= maxRefusals
+	switch {
+	case e.cfg.Once:
 		e.fail(err)
-	} else {
-		e.log.Error(text, "error", err, "retry_in", delay)
+	case restored && last:
+		e.log.Error(knownBad, "error", err, "times", maxRefusals)
+	case restored:
+		e.log.Error(restoredText, "error", err, "retry_in", delay)
+	default:
+		e.log.Error(staysText, "error", err, "retry_in", delay)
 	}
 	if restored {
 		if err := e.runCommand(ctx, c); err != nil && ctx.Err() == nil {
@@ -78,6 +80,7 @@ func (e *engine) refused(ctx context.Context, c command, units []*unit, err erro
 		if !e.cfg.Once {
 			u.out, u.due, u.retrying, u.forExec = u.last, time.Now().Add(delay), true, false
 			u.owes = !u.restored // else it will owe when it is replaced again
+			u.held = u.restored && last
 			u.refusals++
 			u.said = err.Error()
 		}
@@ -119,14 +122,30 @@ func (e *engine) onVerdict(v verdict) {
 	}
 	e.endTurn(v.err)
 	again := time.Now().Add(v.delay)
-	text := "command failed, the new files stay; running it again, or on new data"
-	if e.restoreAll(again, v.err.Error()) {
-		text = "command failed, the files before are restored; rendering again, or on new data"
+	last := v.failures >= maxRefusals
+	restored := e.restoreAll(again, v.err.Error(), last)
+	if restored {
 		e.exec.tell(order{kind: orderFallback, seq: v.seq})
+	}
+	if restored && last {
+		e.execRetry = time.Time{}
+		e.log.Error(knownBad, "error", v.err, "times", maxRefusals)
+		return
+	}
+	text := staysText
+	if restored {
+		text = restoredText
 	}
 	e.execRetry = again
 	e.log.Error(text, "error", v.err, "retry_in", v.delay)
 }
+
+// What is said of a command that has failed.
+const (
+	staysText    = "command failed, the new files stay; running it again, or on new data"
+	restoredText = "command failed, the files before are restored; rendering again, or on new data"
+	knownBad     = "command failed, the files before are restored; it has failed too often on this content, which is tried again only on new data or a reload"
+)
 
 // verdicts is where the -exec command's come from; nil without one.
 func (e *engine) verdicts() <-chan verdict {

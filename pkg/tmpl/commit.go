@@ -5,11 +5,8 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/muster-dev/muster/pkg/funcs"
 	"github.com/muster-dev/muster/pkg/render"
 )
 
@@ -52,19 +49,33 @@ func (b bundle) ready(now time.Time) bool {
 }
 
 // hash names what a bundle would write.
-func (b bundle) hash() [sha256.Size]byte {
+func (b bundle) hash() fingerprint {
 	sum := sha256.New()
 	for _, u := range b {
 		if u.out != nil {
-			fmt.Fprintf(sum, "%d\n", len(u.out.Text))
-			sum.Write(u.out.Text)
+			addOutput(sum, u.out)
 		}
 	}
-	return [sha256.Size]byte(sum.Sum(nil))
+	return fingerprint(sum.Sum(nil))
+}
+
+// placement is a piece on its way.
+type placement struct {
+	piece
+	unit   *unit
+	of     fingerprint    // of the unit's output
+	staged *render.Staged // nil: it is added to a file
+}
+
+func (p placement) commit() (render.Result, error) {
+	if p.staged == nil {
+		return render.Append(p.File)
+	}
+	return p.staged.Commit()
 }
 
 // commit puts the output of a bundle where it belongs: all of it is staged, then
-// all checked, then all renamed. The units' owes says whether that changed anything.
+// all checked, then all put in place. The units' owes says whether that changed anything.
 func (e *engine) commit(ctx context.Context, b bundle) error {
 	hash := b.hash()
 	if e.cfg.Dry {
@@ -74,57 +85,93 @@ func (e *engine) commit(ctx context.Context, b bundle) error {
 	if lead.rejection != nil && hash == lead.rejected {
 		return lead.rejection
 	}
-	staged := make([]*render.Staged, len(b))
-	for i, u := range b {
+	all, err := stageAll(b)
+	defer func() {
+		for _, p := range all {
+			if p.staged != nil {
+				p.staged.Discard()
+			}
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	lead.rejection = nil
+	if err := e.check(ctx, all); err != nil {
+		if _, is := errors.AsType[errRejected](err); is {
+			lead.rejection, lead.rejected = err, hash
+		}
+		return err
+	}
+	return e.replace(b, all)
+}
+
+// stageAll prepares all that a bundle writes; the caller discards it, also on an error.
+func stageAll(b bundle) (all []placement, err error) {
+	for _, u := range b {
 		if u.out == nil {
 			continue
 		}
-		s, err := render.Stage(render.File{
-			Path: u.Destination, Content: u.out.Text, Mode: u.Perms, User: u.User, Group: u.Group, Backup: u.Backup, NoDirs: u.NoDirs,
-		})
-		if err != nil {
-			return err
-		}
-		defer s.Discard()
-		staged[i] = s
-	}
-	lead.rejection = nil
-	for i, u := range b {
-		if s := staged[i]; s != nil && u.Check != "" && s.Changed() {
-			err := s.Check(ctx, render.Check{Command: commandWords(u.Check), Shell: e.cfg.Shell, Env: e.cfg.Env})
-			switch {
-			case ctx.Err() != nil:
-				return context.Cause(ctx)
-			case err != nil:
-				lead.rejection, lead.rejected = errRejected{err}, hash
-				return lead.rejection
+		of := fingerprintOf(u.out)
+		for _, p := range u.pieces(u.out) {
+			at := placement{piece: p, unit: u, of: of}
+			if p.once && u.spentOn(of, p) {
+				continue
 			}
+			if !p.append {
+				if at.staged, err = render.Stage(p.File); err != nil {
+					return all, err
+				}
+			}
+			all = append(all, at)
 		}
 	}
-	return e.replace(ctx, b, staged)
+	return all, nil
 }
 
-// replace renames what is staged. When one of several cannot be replaced, those
-// before it are put back.
-func (e *engine) replace(ctx context.Context, b bundle, staged []*render.Staged) error {
-	for i, u := range b {
-		if staged[i] == nil {
+// check has the templates' checks judge what is staged. One that could not run has
+// judged nothing: that is no refusal.
+func (e *engine) check(ctx context.Context, all []placement) error {
+	for _, p := range all {
+		if !p.main || p.unit.Check == "" || !p.staged.Changed() {
 			continue
 		}
-		u.undo = nil
-		res, err := staged[i].Commit()
-		e.record(u, res)
-		if err == nil {
-			err = e.writeOthers(ctx, u, res.Changed)
+		err := p.staged.Check(ctx, render.Check{Command: commandWords(p.unit.Check), Shell: e.cfg.Shell, Env: e.cfg.Env})
+		var refusal *render.CheckError
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.As(err, &refusal):
+			return errRejected{err}
+		case err != nil:
+			return errUnjudged{err}
 		}
+	}
+	return nil
+}
+
+// replace puts in place what is staged. When one of several cannot be, those before it
+// are put back.
+func (e *engine) replace(b bundle, all []placement) error {
+	for _, u := range b {
+		if u.out != nil {
+			u.undo = nil
+		}
+	}
+	for _, p := range all {
+		res, err := p.commit()
+		e.record(p.unit, res)
 		if err != nil {
-			if len(b) > 1 {
-				e.takeBack(b[:i+1])
+			if len(all) > 1 {
+				e.takeBack(b)
 			}
 			return err
 		}
+		if p.once {
+			p.unit.spend(p.of, p.piece)
+		}
 		if res.InPlace {
-			e.notices.say(fmt.Sprintf("%s is a mount point of its own: it is written in place, and a reader can see half of it", u.Destination))
+			e.notices.say(fmt.Sprintf("%s is a mount point of its own: it is written in place, and a reader can see half of it", p.Path))
 		}
 	}
 	return nil
@@ -132,7 +179,13 @@ func (e *engine) replace(ctx context.Context, b bundle, staged []*render.Staged)
 
 // takeBack restores what a commit that failed half way has replaced; no command
 // is owed for it.
-func (e *engine) takeBack(units []*unit) {
+func (e *engine) takeBack(b bundle) {
+	var units []*unit
+	for _, u := range b {
+		if u.out != nil { // else what it has replaced was another commit
+			units = append(units, u)
+		}
+	}
 	e.restore(units)
 	for _, u := range units {
 		u.owes, u.restored = u.owes && !u.restored, false
@@ -151,28 +204,13 @@ func (e *engine) record(u *unit, res render.Result) {
 	}
 }
 
-// writeOthers writes what a template asked for by writeToFile.
-func (e *engine) writeOthers(ctx context.Context, u *unit, changed bool) error {
-	if !changed && !u.owes && u.done {
-		return nil
-	}
-	for _, f := range u.out.Files {
-		res, err := writeFile(ctx, f)
-		if err != nil {
-			return err
-		}
-		e.record(u, res)
-	}
-	return nil
-}
-
 // print is what Dry does instead.
 func (e *engine) print(b bundle) error {
 	for _, u := range b {
 		if u.out == nil {
 			continue
 		}
-		hash := sha256.Sum256(u.out.Text)
+		hash := fingerprintOf(u.out)
 		if u.done && hash == u.printed {
 			continue
 		}
@@ -187,30 +225,6 @@ func (e *engine) print(b bundle) error {
 		}
 	}
 	return nil
-}
-
-func writeFile(ctx context.Context, f funcs.File) (render.Result, error) {
-	if !f.Append {
-		return render.Write(ctx, render.File{
-			Path: f.Path, Content: f.Content, Mode: f.Mode, User: f.User, Group: f.Group,
-		}, render.Check{})
-	}
-	res := render.Result{Path: f.Path}
-	if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
-		return res, fmt.Errorf("append to %s: %w", f.Path, err)
-	}
-	mode := f.Mode
-	if mode == 0 {
-		mode = 0o644
-	}
-	file, err := os.OpenFile(f.Path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, mode)
-	if err != nil {
-		return res, fmt.Errorf("append: %w", err)
-	}
-	_, err = file.Write(f.Content)
-	err = errors.Join(err, file.Close())
-	res.Changed = err == nil // but there is nothing to restore it from
-	return res, err
 }
 
 // restore puts back what the units' last commit has replaced. Files that are new
@@ -238,14 +252,14 @@ func (e *engine) putBack(res render.Result) bool {
 }
 
 // restoreAll puts back all that -exec has not accepted, and has it rendered again
-// at that time (never, if it is zero).
-func (e *engine) restoreAll(again time.Time, why string) bool {
+// at that time (never, if it is zero), or, if it is held, when there are new data.
+func (e *engine) restoreAll(again time.Time, why string, held bool) bool {
 	any := false
 	for _, entry := range e.journal.takeOldest() {
 		done := e.putBack(entry.res)
 		any = any || done
 		if u := entry.unit; done && !again.IsZero() && u.out == nil && u.last != nil {
-			u.out, u.due, u.retrying, u.forExec = u.last, again, true, true
+			u.out, u.due, u.retrying, u.forExec, u.held = u.last, again, true, true, held
 			u.said = why
 		}
 	}

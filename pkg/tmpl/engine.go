@@ -95,10 +95,10 @@ func (e *engine) spew() io.Writer {
 }
 
 // run is the whole life of the tool after load.
-func (e *engine) run(ctx context.Context) error {
-	inner, cancel := context.WithCancel(ctx)
+func (e *engine) run(ctx context.Context) (err error) {
+	inner, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
-	defer func() { cancel(); wg.Wait() }()
+	defer func() { e.endAll(cancel, err); wg.Wait() }()
 	frames := make(chan watch.Frame)
 	ended := make(chan error, 1)
 	wg.Go(func() { ended <- e.watcher.Run(inner) })
@@ -117,7 +117,7 @@ func (e *engine) run(ctx context.Context) error {
 	defer timer.Stop()
 	e.beginCache()
 	defer e.lastSave()
-	err := e.round(ctx, e.units)
+	err = e.round(ctx, e.units)
 	for err == nil && !e.finished() {
 		e.publish()
 		timer.Reset(time.Until(e.wakeAt()))
@@ -139,6 +139,8 @@ func (e *engine) run(ctx context.Context) error {
 			e.refuseTurn(why)
 		case v := <-e.verdicts():
 			e.onVerdict(v)
+		case <-e.sup.Followed():
+			e.onFollowed()
 		case <-e.reload:
 			err = e.round(ctx, e.reread())
 		case <-timer.C:
@@ -153,8 +155,11 @@ func (e *engine) run(ctx context.Context) error {
 	if e.exec != nil && e.complete {
 		e.execOnce(ctx)
 	}
-	e.lastTurn()
-	e.fail(e.sup.Await(ctx, e.complete))
+	childEnded, over := e.lastTurn(ctx, cancel)
+	if !childEnded {
+		over = e.sup.Await(ctx, e.complete)
+	}
+	e.fail(over)
 	if ctx.Err() != nil {
 		return e.interrupted()
 	}
@@ -216,7 +221,7 @@ func (e *engine) reread() []*unit {
 			return false
 		}
 		troubled := u.said != ""
-		u.rejection, u.said, u.failures = nil, "", 0
+		u.rejection, u.said, u.failures, u.retrying = nil, "", 0, false
 		u.items = 0 // whoever says so agrees to a loss
 		return changed || troubled
 	})
@@ -293,6 +298,7 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 	}
 	changed = !maps.Equal(u.queries, p.queries) || !maps.Equal(u.paths, p.paths)
 	u.queries, u.paths, u.missing = p.queries, p.paths, p.missing
+	refused := u.refusedOutput()
 	u.out, u.broken = nil, false
 	switch {
 	case execErr != nil && (out.Complete || errors.Is(execErr, funcs.ErrUnsupported)):
@@ -301,6 +307,10 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 		if why := e.guard(u); why != "" {
 			u.broken = true
 			return changed, e.withheld(u, why)
+		}
+		if refused != nil && fingerprintOf(refused) == fingerprintOf(out) {
+			u.out = refused // as before: new data that change nothing are no new chance
+			return changed, nil
 		}
 		u.out, u.retrying, u.held, u.refusals = out, false, false, 0
 		u.schedule(e.paceOf(u), time.Now())

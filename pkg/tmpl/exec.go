@@ -82,6 +82,7 @@ type verdict struct {
 	seq      int
 	err      error // nil: accepted
 	delay    time.Duration
+	failures int // in a row, on the same content
 	accepted bool
 }
 
@@ -252,7 +253,7 @@ func (x *executor) fail(err error, early bool) {
 	delay := backoff(x.failures, maxExecBackoff)
 	x.failures++
 	if early && x.verdicts != nil {
-		x.judge(verdict{err: err, delay: delay})
+		x.judge(verdict{err: err, delay: delay, failures: x.failures})
 		return
 	}
 	x.timer.Reset(delay)

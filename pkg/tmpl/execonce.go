@@ -45,7 +45,7 @@ func (e *engine) execOnce(ctx context.Context) {
 		return
 	}
 	e.fail(err)
-	if !early || !e.restoreAll(time.Time{}, "") || ctx.Err() != nil {
+	if !early || !e.restoreAll(time.Time{}, "", false) || ctx.Err() != nil {
 		return
 	}
 	e.log.Error("command failed, the files before are restored; running it once on them", "error", err)

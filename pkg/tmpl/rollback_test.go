@@ -261,3 +261,53 @@ func TestCacheServesAStartWithoutAgent(t *testing.T) {
 		r.wantFile("out", "2 w1 false")
 	})
 }
+
+// Content that a command has refused three times, and whose files were restored each
+// time, is tried again on new data and on a reload only; data that make the same text are not new.
+func TestKnownBadContentWaitsForNewData(t *testing.T) {
+	for _, by := range []string{"the template's command", "-exec"} {
+		t.Run(by, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *rig) { knownBadContent(t, r, by == "-exec") })
+		})
+	}
+}
+
+func knownBadContent(t *testing.T, r *rig, byExec bool) {
+	r.consul.SetKey("a", "good")
+	r.consul.SetKey("b", "1")
+	out := r.template("out", `{{key "a"}}{{if key "b"}}{{end}}`)
+	cfg := Config{}
+	if byExec {
+		cfg.Exec.Command = rejecting(r, "out")
+	} else {
+		out.Command = rejecting(r, "out")
+	}
+	cfg.Templates = []Template{out}
+	r.start(cfg)
+	r.settled()
+	wantBad := func(n int) {
+		t.Helper()
+		for range 300 { // commands run in real time
+			time.Sleep(time.Second)
+			r.rest()
+		}
+		if got := strings.Count(r.file("ran"), "bad"); got != n {
+			t.Fatalf("it was tried %d times, want %d\nlog:\n%s", got, n, r.log)
+		}
+	}
+	r.consul.SetKey("a", "bad")
+	wantBad(3)
+	r.wantFile("out", "good")
+	r.consul.SetKey("b", "2")
+	wantBad(3)
+	if got := r.tool.Status().Templates[0]; got.State != StateFailed || got.LastError == "" {
+		t.Errorf("status %+v", got)
+	}
+	r.tool.Reload()
+	wantBad(6)
+	r.wantFile("out", "good")
+	r.consul.SetKey("a", "better")
+	r.settled()
+	r.wantFile("out", "better")
+	wantBad(6)
+}

@@ -1,10 +1,9 @@
 package tmpl
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"log/slog"
-	"os"
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/rollout"
@@ -12,8 +11,8 @@ import (
 
 // turns brings the engine and its rollout together. A bundle that would change a
 // file is queued until there is a turn; then everything that is due is written, with
-// the newest data. The turn is open until the commands are done, and -exec has said
-// what it thinks. The fields but the channels belong to the engine.
+// the newest data. The turn is open until the commands are done, -exec has said what it
+// thinks, and the supervised child is the new one, or knows of the change. The fields but the channels belong to the engine.
 type turns struct {
 	*rollout.Turns
 	once    bool
@@ -104,16 +103,18 @@ func (e *engine) wouldChange(b bundle) bool {
 		if u.out == nil {
 			continue
 		}
-		data, err := os.ReadFile(u.Destination)
-		if err != nil || !bytes.Equal(data, u.out.Text) || len(u.out.Files) > 0 && !u.done {
-			return true
+		of := fingerprintOf(u.out)
+		for _, p := range u.pieces(u.out) {
+			if u.wouldWrite(of, p) {
+				return true
+			}
 		}
 	}
 	return false
 }
 
-// takeTurn writes what is due in our turn. It is over at once unless -exec has to
-// say something first, or Once has. When it is lost, the command that runs is stopped,
+// takeTurn writes what is due in our turn. It is over at once unless -exec or the
+// supervised child have to do something first, or Once has. When it is lost, the command that runs is stopped,
 // and everything that was written in it has its command owed.
 func (e *engine) takeTurn(ctx context.Context, g grant) error {
 	defer close(g.wrote)
@@ -131,10 +132,28 @@ func (e *engine) takeTurn(ctx context.Context, g grant) error {
 		e.refuseTurn(context.Cause(g.ctx))
 	case lost:
 		e.endTurn(context.Cause(g.ctx))
-	case !e.cfg.Once && (t.trouble != nil || e.execSeq == told):
+	case e.cfg.Once || e.sup.Behind(): // see lastTurn and onFollowed
+	case t.trouble != nil || e.execSeq == told:
 		e.endTurn(t.trouble)
 	}
 	return err
+}
+
+// onFollowed ends a turn that waited for the supervised child. What it runs on is new
+// now, and the health gate that follows opens on it.
+func (e *engine) onFollowed() {
+	if e.turns != nil && !e.cfg.Once && !e.sup.Behind() {
+		e.endTurn(e.turns.trouble)
+	}
+}
+
+// endAll ends what runs beside the engine, which ends with err. A failure is one of this
+// machine in its turn, but for a child that somebody has stopped.
+func (e *engine) endAll(cancel context.CancelCauseFunc, err error) {
+	if e.sup.Status().Stopped {
+		err = nil
+	}
+	cancel(rollout.Over(err))
 }
 
 // endTurn gives the turn back; err counts as this machine's failure.
@@ -164,13 +183,29 @@ func (e *engine) refuseTurn(err error) {
 	e.fail(cli.Exit(cli.ExitRun, err))
 }
 
-// lastTurn is the end of Once's, with the health gate.
-func (e *engine) lastTurn() {
+// lastTurn is the end of Once's, with the health gate. ended says that the supervised
+// child has ended meanwhile, and over how: a failure ends the turn by cancel.
+func (e *engine) lastTurn(ctx context.Context, cancel context.CancelCauseFunc) (ended bool, over error) {
 	if e.turns == nil || e.turns.open == nil {
-		return
+		return false, nil
 	}
-	e.endTurn(e.first)
-	if err := <-e.turns.ended; err != nil && e.first == nil {
+	var died error
+	if e.complete {
+		died = e.sup.Follow(ctx)
+	}
+	e.endTurn(errors.Join(e.first, died))
+	var err error
+	select {
+	case err = <-e.turns.ended:
+	case over = <-e.sup.Ends():
+		ended = true
+		if over != nil {
+			e.endAll(cancel, over)
+		}
+		err = <-e.turns.ended
+	}
+	if err != nil && e.first == nil && over == nil && died == nil {
 		e.fail(cli.Exit(cli.ExitRun, err))
 	}
+	return ended, over
 }

@@ -4,13 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/lock"
+	"github.com/muster-dev/muster/pkg/rollout"
 )
 
 // slots gives a turn whenever one is asked for, and takes the first away when lose is
@@ -94,6 +97,113 @@ func until(t *testing.T, r *rig, what string, ok func() bool) {
 	for end := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("still not: %s\nlog:\n%s", what, r.log)
+		}
+	}
+}
+
+// gated is a Taker whose health gate looks at what has become of the change.
+type gated struct {
+	slots
+	gate chan error // the cause of the end of a gate that was cut short
+	hold chan struct{}
+	saw  func()
+}
+
+func (g *gated) Do(ctx context.Context, apply func(context.Context) error) error {
+	err := apply(ctx)
+	g.saw()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-g.hold:
+		return nil
+	case <-ctx.Done():
+		g.gate <- context.Cause(ctx)
+		return context.Cause(ctx)
+	}
+}
+
+// The turn lasts until the new child stands, however long the old one takes to stop:
+// what follows, the end of the drain and the health gate, is about the new one.
+func TestTurnLastsUntilTheNewChildStands(t *testing.T) {
+	for _, once := range []bool{false, true} {
+		t.Run(fmt.Sprint("once ", once), func(t *testing.T) {
+			r := newRig(t)
+			r.consul.SetKey("k", "v1")
+			r.write("server", `
+				trap 'sleep 0.3; exit 0' INT
+				cat `+r.path("out")+` >`+r.path("running")+`
+				while :; do sleep 0.02; done
+			`)
+			ended := make(chan error, 1)
+			starts := make(chan int, 10)
+			g := &gated{hold: make(chan struct{}), saw: func() { starts <- r.lines("child started") }}
+			close(g.hold)
+			cfg := Config{Templates: []Template{r.template("out", `{{ key "k" }}`)}, Rollout: g, Once: once}
+			cfg.Supervise.Command = []string{"sh", r.path("server")}
+			cfg.Supervise.KillSignal = syscall.SIGINT
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			tool := New(r.config(cfg))
+			go func() { ended <- tool.Run(ctx) }()
+			versions := []string{"v1", "v2"}
+			if once {
+				versions = versions[:1]
+			}
+			for _, version := range versions {
+				r.consul.SetKey("k", version)
+				if n, want := <-starts, int(version[1]-'0'); n != want {
+					t.Errorf("when the turn of %s is over %d children have been started, want %d", version, n, want)
+				}
+				until(t, r, "the child runs", func() bool { return r.file("running") == version })
+			}
+			cancel()
+			if err := <-ended; (err != nil) != once {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A child that dies on what was changed is this machine's failure; one that somebody has
+// stopped is not.
+func TestChildThatDiesInItsTurn(t *testing.T) {
+	for _, once := range []bool{false, true} {
+		for _, stopped := range []bool{false, true} {
+			t.Run(fmt.Sprintf("once %v stopped %v", once, stopped), func(t *testing.T) {
+				r := newRig(t)
+				r.consul.SetKey("k", "v1")
+				r.write("server", "echo x >"+r.path("running")+"; while [ ! -e "+r.path("die")+" ]; do sleep 0.02; done; exit 7")
+				g := &gated{hold: make(chan struct{}), gate: make(chan error, 1), saw: func() {}}
+				signals := make(chan os.Signal, 1)
+				cfg := Config{Templates: []Template{r.template("out", `{{ key "k" }}`)}, Rollout: g, Once: once, Signals: signals}
+				cfg.Supervise.Command = []string{"sh", r.path("server")}
+				ended := make(chan error, 1)
+				tool := New(r.config(cfg))
+				go func() { ended <- tool.Run(t.Context()) }()
+				until(t, r, "the child runs", func() bool { return r.file("running") != "-" })
+				want := 7
+				if stopped {
+					want = 128 + int(syscall.SIGTERM)
+					signals <- syscall.SIGTERM
+				} else {
+					r.write("die", "")
+				}
+				if code := cli.Code(<-ended); code != want {
+					t.Errorf("code %d, want %d\nlog:\n%s", code, want, r.log)
+				}
+				select {
+				case cause := <-g.gate:
+					if errors.Is(cause, rollout.ErrFailed) == stopped {
+						t.Errorf("the gate was ended by %v", cause)
+					}
+				default:
+					if !stopped {
+						t.Error("the gate has opened")
+					}
+				}
+			})
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package tmpl
 
 import (
-	"crypto/sha256"
 	"fmt"
 	"io"
 	"strings"
@@ -30,7 +29,7 @@ type unit struct {
 	since time.Time     // when the first change came that is not written; zero: none
 	items int           // how many things the last file showed
 
-	held       bool            // out was rejected, and waits for the others of its bundle
+	held       bool            // out was rejected or refused too often, and waits for other data
 	queued     bool            // its bundle waits for a turn
 	broken     bool            // the last pass was complete, but there is nothing to show for it
 	undo       []render.Result // what the last commit has replaced
@@ -46,8 +45,9 @@ type unit struct {
 	owes      bool // a file was replaced, and its command has not been told
 	gaveUp    bool // Once: it failed
 	rejection error
-	rejected  [sha256.Size]byte // what rejection is about
-	printed   [sha256.Size]byte
+	rejected  fingerprint // what rejection is about
+	printed   fingerprint
+	spent     spent
 	failures  int // to write, in a row
 	said      string
 
@@ -75,6 +75,15 @@ func (u *unit) read(spew io.Writer) (changed bool, err error) {
 	}
 	u.text, u.parsed = string(data), parsed
 	return true, nil
+}
+
+// refusedOutput is the output that a command has refused and that is to be tried again;
+// nil: there is none.
+func (u *unit) refusedOutput() *funcs.Output {
+	if !u.retrying {
+		return nil
+	}
+	return u.out
 }
 
 // news says whether text is worth saying: once until something else happens.

@@ -10,8 +10,17 @@ import (
 
 const maxRetry = time.Minute
 
+// maxRefusals is how often a command may refuse the same content, whose files are
+// restored each time, before it is tried only on new data.
+const maxRefusals = 3
+
 // errRejected says that a check did not accept what was rendered.
 type errRejected struct{ error }
+
+// errUnjudged says that a check could not tell.
+type errUnjudged struct{ error }
+
+func (e errUnjudged) Unwrap() error { return e.error }
 
 // write writes what is due, then runs the commands of what changed and tells
 // the -exec command. An error ends the tool.
@@ -81,7 +90,7 @@ func (e *engine) hurry(now time.Time) {
 	}
 	for _, u := range e.units {
 		if fresh && u.retrying && u.out != nil && u.forExec {
-			u.due = now
+			u.due, u.held = now, false
 		}
 	}
 }
@@ -155,12 +164,18 @@ func (e *engine) writeFailed(b bundle, err error, now time.Time) error {
 	e.troubled(err)
 	var rejected errRejected
 	isRejected := errors.As(err, &rejected)
+	var unjudged errUnjudged
+	isUnjudged := errors.As(err, &unjudged)
 	if e.cfg.Once {
 		for _, u := range b {
 			u.gaveUp, u.out = true, nil
 		}
 		e.fail(cli.Exit(cli.ExitRun, err))
 		return nil
+	}
+	text := "cannot write, trying again"
+	if isUnjudged {
+		text = "the check could not run, trying again"
 	}
 	for _, u := range b {
 		switch {
@@ -173,14 +188,14 @@ func (e *engine) writeFailed(b bundle, err error, now time.Time) error {
 			if u.news(err.Error()) {
 				e.log.Error("rejected, waiting for new data", "template", u.Source, "file", u.Destination, "error", err)
 			}
-		case u.fatal(!u.done && !u.late):
+		case u.fatal(!u.done && !u.late && !isUnjudged):
 			return cli.Exit(cli.ExitRun, err)
 		default:
 			delay := backoff(u.failures, maxRetry)
 			u.failures++
 			u.due = now.Add(delay)
 			if u.news(err.Error()) {
-				e.log.Error("cannot write, trying again", "template", u.Source, "file", u.Destination, "error", err, "retry_in", delay)
+				e.log.Error(text, "template", u.Source, "file", u.Destination, "error", err, "retry_in", delay)
 			}
 		}
 	}

@@ -116,3 +116,51 @@ func TestApplyWithExec(t *testing.T) {
 		return nil
 	})
 }
+
+// Three machines restart what they supervise one after the other: the turn of one lasts
+// until its new program has started and its health gate has opened.
+func TestApplyWithSupervise(t *testing.T) {
+	const machines = 3
+	a := harness.Dev(t)
+	a.PutKey("k", "1")
+	order := a.Folder(t)
+	order.Write("order", "")
+	for range machines {
+		f := a.Folder(t)
+		f.Write("in", `{{ key "k" }}`)
+		f.Write("out", "1")
+		f.Write("server", `#!/bin/sh
+trap 'sleep 0.5; exit 0' INT
+echo "begin $(cat out)" >>`+order.File("order")+`
+sleep 0.1
+echo "done $(cat out)" >>`+order.File("order")+`
+while :; do sleep 0.02; done
+`)
+		f.Run("tmpl", "-template", "in:out", "-supervise", "./server", "-apply-lock", "roll/web", "-apply-hold", "1s")
+	}
+	harness.Until(t, "all run", func(context.Context) error {
+		if n := strings.Count(order.Read("order"), "done 1"); n < machines {
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	order.Write("order", "")
+	a.PutKey("k", "2")
+	order.AwaitText("order", strings.Repeat("begin 2\ndone 2\n", machines))
+}
+
+// A health gate that finds no check of the service that is named does not open, and says which.
+func TestApplyGateWithoutACheck(t *testing.T) {
+	a := harness.Dev(t)
+	a.PutKey("k", "1")
+	f := a.Folder(t)
+	f.Write("in", `{{ key "k" }}`)
+	code, _, stderr := f.Once("tmpl", "-template", "in:out", "-once", "-apply-lock", "svc/web", "-apply-hold", "50ms",
+		"-apply-service", "wbe", "-apply-health-timeout", "300ms", "-apply-abort-after-failures", "1")
+	if code != 14 || !strings.Contains(stderr, `service "wbe" has no check at this agent`) {
+		t.Errorf("code %d: %s", code, stderr)
+	}
+	if pair, _, err := a.KVGet(t.Context(), "svc/web/.abort", nil); err != nil || pair == nil || !strings.Contains(string(pair.Value), "wbe") {
+		t.Errorf("the failure is not noted: %v, %v", pair, err)
+	}
+}

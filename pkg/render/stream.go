@@ -1,0 +1,78 @@
+package render
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// streamPatience is how long the reader of a named pipe may leave it full.
+const streamPatience = 10 * time.Second
+
+// destination is what a path comes to once its links are followed.
+type destination struct {
+	path string
+	// stream says that there is nothing to compare with or to replace: content is
+	// written to a pipe, a terminal or another character device as it is. So it is to
+	// a descriptor of our own (/dev/stdout), even where that is a regular file: who
+	// opened it for us reads that file, not one that takes its name.
+	stream bool
+	fd     int // of our own; -1: none
+}
+
+// IsStream reports whether content is written to path as it is, instead of replacing
+// a file: see Stage. It is false for what cannot be looked at.
+func IsStream(path string) bool {
+	d, err := follow(path)
+	return err == nil && d.stream
+}
+
+// ownDescriptor is the number of the descriptor of ours that a path names.
+func ownDescriptor(path string) (fd int, ok bool) {
+	dir, name := filepath.Split(path)
+	switch filepath.Clean(dir) {
+	case "/dev/fd", "/proc/self/fd", "/proc/thread-self/fd", fmt.Sprintf("/proc/%d/fd", os.Getpid()):
+	default:
+		return 0, false
+	}
+	fd, err := strconv.Atoi(name)
+	return fd, err == nil && fd >= 0 && !strings.HasPrefix(name, "+")
+}
+
+// send writes content to a stream.
+func (d destination) send(content []byte) error {
+	f, err := d.open()
+	if err != nil {
+		return err
+	}
+	_ = f.SetWriteDeadline(time.Now().Add(streamPatience)) // a terminal or a file has none
+	_, err = f.Write(content)
+	err = errors.Join(err, f.Close())
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("its reader has not read for %s", streamPatience)
+	}
+	return err
+}
+
+func (d destination) open() (*os.File, error) {
+	if d.fd >= 0 {
+		// Not opened by its name: that fails for a socket, and begins a file anew.
+		fd, err := unix.FcntlInt(uintptr(d.fd), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("descriptor %d is not open: %w", d.fd, err)
+		}
+		return os.NewFile(uintptr(fd), d.path), nil
+	}
+	// Without O_NONBLOCK a pipe that nobody reads would hold us for ever.
+	f, err := os.OpenFile(d.path, os.O_WRONLY|os.O_APPEND|unix.O_NONBLOCK|unix.O_NOCTTY, 0)
+	if errors.Is(err, unix.ENXIO) {
+		return nil, errors.New("nobody reads the pipe")
+	}
+	return f, err
+}
