@@ -24,8 +24,8 @@ func TestTextHelpers(t *testing.T) {
 		{`{{regexMatch "(" "x"}}`, "", "missing closing )"},
 		{`{{regexReplaceAll "(" "x" "y"}}`, "", "missing closing )"},
 		{`{{"Ab" | toLower}} {{"Ab" | toUpper}} {{"hello wORLD it's o_k x-y" | toTitle}}`, "ab AB Hello WORLD It's O_k X-Y", ""},
-		{`{{"a:1, b:2" | splitToMap "," ":" | toJSON}}`, `{"a":"1","b":"2"}`, ""},
-		{`{{"a" | splitToMap "," ":"}}`, "", `splitToMap: "a" has no ":"`},
+		{`{{"a:1,b:2:3" | splitToMap "," ":" | toJSON}} {{" a : 1, b:" | splitToMap "," ":" | toJSON}}`, `{"a":"1","b":"2:3"} {" b":"","a ":" 1"}`, ""},
+		{`{{"a,,b:2," | splitToMap "," ":" | toJSON}} {{"" | splitToMap "," ":" | toJSON}}`, `{"b":"2"} {}`, ""}, // what has no value is no pair
 	})
 }
 

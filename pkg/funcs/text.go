@@ -80,15 +80,15 @@ func toTitle(s string) string {
 	}, s)
 }
 
-// splitToMap splits s at sep into pairs, and these at kvsep.
-func splitToMap(sep, kvsep, s string) (map[string]any, error) {
-	m := map[string]any{}
+// splitToMap splits s at sep into pairs, and these at the first kvsep. Blanks around s
+// go, those within stay, as do blanks around keys and values; a part without kvsep is
+// no pair.
+func splitToMap(sep, kvsep, s string) map[string]string {
+	m := map[string]string{}
 	for _, pair := range split(sep, s) {
-		key, value, found := strings.Cut(pair, kvsep)
-		if !found {
-			return nil, fmt.Errorf("splitToMap: %q has no %q", pair, kvsep)
+		if key, value, found := strings.Cut(pair, kvsep); found {
+			m[key] = value
 		}
-		m[strings.TrimSpace(key)] = strings.TrimSpace(value)
 	}
-	return m, nil
+	return m
 }
