@@ -12,8 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/pelletier/go-toml/v2"
-	"go.yaml.in/yaml/v3"
+	"go.yaml.in/yaml/v2"
 )
 
 func base64Decode(s string) (string, error) {
@@ -85,13 +84,25 @@ func parseJSON(s string) (any, error) {
 	if s == "" {
 		return map[string]any{}, nil
 	}
+	var text json.RawMessage // all of s is one value
+	if err := json.Unmarshal([]byte(s), &text); err != nil {
+		return nil, fmt.Errorf("parseJSON: %w", err)
+	}
 	var v any
-	if err := json.Unmarshal([]byte(s), &v); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.UseNumber()
+	err := dec.Decode(&v)
+	if err == nil {
+		v, err = ofJSON(v)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("parseJSON: %w", err)
 	}
 	return v, nil
 }
 
+// parseYAML reads YAML 1.1, as consul-template does: no is false, 010 is 8, a date is the
+// text that it is, and of a key that is there twice the latter wins.
 func parseYAML(s string) (any, error) {
 	if s == "" {
 		return map[string]any{}, nil
@@ -100,7 +111,30 @@ func parseYAML(s string) (any, error) {
 	if err := yaml.Unmarshal([]byte(s), &v); err != nil {
 		return nil, fmt.Errorf("parseYAML: %w", err)
 	}
-	return v, nil
+	return ofYAML(v), nil
+}
+
+// ofYAML makes maps whose keys are all texts those that the functions for maps and
+// JSON take.
+func ofYAML(v any) any {
+	switch v := v.(type) {
+	case []any:
+		for i := range v {
+			v[i] = ofYAML(v[i])
+		}
+	case map[any]any:
+		texts := make(map[string]any, len(v))
+		for key, value := range v {
+			v[key] = ofYAML(value)
+			if text, ok := key.(string); ok {
+				texts[text] = v[key]
+			}
+		}
+		if len(texts) == len(v) {
+			return texts
+		}
+	}
+	return v
 }
 
 func toJSON(v any) (string, error)                { return encodeJSON(v, true, "") }
@@ -120,25 +154,9 @@ func encodeJSON(v any, escape bool, indent string) (string, error) {
 }
 
 func toYAML(v any) (string, error) {
-	var buf bytes.Buffer
-	enc := yaml.NewEncoder(&buf)
-	enc.SetIndent(2)
-	enc.CompactSeqIndent()
-	if err := enc.Encode(v); err != nil {
+	text, err := yaml.Marshal(plainNumbers(v))
+	if err != nil {
 		return "", fmt.Errorf("toYAML: %w", err)
 	}
-	if err := enc.Close(); err != nil {
-		return "", fmt.Errorf("toYAML: %w", err)
-	}
-	return string(bytes.TrimSpace(buf.Bytes())), nil
-}
-
-func toTOML(v any) (string, error) {
-	var buf bytes.Buffer
-	enc := toml.NewEncoder(&buf)
-	enc.SetIndentTables(true)
-	if err := enc.Encode(v); err != nil {
-		return "", fmt.Errorf("toTOML: %w", err)
-	}
-	return string(bytes.TrimSpace(buf.Bytes())), nil
+	return string(bytes.TrimSpace(text)), nil
 }

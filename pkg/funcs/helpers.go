@@ -36,7 +36,7 @@ func helpers() template.FuncMap {
 		"byPort": byPort,
 		"byMeta": byMeta,
 
-		"contains":       func(v, list any) (bool, error) { return in(list, v) },
+		"contains":       func(v, list any) bool { return in(list, v) },
 		"containsAll":    containsAll,
 		"containsAny":    containsAny,
 		"containsNone":   containsNone,
@@ -147,7 +147,7 @@ func number(v any) (int64, error) {
 		return r.Int(), nil
 	case r.CanUint() && r.Uint() <= 1<<63-1:
 		return int64(r.Uint()), nil
-	case r.CanFloat() && r.Float() == float64(int64(r.Float())): // from JSON
+	case r.CanFloat() && r.Float() == float64(int64(r.Float())): // JSON, parseFloat
 		return int64(r.Float()), nil
 	}
 	return 0, fmt.Errorf("%v (%T) is not an integer", v, v)

@@ -1,11 +1,13 @@
 package funcs
 
+import "reflect"
+
 // mergeMap returns dst with what only src has, at every depth; an empty value of
 // dst counts as missing. Neither argument is modified.
 func mergeMap(dst, src map[string]any) map[string]any { return merge(dst, src, false) }
 
-// mergeMapWithOverride returns dst with all of src; what src has wins unless it
-// is empty.
+// mergeMapWithOverride returns dst with all of src: what src has wins, also where it is
+// empty or nil. Two maps are merged, they never replace each other.
 func mergeMapWithOverride(dst, src map[string]any) map[string]any { return merge(dst, src, true) }
 
 func merge(dst, src map[string]any, override bool) map[string]any {
@@ -20,32 +22,24 @@ func merge(dst, src map[string]any, override bool) map[string]any {
 		switch {
 		case isMap && bothMaps:
 			out[key] = merge(oldMap, newMap, override)
-		case !exists, override && !isEmpty(value), !override && isEmpty(old):
+		case !exists, override, isEmpty(old):
 			out[key] = value
 		}
 	}
 	return out
 }
 
+// isEmpty says whether v is nil, the zero value of its type, or holds nothing.
 func isEmpty(v any) bool {
-	switch v := v.(type) {
-	case nil:
+	r := reflect.ValueOf(v)
+	switch r.Kind() {
+	case reflect.Invalid:
 		return true
-	case string:
-		return v == ""
-	case bool:
-		return !v
-	case float64:
-		return v == 0
-	case int:
-		return v == 0
-	case int64:
-		return v == 0
-	case map[string]any:
-		return len(v) == 0
-	case []any:
-		return len(v) == 0
-	default:
+	case reflect.Map, reflect.Slice, reflect.Array, reflect.String:
+		return r.Len() == 0
+	case reflect.Struct:
 		return false
+	default:
+		return r.IsZero()
 	}
 }

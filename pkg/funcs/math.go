@@ -9,7 +9,8 @@ import (
 )
 
 // The second argument is the left operand: 10 | divide 2 is 5. Two integers give
-// an integer, a float among them gives a float.
+// an integer, a float among them gives a float. A whole number of JSON counts as a float
+// for divide (2.5 is half of its 5), and stays whole wherever the result is.
 
 func add(b, a any) (any, error) {
 	return arith("add", a, b, func(x, y int64) int64 { return x + y }, func(x, y float64) float64 { return x + y })
@@ -23,8 +24,18 @@ func multiply(b, a any) (any, error) {
 	return arith("multiply", a, b, func(x, y int64) int64 { return x * y }, func(x, y float64) float64 { return x * y })
 }
 
+// divide by an integer that is zero is an error; by a float it is infinite.
 func divide(b, a any) (any, error) {
-	if isZero(b) {
+	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
+	if exact(a) || exact(b) {
+		if i, j, ok := wholes(a, b); ok && j != 0 && i%j == 0 {
+			return wholeNumber(i / j), nil
+		}
+		if isNumber(x) && isNumber(y) {
+			return asFloat(x) / asFloat(y), nil
+		}
+	}
+	if isNumber(y) && y.IsZero() && isNumber(x) && !x.CanFloat() && !y.CanFloat() {
 		return nil, fmt.Errorf("divide: %v by zero", a)
 	}
 	return arith("divide", a, b, func(x, y int64) int64 { return x / y }, func(x, y float64) float64 { return x / y })
@@ -45,6 +56,12 @@ func arith(name string, a, b any, ints func(x, y int64) int64, floats func(x, y 
 	if !isNumber(x) || !isNumber(y) {
 		return nil, fmt.Errorf("%s: %v (%T) and %v (%T) are not both numbers", name, a, a, b, b)
 	}
+	if i, j, ok := wholes(a, b); ok && (exact(a) || exact(b)) {
+		if floats == nil || fits(floats(float64(i), float64(j))) {
+			return wholeNumber(ints(i, j)), nil
+		}
+		return floats(float64(i), float64(j)), nil
+	}
 	if !x.CanFloat() && !y.CanFloat() {
 		i, err := number(a)
 		j, err2 := number(b)
@@ -58,6 +75,21 @@ func arith(name string, a, b any, ints func(x, y int64) int64, floats func(x, y 
 	}
 	return floats(asFloat(x), asFloat(y)), nil
 }
+
+// wholes are two numbers as integers, if both are: a float is none, whatever its value.
+func wholes(a, b any) (i, j int64, ok bool) {
+	for _, v := range []any{a, b} {
+		if r := reflect.ValueOf(v); !isNumber(r) || r.CanFloat() && !exact(v) {
+			return 0, 0, false
+		}
+	}
+	i, err := number(a)
+	j, err2 := number(b)
+	return i, j, err == nil && err2 == nil
+}
+
+// fits says whether an int64 can hold the result whose approximation is f.
+func fits(f float64) bool { return math.Abs(f) < 1<<62 }
 
 // pick returns a or b, as an int64 or a float64, by how they compare.
 func pick(name string, a, b any, sign int) (any, error) {

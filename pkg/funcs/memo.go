@@ -117,7 +117,7 @@ func unchanged(a, b any) bool {
 // or is a piece of an answer that is the same as long as the answer is.
 func keyOf(v any) (key any, is bool) {
 	switch v := v.(type) {
-	case nil, string, bool, int, int64, uint64, *HealthService, *CatalogSnippet:
+	case nil, string, bool, int, int64, uint64, whole, large, *HealthService, *CatalogSnippet:
 		return v, true
 	case *KeyPair:
 		if v != nil { // made anew by each pass

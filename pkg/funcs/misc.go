@@ -37,15 +37,15 @@ func (p *pass) envOrDefault(name, def string) string {
 }
 
 // loop lists the integers from 0, or from its first argument, up to but without
-// its last.
+// its last. A text counts if parseInt reads it, so that loop (key "n") works: "" is 0.
 func loop(bounds ...any) ([]int64, error) {
 	if len(bounds) < 1 || len(bounds) > 2 {
 		return nil, fmt.Errorf("loop: wrong number of arguments, expected 1 or 2, but got %d", len(bounds))
 	}
 	var from int64
-	to, err := number(bounds[len(bounds)-1])
+	to, err := loopBound(bounds[len(bounds)-1])
 	if err == nil && len(bounds) == 2 {
-		from, err = number(bounds[0])
+		from, err = loopBound(bounds[0])
 	}
 	if err != nil {
 		return nil, fmt.Errorf("loop: %w", err)
@@ -61,6 +61,13 @@ func loop(bounds ...any) ([]int64, error) {
 		numbers = append(numbers, i)
 	}
 	return numbers, nil
+}
+
+func loopBound(v any) (int64, error) {
+	if text, ok := v.(string); ok {
+		return parseInt(text)
+	}
+	return number(v)
 }
 
 // timestamp formats now, in UTC: by RFC 3339, a layout of Go's, or "unix".

@@ -25,7 +25,10 @@ func (p *pass) plugin(name string, args ...any) (string, error) {
 		return "", nil
 	}
 	argv := []string{name}
-	for _, arg := range args {
+	for i, arg := range args {
+		if arg == nil { // it would be run with the text <nil>
+			return "", fmt.Errorf("plugin %s: argument %d has no value", name, i+1)
+		}
 		argv = append(argv, fmt.Sprint(arg))
 	}
 	if !p.complete {

@@ -51,17 +51,15 @@ func (s *scratch) MapSetX(key, entry string, value any) (string, error) {
 	return "", err
 }
 
-// MapValues returns the values of the map at key, sorted by its keys.
-func (s *scratch) MapValues(key string) ([]any, error) {
+// MapValues returns the values of the map at key, sorted by its keys; none if there is
+// no map.
+func (s *scratch) MapValues(key string) []any {
 	values := []any{}
-	if !s.Key(key) {
-		return values, nil
-	}
-	m, err := s.mapAt(key)
+	m, _ := s.values[key].(map[string]any)
 	for _, entry := range sortedKeys(m) {
 		values = append(values, m[entry])
 	}
-	return values, err
+	return values
 }
 
 func (s *scratch) mapAt(key string) (map[string]any, error) {

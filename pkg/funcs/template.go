@@ -27,7 +27,7 @@ const maxNesting = 200
 // language.
 type Options struct {
 	LeftDelim, RightDelim string    // "" is {{ and }}
-	ErrorOnMissingKey     bool      // a missing map key fails instead of printing <no value>
+	ErrorOnMissingKey     bool      // a missing map key fails instead of giving the zero value of the map's type
 	Denylist              []string  // patterns (path.Match) of functions that fail when called
 	SandboxPath           string    // file arguments must lie below, "": no limit
 	Env                   []string  // KEY=value, read by env before the process's own
@@ -73,7 +73,10 @@ func parseWhole(name, text string, o Options) (*Template, template.FuncMap, erro
 	maps.Copy(all, denied)
 	t.denied = denied
 
-	t.missing = "missingkey=default"
+	// A map that has a type gives the zero value of that type for what it lacks: "" of
+	// a service's meta, which parseInt and the like can take. Of map[string]any that
+	// is nil, which prints as <no value>.
+	t.missing = "missingkey=zero"
 	if o.ErrorOnMissingKey {
 		t.missing = "missingkey=error"
 	}

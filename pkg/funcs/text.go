@@ -67,28 +67,46 @@ func regexReplaceAll(expr, to, s string) (string, error) {
 	return re.ReplaceAllString(s, to), nil
 }
 
-// toTitle makes the first letter of each word a capital.
+// toTitle makes the first letter of each word a capital. A word is what Unicode's rules
+// for word boundaries (UAX 29) take for one: it holds digits and _, and between two letters
+// an apostrophe, a point or a colon. A digit before the first letter does not count as one.
 func toTitle(s string) string {
-	inWord := false
-	return strings.Map(func(r rune) rune {
-		first := !inWord
-		inWord = unicode.IsLetter(r) || unicode.IsDigit(r) || r == '_' || r == '\'' && inWord
-		if first {
-			return unicode.ToTitle(r)
+	runes := []rune(s)
+	var b strings.Builder
+	done := false // the word has its capital
+	for i, r := range runes {
+		switch {
+		case unicode.IsLetter(r) && !done:
+			b.WriteString(titleLetter(r))
+			done = true
+			continue
+		case unicode.IsLetter(r), unicode.IsMark(r), unicode.IsDigit(r), r == '_':
+		case strings.ContainsRune(".:'’·", r) && i > 0 && unicode.IsLetter(runes[i-1]) && i+1 < len(runes) && unicode.IsLetter(runes[i+1]):
+		default:
+			done = false
 		}
-		return r
-	}, s)
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
-// splitToMap splits s at sep into pairs, and these at kvsep.
-func splitToMap(sep, kvsep, s string) (map[string]any, error) {
-	m := map[string]any{}
-	for _, pair := range split(sep, s) {
-		key, value, found := strings.Cut(pair, kvsep)
-		if !found {
-			return nil, fmt.Errorf("splitToMap: %q has no %q", pair, kvsep)
-		}
-		m[strings.TrimSpace(key)] = strings.TrimSpace(value)
+// titleLetter is a letter's form at the start of a word.
+func titleLetter(r rune) string {
+	if r == 'ß' {
+		return "Ss"
 	}
-	return m, nil
+	return string(unicode.ToTitle(r))
+}
+
+// splitToMap splits s at sep into pairs, and these at the first kvsep. Blanks around s
+// go, those within stay, as do blanks around keys and values; a part without kvsep is
+// no pair.
+func splitToMap(sep, kvsep, s string) map[string]string {
+	m := map[string]string{}
+	for _, pair := range split(sep, s) {
+		if key, value, found := strings.Cut(pair, kvsep); found {
+			m[key] = value
+		}
+	}
+	return m
 }
