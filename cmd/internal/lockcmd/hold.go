@@ -111,6 +111,8 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 		return nil, command.Usagef("Timeout must be positive")
 	case len(args) < 2 || strings.Trim(args[0], "/") == "":
 		return nil, command.Usagef("Key prefix and child command must be specified")
+	case strings.HasPrefix(args[1], "-"):
+		return nil, command.Usagef("%q stands where the command is expected: flags go before the prefix", args[1])
 	case o.shell != "" && o.shell != "true" && o.shell != "false":
 		return nil, command.Usagef("invalid value %q for flag -shell: want true or false", o.shell)
 	case safeTTL:
@@ -131,6 +133,9 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 	}
 	if notice != "" {
 		h.tell("%s", notice)
+	}
+	if err := proc.Runnable(argv[0]); err != nil { // nobody has to wait for the lock to learn that
+		return nil, err
 	}
 	h.spec = proc.Spec{Argv: argv, Env: append(os.Environ(), connflags.Environ(settled.Conn)...), Stdout: os.Stdout, Stderr: os.Stderr}
 	if o.passStdin {
