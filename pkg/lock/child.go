@@ -43,11 +43,7 @@ func (c Command) Run(ctx context.Context, h *Held) (code int, err error) {
 	}
 	spec.Env = append(spec.Env[:len(spec.Env):len(spec.Env)], h.Environ()...)
 	spec.Deadline = h.Deadline()
-	start := proc.Start
-	if c.Guard != nil {
-		start = c.Guard.Start
-	}
-	child, err := start(spec)
+	child, err := c.start(spec)
 	if err != nil {
 		return 0, fmt.Errorf("start the child: %w", err)
 	}
@@ -82,6 +78,19 @@ func (c Command) Run(ctx context.Context, h *Held) (code int, err error) {
 			go func() { _, _ = child.Stop(syscall.SIGKILL, 0) }()
 		}
 	}
+}
+
+// start starts the child below the guard that stands ready; below a new one where
+// somebody has killed that while the lock was waited for.
+func (c Command) start(spec proc.Spec) (*proc.Child, error) {
+	if c.Guard == nil {
+		return proc.Start(spec)
+	}
+	child, err := c.Guard.Start(spec)
+	if errors.Is(err, os.ErrProcessDone) {
+		return proc.Start(spec)
+	}
+	return child, err
 }
 
 // lost gives the child's end to its guard: TERM now, KILL while nobody else can

@@ -26,6 +26,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fake struct {
 	mu       sync.Mutex
 	down     bool          // every request fails
+	faults   int           // so many requests about onceName are answered with 500
+	once     *api.KVPair   // the key of that name
 	slow     time.Duration // what an answer takes after it was decided
 	index    uint64
 	sessions map[string]*fakeSession
@@ -90,6 +92,10 @@ func (f *fake) answer(req *http.Request, body []byte) (int, any, error) {
 	if f.down {
 		return 0, nil, errDown
 	}
+	if f.faults > 0 && (strings.HasSuffix(req.URL.Path, onceName) || strings.Contains(string(body), onceName)) {
+		f.faults--
+		return 500, "rpc error: No cluster leader", nil
+	}
 	f.expire()
 	id := req.URL.Path[strings.LastIndexByte(req.URL.Path, '/')+1:]
 	switch path := req.URL.Path; {
@@ -123,6 +129,10 @@ func (f *fake) answer(req *http.Request, body []byte) (int, any, error) {
 		return 200, true, nil
 	case path == "/v1/txn":
 		return f.txn(body)
+	case strings.HasSuffix(path, "/"+onceName) && f.once == nil:
+		return 404, nil, nil
+	case strings.HasSuffix(path, "/"+onceName):
+		return 200, []*api.KVPair{f.once}, nil
 	case strings.HasPrefix(path, "/v1/kv/"):
 		return f.read(req)
 	}
@@ -173,7 +183,18 @@ func (f *fake) txn(body []byte) (int, any, error) {
 		return 409, api.TxnResponse{Errors: []*api.TxnError{{What: text}}}, nil
 	}
 	for _, op := range ops {
-		switch o := op.KV; o.Verb {
+		o := op.KV
+		if strings.HasSuffix(o.Key, onceName) {
+			switch {
+			case o.Verb == "check-not-exists" && f.once != nil, o.Verb == "check-index" && (f.once == nil || f.once.ModifyIndex != o.Index):
+				return refuse("not as it was")
+			case o.Verb == "set":
+				f.index++
+				f.once = &api.KVPair{Key: o.Key, Value: o.Value, ModifyIndex: f.index}
+			}
+			continue
+		}
+		switch o.Verb {
 		case "check-not-exists":
 			if f.pair != nil {
 				return refuse("key exists")

@@ -36,6 +36,10 @@ func (h *Held) Deadline() proc.Deadline {
 	return h.session.deadline()
 }
 
+// Lost is ErrLost when the lock was not renewed in time. Of a process that was stopped
+// it says so before the context of the work has ended.
+func (h *Held) Lost() error { return h.session.expired() }
+
 // Environ is what a child learns of the lock. LOCK_DEADLINE is when it would be
 // killed if no renewal succeeded from now on.
 func (h *Held) Environ() []string {

@@ -8,6 +8,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
@@ -56,35 +57,132 @@ func prefixOf(name string) string {
 	return prefix
 }
 
-// List finds the locks below a prefix that are held or waited for; "" is all.
+// List finds the locks below a prefix that are held or waited for; "" is all. Of the
+// other keys there it reads the names only.
 func List(ctx context.Context, c *client.Client, prefix string) ([]Status, error) {
-	pairs, _, err := c.KVList(ctx, strings.TrimLeft(prefix, "/"), nil)
+	prefix = strings.TrimLeft(prefix, "/")
+	names, _, err := c.KVKeys(ctx, prefix, "", nil)
 	if err != nil {
 		return nil, fmt.Errorf("list keys below %q: %w", prefix, err)
 	}
-	sessions, _, err := c.SessionList(ctx, nil)
-	if err != nil {
-		return nil, fmt.Errorf("list sessions: %w", err)
+	var keys []string
+	there := map[string]bool{}
+	for _, name := range names {
+		there[name] = true
+		if path.Base(name) == lockName {
+			keys = append(keys, name)
+		}
 	}
-	return statuses(pairs, sessions, strings.Trim(prefix, "/")), nil
+	locks, err := read(ctx, c, keys)
+	if err != nil {
+		return nil, err
+	}
+	held, err := read(ctx, c, slices.DeleteFunc(slotKeys(locks), func(key string) bool { return !there[key] }))
+	if err != nil {
+		return nil, err
+	}
+	return withSessions(ctx, c, append(locks, held...), strings.Trim(prefix, "/"))
 }
 
-// Show tells of one lock; ErrNotHeld when nobody holds it or waits for it.
-func Show(ctx context.Context, c *client.Client, prefix string) (Status, error) {
-	clean, err := cleanPrefix(prefix)
+// Show tells of one lock, which may be given by its prefix, by its key or by that of a
+// slot; ErrNotHeld when nobody holds it or waits for it.
+func Show(ctx context.Context, c *client.Client, name string) (Status, error) {
+	s, _, err := find(ctx, c, name)
+	return s, err
+}
+
+// find also gives the session that a slot's key names, "" where name is none.
+func find(ctx context.Context, c *client.Client, name string) (s Status, session string, err error) {
+	clean, err := cleanPrefix(name)
+	if err != nil {
+		return Status{}, "", err
+	}
+	s, err = show(ctx, c, clean)
+	dir, base := path.Split(clean)
+	if dir = strings.Trim(dir, "/"); dir == "" || !errors.Is(err, ErrNotHeld) {
+		return s, "", err
+	}
+	above, errAbove := show(ctx, c, dir)
+	switch {
+	case errAbove != nil:
+	case base == lockName:
+		return above, "", nil
+	case slices.ContainsFunc(above.Holders, func(h HolderStatus) bool { return h.Key == clean }):
+		return above, base, nil
+	}
+	return s, "", err
+}
+
+func show(ctx context.Context, c *client.Client, prefix string) (Status, error) {
+	pairs, err := read(ctx, c, []string{lockKey(prefix)})
 	if err != nil {
 		return Status{}, err
 	}
-	all, err := List(ctx, c, clean+"/")
+	held, err := read(ctx, c, slotKeys(pairs))
+	if err != nil {
+		return Status{}, err
+	}
+	all, err := withSessions(ctx, c, append(pairs, held...), prefix)
 	if err != nil {
 		return Status{}, err
 	}
 	for _, s := range all {
-		if s.Prefix == clean {
+		if s.Prefix == prefix {
 			return s, nil
 		}
 	}
-	return Status{}, fmt.Errorf("%w: %s", ErrNotHeld, lockKey(clean))
+	return Status{}, fmt.Errorf("%w: %s", ErrNotHeld, lockKey(prefix))
+}
+
+// maxReads is how many keys are asked for at a time.
+const maxReads = 8
+
+// read reads keys, and leaves out what is gone.
+func read(ctx context.Context, c *client.Client, keys []string) ([]*api.KVPair, error) {
+	pairs, errs := make([]*api.KVPair, len(keys)), make([]error, len(keys))
+	var all sync.WaitGroup
+	free := make(chan struct{}, maxReads)
+	for i, key := range keys {
+		free <- struct{}{}
+		all.Go(func() {
+			defer func() { <-free }()
+			if pairs[i], _, errs[i] = c.KVGet(ctx, key, nil); errs[i] != nil {
+				errs[i] = fmt.Errorf("read %s: %w", key, errs[i])
+			}
+		})
+	}
+	all.Wait()
+	for _, err := range errs {
+		if err != nil {
+			return nil, err // the others say the same
+		}
+	}
+	return slices.DeleteFunc(pairs, func(p *api.KVPair) bool { return p == nil }), nil
+}
+
+// slotKeys are the keys of those whom semaphores list as holders.
+func slotKeys(locks []*api.KVPair) (keys []string) {
+	for _, p := range locks {
+		is, _ := semaphoreOf(p)
+		for id := range is.Holders {
+			keys = append(keys, path.Dir(p.Key)+"/"+id)
+		}
+	}
+	return keys
+}
+
+// semaphoreOf reads a semaphore's key; false: it is none.
+func semaphoreOf(p *api.KVPair) (is slots, ok bool) {
+	ok = path.Base(p.Key) == lockName && p.Flags == semaphoreFlags && json.Unmarshal(p.Value, &is) == nil
+	return is, ok
+}
+
+func withSessions(ctx context.Context, c *client.Client, pairs []*api.KVPair, below string) ([]Status, error) {
+	sessions, _, err := c.SessionList(ctx, nil)
+	if err != nil {
+		return nil, fmt.Errorf("list sessions: %w", err)
+	}
+	return statuses(pairs, sessions, below), nil
 }
 
 func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Status {
@@ -113,15 +211,13 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 		if path.Base(p.Key) == lockName && p.Flags == lockFlags && p.Session != "" {
 			add(p)
 		}
-		var is slots
-		if path.Base(p.Key) == lockName && p.Flags == semaphoreFlags && json.Unmarshal(p.Value, &is) == nil {
+		if is, ok := semaphoreOf(p); ok {
 			members[path.Dir(p.Key)] = is
 		}
 	}
 	for _, p := range pairs {
 		if is, ok := members[path.Dir(p.Key)]; ok && p.Session != "" && path.Base(p.Key) == p.Session && is.Holders[p.Session] {
 			add(p)
-			get(path.Dir(p.Key)).Slots = is.Limit
 		}
 	}
 	for _, is := range sessions {
@@ -134,6 +230,9 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 	}
 	out := []Status{}
 	for _, s := range found {
+		if is, ok := members[s.Prefix]; ok { // where those who wait are alone too
+			s.Slots = is.Limit
+		}
 		slices.SortFunc(s.Holders, func(a, b HolderStatus) int { return int(int64(a.Token - b.Token)) })
 		out = append(out, *s)
 	}
@@ -143,13 +242,17 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 
 // Break ends the sessions of those who hold a lock: of all, or of the one with
 // that session or token where these are given. Their children have the
-// lock-delay to end. It tells whom it broke.
-func Break(ctx context.Context, c *client.Client, prefix, session string, token uint64) ([]HolderStatus, error) {
-	s, err := Show(ctx, c, prefix)
+// lock-delay to end. The lock is given as to Show; the key of a slot is its holder's
+// alone. It tells whom it broke.
+func Break(ctx context.Context, c *client.Client, name, session string, token uint64) ([]HolderStatus, error) {
+	s, slot, err := find(ctx, c, name)
 	if err != nil {
 		return nil, err
 	}
-	var broken []HolderStatus
+	if session == "" {
+		session = slot
+	}
+	broken := []HolderStatus{}
 	for _, h := range s.Holders {
 		if session != "" && h.Session != session || token != 0 && h.Token != token {
 			continue
@@ -160,16 +263,22 @@ func Break(ctx context.Context, c *client.Client, prefix, session string, token 
 		broken = append(broken, h)
 	}
 	if len(broken) == 0 {
-		return nil, fmt.Errorf("%w by that session or token: %s", ErrNotHeld, s.Prefix)
+		return broken, fmt.Errorf("%w by that session or token: %s", ErrNotHeld, s.Prefix)
 	}
 	return broken, nil
 }
 
-// Verify asks a leader that has just proved to be one whether key is held by the
+// Verify asks a leader that has just proved to be one whether key, which may be given
+// by the lock's prefix, is held by the
 // acquisition with that token, and by session where one is given. ErrNotHeld
 // says that it is not.
 func Verify(ctx context.Context, c *client.Client, key, session string, token uint64) error {
-	pair, _, err := c.KVGet(ctx, key, &client.Options{Consistent: true})
+	consistent := &client.Options{Consistent: true}
+	pair, _, err := c.KVGet(ctx, key, consistent)
+	if prefix, errPrefix := cleanPrefix(key); err == nil && pair == nil && errPrefix == nil && path.Base(key) != lockName {
+		key = lockKey(prefix)
+		pair, _, err = c.KVGet(ctx, key, consistent)
+	}
 	switch {
 	case err != nil:
 		return fmt.Errorf("read %s: %w", key, err)

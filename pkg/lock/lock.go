@@ -187,6 +187,9 @@ func (l *Lock) once(ctx context.Context, work func(context.Context, *Held) error
 	})
 	err = work(both, &Held{grant: g, session: s, cfg: &l.cfg})
 	lost := context.Cause(life)
+	if lost == nil {
+		lost = s.expired() // of a process that was stopped, before keep could say so
+	}
 	l.end(s, g)
 	if lost != nil {
 		return lost

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
-	"github.com/muster-dev/muster/pkg/client"
 )
 
 const onceName = ".once"
@@ -49,45 +48,63 @@ type Success struct {
 	Host  string `json:",omitempty"`
 }
 
-// Done looks for a success that spares the work; nil when there is none.
-func (o OncePer) Done(ctx context.Context, c *client.Client, prefix string) (*Success, error) {
-	prefix, err := cleanPrefix(prefix)
-	if err != nil || o == (OncePer{}) {
-		return nil, err
-	}
-	pair, _, err := c.KVGet(ctx, prefix+"/"+onceName, nil)
-	if err != nil || pair == nil {
-		return nil, err
-	}
-	var was Success
-	if err := json.Unmarshal(pair.Value, &was); err != nil {
-		return nil, fmt.Errorf("read %s: %w", pair.Key, err)
-	}
-	if was.Value != o.Value || o.Age > 0 && time.Since(was.Time) >= o.Age {
-		return nil, nil
-	}
-	return &was, nil
+// Seen is what a look at the last success has found.
+type Seen struct {
+	Done *Success    // it spares the work; nil: nothing does
+	pair *api.KVPair // the note as it was read
 }
 
-// Note notes a success, unless the lock is not held any more.
-func (o OncePer) Note(ctx context.Context, h *Held) error {
+// Look looks for a success that spares the work. What may get better, a cluster
+// without a leader, an agent that restarts, is waited for until ctx ends; the error is
+// ctx's cause then.
+func (l *Lock) Look(ctx context.Context, o OncePer) (Seen, error) {
+	if o == (OncePer{}) {
+		return Seen{}, nil
+	}
+	var seen Seen
+	key := l.onceKey()
+	err := l.patiently(ctx, "look for an earlier success", func() (err error) {
+		seen.pair, _, err = l.cfg.Client.KVGet(ctx, key, nil)
+		return err
+	})
+	if err != nil || seen.pair == nil {
+		return seen, err
+	}
+	var was Success
+	if err := json.Unmarshal(seen.pair.Value, &was); err != nil {
+		return seen, fmt.Errorf("read %s: %w; without the key the command runs", key, err)
+	}
+	if was.Value == o.Value && (o.Age <= 0 || time.Since(was.Time) < o.Age) {
+		seen.Done = &was
+	}
+	return seen, nil
+}
+
+// Note notes that the work has succeeded, which stays true when the lock is lost
+// meanwhile: only a note that somebody else has made since then stays as it is. As
+// long as the agent cannot take it, it is tried again, until ctx ends: what is not
+// noted would be done again elsewhere.
+func (l *Lock) Note(ctx context.Context, o OncePer, seen Seen) error {
 	if o == (OncePer{}) {
 		return nil
 	}
-	data, err := json.Marshal(Success{Value: o.Value, Time: time.Now().UTC(), Host: h.cfg.Holder.Host})
+	data, err := json.Marshal(Success{Value: o.Value, Time: time.Now().UTC(), Host: l.cfg.Holder.Host})
 	if err != nil {
 		return fmt.Errorf("encode a success: %w", err)
 	}
-	key := h.cfg.Prefix + "/" + onceName
-	resp, err := h.cfg.Client.Txn(ctx, []*api.TxnOp{
-		kv(api.TxnKVOp{Verb: "check-session", Key: h.key, Session: h.sid}),
-		kv(api.TxnKVOp{Verb: "set", Key: key, Value: data}),
-	}, nil)
-	if err == nil && len(resp.Errors) > 0 {
-		err = fmt.Errorf("%w: %s", ErrLost, whyRefused(resp).text)
-	}
+	key := l.onceKey()
+	err = l.patiently(ctx, "note the success", func() error {
+		// Refused, by somebody's newer note, or by our own whose answer got lost, is done.
+		_, err := l.cfg.Client.Txn(ctx, []*api.TxnOp{
+			unchanged(key, seen.pair),
+			kv(api.TxnKVOp{Verb: "set", Key: key, Value: data}),
+		}, nil)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("note the success in %s: %w", key, err)
 	}
 	return nil
 }
+
+func (l *Lock) onceKey() string { return l.cfg.Prefix + "/" + onceName }

@@ -73,10 +73,10 @@ func (s *session) keep(ctx context.Context) error {
 			return nil
 		case <-time.After(wait):
 		}
-		left := termAfter(s.ttl) - s.last().since()
-		if left <= 0 {
-			return fmt.Errorf("%w: the session was not renewed for %v of its TTL of %v", ErrLost, s.last().since().Round(time.Millisecond), s.ttl)
+		if err := s.expired(); err != nil {
+			return err
 		}
+		left := termAfter(s.ttl) - s.last().since()
 		sent := now()
 		gone, err := s.renew(ctx, min(left, max(time.Second, s.ttl/6)))
 		switch {
@@ -98,6 +98,16 @@ func (s *session) keep(ctx context.Context) error {
 		s.confirm(sent)
 		wait = s.untilRenewal()
 	}
+}
+
+// expired is ErrLost once the session was not renewed for so long that what it holds
+// counts as lost.
+func (s *session) expired() error {
+	since := s.last().since()
+	if s.ttl == 0 || since < termAfter(s.ttl) {
+		return nil
+	}
+	return fmt.Errorf("%w: the session was not renewed for %v of its TTL of %v", ErrLost, since.Round(time.Millisecond), s.ttl)
 }
 
 // renew sends one renewal. The session is gone only where a second look, at a

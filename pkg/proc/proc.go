@@ -66,3 +66,12 @@ func Resolve(words []string, shell *bool) (argv []string, notice string, err err
 	argv[0] = "./" + name
 	return argv, fmt.Sprintf("PATH lacks %q: running ./%s from the working directory", name, name), nil
 }
+
+// Runnable says why a program of Resolve's cannot be started: PATH lacks it, the file is
+// not there, or is no program.
+func Runnable(program string) error {
+	if _, err := exec.LookPath(program); err != nil {
+		return fmt.Errorf("run: %w", err)
+	}
+	return nil
+}

@@ -107,8 +107,45 @@ func rewrite(cmd *cobra.Command, args []string) (*cobra.Command, []string, error
 		if len(split.Rest) > 0 && !cmd.Runnable() {
 			return cmd, nil, &unknownCommand{split.Rest[0]}
 		}
+		if cmd.Annotations[flagsAnywhere] != "" && !split.Dash {
+			if split, err = gather(cmd, split); err != nil {
+				return cmd, nil, &UsageError{err}
+			}
+			out = append(out, split.Flags...)
+		}
 		return cmd, append(out, cli.Args{Rest: split.Rest, Dash: split.Dash}.All()...), nil
 	}
+}
+
+// flagsAnywhere marks a command whose flags may stand behind its arguments.
+const flagsAnywhere = "flags-anywhere"
+
+// FlagsAnywhere lets a command's flags stand behind its arguments too, up to "--". It is
+// for commands whose arguments are names, never a command line with flags of its own.
+func FlagsAnywhere(cmd *cobra.Command) *cobra.Command {
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
+	cmd.Annotations[flagsAnywhere] = "true"
+	return cmd
+}
+
+// gather tells the flags from the arguments in what stands behind the first argument.
+func gather(cmd *cobra.Command, from cli.Args) (cli.Args, error) {
+	out := cli.Args{Dash: true}
+	for rest := from.Rest; len(rest) > 0; {
+		out.Rest = append(out.Rest, rest[0])
+		more, err := cli.Split(cmd.Flags(), rest[1:])
+		if err != nil {
+			return out, err
+		}
+		out.Flags, rest = append(out.Flags, more.Flags...), more.Rest
+		if more.Dash {
+			out.Rest = append(out.Rest, more.Rest...)
+			return out, nil
+		}
+	}
+	return out, nil
 }
 
 // subcommand is the one that the first positional argument names, unless "--"

@@ -256,6 +256,9 @@ func (o *options) list(ctx context.Context) error {
 	if err != nil {
 		return outcome(rexec.Result{}, err)
 	}
+	if o.output == "jsonl" {
+		return o.jsonl(len(found), func(i int) any { return found[i] })
+	}
 	for _, t := range found {
 		note := ""
 		if !t.Alive {

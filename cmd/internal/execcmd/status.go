@@ -2,7 +2,10 @@ package execcmd
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"syscall"
@@ -11,14 +14,16 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/rexec"
 )
 
 // asking makes a subcommand that asks the agent about jobs.
 func (o *options) asking(use, short, example string, args cobra.PositionalArgs, run func(ctx context.Context, args []string) error) *cobra.Command {
-	return &cobra.Command{
+	return command.FlagsAnywhere(&cobra.Command{
 		Use: use, Short: short, Example: example, Args: args,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -28,9 +33,24 @@ func (o *options) asking(use, short, example string, args cobra.PositionalArgs, 
 			defer o.cfg.Client.CloseIdle()
 			ctx, stop := cli.SignalContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			return run(ctx, args)
+			return o.notOfConsul(ctx, run(ctx, args))
 		},
+	})
+}
+
+// errNoJob says that there is no such job.
+var errNoJob = errors.New("jobs are forgotten an hour after their end")
+
+// notOfConsul says what lies behind "not found": an agent that has no jobs at all.
+func (o *options) notOfConsul(ctx context.Context, err error) error {
+	if !client.IsStatus(err, http.StatusNotFound) && !errors.Is(err, errNoJob) {
+		return err
 	}
+	if _, _, jobs := o.cfg.Client.ExecJobs(ctx, nil); !client.IsStatus(jobs, http.StatusNotFound) {
+		return err
+	}
+	return cli.Hint(cli.ExitError, errors.New("this agent keeps no jobs: it is a Consul, and can neither show nor stop one"),
+		"ask a muster agent (-http-addr); what runs by a Consul is told by the exec that began it, and by nobody else")
 }
 
 // statusCommand tells what became of a job, or lists the jobs.
@@ -54,13 +74,37 @@ func (o *options) statusCommand(name string) *cobra.Command {
 				return err
 			}
 			if job == nil {
-				return fmt.Errorf("there is no job %q: jobs are forgotten an hour after their end", args[0])
+				return fmt.Errorf("there is no job %q: %w", args[0], errNoJob)
 			}
 			printer.Began(job.ID, nodes(job))
 			result, err := rexec.Follow(ctx, o.cfg.Client, job.ID, false, printer)
 			printer.End(result, time.Since(job.Created))
 			return outcome(result, err)
 		})
+}
+
+// listed is a job as the list tells it, which is without its targets.
+func listed(j *api.ExecJob) any {
+	return struct {
+		ID      string
+		Job     string `json:",omitempty"`
+		Command string
+		By      string
+		Created time.Time
+		Ended   time.Time `json:",omitzero"`
+		Stopped string    `json:",omitempty"`
+	}{j.ID, j.Job, j.Command, j.By, j.Created, j.Ended, j.Stopped}
+}
+
+// jsonl writes n values, a line each.
+func (o *options) jsonl(n int, value func(i int) any) error {
+	enc := json.NewEncoder(o.stdout)
+	for i := range n {
+		if err := enc.Encode(value(i)); err != nil {
+			return fmt.Errorf("write the list: %w", err)
+		}
+	}
+	return nil
 }
 
 func nodes(job *api.ExecJob) []string {
@@ -72,6 +116,9 @@ func nodes(job *api.ExecJob) []string {
 }
 
 func (o *options) listJobs(jobs []*api.ExecJob) error {
+	if o.output == "jsonl" {
+		return o.jsonl(len(jobs), func(i int) any { return listed(jobs[i]) })
+	}
 	w := tabwriter.NewWriter(o.stdout, 0, 0, 2, ' ', 0)
 	if len(jobs) > 0 {
 		_, _ = fmt.Fprintln(w, "ID\tCreated\tState\tBy\tCommand")

@@ -34,14 +34,19 @@ type holding struct {
 	spec   proc.Spec
 	once   lock.OncePer
 
+	until time.Time // the end of -timeout
+
 	got   chan os.Signal // what we get
 	child chan os.Signal // what of it is for the child
 
-	held bool // once at least
-	code int  // the child's
+	started bool  // the command was, once at least
+	ended   bool  // by itself, while the lock was held
+	code    int   // the child's
+	noteErr error // its success could not be noted
 
 	mu      sync.Mutex
 	holds   bool // signals are for the child
+	stopped bool // one of them was to end it, and us
 	waiting context.CancelCauseFunc
 }
 
@@ -55,17 +60,38 @@ func (o *options) hold(cmd *cobra.Command, args []string) error {
 	defer waiting(nil)
 	h.waiting = waiting
 	defer h.listen(ctx)()
-	if done, err := h.once.Done(ctx, h.client, h.prefix); err != nil || done != nil {
-		return h.spared(done, err)
+	h.until = time.Now().Add(h.timeout)
+	if done, err := h.look(ctx); err != nil || done {
+		return h.result(ctx, err)
 	}
 	h.say("Setting up lock at path: %s", h.lock.Key())
 	for {
 		err := h.run(ctx)
-		if !h.elect || !errors.Is(err, lock.ErrLost) || ctx.Err() != nil {
+		if !errors.Is(err, lock.ErrLost) || h.ended || ctx.Err() != nil || h.toldToStop() {
 			return h.result(ctx, err)
 		}
-		h.tell("%v; standing again", err)
+		switch {
+		case !h.started:
+			h.tell("%v, before the command began; waiting for it again", err)
+		case h.elect:
+			h.tell("%v; standing again", err)
+		default:
+			return h.result(ctx, err)
+		}
 	}
+}
+
+// look says whether -once-per leaves nothing to do.
+func (h *holding) look(parent context.Context) (done bool, err error) {
+	ctx, inTime, end := h.inTime(parent)
+	defer end()
+	defer inTime()
+	seen, err := h.lock.Look(ctx, h.once)
+	if err == nil && seen.Done != nil {
+		h.spared(seen.Done)
+		return true, nil
+	}
+	return false, err
 }
 
 // prepare reads flags and arguments; it asks nobody.
@@ -85,6 +111,8 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 		return nil, command.Usagef("Timeout must be positive")
 	case len(args) < 2 || strings.Trim(args[0], "/") == "":
 		return nil, command.Usagef("Key prefix and child command must be specified")
+	case strings.HasPrefix(args[1], "-"):
+		return nil, command.Usagef("%q stands where the command is expected: flags go before the prefix", args[1])
 	case o.shell != "" && o.shell != "true" && o.shell != "false":
 		return nil, command.Usagef("invalid value %q for flag -shell: want true or false", o.shell)
 	case safeTTL:
@@ -105,6 +133,9 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 	}
 	if notice != "" {
 		h.tell("%s", notice)
+	}
+	if err := proc.Runnable(argv[0]); err != nil { // nobody has to wait for the lock to learn that
+		return nil, err
 	}
 	h.spec = proc.Spec{Argv: argv, Env: append(os.Environ(), connflags.Environ(settled.Conn)...), Stdout: os.Stdout, Stderr: os.Stderr}
 	if o.passStdin {
@@ -167,6 +198,8 @@ func (h *holding) take(sig os.Signal) {
 	defer h.mu.Unlock()
 	switch {
 	case h.holds:
+		// Remembered too: a leader whose lead is lost does not stand again then.
+		h.stopped = h.stopped || sig == syscall.SIGINT || sig == syscall.SIGTERM
 		select {
 		case h.child <- sig:
 		default: // sixteen are waiting already
@@ -176,25 +209,42 @@ func (h *holding) take(sig os.Signal) {
 	}
 }
 
+// holding says whether signals are for the child. What was for an earlier child is not
+// for the next one.
 func (h *holding) holding(yes bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.holds = yes
+	for len(h.child) > 0 {
+		<-h.child
+	}
+}
+
+func (h *holding) toldToStop() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.stopped
 }
 
 // errTimeout ends the wait for the lock.
 var errTimeout = errors.New("the time is over")
 
+// inTime is a context that ends with -timeout, unless stop is called before: that says
+// whether it came in time. A leader that stands again has waited already.
+func (h *holding) inTime(parent context.Context) (ctx context.Context, stop func() bool, end func()) {
+	ctx, cancel := context.WithCancelCause(parent)
+	end = func() { cancel(nil) }
+	if h.timeout == 0 || h.started {
+		return ctx, func() bool { return true }, end
+	}
+	timer := time.AfterFunc(time.Until(h.until), func() { cancel(errTimeout) })
+	return ctx, timer.Stop, end
+}
+
 // run acquires the lock, runs the child, and releases the lock.
 func (h *holding) run(parent context.Context) error {
-	ctx, cancel := context.WithCancelCause(parent)
-	defer cancel(nil)
-	inTime := func() bool { return true }
-	if h.timeout > 0 && !h.held { // a leader that stands again has waited already
-		timer := time.AfterFunc(h.timeout, func() { cancel(errTimeout) })
-		defer timer.Stop()
-		inTime = timer.Stop
-	}
+	ctx, inTime, end := h.inTime(parent)
+	defer end()
 	h.say("Attempting lock acquisition")
 	guard, err := proc.NewGuard(nil) // it starts while we ask for the lock
 	if err != nil {
@@ -202,49 +252,57 @@ func (h *holding) run(parent context.Context) error {
 	}
 	defer guard.Close()
 	return h.lock.Do(ctx, func(ctx context.Context, held *lock.Held) error {
-		if !inTime() {
+		seen, err := h.lock.Look(ctx, h.once)
+		switch {
+		case err != nil:
+			return err
+		case !inTime():
 			return errTimeout
+		case seen.Done != nil:
+			h.spared(seen.Done)
+			return nil
 		}
-		h.held = true
-		return h.work(ctx, held, guard)
+		if err := h.work(ctx, held, guard); err != nil || !h.ended || h.code != 0 {
+			return err
+		}
+		// The lock may be lost while this is tried again: the success stays one.
+		h.noteErr = h.lock.Note(parent, h.once, seen)
+		return nil
 	})
 }
 
-// work runs the child, unless that has been done.
+// work runs the child.
 func (h *holding) work(ctx context.Context, held *lock.Held, guard *proc.Guard) error {
 	h.holding(true)
 	defer h.holding(false)
-	if done, err := h.once.Done(ctx, h.client, h.prefix); err != nil || done != nil {
-		return h.spared(done, err)
+	if ctx.Err() != nil { // by a signal that has just come, or a loss
+		return context.Cause(ctx)
 	}
+	h.started = true
 	h.say("Starting handler")
 	code, err := lock.Command{Spec: h.spec, Guard: guard, Signals: h.child, KillAfter: h.killAfter}.Run(ctx, held)
 	go guard.Close() // while the lock is released; run waits for its end
 	if err != nil {
 		return err
 	}
-	h.code = code
+	h.code, h.ended = code, ctx.Err() == nil && held.Lost() == nil
 	h.say("Child terminated, releasing lock")
-	if code == 0 && ctx.Err() == nil {
-		return h.once.Note(ctx, held)
-	}
 	return nil
 }
 
 // spared says that -once-per left nothing to do.
-func (h *holding) spared(done *lock.Success, err error) error {
-	if err != nil {
-		return err
-	}
+func (h *holding) spared(done *lock.Success) {
 	h.say("Done already at %s by %s", done.Time.Local().Format(time.RFC3339), done.Host)
-	return nil
 }
 
 // result turns the end of it all into an exit code.
 func (h *holding) result(ctx context.Context, err error) error {
 	var by *cli.Interrupt
 	switch {
-	case err == nil:
+	case h.noteErr != nil:
+		return cli.Hint(cli.ExitError, fmt.Errorf("the command has succeeded, but others do not know: %w", h.noteErr),
+			"it will run again where -once-per is asked next")
+	case err == nil, h.ended && errors.Is(err, lock.ErrLost): // lost after the command's own end
 		h.say("Cleanup succeeded")
 		if h.code != 0 {
 			return cli.Exit(h.code, nil)

@@ -54,7 +54,7 @@ func asking(tool, use, short, example string, flags func(*pflag.FlagSet), run fu
 		defer s.Client.CloseIdle()
 		return run(cmd.Context(), s.Client, strings.Join(args, ""), cmd.OutOrStdout())
 	}
-	return cmd
+	return command.FlagsAnywhere(cmd)
 }
 
 func jsonFlag(to *bool) func(*pflag.FlagSet) {
@@ -105,7 +105,7 @@ func where(h lock.HolderStatus) string {
 
 func showCommand(name string) *cobra.Command {
 	var asJSON bool
-	return asking(name, "show [flags] PREFIX", "say who holds a lock and who waits for it", "  % show deploy/\n  % show -json deploy/\n  % show leader/scheduler",
+	return asking(name, "show [flags] PREFIX|KEY", "say who holds a lock and who waits for it", "  % show deploy/\n  % show -json deploy/\n  % show leader/scheduler",
 		jsonFlag(&asJSON), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			s, err := lock.Show(ctx, c, prefix)
 			if err != nil {
@@ -137,12 +137,17 @@ func showCommand(name string) *cobra.Command {
 func breakCommand(name string) *cobra.Command {
 	var session string
 	var token uint64
-	return asking(name, "break [flags] PREFIX", "take a lock away from those who hold it", "  % break deploy/\n  % break -fence 4711 deploy/\n  % break -session adf4238a-882b-9ddc-4a9d-5b6758e4159e svc/web",
+	var asJSON bool
+	return asking(name, "break [flags] PREFIX|KEY", "take a lock away from those who hold it", "  % break deploy/\n  % break -fence 4711 deploy/\n  % break -session adf4238a-882b-9ddc-4a9d-5b6758e4159e svc/web",
 		func(fs *pflag.FlagSet) {
 			fs.StringVar(&session, "session", "", "break only the hold of this session `id`")
 			fs.Uint64Var(&token, "fence", 0, "break only the hold with this LOCK_TOKEN `number`")
+			jsonFlag(&asJSON)(fs)
 		}, func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			broken, err := lock.Break(ctx, c, prefix, session, token)
+			if asJSON && broken != nil {
+				return errors.Join(writeJSON(out, broken), err)
+			}
 			for _, h := range broken {
 				_, _ = fmt.Fprintf(out, "Broken: %s, token %d, session %s, held by %s\n", h.Key, h.Token, h.Session, where(h))
 			}
@@ -154,7 +159,7 @@ func verifyCommand(name string) *cobra.Command {
 	var key, session, token string
 	return asking(name, "verify [flags]", "say by exit code whether a lock is still held (0) or not (76)", "  % verify && ./next-step          # inside a lock's command\n  % verify -key deploy/.lock -fence 4711\n  % verify -key deploy/.lock -session adf4238a-882b-9ddc-4a9d-5b6758e4159e",
 		func(fs *pflag.FlagSet) {
-			fs.StringVar(&key, "key", "", "`key` that has to be held (env LOCK_KEY)")
+			fs.StringVar(&key, "key", "", "`key`, or prefix, of the lock that has to be held (env LOCK_KEY)")
 			fs.StringVar(&token, "fence", "", "`number` of the acquisition that has to hold it (env LOCK_TOKEN)")
 			fs.StringVar(&session, "session", "", "session `id` that has to hold it (env LOCK_SESSION)")
 		}, func(ctx context.Context, c *client.Client, _ string, out io.Writer) error {

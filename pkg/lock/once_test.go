@@ -1,0 +1,89 @@
+package lock
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// An agent that answers 500, or restarts, keeps neither look nor note from being made.
+func TestOnceOutlivesAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, once := newFake(), OncePer{Value: "v1"}
+		l := newLock(t, f)
+		outage := func() {
+			f.setDown(true)
+			time.AfterFunc(time.Minute, func() {
+				f.setDown(false)
+				f.mu.Lock()
+				f.faults = 3
+				f.mu.Unlock()
+			})
+		}
+		outage()
+		seen, err := l.Look(t.Context(), once)
+		if err != nil || seen.Done != nil {
+			t.Fatalf("%+v, %v", seen, err)
+		}
+		outage()
+		if err := l.Note(t.Context(), once, seen); err != nil {
+			t.Fatal(err)
+		}
+		if seen, err = l.Look(t.Context(), once); err != nil || seen.Done == nil {
+			t.Fatalf("the note is not found: %+v, %v", seen, err)
+		}
+	})
+}
+
+// A success stays one when the lock is lost before it is noted, but does not replace
+// what somebody else has noted since.
+func TestNoteAfterLoss(t *testing.T) {
+	for _, other := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			f, once := newFake(), OncePer{Value: "v1"}
+			l := newLock(t, f)
+			err := l.Do(t.Context(), func(ctx context.Context, _ *Held) error {
+				seen, err := l.Look(ctx, once)
+				if err != nil {
+					return err
+				}
+				f.setDown(true)
+				<-ctx.Done() // lost
+				f.setDown(false)
+				if other {
+					if err := l.Note(t.Context(), OncePer{Value: "v2"}, seen); err != nil {
+						return err
+					}
+				}
+				return l.Note(t.Context(), once, seen)
+			})
+			if !errors.Is(err, ErrLost) {
+				t.Fatal(err)
+			}
+			var noted Success
+			if f.once == nil || json.Unmarshal(f.once.Value, &noted) != nil {
+				t.Fatal("nothing is noted")
+			}
+			if want := map[bool]string{false: "v1", true: "v2"}[other]; noted.Value != want {
+				t.Errorf("%q is noted, want %q", noted.Value, want)
+			}
+		})
+	}
+}
+
+// Who waits for an answer about an earlier success stops when the context does.
+func TestLookEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.setDown(true)
+		late := errors.New("too late")
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, late)
+		defer cancel()
+		if _, err := newLock(t, f).Look(ctx, OncePer{Age: time.Hour}); !errors.Is(err, late) {
+			t.Errorf("error %v", err)
+		}
+	})
+}
