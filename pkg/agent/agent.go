@@ -31,6 +31,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/dns"
 	"github.com/muster-dev/muster/pkg/agent/forward"
@@ -74,6 +75,9 @@ type Agent struct {
 	log  *slog.Logger
 	id   string
 
+	identity *clusterid.Identity // nil on a client
+	joined   chan struct{}       // closed once those to join were tried
+
 	pool   *gossip.Pool
 	bus    *bus.Bus
 	events *jobs.Events
@@ -100,7 +104,7 @@ type Agent struct {
 
 // New makes an agent. It does nothing until Run.
 func New(cfg *config.Config, opts Options) *Agent {
-	return &Agent{cfg: cfg, opts: opts, log: opts.Logger, left: make(chan struct{})}
+	return &Agent{cfg: cfg, opts: opts, log: opts.Logger, left: make(chan struct{}), joined: make(chan struct{})}
 }
 
 // Run runs the agent until ctx ends, it has left, or a part of it fails.
@@ -123,6 +127,11 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if a.id, err = config.NodeID(a.cfg.DataDir, a.cfg.NodeID); err != nil {
 		return err
 	}
+	if a.cfg.Server {
+		if a.identity, err = clusterid.Open(a.cfg.DataDir, a.id); err != nil {
+			return err
+		}
+	}
 	if a.telemetry, err = newTelemetry(a.cfg.Telemetry.MetricsPrefix, a.cfg.Telemetry.PrometheusRetentionTime); err != nil {
 		return err
 	}
@@ -132,8 +141,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	}
 	warnOfOutsiders(a.log, len(a.cfg.EncryptKey) > 0, identity.Verifies(), a.cfg.Dev && a.cfg.Bind.IsLoopback())
 	dialer := mux.NewDialer(identity, 0)
-	transport := dialer.Transport()
-	defer transport.CloseIdleConnections()
+	conns := dialer.Transport()
+	defer conns.CloseIdleConnections()
+	transport := clusterid.Transport{Inner: conns, Own: a.cluster}
 	a.limit = httpapi.NewConnLimit(a.cfg.Limits.HTTPMaxConnsPerClient)
 	listeners, err := listenHTTP(a.cfg, a.limit)
 	if err != nil {
@@ -312,8 +322,18 @@ func (a *Agent) joiner() *joiner {
 	}
 	return &joiner{
 		pool: a.pool, addrs: a.cfg.RetryJoin, self: self, port: a.cfg.Ports.SerfLAN,
-		interval: a.cfg.RetryInterval, most: a.cfg.RetryMax, log: a.log,
+		interval: a.cfg.RetryInterval, most: a.cfg.RetryMax, tried: sync.OnceFunc(func() { close(a.joined) }), log: a.log,
 	}
+}
+
+// cluster is the id of the cluster that this agent belongs to, "" while it knows none.
+func (a *Agent) cluster() string {
+	if a.identity != nil {
+		if id := a.identity.Settled(); id != "" {
+			return id
+		}
+	}
+	return a.pool.Cluster()
 }
 
 // membersChanged is called by gossip, one call at a time.

@@ -23,7 +23,8 @@ type joiner struct {
 	self     map[string]bool
 	port     int // where none is named
 	interval time.Duration
-	most     int // attempts; 0 is no limit
+	most     int    // attempts; 0 is no limit
+	tried    func() // called once everybody was tried, whatever came of it
 	log      *slog.Logger
 }
 
@@ -36,6 +37,7 @@ type pool interface {
 
 // run tries until another member is reached, or ctx ends.
 func (j *joiner) run(ctx context.Context) error {
+	defer j.tried()
 	if err := j.pool.AwaitUp(ctx); err != nil {
 		return nil // the pool says itself what is wrong
 	}
@@ -55,6 +57,7 @@ func (j *joiner) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
+		j.tried()
 		if j.most > 0 && attempt >= j.most {
 			return fmt.Errorf("join %v: no member answers after %d attempts (retry_max): %w", others, attempt, err)
 		}

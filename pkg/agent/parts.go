@@ -61,7 +61,13 @@ func (a *Agent) tlsFiles() mux.Files {
 
 func (a *Agent) gossipConfig() gossip.Config {
 	g := a.cfg.GossipLAN
+	var cluster, run string
+	if a.identity != nil {
+		cluster, run = a.identity.Settled(), server.RunTag(a.identity.Hello(""))
+	}
 	return gossip.Config{
+		Cluster:    cluster,
+		Run:        run,
 		NodeName:   a.cfg.NodeName,
 		NodeID:     a.id,
 		Datacenter: a.cfg.Datacenter,
@@ -125,6 +131,8 @@ func (a *Agent) serverConfig(port *mux.Mux, dialer *mux.Dialer, transport http.R
 			MinQuorum:               uint(p.MinQuorum),
 			ServerStabilizationTime: p.ServerStabilizationTime,
 		},
+		Identity:  a.identity,
+		Joined:    a.joined,
 		Pool:      a.pool,
 		Transport: transport,
 		Logger:    a.log,

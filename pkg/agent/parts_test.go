@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -128,9 +129,10 @@ func (p *fakePool) JoinContext(_ context.Context, addrs []string) (int, error) {
 func TestJoinerTriesUntilSomebodyElseAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &fakePool{}
+		var rounds atomic.Int32
 		j := &joiner{
 			pool: p, addrs: []string{"10.0.0.1", "10.0.0.2:9"}, self: map[string]bool{"10.0.0.1:8301": true},
-			port: 8301, interval: 2 * time.Second, log: logx.Discard(),
+			port: 8301, interval: 2 * time.Second, tried: func() { rounds.Add(1) }, log: logx.Discard(),
 		}
 		done := make(chan error, 1)
 		go func() { done <- j.run(t.Context()) }()
@@ -138,6 +140,9 @@ func TestJoinerTriesUntilSomebodyElseAnswers(t *testing.T) {
 		p.Lock()
 		if !slices.Equal(p.tried, []string{"10.0.0.2:9"}) {
 			t.Errorf("tried %v: its own address must not be among them", p.tried)
+		}
+		if rounds.Load() == 0 {
+			t.Error("nobody is told that all were tried")
 		}
 		// 0.1, 0.2 ... 1.6, 2, 2 s between them
 		if p.joined < 8 || p.joined > 10 {
@@ -154,7 +159,7 @@ func TestJoinerTriesUntilSomebodyElseAnswers(t *testing.T) {
 func TestJoinerGivesUpAtRetryMax(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &fakePool{}
-		j := &joiner{pool: p, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, most: 3, log: logx.Discard()}
+		j := &joiner{pool: p, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, most: 3, tried: func() {}, log: logx.Discard()}
 		if err := j.run(t.Context()); err == nil || !strings.Contains(err.Error(), "retry_max") || p.joined != 3 {
 			t.Errorf("%v after %d attempts", err, p.joined)
 		}
@@ -163,7 +168,7 @@ func TestJoinerGivesUpAtRetryMax(t *testing.T) {
 
 func TestJoinerIsContentWhenItWasFound(t *testing.T) {
 	p := &fakePool{members: []api.Member{{Status: api.MemberAlive}, {Status: api.MemberAlive}}}
-	j := &joiner{pool: p, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, log: logx.Discard()}
+	j := &joiner{pool: p, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, tried: func() {}, log: logx.Discard()}
 	if err := j.run(t.Context()); err != nil || p.joined != 0 {
 		t.Errorf("%v after %d attempts", err, p.joined)
 	}
@@ -176,7 +181,7 @@ func TestJoinerEndsWithItsContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		began := time.Now()
-		j := &joiner{pool: blackHole{}, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, most: 1, log: logx.Discard()}
+		j := &joiner{pool: blackHole{}, addrs: []string{"10.0.0.2"}, port: 8301, interval: time.Second, most: 1, tried: func() {}, log: logx.Discard()}
 		if err := j.run(ctx); err != nil || time.Since(began) != time.Second {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}

@@ -28,6 +28,9 @@ const (
 	// HeaderLockToken is the fencing token of a lock that was just acquired: the
 	// raft index of the acquisition. It is muster's own.
 	HeaderLockToken = "X-Muster-Lock-Token"
+
+	// HeaderCluster says between agents which cluster the sender belongs to.
+	HeaderCluster = "X-Muster-Cluster"
 )
 
 // Limits with their defaults; the agent's configuration can change those that

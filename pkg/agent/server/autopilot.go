@@ -91,7 +91,7 @@ func (d pilotDelegate) KnownServers() map[raft.ServerID]*autopilot.Server {
 	leader, _ := d.s.node.Leader()
 	for _, m := range d.s.cfg.Pool.Members() {
 		srv, ok := gossip.ServerOf(m)
-		if !ok {
+		if !ok || d.s.foreign(m) {
 			continue
 		}
 		id := raft.ServerID(srv.ID)

@@ -3,14 +3,12 @@ package server
 import (
 	"cmp"
 	"context"
-	"encoding/hex"
-	"hash/fnv"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/hashicorp/raft"
 
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -18,10 +16,12 @@ import (
 // A cluster begins when somebody writes raft's first configuration, and two that
 // begin with different ones would be two clusters. So servers with
 // bootstrap_expect = N agree through their tags first: each that knows N such
-// servers proposes the first N by id (tag "propose", a hash of the ids), and one
-// that sees all of the N propose what it proposes itself begins. A server that
-// has raft state carries the tag "boot"; while anybody does, nobody begins, and
-// who came late is added by the leader.
+// servers proposes the first N by id (tag "propose", the id that a cluster founded
+// by them in their present starts has), and one that sees all of the N propose what
+// it proposes itself begins. A server that has raft state carries the tag "boot";
+// while anybody does, nobody begins, and who came late is added by the leader. One
+// that begins alone first tries to join those whom it was told of: it may have been
+// part of a cluster, and have lost its data directory.
 
 // settleTime is waited when more servers than needed are there: their views of
 // the pool may still differ.
@@ -57,6 +57,9 @@ func (s *Server) setTag(ctx context.Context, key, value string) {
 // runBootstrap returns once this server has raft state: its own, or what a
 // leader has sent.
 func (s *Server) runBootstrap(ctx context.Context) {
+	if s.alone() && !s.awaitJoined(ctx) {
+		return
+	}
 	proposed := ""
 	warned := false
 	var since time.Time // when the whole set agreed
@@ -64,6 +67,9 @@ func (s *Server) runBootstrap(ctx context.Context) {
 		next := s.changed.next()
 		if has, err := s.node.HasState(); err != nil || has {
 			if err == nil {
+				if err := s.settle(ctx, true); err != nil {
+					s.node.Fail(err)
+				}
 				s.setTag(ctx, gossip.TagBoot, "1")
 				s.setTag(ctx, gossip.TagProposal, "")
 			}
@@ -124,8 +130,15 @@ func waitFor(ctx context.Context, next <-chan struct{}, d time.Duration) bool {
 // be. crowd says that there are more than needed, conflict names a server that
 // expects another number.
 func (s *Server) candidates() (set []gossip.Server, crowd bool, conflict string) {
-	self := gossip.Server{ID: s.cfg.NodeID, Name: s.cfg.NodeName, Addr: s.cfg.Address}
-	if s.cfg.Bootstrap || s.cfg.Expect == 1 {
+	self := gossip.Server{ID: s.cfg.NodeID, Name: s.cfg.NodeName, Addr: s.cfg.Address, Tags: map[string]string{gossip.TagRun: RunTag(s.cfg.Identity.Hello(""))}}
+	if s.alone() {
+		if other, exists := s.existing(); exists {
+			s.sayExists.Do(func() {
+				s.cfg.Logger.Error("this server founds no cluster, though it is told to (-bootstrap or -bootstrap-expect=1): one exists, and it waits to be taken in there; remove that setting",
+					"known from", other.Name, "address", other.Addr, "cluster", other.Cluster())
+			})
+			return nil, false, ""
+		}
 		return []gossip.Server{self}, false, ""
 	}
 	if s.cfg.Expect == 0 {
@@ -159,18 +172,43 @@ func (s *Server) candidates() (set []gossip.Server, crowd bool, conflict string)
 	return set, crowd, ""
 }
 
-// setKey names a set of servers; "" for none.
+// alone says whether this server is to found a cluster by itself.
+func (s *Server) alone() bool { return s.cfg.Bootstrap || s.cfg.Expect == 1 }
+
+// existing is a member of a cluster that exists, even if it has failed.
+func (s *Server) existing() (gossip.Server, bool) {
+	for _, m := range s.cfg.Pool.Members() {
+		srv, ok := gossip.ServerOf(m)
+		if ok && m.Status != api.MemberLeft && srv.ID != s.cfg.NodeID && (srv.Tags[gossip.TagBoot] != "" || srv.Cluster() != "") {
+			return srv, true
+		}
+	}
+	return gossip.Server{}, false
+}
+
+// awaitJoined returns false if ctx ended first.
+func (s *Server) awaitJoined(ctx context.Context) bool {
+	if has, err := s.node.HasState(); s.cfg.Joined == nil || err != nil || has {
+		return true
+	}
+	select {
+	case <-s.cfg.Joined:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// setKey is the id of the cluster that these servers found; "" for none.
 func setKey(set []gossip.Server) string {
 	if len(set) == 0 {
 		return ""
 	}
-	ids := make([]string, len(set))
+	founders := make([]clusterid.Founder, len(set))
 	for i, srv := range set {
-		ids[i] = srv.ID
+		founders[i] = clusterid.Founder{ID: srv.ID, Run: srv.Tags[gossip.TagRun]}
 	}
-	sum := fnv.New64a()
-	_, _ = sum.Write([]byte(strings.Join(ids, ",")))
-	return hex.EncodeToString(sum.Sum(nil))
+	return clusterid.Founded(founders)
 }
 
 // agreed says whether everybody in the set proposes it.
@@ -190,7 +228,12 @@ func (s *Server) begin(set []gossip.Server) bool {
 	for i, srv := range set {
 		servers[i] = raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(srv.ID), Address: raft.ServerAddress(srv.Addr)}
 	}
-	s.cfg.Logger.Info("beginning a new cluster", "servers", len(servers))
+	id := setKey(set)
+	if err := s.cfg.Identity.Join(id); err != nil {
+		s.cfg.Logger.Info("this server founds no cluster: a leader was quicker", "error", err)
+		return false
+	}
+	s.cfg.Logger.Info("beginning a new cluster", "servers", len(servers), "cluster", id)
 	if err := s.node.Bootstrap(servers); err != nil {
 		// Most likely a leader was quicker and has written it here already.
 		s.cfg.Logger.Info("could not write the first raft configuration", "error", err)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/logx"
 )
 
 // fixedPool is a pool with these members.
@@ -30,6 +31,9 @@ func TestCandidates(t *testing.T) {
 		conflict string
 	}{
 		{what: "alone by configuration", expect: 1, want: []int{2}},
+		{what: "alone, and a cluster exists", expect: 1, members: []api.Member{me, expecting(1, alive, "boot", "1")}},
+		{what: "alone, and a cluster existed", expect: 1, members: []api.Member{me, expecting(1, api.MemberFailed, "boot", "1")}},
+		{what: "alone, and others have left", expect: 1, members: []api.Member{me, expecting(1, api.MemberLeft, "boot", "1")}, want: []int{2}},
 		{what: "joins only", expect: 0, members: []api.Member{me, expecting(1, alive), expecting(3, alive)}},
 		{what: "not enough", expect: 3, members: []api.Member{me, expecting(1, alive)}},
 		{what: "enough", expect: 3, members: []api.Member{me, expecting(3, alive), expecting(1, alive)}, want: []int{1, 2, 3}},
@@ -41,7 +45,7 @@ func TestCandidates(t *testing.T) {
 		{what: "another number", expect: 3, members: []api.Member{me, expecting(1, alive), expecting(3, alive, "expect", "5")}, conflict: "s3"},
 		{what: "clients do not count", expect: 3, members: []api.Member{me, expecting(1, alive), client("c", 3, "10.0.0.3", alive)}},
 	} {
-		s := &Server{cfg: Config{NodeName: "s2", NodeID: uuid(2), Expect: c.expect, Pool: fixedPool{members: c.members}}}
+		s := &Server{cfg: Config{NodeName: "s2", NodeID: uuid(2), Expect: c.expect, Identity: inMemory(t, uuid(2)), Logger: logx.Discard(), Pool: fixedPool{members: c.members}}}
 		set, crowd, conflict := s.candidates()
 		if len(set) != len(c.want) || crowd != c.crowd || conflict != c.conflict {
 			t.Errorf("%s: %v, crowd %v, conflict %q", c.what, set, crowd, conflict)
@@ -65,7 +69,7 @@ func (p fixedPool) ServerByID(id string) (gossip.Server, bool) {
 }
 
 func TestAgreed(t *testing.T) {
-	s := &Server{cfg: Config{NodeID: uuid(1)}}
+	s := &Server{cfg: Config{NodeID: uuid(1), Identity: inMemory(t, uuid(1))}}
 	set := []gossip.Server{{ID: uuid(1)}, {ID: uuid(2)}, {ID: uuid(3)}}
 	key := setKey(set)
 	if s.agreed(set, key) {

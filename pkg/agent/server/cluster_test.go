@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/state"
@@ -109,7 +110,12 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	port := mux.New(mux.Config{Listener: ln, Identity: identity, Logger: log})
 	id := fmt.Sprintf("00000000-0000-0000-0000-%012x", []byte(o.name))
 	ts := &testServer{t: t, name: o.name, dir: o.dir, ln: ln, line: &line{dial: dialer.DialRaft}}
+	who, err := clusterid.Open(o.dir, id)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ts.pool = gossip.New(gossip.Config{
+		Cluster: who.Settled(), Run: RunTag(who.Hello("")),
 		NodeName: o.name, NodeID: id, Datacenter: "dc1", Server: true, ServerPort: ln.Addr().(*net.TCPAddr).Port,
 		Level: state.Level, Build: "1.2.3:abcdef01", Expect: o.expect, BindAddr: "127.0.0.1", DataDir: o.dir, Logger: log,
 		Timing:   gossip.Timing{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond},
@@ -119,7 +125,7 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	cfg := Config{
 		NodeName: o.name, NodeID: id, Datacenter: "dc1", Address: ln.Addr().String(), Expect: o.expect,
 		Raft: Raft{DataDir: o.dir, Listener: port.Raft(), Dial: ts.line.dialRaft},
-		Pool: ts.pool, Transport: transport, Logger: log,
+		Pool: ts.pool, Transport: clusterid.Transport{Inner: transport, Own: ts.pool.Cluster}, Logger: log, Identity: who,
 		Autopilot: Autopilot{
 			ServerStabilizationTime: time.Second, LastContactThreshold: 5 * time.Second,
 			UpdateInterval: 200 * time.Millisecond, ReconcileInterval: 300 * time.Millisecond,

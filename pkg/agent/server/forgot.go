@@ -13,13 +13,14 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // A server without raft state is new, or it has lost its data directory under an
 // id that its configuration fixes. The second may have voted, and acknowledged
 // what nobody else has; it may do neither under that id again. So whoever has
 // nothing takes no part in raft before it is among those that begin a cluster, or
-// a server of the cluster has said that the id has no vote there.
+// it is known that the id has no vote in the one that exists (judgeVotes).
 
 const (
 	voterPath  = "/v1/internal/raft-voter"
@@ -81,37 +82,94 @@ func (s *Server) admit(ctx context.Context) error {
 	}
 }
 
-// hasVote asks the servers that have raft state, until one answers.
+// hasVote asks the servers that have raft state whether this one's id has a vote. An
+// error says that it cannot be known yet: see judgeVotes.
 func (s *Server) hasVote(ctx context.Context) (bool, error) {
-	err := errors.New("no server with raft state is known")
+	ctx, cancel := context.WithTimeout(ctx, voterLimit)
+	defer cancel()
+	path := voterPath + "?" + url.Values{"id": {s.cfg.NodeID}}.Encode()
+	var lock sync.Mutex
+	var known []string
+	answers := map[string]voterAnswer{}
+	var asking sync.WaitGroup
 	for _, m := range s.cfg.Pool.Members() {
 		srv, ok := gossip.ServerOf(m)
-		if !ok || srv.ID == s.cfg.NodeID || srv.Tags[gossip.TagBoot] == "" {
+		if !ok || srv.ID == s.cfg.NodeID || m.Status == api.MemberLeft || srv.Tags[gossip.TagBoot] == "" || s.foreign(m) {
 			continue
 		}
-		var said voterAnswer
-		ask, cancel := context.WithTimeout(ctx, voterLimit)
-		err = s.askServer(ask, srv.Addr, voterPath+"?"+url.Values{"id": {s.cfg.NodeID}}.Encode(), &said)
-		cancel()
-		if err == nil {
-			return said.Voter, nil
-		}
+		known = append(known, srv.ID)
+		asking.Go(func() {
+			var said voterAnswer
+			if s.askServer(ctx, srv.Addr, path, &said) == nil {
+				lock.Lock()
+				defer lock.Unlock()
+				answers[srv.ID] = said
+			}
+		})
 	}
-	return false, err
+	asking.Wait()
+	return judgeVotes(known, answers)
 }
 
-type voterAnswer struct{ Voter bool }
+// judgeVotes says whether an id has a vote, from what servers answer, by their ids.
+// Anybody's yes is one: the vote may have been used while it was there. A no may come
+// from one that lags, or that was removed. So it counts only from a leader that has
+// proved that it leads, or from a majority of the voters in the newest configuration
+// among the answers: what is newer and committed is known to one of them.
+// known are the servers that have raft state; they stand for the voters where all
+// answers are those of earlier versions, which do not name them.
+func judgeVotes(known []string, answers map[string]voterAnswer) (bool, error) {
+	newest := voterAnswer{Voters: known}
+	for _, a := range answers {
+		if a.Voter {
+			return true, nil
+		}
+		if len(a.Voters) > 0 && a.Index >= newest.Index {
+			newest = a
+		}
+	}
+	for _, a := range answers {
+		if a.Proof {
+			return false, nil
+		}
+	}
+	no := 0
+	for _, id := range newest.Voters {
+		if _, ok := answers[id]; ok {
+			no++
+		}
+	}
+	if len(newest.Voters) == 0 {
+		return false, errors.New("no server with raft state is known")
+	}
+	if no <= len(newest.Voters)/2 {
+		return false, fmt.Errorf("no leader says so, and only %d of %d voters do", no, len(newest.Voters))
+	}
+	return false, nil
+}
 
-// voter answers whether an id has a vote in the newest configuration here.
+// voterAnswer is whether an id has a vote in the newest configuration that a server has.
+type voterAnswer struct {
+	Voter  bool
+	Proof  bool     // a majority took the server for the leader after the question
+	Index  uint64   // of the newest committed configuration
+	Voters []string // ids
+}
+
+// voter answers whether an id has a vote. A leader proves that it leads first: what it
+// knows is then the newest there is.
 func (s *Server) voter(r *http.Request) (any, error) {
-	servers, _, err := s.node.Configuration()
+	proof := s.node.IsLeader() && s.node.VerifyLeader(r.Context()) == nil
+	servers, index, err := s.node.Configuration()
 	if err != nil {
 		return nil, err
 	}
+	answer := voterAnswer{Proof: proof, Index: index}
 	for _, srv := range servers {
-		if string(srv.ID) == r.URL.Query().Get("id") && srv.Suffrage == raft.Voter {
-			return voterAnswer{true}, nil
+		if srv.Suffrage == raft.Voter {
+			answer.Voters = append(answer.Voters, string(srv.ID))
+			answer.Voter = answer.Voter || string(srv.ID) == r.URL.Query().Get("id")
 		}
 	}
-	return voterAnswer{}, nil
+	return answer, nil
 }

@@ -3,10 +3,12 @@ package server
 import (
 	"context"
 	"strconv"
-
-	autopilot "github.com/hashicorp/raft-autopilot"
+	"testing"
 	"time"
 
+	autopilot "github.com/hashicorp/raft-autopilot"
+
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -26,6 +28,16 @@ func voterState(ts *testServer, name string) string {
 		}
 	}
 	return ""
+}
+
+// inMemory is the identity of a server without a disk.
+func inMemory(t *testing.T, id string) *clusterid.Identity {
+	t.Helper()
+	i, err := clusterid.Open("", id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i
 }
 
 // noPool is a pool that never came up.

@@ -3,8 +3,10 @@ package server
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/raftnode"
 )
 
@@ -23,6 +26,9 @@ const (
 )
 
 const maxAnswer = 4096
+
+// errNoSuchQuestion is what servers of earlier versions answer.
+var errNoSuchQuestion = errors.New("it does not know the question")
 
 // peerStats is a server's place in the log. LastContact is negative if it never
 // heard from a leader.
@@ -36,6 +42,15 @@ type peerStats struct {
 // Handler answers, on the server port, what only servers ask each other, and
 // leaves everything else to next.
 func (s *Server) Handler(next http.Handler) http.Handler {
+	return clusterid.Guard(s.private(next), s.cfg.Identity.Cluster, func(r *http.Request, err error) {
+		host, _, _ := net.SplitHostPort(r.RemoteAddr)
+		if s.refused.first("agent " + host) {
+			s.cfg.Logger.Error("refused the requests of an agent", "address", host, "error", err)
+		}
+	})
+}
+
+func (s *Server) private(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var answer func(*http.Request) (any, error)
 		switch {
@@ -48,12 +63,16 @@ func (s *Server) Handler(next http.Handler) http.Handler {
 			answer = s.voter
 		case r.URL.Path == indexPath:
 			answer = s.readIndex
+		case r.URL.Path == helloPath:
+			answer = s.hello
+		case r.URL.Path == digestPath:
+			answer = s.digest
 		}
 		if answer == nil {
 			next.ServeHTTP(w, r)
 			return
 		}
-		if !s.started.Load() {
+		if !s.started.Load() && r.URL.Path != helloPath {
 			http.Error(w, "raft is not running", http.StatusServiceUnavailable)
 			return
 		}
@@ -105,7 +124,14 @@ func (s *Server) askServer(ctx context.Context, addr, path string, out any) erro
 		return fmt.Errorf("ask %s: %w", addr, err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
+	switch resp.StatusCode {
+	case http.StatusOK:
+	case http.StatusNotFound:
+		return fmt.Errorf("ask %s: %w", addr, errNoSuchQuestion)
+	case http.StatusMisdirectedRequest:
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		return fmt.Errorf("ask %s: %w: %s", addr, clusterid.ErrForeign, text)
+	default:
 		return fmt.Errorf("ask %s: it answered %s", addr, resp.Status)
 	}
 	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer)).Decode(out); err != nil {

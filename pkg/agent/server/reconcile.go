@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -15,6 +16,7 @@ import (
 	autopilot "github.com/hashicorp/raft-autopilot"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
@@ -33,14 +35,17 @@ func (s *Server) reconcile(ctx context.Context, pilot *autopilot.Autopilot) (tim
 	if _, ok := s.selfMember(); !ok {
 		return s.cfg.ReconcileInterval, errors.New("the gossip pool does not know this server")
 	}
-	members := s.cfg.Pool.Members()
+	if err := s.nameCluster(ctx); err != nil {
+		return s.cfg.ReconcileInterval, err
+	}
+	members := slices.DeleteFunc(slices.Clone(s.cfg.Pool.Members()), s.foreign)
 	snap := s.board.Snapshot()
 	plan, again := s.absent.plan(snap, members, time.Now())
 	for _, m := range members {
 		plan = append(plan, s.planMember(snap, m)...)
 	}
 	err := s.proposeAll(ctx, plan)
-	return again, errors.Join(err, s.reconcileServers(pilot, members))
+	return again, errors.Join(err, s.reconcileServers(ctx, pilot, members))
 }
 
 // proposeAll proposes commands that do not depend on each other.
@@ -234,7 +239,7 @@ func planLeft(snap *state.Snapshot, m api.Member) []state.Command {
 // reconcileServers makes raft's configuration follow the servers of the pool:
 // who is alive is added (as a non-voter at first), who has left is removed.
 // What failed is autopilot's business.
-func (s *Server) reconcileServers(pilot *autopilot.Autopilot, members []api.Member) error {
+func (s *Server) reconcileServers(ctx context.Context, pilot *autopilot.Autopilot, members []api.Member) error {
 	alive := map[string]gossip.Server{}
 	var left []gossip.Server
 	for _, m := range members {
@@ -249,7 +254,7 @@ func (s *Server) reconcileServers(pilot *autopilot.Autopilot, members []api.Memb
 	}
 	var failed error
 	for _, srv := range alive {
-		if err := s.addServer(pilot, srv); err != nil {
+		if err := s.addServer(ctx, pilot, srv); err != nil {
 			failed = errors.Join(failed, fmt.Errorf("add server %s (%s) to the raft configuration: %w", srv.Name, srv.Addr, err))
 		}
 	}
@@ -265,7 +270,7 @@ func (s *Server) reconcileServers(pilot *autopilot.Autopilot, members []api.Memb
 }
 
 // addServer does nothing for a server that is configured with this address.
-func (s *Server) addServer(pilot *autopilot.Autopilot, srv gossip.Server) error {
+func (s *Server) addServer(ctx context.Context, pilot *autopilot.Autopilot, srv gossip.Server) error {
 	servers, _, err := s.node.Configuration()
 	if err != nil {
 		return err
@@ -277,6 +282,13 @@ func (s *Server) addServer(pilot *autopilot.Autopilot, srv gossip.Server) error 
 	}
 	if ok, inUse := s.mayAdd(srv); !ok {
 		return fmt.Errorf("it is at feature level %d and this cluster has written at level %d, which it cannot read: upgrade that server", srv.Level, inUse)
+	}
+	switch err := s.admissible(ctx, srv); {
+	case errors.Is(err, clusterid.ErrForeign), errors.Is(err, clusterid.ErrOutdated):
+		s.sayRefused(srv, err)
+		return nil
+	case err != nil:
+		return err
 	}
 	s.cfg.Logger.Info("adding a server to the raft configuration", "name", srv.Name, "id", srv.ID, "address", srv.Addr)
 	return pilot.AddServer(&autopilot.Server{

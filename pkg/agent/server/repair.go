@@ -16,6 +16,7 @@ import (
 	"github.com/hashicorp/raft"
 	autopilot "github.com/hashicorp/raft-autopilot"
 
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/raftnode"
 	"github.com/muster-dev/muster/pkg/durable"
@@ -68,9 +69,12 @@ func (r Repairer) Repair(ctx context.Context) error {
 	}
 	damage := raftnode.Check(ctx, r.DataDir, r.Logger)
 	if damage == nil {
+		damage = clusterid.Check(r.DataDir)
+	}
+	if damage == nil {
 		return fmt.Errorf("repair: log, vote and newest snapshot in %s are whole, there is nothing to repair: start without -repair", r.DataDir)
 	}
-	if !raftnode.IsDamage(damage) {
+	if !raftnode.IsDamage(damage) && !errors.Is(damage, clusterid.ErrOutdated) && !errors.Is(damage, clusterid.ErrDamaged) {
 		return fmt.Errorf("repair: %w", damage)
 	}
 	if err := r.refuse(id); err != nil {

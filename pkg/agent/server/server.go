@@ -18,7 +18,7 @@
 // The files: server.go the parts and their life; fsm.go raft entries -> state ->
 // views; reads.go and readindex.go who may answer when; status.go what is told about the group;
 // leader.go, reconcile.go, missing.go, session.go, job.go and autopilot.go the leader's duties;
-// bootstrap.go the first configuration; forgot.go who may not take part; repair.go how a damaged one is replaced; peers.go how servers ask each other.
+// bootstrap.go the first configuration; identity.go which cluster this is; digest.go how replicas are compared; forgot.go who may not take part; repair.go how a damaged one is replaced; peers.go how servers ask each other.
 package server
 
 import (
@@ -34,6 +34,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/raftnode"
 	"github.com/muster-dev/muster/pkg/agent/round"
@@ -80,6 +81,12 @@ type Config struct {
 	// session_ttl_multiplier: 1.
 	SessionTTLMultiplier float64
 
+	// Identity says which cluster this server belongs to. Nil: one in memory.
+	Identity *clusterid.Identity
+	// Joined is closed once those whom this agent was told to join were tried. A
+	// server that founds a cluster alone waits for it. Nil: it does not.
+	Joined <-chan struct{}
+
 	Raft      Raft
 	Autopilot Autopilot
 	Pool      Pool
@@ -124,6 +131,10 @@ type Server struct {
 
 	replaces string // the id of the server that this one replaces; set by Run before its goroutines start
 
+	sayExists sync.Once
+	named     broadcast // fires when the state has brought a cluster id
+	refused   said      // what was logged of servers and agents that were refused
+
 	absent absentees // touched by the goroutine that leads
 }
 
@@ -139,6 +150,9 @@ func New(cfg Config) *Server {
 		cfg.SessionTTLMultiplier = 1
 	}
 	cfg.Autopilot = cfg.Autopilot.withDefaults()
+	if cfg.Identity == nil {
+		cfg.Identity, _ = clusterid.Open("", cfg.NodeID) // in memory nothing fails
+	}
 	store := state.New()
 	s := &Server{
 		cfg:     cfg,
@@ -153,8 +167,10 @@ func New(cfg Config) *Server {
 		ID:                cfg.NodeID,
 		Address:           cfg.Address,
 		DataDir:           cfg.Raft.DataDir,
-		FSM:               &fsm{store: store, board: s.board, applied: s.changed.fire, fail: func(err error) { s.node.Fail(err) }},
+		FSM:               &fsm{store: store, board: s.board, applied: s.stateChanged, fail: func(err error) { s.node.Fail(err) }},
 		Group:             state.Group,
+		Identity:          cfg.Identity,
+		Judge:             s.judge,
 		Listener:          s.gate,
 		Dial:              cfg.Raft.Dial,
 		AddressOf:         s.addressOf,
@@ -216,12 +232,19 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 	if err := s.watchLeader(ctx, duties); err != nil {
 		return // raft has ended already
 	}
+	if has, err := s.node.HasState(); err == nil {
+		if err := s.settle(ctx, has); err != nil {
+			s.node.Fail(err)
+			return
+		}
+	}
 	s.shareIndex(ctx)
 	s.started.Store(true)
 	s.changed.fire()
 	duties.Go(func() { s.watchCatchUp(ctx) })
 	duties.Go(func() { s.runBootstrap(ctx) })
 	duties.Go(func() { s.sendTags(ctx) })
+	duties.Go(func() { s.runIdentity(ctx) })
 	duties.Go(func() { s.runReplacing(ctx) })
 	duties.Go(func() { s.runTenures(ctx) })
 }
@@ -231,6 +254,12 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 func (s *Server) MembersChanged() {
 	s.levels.forget()
 	s.members.fire()
+	s.changed.fire()
+}
+
+// stateChanged is called by raft with each new state.
+func (s *Server) stateChanged() {
+	s.checkState(s.board.Snapshot())
 	s.changed.fire()
 }
 

@@ -30,6 +30,11 @@ func TestClusterID(t *testing.T) {
 	if got := s.Snapshot().ClusterID(); got != uuid1 {
 		t.Errorf("restored, it is %q", got)
 	}
+	for what, sn := range map[string]*Snapshot{"applied": l.s.Snapshot(), "restored": s.Snapshot()} {
+		if got := sn.Level(); got != LevelClusterID {
+			t.Errorf("%s, the level in use is %d", what, got)
+		}
+	}
 	golden, err := os.ReadFile(clusterGolden)
 	if err != nil || !bytes.Equal(golden, l.bytes()) {
 		t.Error("the same log gives another snapshot than it did when the golden file was written")

@@ -136,6 +136,8 @@ func entryLevel(data []byte) int {
 	switch {
 	case isGroup(data):
 		return LevelGroups
+	case len(data) > 0 && data[0] == typeClusterID:
+		return LevelClusterID
 	case len(data) > 1 && data[1] >= 2:
 		return levelSessions
 	}

@@ -1,0 +1,211 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/clusterid"
+	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/api"
+)
+
+// Which cluster this server belongs to, and whether the others are who they were: see
+// package clusterid. The id is written before the first configuration of raft, or
+// before the first thing that a leader sends is stored; the leader puts it into the
+// state, so that a cluster that was founded before there were ids gets one, too.
+
+const helloPath = "/v1/internal/hello"
+
+const (
+	meetTime  = 2 * time.Second // to ask a server who it is
+	meetAgain = 5 * time.Second
+)
+
+// RunTag is how a start of a server is named in its tags.
+func RunTag(h clusterid.Hello) string { return strconv.FormatUint(h.Start, 10) + "." + h.Run() }
+
+func runOf(srv gossip.Server) (start uint64, run string) {
+	number, run, _ := strings.Cut(srv.Tags[gossip.TagRun], ".")
+	start, _ = strconv.ParseUint(number, 10, 64)
+	return start, run
+}
+
+// foreign says whether a member is a server of another cluster.
+func (s *Server) foreign(m api.Member) bool {
+	srv, ok := gossip.ServerOf(m)
+	own := s.cfg.Identity.Cluster()
+	return ok && own != "" && srv.Cluster() != "" && srv.Cluster() != own
+}
+
+// settle notes, once there is raft state, that the cluster id is for good, and tells
+// the members.
+func (s *Server) settle(ctx context.Context, hasState bool) error {
+	if err := s.cfg.Identity.Settle(hasState); err != nil {
+		return err
+	}
+	if id := s.cfg.Identity.Settled(); id != "" {
+		s.setTag(ctx, gossip.TagCluster, id)
+	}
+	return nil
+}
+
+// checkState compares the cluster id of the state with this server's, and takes it
+// over if that has none. Raft's goroutine calls it with each new state.
+func (s *Server) checkState(snap *state.Snapshot) {
+	id := snap.ClusterID()
+	if id == "" || id == s.cfg.Identity.Cluster() {
+		return
+	}
+	switch err := s.cfg.Identity.Join(id); {
+	case errors.Is(err, clusterid.ErrForeign):
+		s.node.Fail(fmt.Errorf("the data of cluster %s has come to this server, which belongs to cluster %s: it stops; "+
+			"move its data directory away, and start it with -retry-join to make it a new server of the cluster that it should belong to", id, s.cfg.Identity.Cluster()))
+	case err != nil:
+		s.cfg.Logger.Warn("could not store the id of the cluster; it will be tried again", "error", err)
+	default:
+		s.named.fire()
+	}
+}
+
+// runIdentity tells the members of a cluster id that has come with the state, and gets
+// to know the servers that start: the votes of one that has forgotten its own count only
+// if nobody else remembers. It returns when ctx ends.
+func (s *Server) runIdentity(ctx context.Context) {
+	for {
+		changed, named := s.members.next(), s.named.next()
+		if has, err := s.node.HasState(); err == nil && has {
+			if err := s.settle(ctx, true); err != nil {
+				s.cfg.Logger.Warn("could not store the id of the cluster; it will be tried again", "error", err)
+			}
+		}
+		wait := time.Duration(-1)
+		if !s.meetServers(ctx) {
+			wait = meetAgain
+		}
+		var after <-chan time.Time
+		if wait >= 0 {
+			after = time.After(wait)
+		}
+		select {
+		case <-changed:
+		case <-named:
+		case <-after:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// meetServers asks those whose start is not known who they are. It returns false if one
+// did not answer.
+func (s *Server) meetServers(ctx context.Context) bool {
+	all := true
+	for _, m := range s.cfg.Pool.Members() {
+		srv, ok := gossip.ServerOf(m)
+		start, run := runOf(srv)
+		if !ok || m.Status != api.MemberAlive || srv.ID == s.cfg.NodeID || run == "" || s.foreign(m) || s.cfg.Identity.Knows(srv.ID, start, run) {
+			continue
+		}
+		var h clusterid.Hello
+		ask, cancel := context.WithTimeout(ctx, meetTime)
+		err := s.askServer(ask, srv.Addr, helloPath, &h)
+		cancel()
+		if err != nil || h.ID != srv.ID {
+			all = false
+			continue
+		}
+		if err := s.cfg.Identity.Meet(h); err != nil {
+			s.sayRefused(srv, err)
+		}
+	}
+	return all
+}
+
+// sayRefused logs once for each start of a server why nothing is exchanged with it.
+func (s *Server) sayRefused(srv gossip.Server, why error) {
+	if s.refused.first("server " + srv.ID + srv.Tags[gossip.TagRun]) {
+		s.cfg.Logger.Error("refused a server", "name", srv.Name, "id", srv.ID, "address", srv.Addr, "error", why)
+	}
+}
+
+// said remembers what was logged. Its methods are safe for concurrent use.
+type said struct {
+	mu   sync.Mutex
+	keys map[string]bool
+}
+
+// saidMost bounds it; past that it begins anew.
+const saidMost = 256
+
+// first says whether it is called for the first time with this key.
+func (s *said) first(key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keys[key] {
+		return false
+	}
+	if s.keys == nil || len(s.keys) >= saidMost {
+		s.keys = map[string]bool{}
+	}
+	s.keys[key] = true
+	return true
+}
+
+// judge refuses a raft stream with a server that lives elsewhere, as gossip sees it: of
+// two that run under one id the newcomer is turned away.
+func (s *Server) judge(h clusterid.Hello) error {
+	if h.ID == s.cfg.NodeID {
+		return fmt.Errorf("the server at %s has the id of this one, %s: one of the two data directories is a copy of the other, or both have the same node_id; stop that server and start it with an empty data directory and another node_id", h.Address, h.ID)
+	}
+	srv, ok := s.cfg.Pool.ServerByID(h.ID)
+	if ok && srv.Status == api.MemberAlive && h.Address != "" && srv.Addr != h.Address {
+		return fmt.Errorf("the id %s is that of server %s, which lives at %s, and not at %s: if the server has moved, this ends by itself within seconds; "+
+			"if there are two, one data directory is a copy of the other: stop the copy and start it with an empty data directory, or with -repair", h.ID, srv.Name, srv.Addr, h.Address)
+	}
+	return nil
+}
+
+// hello answers who this server is.
+func (s *Server) hello(*http.Request) (any, error) {
+	return s.cfg.Identity.Hello(s.cfg.Address), nil
+}
+
+// nameCluster puts the cluster's id into the state, if it has none.
+func (s *Server) nameCluster(ctx context.Context) error {
+	if s.board.Snapshot().ClusterID() != "" || s.writeLevel() < state.LevelClusterID {
+		return nil
+	}
+	id := s.cfg.Identity.Cluster()
+	if id == "" {
+		id = clusterid.New()
+	}
+	if _, err := s.proposeOwn(ctx, &state.ClusterID{ID: id}); err != nil {
+		return fmt.Errorf("give the cluster its id: %w", err)
+	}
+	return nil
+}
+
+// admissible asks a server that is to be added whether it belongs to this cluster, or to
+// none yet; what gossip says may be older.
+func (s *Server) admissible(ctx context.Context, srv gossip.Server) error {
+	var h clusterid.Hello
+	ask, cancel := context.WithTimeout(ctx, meetTime)
+	defer cancel()
+	err := s.askServer(ask, srv.Addr, helloPath, &h)
+	switch {
+	case errors.Is(err, errNoSuchQuestion): // of an earlier version
+		return nil
+	case err != nil:
+		return err
+	case h.ID != srv.ID:
+		return fmt.Errorf("at %s there is the server %s and not %s", srv.Addr, h.ID, srv.ID)
+	}
+	return s.cfg.Identity.Meet(h)
+}
