@@ -11,6 +11,7 @@
 //		f.AwaitText("out", "done\n")
 //	}
 //
+// At the end of every test the states of its servers are compared (checkReplicas).
 // A condition is waited for with Until, never slept for. All processes are gone
 // when their test is; when it failed, the ends of their logs are in its output.
 package harness

@@ -21,6 +21,9 @@ type Cluster struct {
 	Flags  []string
 	Agents []*Agent
 	lan    *lan // nil: all share the test's network
+
+	cut     bool // some are parted from the others
+	checked bool // the replicas were compared at the end
 }
 
 // New is a cluster without agents; flags are for each that is added. The test
@@ -65,14 +68,32 @@ func (c *Cluster) Launch(servers, clients int) {
 // the first two of them.
 func (c *Cluster) Add(name string, server bool, flags ...string) *Agent {
 	c.T.Helper()
-	flags = append([]string{
-		"-data-dir=" + filepath.Join(c.Dir, name),
-		"-retry-join=" + c.Net + ".1", "-retry-join=" + c.Net + ".2", "-retry-interval=1s", "-log-level=debug",
-	}, flags...)
-	if server {
-		flags = append(flags, "-server")
+	return c.addTo(name, server, []string{c.Net + ".1", c.Net + ".2"}, flags)
+}
+
+// AddAlone is one more server with data on disk, not started yet, that looks for nobody.
+func (c *Cluster) AddAlone(name string, flags ...string) *Agent {
+	c.T.Helper()
+	return c.addTo(name, true, nil, flags)
+}
+
+// AddClient is one more client agent, not started yet, that looks for one agent.
+func (c *Cluster) AddClient(name string, to *Agent) *Agent {
+	c.T.Helper()
+	return c.addTo(name, false, []string{to.IP}, nil)
+}
+
+func (c *Cluster) addTo(name string, server bool, join, flags []string) *Agent {
+	c.T.Helper()
+	all := []string{"-data-dir=" + filepath.Join(c.Dir, name)}
+	for _, addr := range join {
+		all = append(all, "-retry-join="+addr)
 	}
-	a := c.addBare(name, flags...)
+	all = append(append(all, "-retry-interval=1s", "-log-level=debug"), flags...)
+	if server {
+		all = append(all, "-server")
+	}
+	a := c.addBare(name, all...)
 	a.Server = server
 	return a
 }
@@ -92,6 +113,7 @@ func (c *Cluster) addBare(name string, flags ...string) *Agent {
 	}
 	c.Agents = append(c.Agents, a)
 	c.T.Cleanup(func() {
+		c.checkReplicas() // while all still run: the last one's cleanup comes first
 		if a.Up() {
 			a.proc.bury() // before its folder goes
 		}

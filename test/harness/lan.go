@@ -107,6 +107,7 @@ func (l *lan) must(name string, args ...string) {
 // on talking.
 func (c *Cluster) Cut(some ...*Agent) {
 	c.T.Helper()
+	c.cut = true
 	for _, a := range some {
 		c.lan.must("ip", "link", "set", c.lan.port(a.nth), "master", c.lan.bridge(1))
 	}
@@ -115,6 +116,7 @@ func (c *Cluster) Cut(some ...*Agent) {
 // Heal joins all of them again.
 func (c *Cluster) Heal() {
 	c.T.Helper()
+	c.cut = false
 	for n := 1; n <= c.lan.size; n++ {
 		c.lan.must("ip", "link", "set", c.lan.port(n), "master", c.lan.bridge(0))
 	}

@@ -120,12 +120,18 @@ func children(pid int) (pids []int) {
 
 // Alive says whether a process runs: a dead one that nobody has reaped does not.
 func Alive(pid int) bool {
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return false
-	}
+	state := stateOf(pid)
+	return state != "" && !strings.HasPrefix(state, "Z")
+}
+
+// stopped says whether it was sent a SIGSTOP, and no SIGCONT since.
+func (p *Process) stopped() bool { return strings.HasPrefix(stateOf(p.Pid()), "T") }
+
+// stateOf begins with the letter for a process's state; "" for one that there is not.
+func stateOf(pid int) string {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, state, _ := strings.Cut(string(stat), ") ")
-	return !strings.HasPrefix(state, "Z")
+	return state
 }
 
 // Running are the processes that work in a folder or below it.

@@ -21,7 +21,13 @@ func Until(t testing.TB, what string, ok func(context.Context) error) {
 // Within is Until with a limit.
 func Within(t testing.TB, limit time.Duration, what string, ok func(context.Context) error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	within(t.Context(), t, limit, what, ok)
+}
+
+// within is Within, also for what is done once the test's own context has ended.
+func within(ctx context.Context, t testing.TB, limit time.Duration, what string, ok func(context.Context) error) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {
 		err := ok(ctx)

@@ -1,11 +1,11 @@
 package gossip
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"sync"
 
 	"github.com/hashicorp/serf/serf"
@@ -20,9 +20,9 @@ import (
 // ErrForeign is in the chain of the errors about members of another cluster.
 var ErrForeign = errors.New("it belongs to another cluster")
 
-// foreignMark is in the text of each such error, and keeps the library from saying it
-// again with every packet.
-const foreignMark = "another cluster"
+// refusedMarks are in the texts of errors about who is refused, which are said once here:
+// they keep the library from saying them again with every packet.
+var refusedMarks = [][]byte{[]byte("another cluster"), []byte("another node_id")}
 
 // saidMost bounds how many strangers are remembered, so that each is told of once.
 const saidMost = 256
@@ -66,7 +66,7 @@ func commonCluster(list []api.Member) string {
 	return best
 }
 
-// strangers are the members of other clusters that were told of.
+// strangers are the members that were refused and told of.
 type strangers struct {
 	mu   sync.Mutex
 	said map[string]bool
@@ -78,9 +78,16 @@ func (p *Pool) refuse(m *serf.Member, ours string) error {
 	err := fmt.Errorf("member %s (%s): %w, %s, and not to this one's, %s: two clusters that share no history are never joined. "+
 		"If it is to belong to this cluster, stop it, move its data directory away and start it with -retry-join=ADDRESS-OF-A-SERVER-TO-KEEP and without -bootstrap or -bootstrap-expect; "+
 		"if this agent is in the wrong cluster, do that here", m.Name, m.Addr, ErrForeign, theirs, ours)
-	s := &p.strangers
-	key := m.Name + " " + theirs + " " + m.Addr.String()
+	if p.strangers.first(m.Name + " " + theirs + " " + m.Addr.String()) {
+		p.cfg.Logger.Error("refused a member of another cluster", "member", m.Name, "address", m.Addr.String(), "its cluster", theirs, "this cluster", ours, "error", err)
+	}
+	return err
+}
+
+// first says whether it is called for the first time with this key.
+func (s *strangers) first(key string) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	known := s.said[key]
 	if !known {
 		if len(s.said) >= saidMost || s.said == nil {
@@ -88,11 +95,7 @@ func (p *Pool) refuse(m *serf.Member, ours string) error {
 		}
 		s.said[key] = true
 	}
-	s.mu.Unlock()
-	if !known {
-		p.cfg.Logger.Error("refused a member of another cluster", "member", m.Name, "address", m.Addr.String(), "its cluster", theirs, "this cluster", ours, "error", err)
-	}
-	return err
+	return !known
 }
 
 // withoutStrangers leaves out servers of another cluster: the pools had met before one
@@ -117,4 +120,6 @@ func (p *Pool) withoutStrangers(found []serf.Member) []serf.Member {
 	})
 }
 
-func isForeign(line []byte) bool { return strings.Contains(string(line), foreignMark) }
+func isRefusal(line []byte) bool {
+	return slices.ContainsFunc(refusedMarks, func(mark []byte) bool { return bytes.Contains(line, mark) })
+}

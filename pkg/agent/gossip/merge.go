@@ -66,6 +66,9 @@ func (r mergeRules) NotifyMerge(found []*serf.Member) error {
 			return fmt.Errorf("member %s (%s) would be one too many: this pool takes %d; are they real? without encrypt anybody can make members up", m.Name, m.Addr, r.pool.cfg.maxMembers())
 		}
 		if err := r.check(m, view.byID, t.byID); err != nil {
+			if isRefusal([]byte(err.Error())) && r.pool.strangers.first(err.Error()) {
+				r.pool.cfg.Logger.Error("refused a member", "member", m.Name, "address", m.Addr.String(), "error", err)
+			}
 			return err
 		}
 	}

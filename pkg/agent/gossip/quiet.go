@@ -30,7 +30,7 @@ type quietWriter struct {
 }
 
 func (w *quietWriter) Write(line []byte) (int, error) {
-	if isForeign(line) {
+	if isRefusal(line) {
 		return len(line), nil // it was said when it was refused
 	}
 	if !bytes.HasPrefix(line, []byte("[ERR]")) && !bytes.HasPrefix(line, []byte("[WARN]")) {

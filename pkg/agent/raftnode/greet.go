@@ -109,8 +109,9 @@ func (s *stream) greeted(c net.Conn) error {
 	}
 	if asked.Want != "" && asked.Want != s.cfg.ID {
 		s.sayOther(asked.Want, c)
-		return errors.Join(io.EOF, writeGreeting(c, nil, greeting{
-			Refused: fmt.Sprintf("the server at %s has the id %s: the one that is looked for is not there any more", s.cfg.Address, s.cfg.ID)}))
+		_ = writeGreeting(c, nil, greeting{ // who has gone need not know
+			Refused: fmt.Sprintf("the server at %s has the id %s: the one that is looked for is not there any more", s.cfg.Address, s.cfg.ID)})
+		return io.EOF
 	}
 	judged := s.judge(asked.Hello)
 	if judged == nil && s.cfg.Identity != nil && asked.Want == s.cfg.ID {
@@ -118,7 +119,8 @@ func (s *stream) greeted(c net.Conn) error {
 	}
 	if judged != nil {
 		s.sayRefused(asked.Hello, c, judged)
-		return errors.Join(io.EOF, writeGreeting(c, nil, refusal(judged)))
+		_ = writeGreeting(c, nil, refusal(judged)) // who has gone need not know
+		return io.EOF
 	}
 	if err := writeGreeting(c, nil, greeting{Hello: s.hello()}); err != nil {
 		return err

@@ -161,6 +161,10 @@ func (s *said) first(key string) bool {
 // judge refuses a raft stream with a server that lives elsewhere, as gossip sees it: of
 // two that run under one id the newcomer is turned away.
 func (s *Server) judge(h clusterid.Hello) error {
+	own := s.cfg.Identity.Hello("")
+	if h.ID == own.ID && h.Run() == own.Run() { // a server sends itself the order to stand for election
+		return nil
+	}
 	if h.ID == s.cfg.NodeID {
 		return fmt.Errorf("the server at %s has the id of this one, %s: one of the two data directories is a copy of the other, or both have the same node_id; stop that server and start it with an empty data directory and another node_id", h.Address, h.ID)
 	}
