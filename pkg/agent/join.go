@@ -15,6 +15,10 @@ import (
 // retry_interval, so that agents that are started together meet at once.
 const firstRetry = 100 * time.Millisecond
 
+// triedAfter attempts everybody counts as tried: one alone may fail on a machine that
+// is busy starting.
+const triedAfter = 3
+
 // joiner finds the cluster: those of -retry-join, and those who were in it when
 // this agent last ran.
 type joiner struct {
@@ -57,7 +61,9 @@ func (j *joiner) run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		j.tried()
+		if attempt >= triedAfter {
+			j.tried()
+		}
 		if j.most > 0 && attempt >= j.most {
 			return fmt.Errorf("join %v: no member answers after %d attempts (retry_max): %w", others, attempt, err)
 		}
