@@ -283,7 +283,7 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 		return err
 	}
 	a.api = httpapi.New(conf)
-	self.handler = a.api.Public()
+	self.handler = a.api.Own()
 	if a.watches, err = a.makeWatches(self); err != nil {
 		return err
 	}

@@ -194,10 +194,11 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 // refusal is what another status than 200 means. An agent that does not know the
-// path has no subscriptions; neither has one that wants less of us at once.
+// path has no subscriptions; neither has one that blocks it, or a path that we
+// follow, nor one that wants less of us at once.
 func refusal(resp *http.Response) error {
 	switch resp.StatusCode {
-	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusRequestEntityTooLarge:
+	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusRequestEntityTooLarge:
 		return errNoSubscription
 	}
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))

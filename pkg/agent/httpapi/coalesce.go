@@ -21,14 +21,18 @@ var errFlightBody = errors.New("the answer is too long to be shared")
 // flights are the blocking reads that a client agent has under way at a server:
 // one for all its clients that ask the same.
 type flights struct {
-	mu    sync.Mutex
-	byKey map[string]*flight
+	mu     sync.Mutex
+	byKey  map[string]*flight
+	number uint64 // of the newest flight
 }
 
 // flight is one request to a server. Its goroutine is started by the first who
 // waits for it; the last to leave ends it, and waits for that.
 type flight struct {
-	waiters int // guarded by flights.mu
+	waiters int     // guarded by flights.mu
+	givenUp bool    // nobody waited for its answer any more; likewise
+	number  uint64  // a higher one began later
+	next    *flight // of those for whom this one was not enough; guarded by flights.mu
 	cancel  context.CancelFunc
 	began   time.Time
 	done    chan struct{} // closed once the rest is settled
@@ -70,14 +74,20 @@ func (rq *request) query(wait string) string {
 
 // toServer sends a request of a client agent on to a server. One that blocks
 // waits for a flight, until that has an answer or its own time is over.
+//
+// A server may have given its answer before a reader came that shares the flight:
+// that answer says that there is news, but it may be older than what the reader has
+// written or seen elsewhere before it asked. So who came late shares one more
+// flight, which begins after all of them and is answered at once.
 func (a *API) toServer(rq *request) error {
 	if !rq.coalesces() {
 		return a.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.hops)
 	}
 	over := time.NewTimer(rq.wait())
 	defer over.Stop()
-	for key := rq.flightKey(); ; {
-		f := a.board(rq, key)
+	earlier := a.flights.newest() // those up to here may have an answer that is on its way
+	key := rq.flightKey()
+	for f := a.board(rq, key, nil); ; f = a.board(rq, key, f) {
 		select {
 		case <-f.done:
 			a.flights.leave(key, f)
@@ -88,6 +98,8 @@ func (a *API) toServer(rq *request) error {
 				return a.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.hops)
 			case f.ranOut(rq.index) && rq.wait() > 0:
 				continue // the flight waited as long as a server lets it, the reader has not
+			case f.number <= earlier && rq.mode != stale && rq.ctx.Err() == nil:
+				continue
 			}
 			f.answer.writeTo(rq)
 			return nil
@@ -102,18 +114,32 @@ func (a *API) toServer(rq *request) error {
 	}
 }
 
-// board joins the flight of a key, or starts it.
-func (a *API) board(rq *request, key string) *flight {
+// board joins the flight of a key, or starts it: after another one that which
+// follows it, for all who were on that.
+func (a *API) board(rq *request, key string, after *flight) *flight {
 	a.flights.mu.Lock()
 	defer a.flights.mu.Unlock()
-	if f := a.flights.byKey[key]; f != nil {
-		f.waiters++
-		return f
+	f := a.flights.byKey[key]
+	if after != nil && after.next != nil && !after.next.givenUp {
+		f = after.next
 	}
+	if f == nil {
+		f = a.start(rq, key)
+	}
+	f.waiters++
+	if after != nil {
+		after.next = f
+	}
+	return f
+}
+
+// start is called with the lock held.
+func (a *API) start(rq *request, key string) *flight {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(rq.ctx))
 	r := rq.outgoing().Clone(ctx)
 	r.URL.RawQuery = rq.query(a.cfg.MaxQueryTime.String())
-	f := &flight{waiters: 1, cancel: cancel, began: time.Now(), done: make(chan struct{})}
+	a.flights.number++
+	f := &flight{number: a.flights.number, cancel: cancel, began: time.Now(), done: make(chan struct{})}
 	if a.flights.byKey == nil {
 		a.flights.byKey = map[string]*flight{}
 	}
@@ -138,6 +164,12 @@ func (a *API) fly(key string, f *flight, r *http.Request, hops int) {
 	}
 }
 
+func (fs *flights) newest() uint64 {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	return fs.number
+}
+
 // end lets nobody join a flight any more.
 func (fs *flights) end(key string, f *flight) {
 	fs.mu.Lock()
@@ -151,6 +183,13 @@ func (fs *flights) leave(key string, f *flight) {
 	fs.mu.Lock()
 	f.waiters--
 	last := f.waiters == 0
+	if last {
+		select {
+		case <-f.done:
+		default:
+			f.givenUp = true
+		}
+	}
 	if last && fs.byKey[key] == f {
 		delete(fs.byKey, key)
 	}

@@ -78,8 +78,62 @@ func TestBlockingReadsAreCoalesced(t *testing.T) {
 				t.Fatalf("got %d %v %s, want %v %s", got.Code, got.Header(), got.Body, direct.Header(), direct.Body)
 			}
 		}
-		if up.asked.Load() != 1 || len(client.api.flights.byKey) != 0 {
+		// The 19 that came after the first flight had begun shared another.
+		if up.asked.Load() != 2 || len(client.api.flights.byKey) != 0 {
 			t.Errorf("%d requests, %d flights are left", up.asked.Load(), len(client.api.flights.byKey))
+		}
+	})
+}
+
+// slowWay holds answers up on their way back from the server.
+type slowWay struct {
+	*upstream
+	hold atomic.Pointer[chan struct{}]
+}
+
+func (u *slowWay) ToServer(w http.ResponseWriter, r *http.Request, hops int) error {
+	got := httptest.NewRecorder()
+	err := u.upstream.ToServer(got, r, hops)
+	if hold := u.hold.Load(); hold != nil {
+		<-*hold
+	}
+	for name, values := range got.Header() {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(got.Code)
+	_, _ = w.Write(got.Body.Bytes())
+	return err
+}
+
+// Who joins a flight whose answer is on its way already sees what was written
+// before it asked all the same.
+func TestLateReadersSeeWhatWasWrittenBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := newRig(t)
+		server.must("PUT /v1/kv/a", "1")
+		up := &slowWay{upstream: &upstream{server: server.api}}
+		client := newRig(t, func(c *Config) { c.Cluster, c.Forward = nil, up })
+		hold := make(chan struct{})
+		up.hold.Store(&hold)
+		first := client.polls(t, 1, "/v1/kv/a?index=1&raw")
+		server.must("PUT /v1/kv/a", "2")
+		synctest.Wait() // the answer "2" is on its way
+		server.must("PUT /v1/kv/a", "3")
+		late := client.polls(t, 3, "/v1/kv/a?index=1&raw")
+		stale := client.polls(t, 1, "/v1/kv/a?index=1&raw&stale")
+		up.hold.Store(nil)
+		close(hold)
+		if got := (<-first).Body.String(); got != "2" {
+			t.Errorf("the first reader got %q", got)
+		}
+		for range 3 {
+			if got := (<-late).Body.String(); got != "3" {
+				t.Errorf("a late reader got %q, though 3 was written before it asked", got)
+			}
+		}
+		<-stale
+		if n := up.asked.Load(); n != 3 {
+			t.Errorf("%d requests, want one of the first, one of the late ones and one of the stale", n)
 		}
 	})
 }

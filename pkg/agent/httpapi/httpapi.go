@@ -139,6 +139,7 @@ type Config struct {
 	MaxKVValueSize    int64         // limits.kv_max_value_size
 	MaxTxnBodySize    int64         // limits.txn_max_req_len
 
+	// Of the client addresses alone.
 	ResponseHeaders map[string]string // http_config.response_headers
 	BlockEndpoints  []string          // http_config.block_endpoints
 	AllowWriteFrom  []netip.Prefix    // http_config.allow_write_http_from
@@ -190,11 +191,18 @@ func orDefault[T time.Duration | int64](v *T, def T) {
 	}
 }
 
-// Public is the handler of the client address. What a client says about hops is
-// not believed.
+// Public is the handler of the client addresses. What a client says about hops is
+// not believed; what http_config says of who may do what holds here, and here only.
 func (a *API) Public() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.serve(w, r, 0)
+		a.serve(w, r, door{public: true})
+	})
+}
+
+// Own is the handler of what this agent asks itself.
+func (a *API) Own() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		a.serve(w, r, door{})
 	})
 }
 
@@ -206,6 +214,6 @@ func (a *API) Internal() http.Handler {
 		if err != nil || hops < hopServer {
 			hops = hopServer
 		}
-		a.serve(w, r, hops)
+		a.serve(w, r, door{hops: hops})
 	})
 }

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"net/http"
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
@@ -189,6 +190,15 @@ func (rt *route) served(forwarded bool) bool {
 		return rt.where != here
 	}
 	return rt.where != inside && rt.where != insideLeader && rt.where != port
+}
+
+// onlyReads tells requests that change nothing, though some have a body.
+func (rt *route) onlyReads(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	return rt.path == api.SubscribePath || rt.path == execOutputPath
 }
 
 // takesLong tells the routes, beside blocking reads, that may go on for long, and

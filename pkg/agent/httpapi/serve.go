@@ -42,10 +42,17 @@ const (
 const (
 	textUnknownPath = "Invalid URL path: not a recognized HTTP API endpoint\n"
 	textNoBase      = "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n"
+	textBlocked     = "Endpoint is blocked by agent configuration"
 	textUIDisabled  = "Consul Agent: UI disabled. To enable, set ui_config.enabled=true in the agent configuration and restart."
 )
 
 var errNoLeader = api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoLeader)
+
+// door is where a request came in.
+type door struct {
+	public bool // at a client address
+	hops   int  // how often it was forwarded; above 0 it came over the server port
+}
 
 // request is one request on its way through the dispatcher to its handler.
 type request struct {
@@ -57,7 +64,7 @@ type request struct {
 	route *route
 	name  string // what follows the route's path
 	body  []byte
-	hops  int
+	door
 	wrote bool // an answer has begun
 
 	ask      func(view.Query) view.Answer // answers what the handler reads; nil: the newest state, see subscribe
@@ -66,15 +73,17 @@ type request struct {
 	params
 }
 
-func (a *API) serve(w http.ResponseWriter, r *http.Request, hops int) {
-	rq := &request{api: a, w: w, r: r, ctx: r.Context(), h: w.Header(), hops: hops}
+func (a *API) serve(w http.ResponseWriter, r *http.Request, in door) {
+	rq := &request{api: a, w: w, r: r, ctx: r.Context(), h: w.Header(), door: in}
 	var began time.Time
 	if a.cfg.Logger.Enabled(rq.ctx, slog.LevelDebug) {
 		began = time.Now()
 	}
 	defer func() { a.finish(rq, began, recover()) }()
-	for name, value := range a.cfg.ResponseHeaders {
-		rq.h.Set(name, value)
+	if in.public {
+		for name, value := range a.cfg.ResponseHeaders {
+			rq.h.Set(name, value)
+		}
 	}
 	if !a.locate(rq) || !a.admit(rq) {
 		return
@@ -142,10 +151,10 @@ func (a *API) admit(rq *request) bool {
 	h["Vary"] = a.constants.vary
 	method := rq.r.Method
 	switch {
-	case a.blocked(rq.r.URL.Path):
-		rq.text(http.StatusForbidden, "Endpoint is blocked by agent configuration")
+	case rq.public && a.blocked(rq.r.URL.Path):
+		rq.text(http.StatusForbidden, textBlocked)
 		return false
-	case !a.mayWrite(rq.r):
+	case rq.public && !rq.route.onlyReads(method) && !a.mayWrite(rq.r):
 		rq.text(http.StatusForbidden, "Access is restricted")
 		return false
 	case method == http.MethodOptions:
@@ -178,11 +187,8 @@ func (a *API) blocked(p string) bool {
 	return false
 }
 
+// mayWrite says whether who sent a request may write here.
 func (a *API) mayWrite(r *http.Request) bool {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return true
-	}
 	if len(a.cfg.AllowWriteFrom) == 0 {
 		return true
 	}
@@ -256,11 +262,13 @@ func (rq *request) closeAfter() {
 	}
 }
 
-// complete adds to a request what only the agent knows that was asked, before it
-// goes anywhere.
+// complete adds to a request what only the agent knows that was asked, and refuses
+// what only it knows to be forbidden, before it goes anywhere.
 func (rq *request) complete() error {
 	switch {
 	case rq.hops > 0:
+	case rq.route.path == api.SubscribePath:
+		return rq.checkFollowed()
 	case rq.route.path == sessionCreatePath:
 		return rq.nameNode()
 	case rq.route.path == eventAckPath && rq.r.Method == http.MethodPut && !rq.has("node"):

@@ -44,6 +44,26 @@ func (a *API) subscribe(rq *request) (any, error) {
 	return http.HandlerFunc(s.serve), nil
 }
 
+// checkFollowed refuses a subscription to what a client may not GET here: where it
+// goes nobody knows what this agent's clients may. A client that polls instead is
+// told of each path.
+func (rq *request) checkFollowed() error {
+	if !rq.public || len(rq.api.cfg.BlockEndpoints) == 0 {
+		return nil
+	}
+	var sub api.Subscription
+	if err := decode(rq.body, nil, &sub); err != nil {
+		return err
+	}
+	for _, q := range sub.Queries {
+		u, err := url.ParseRequestURI(q.Path)
+		if err == nil && rq.api.blocked(u.Path) {
+			return api.Errorf(http.StatusForbidden, "%s: %s", textBlocked, u.Path)
+		}
+	}
+	return nil
+}
+
 // stream writes frames until the client hangs up, the leader is another or the
 // agent stops. A client that reads slowly gets the newest state, not every one:
 // while a frame is being written nothing is evaluated, and nothing is kept but
@@ -167,7 +187,7 @@ func (s *stream) request(path string) (*request, error) {
 		return nil, badRequest("parameters cannot be read: " + u.RawQuery)
 	}
 	rt, name, _ := parent.api.table.find(u.Path)
-	if rt == nil || rt.kind == plain || !rt.allows(http.MethodGet) {
+	if rt == nil || rt.kind == plain || !rt.allows(http.MethodGet) || !rt.served(false) {
 		return nil, api.Errorf(http.StatusNotFound, "%s is no path that can be followed", u.Path)
 	}
 	r := parent.r.WithContext(parent.ctx)

@@ -258,12 +258,12 @@ func (x *tx) advance(j *job) {
 		} else if j.Parallel > 0 && j.Open >= j.Parallel {
 			return
 		}
-		t := *first[jobTarget](x.reader, tableJobTargets, "id", jobTargetKey(j.ID, j.Targets[j.Next]))
+		old := first[jobTarget](x.reader, tableJobTargets, "id", jobTargetKey(j.ID, j.Targets[j.Next]))
+		t := *old
 		t.State, t.Since = state, x.now
-		x.insert(tableJobTargets, &t)
+		x.putTarget(old, &t)
 		if t.open() {
 			j.Open++
-			x.touchCall(t.Node)
 		}
 	}
 	if j.Open == 0 && j.Ended == 0 {
@@ -278,6 +278,19 @@ func (x *tx) putJob(j *job) {
 	x.touch(topicJobs, "")
 }
 
+// putTarget replaces the row of a target; now may be nil. Whoever follows what the
+// target's node has to do learns of it, if it is, or was, anything to that.
+func (x *tx) putTarget(old, now *jobTarget) {
+	if now == nil {
+		x.delete(tableJobTargets, old)
+	} else {
+		x.insert(tableJobTargets, now)
+	}
+	if concernKey(old) != nil || now != nil && concernKey(now) != nil {
+		x.touchCall(old.Node)
+	}
+}
+
 func (x *tx) touchCall(node string) { x.touch(topicCalls, strings.ToLower(node)) }
 
 func (x *tx) claimJob(c *JobClaim) bool {
@@ -290,8 +303,7 @@ func (x *tx) claimJob(c *JobClaim) bool {
 	}
 	now, j := *t, *x.job(c.Job)
 	now.State, now.Since, now.Claim = api.ExecRunning, x.now, c.Claim
-	x.insert(tableJobTargets, &now)
-	x.touchCall(t.Node)
+	x.putTarget(t, &now)
 	x.putJob(&j)
 	return true
 }
@@ -313,10 +325,9 @@ func (x *tx) reportJob(r *api.ExecResult) {
 	if owner && r.State == api.ExecLost {
 		now.Claim = "" // its node says so itself: nothing runs
 	}
-	x.insert(tableJobTargets, &now)
+	x.putTarget(t, &now)
 	if t.open() {
 		j.Open--
-		x.touchCall(t.Node)
 	} else if t.State == api.ExecLost {
 		j.Bad--
 	}
@@ -350,10 +361,11 @@ func (x *tx) stopJob(id string) bool {
 		if t.State == api.ExecCalled {
 			now := *t
 			now.State, now.Since = api.ExecSkipped, x.now
-			x.insert(tableJobTargets, &now)
+			x.putTarget(t, &now)
 			j.Open--
+		} else {
+			x.touchCall(t.Node) // its call says now that it is to end
 		}
-		x.touchCall(t.Node)
 	}
 	x.advance(&j)
 	x.putJob(&j)
@@ -380,7 +392,7 @@ func (x *tx) restoreJobs(kind byte, body []byte) error {
 
 func (x *tx) deleteJob(j *job) {
 	for t := range x.jobTargets(j.ID) {
-		x.delete(tableJobTargets, t)
+		x.putTarget(t, nil)
 	}
 	x.delete(tableJobs, j)
 	x.touch(topicJob, j.ID)

@@ -328,6 +328,7 @@ func TestJobsKeepTheirRules(t *testing.T) {
 		s := New()
 		var log []Entry
 		before := map[string]api.ExecJob{}
+		calls := map[string]view{}
 		for i := range rapid.IntRange(1, 40).Draw(t, "steps") {
 			data, err := Encode(genJobCommand(t), labTime, Level)
 			if err != nil {
@@ -335,6 +336,7 @@ func TestJobsKeepTheirRules(t *testing.T) {
 			}
 			log = append(log, Entry{Index: uint64(10 + i), Data: data})
 			_, touched := s.ApplyBatch(log[i:])
+			checkCalls(t, s, calls, touched)
 			for _, id := range []string{uuid1, uuid2} {
 				j, meta := s.Snapshot().Job(id)
 				if j == nil {
@@ -354,6 +356,63 @@ func TestJobsKeepTheirRules(t *testing.T) {
 			t.Fatal("batches or a snapshot leave a trace")
 		}
 	})
+}
+
+// view is what somebody has who follows a node's calls.
+type view struct {
+	calls string
+	meta  Meta
+}
+
+// checkCalls: who follows the calls of a node is woken by every change of them, and
+// their index moves with it and never falls.
+func checkCalls(t *rapid.T, s *Store, had map[string]view, touched []Touch) {
+	for _, node := range []string{"a", "b", "c", "d"} {
+		got, meta := s.Snapshot().JobCalls(node)
+		now, old := view{asText(got), meta}, had[node]
+		had[node] = now
+		switch {
+		case old.calls == "":
+		case now.meta.Index < old.meta.Index:
+			t.Fatalf("%s: the index falls from %d to %d", node, old.meta.Index, now.meta.Index)
+		case now.calls != old.calls && (now.meta.Index == old.meta.Index || !anyWakes(old.meta, touched)):
+			t.Fatalf("%s: %s becomes %s at %d, touched %v", node, old.calls, now.calls, now.meta.Index, touched)
+		}
+	}
+}
+
+// A call that is over goes from what its node follows: with the report of a node
+// that was given up, and with the job itself.
+func TestCallsThatAreOverGo(t *testing.T) {
+	for name, over := range map[string]func(*lab) []Touch{
+		"reported": func(l *lab) []Touch { return l.must(ended(uuid1, "a", api.ExecStopped)) },
+		"forgotten": func(l *lab) []Touch {
+			l.index++
+			data, err := Encode(&JobReap{}, labTime.Add(2*api.ExecKept), Level)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, touched := l.s.ApplyBatch([]Entry{{Index: l.index, Data: data}})
+			l.sn = l.s.Snapshot()
+			return touched
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t)
+			l.must(newJob(uuid1, []string{"a"}))
+			l.must(claimed(uuid1, "a"))
+			l.must(&JobReport{[]api.ExecResult{{Job: uuid1, Node: "a", State: api.ExecLost}}})
+			l.must(&JobStop{uuid1})
+			calls, before := l.sn.JobCalls("a")
+			if len(calls) != 1 {
+				t.Fatalf("before: %+v", calls)
+			}
+			touched := over(l)
+			if calls, after := l.sn.JobCalls("a"); len(calls) != 0 || after.Index <= before.Index || !anyWakes(before, touched) {
+				t.Errorf("after: %+v at %d, before it was %d; touched %v", calls, after.Index, before.Index, touched)
+			}
+		})
+	}
 }
 
 func checkJob(t *rapid.T, s *Store, j *api.ExecJob, old api.ExecJob) {

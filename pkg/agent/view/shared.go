@@ -193,11 +193,12 @@ func (b *Board) fill(v *shared, snap *state.Snapshot, ans Answer) (Answer, []*gr
 	if restored {
 		v.restored = false
 	}
-	v.sendScout()
-	if !fresh && !restored {
-		return ans, nil
+	var wake []*group
+	if fresh || restored {
+		wake = b.tell(v, &ans, restored)
 	}
-	return ans, b.tell(v, &ans, restored)
+	v.sendScout() // one of those who wait still
+	return ans, wake
 }
 
 // rewatch notes what a view is read from now. If that was something else, and

@@ -288,3 +288,56 @@ func BenchmarkWakeAmongQuietReaders(b *testing.B) {
 		})
 	}
 }
+
+// Where the oldest tombstones are dropped, the index of what is not there rises to
+// the floor, in answers that are asked anew; one that is kept has the lower index
+// until something it was read from changes. A reader of both waits for the next
+// change all the same, and misses none: it is above either.
+func TestFloorUnderAnswersThatAreKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		var many []state.Command
+		for i := range state.MaxTombstones + 1 {
+			many = append(many, put(fmt.Sprintf("x/%d", i), ""))
+		}
+		w.apply(many...)
+		kept := func(min uint64) Answer {
+			ans, err := w.board.Read(t.Context(), "gone", get("gone"), min, time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ans
+		}
+		before := kept(0).Meta.Index
+		w.apply(&state.KV{Op: state.KVDeleteTree, Entry: api.KVPair{Key: "x/"}})
+		fresh, err := w.board.Read(t.Context(), "", get("gone"), 0, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if floor := fresh.Meta.Index; floor != w.index || kept(0).Meta.Index != before {
+			t.Fatalf("the floor is %d, the answers have %d and %d; want the floor at %d and the kept answer at %d", floor, fresh.Meta.Index, kept(0).Meta.Index, w.index, before)
+		}
+		for _, min := range []uint64{before, fresh.Meta.Index} {
+			if ans := kept(min); !ans.Missing {
+				t.Errorf("after %d, nothing has happened: %+v", min, ans)
+			}
+		}
+		got := make(chan Answer, 2)
+		for _, min := range []uint64{before, fresh.Meta.Index} {
+			go func() {
+				ans, _ := w.board.Read(t.Context(), "gone", get("gone"), min, time.Hour)
+				got <- ans
+			}()
+		}
+		synctest.Wait()
+		if len(got) > 0 {
+			t.Fatalf("returned for nothing: %+v", <-got)
+		}
+		w.apply(put("gone", "back"))
+		for range 2 {
+			if ans := <-got; value(ans) != "back" || ans.Meta.Index != w.index {
+				t.Errorf("got %+v", ans)
+			}
+		}
+	})
+}

@@ -73,6 +73,28 @@ func TestChangeDuringAQuestionIsSeen(t *testing.T) {
 	}
 }
 
+// Who is handed the answer does not come to ask any more: for what changed during
+// the question another has to, one who waits for more than that answer.
+func TestScoutThatWasHandedItsAnswerIsReplaced(t *testing.T) {
+	for range 30 { // which of them is the scout is chance
+		w := newWorld(t)
+		w.apply(put("a", "1"))
+		v, all := w.parkedAt("a", get("a"), 3)
+		patient := all[2]
+		patient.min = w.index + 2
+		w.apply(put("a", "2"))
+		snap, _, _ := w.board.begin(v) // somebody asks
+		w.apply(put("a", "3"))
+		w.board.fill(v, snap, get("a")(snap))
+		if all[0].given.Load() == nil || all[1].given.Load() == nil || patient.given.Load() != nil {
+			t.Fatal("the answer was not handed to those whom it ends")
+		}
+		if v.holds() || v.scout != patient || woken(patient.group) != 1 {
+			t.Fatalf("a view that does not hold has the scout %p; %p waits", v.scout, patient)
+		}
+	}
+}
+
 func TestScoutWhoseQueryPanicsIsReplaced(t *testing.T) {
 	w := newWorld(t)
 	w.apply(put("a", "1"))
