@@ -122,13 +122,13 @@ func New(cfg Config) *Node {
 // ctx ends. Then it hands over leadership, stops raft and closes the stores.
 func (n *Node) Run(ctx context.Context) error {
 	n.mu.Lock()
-	again := n.ran
+	again, cfg := n.ran, n.cfg
 	n.ran = true
 	n.mu.Unlock()
 	if again {
 		return errors.New("start raft: this node has run already")
 	}
-	s, err := start(ctx, n.cfg)
+	s, err := start(ctx, cfg)
 	if err != nil {
 		err = fmt.Errorf("start raft: %w", err)
 	}
@@ -139,6 +139,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.takeRules(s)
 
 	<-ctx.Done()
 	n.mu.Lock()
