@@ -2,8 +2,11 @@ package config
 
 import (
 	"fmt"
+	"maps"
+	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/muster-dev/muster/pkg/conf"
 )
@@ -34,6 +37,9 @@ func Load(src Sources) (*Config, []string, error) {
 	if err := conf.Decode(derive(in.merged), &doc); err != nil {
 		return nil, nil, fmt.Errorf("failed to read config: %w", err)
 	}
+	if err := validText("", in.merged); err != nil {
+		return nil, nil, err
+	}
 	cfg := &doc.Config
 	cfg.Dev = src.Dev
 	if err := cfg.definitions(&doc); err != nil {
@@ -45,7 +51,46 @@ func Load(src Sources) (*Config, []string, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
 	}
+	// A file that is meant for many agents, or made by a test suite, may name the port
+	// without a certificate to show there. Who types it expects it open.
+	if port, ok := src.Flags["ports.https"].(int); ok && port > 0 {
+		return nil, nil, notBuilt("ports.https", "-https-port would open nothing: serve HTTP, and let a proxy add TLS")
+	}
 	return cfg, append(in.warnings(), cfg.warnings()...), nil
+}
+
+// validText refuses what the catalog cannot hold as it stands: JSON carries UTF-8
+// alone, and what it changes would never be equal to what is configured. Names of
+// files may be any bytes.
+func validText(path string, v any) error {
+	switch v := v.(type) {
+	case string:
+		if !utf8.ValidString(v) {
+			return fmt.Errorf("%s: %q is not UTF-8", path, v)
+		}
+	case []any:
+		for i, element := range v {
+			if err := validText(fmt.Sprintf("%s[%d]", path, i), element); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			at := key
+			if path != "" {
+				at = path + "." + key
+			} else if !slices.Contains([]string{"node_name", "node_meta", "tagged_addresses", "services", "checks"}, key) {
+				continue
+			}
+			if !utf8.ValidString(key) {
+				return fmt.Errorf("%s: the key %q is not UTF-8", path, key)
+			}
+			if err := validText(at, v[key]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // intake collects what the sources say.
@@ -54,6 +99,7 @@ type intake struct {
 	ignored    []string
 	deprecated []string
 	skipped    []string
+	empty      []string
 }
 
 func (in *intake) read(src Sources) error {
@@ -68,6 +114,9 @@ func (in *intake) read(src Sources) error {
 		}
 		in.skipped = append(in.skipped, skipped...)
 		for _, file := range files {
+			if len(file.Map) == 0 {
+				in.empty = append(in.empty, file.Name)
+			}
 			if err := in.add(file.Name, file.Map); err != nil {
 				return err
 			}
@@ -102,6 +151,7 @@ func (in *intake) add(name string, m map[string]any) error {
 }
 
 func (in *intake) warnings() []string {
+	inList := regexp.MustCompile(`\[\d+\]`)
 	var out []string
 	for _, w := range []struct {
 		text string
@@ -110,8 +160,12 @@ func (in *intake) warnings() []string {
 		{"config: these keys are accepted but have no effect: ", in.ignored},
 		{"config: these keys are deprecated: ", in.deprecated},
 		{"config: these files were skipped, their extension is none of .hcl, .json, .yaml, .yml, .toml: ", in.skipped},
+		{"config: these files hold no key: ", in.empty},
 	} {
 		if len(w.keys) > 0 {
+			for i, key := range w.keys {
+				w.keys[i] = inList.ReplaceAllString(key, "[]") // once, however many services have it
+			}
 			slices.Sort(w.keys)
 			out = append(out, w.text+strings.Join(slices.Compact(w.keys), ", "))
 		}

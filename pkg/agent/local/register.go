@@ -232,7 +232,7 @@ func (s *State) setTTL(id, status, output string) (*savedState, bool, error) {
 	if e.ttl() == nil {
 		return nil, false, api.Errorf(http.StatusInternalServerError, "CheckID %q does not have associated TTL", id)
 	}
-	if s.cfg.DiscardCheckOutput {
+	if s.discard {
 		output = ""
 	}
 	kept, expires := e.ttl().Set(output)
@@ -278,6 +278,7 @@ func (s *State) setMaintenance(on bool, def *api.CheckDefinition) error {
 	if !on {
 		return s.removeCheck(def.ID)
 	}
+	def.Notes = asStored(def.Notes)
 	p := &preparedCheck{def: def, maintenance: true}
 	if err := s.saveCheck(p); err != nil {
 		return err
