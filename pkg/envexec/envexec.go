@@ -23,6 +23,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/env"
+	"github.com/muster-dev/muster/pkg/proc"
 	"github.com/muster-dev/muster/pkg/rollout"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
@@ -105,6 +106,18 @@ func (t *Tool) Reconfigure(p Plan) {
 	default:
 	}
 	t.next <- p
+}
+
+// Check says what would keep Run from working: a plan that cannot be followed, a program
+// that is not there. It starts nothing.
+func (t *Tool) Check() error {
+	if err := t.cfg.Plan.Check(); err != nil {
+		return err
+	}
+	if len(t.cfg.Child.Command) == 0 {
+		return nil
+	}
+	return proc.Check(t.cfg.Child.Command, t.cfg.Shell)
 }
 
 // Run works until ctx ends (nil), which stops the child, or until the child ends.

@@ -66,3 +66,16 @@ func Resolve(words []string, shell *bool) (argv []string, notice string, err err
 	argv[0] = "./" + name
 	return argv, fmt.Sprintf("PATH lacks %q: running ./%s from the working directory", name, name), nil
 }
+
+// Check says whether a command line as a user wrote it can be started now. Of one that
+// a shell runs it knows only that there is a shell.
+func Check(words []string, shell *bool) error {
+	argv, _, err := Resolve(words, shell)
+	if err != nil {
+		return err
+	}
+	if _, err := exec.LookPath(argv[0]); err != nil {
+		return fmt.Errorf("run %q: %w", argv[0], err)
+	}
+	return nil
+}
