@@ -65,9 +65,8 @@ type Config struct {
 	Jitter   time.Duration
 	// Rollout says when a change is followed; nil: at once. The first start does not wait.
 	Rollout rollout.Taker
-	// CacheFile keeps the last good data, with which a start without any agent is
-	// possible; "": none.
-	CacheFile string
+	// Cache keeps the last good data, with which a start without any agent is possible.
+	Cache watch.Keeping
 
 	Once    bool          // follow no changes
 	Timeout time.Duration // of Once, until the child starts; 0: none
@@ -137,7 +136,7 @@ func (t *Tool) Run(ctx context.Context) error {
 // Fetch makes the variables once, without a child.
 func (t *Tool) Fetch(ctx context.Context) ([]env.Var, error) {
 	cfg := t.cfg
-	cfg.Once, cfg.EnvFile, cfg.CacheFile = true, EnvFile{}, ""
+	cfg.Once, cfg.EnvFile, cfg.Cache = true, EnvFile{}, watch.Keeping{}
 	cfg.Child.Command = nil
 	e, err := newEngine(cfg)
 	if err != nil {

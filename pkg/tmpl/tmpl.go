@@ -91,9 +91,8 @@ type Config struct {
 	Jitter      time.Duration
 	// Rollout says when files that change may be replaced; nil: at once.
 	Rollout rollout.Taker
-	// CacheFile keeps the last good data, from which a start without any agent
-	// renders; "": none.
-	CacheFile string
+	// Cache keeps the last good data, from which a start without any agent renders.
+	Cache watch.Keeping
 
 	Once    bool
 	Timeout time.Duration // of Once; 0: none
