@@ -29,6 +29,7 @@ func (o *options) live(ctx context.Context, s *settings) error {
 			}
 			return s, err
 		},
+		Prepare: (*envexec.Tool).Check,
 		Change: func(tool *envexec.Tool, _ *slog.Logger, now, next *settings) bool {
 			if next.token != now.token || !reflect.DeepEqual(fixed(next.file), fixed(now.file)) {
 				return false

@@ -109,7 +109,7 @@ func (o *options) settle(s *settings, environ []string) error {
 		Child: supervise.Spec{
 			Command: f.Exec.Words(), ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
 		},
-		Wait: f.Wait(), Jitter: f.Jitter, CacheFile: f.CacheFile, Once: f.Once, Timeout: o.timeout,
+		Wait: f.Wait(), Jitter: f.Jitter, Cache: conn.Keeping(f.CacheFile, f.CacheMaxAge), Once: f.Once, Timeout: o.timeout,
 		Client: conn.Client, Retry: conn.Retry, MaxStale: f.MaxStale, BlockWait: f.BlockWait,
 		Stdout: o.stdout, Stderr: o.stderr,
 	}

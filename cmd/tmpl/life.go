@@ -18,9 +18,10 @@ func (o *options) live(ctx context.Context, s *settings) error {
 	return life.Program[*settings, *tmpl.Tool]{
 		Stderr: o.stderr, LogJSON: o.LogJSON, StatusAddr: o.StatusAddr,
 		Basics: (*settings).basics, New: newTool, Signals: (*settings).meanings,
-		Status: func(tool *tmpl.Tool) life.Reporter { return tool.Status() },
-		Load:   func() (*settings, error) { return o.load(os.Environ()) },
-		Failed: (*tmpl.Tool).Reload, // the templates may be fine
+		Status:  func(tool *tmpl.Tool) life.Reporter { return tool.Status() },
+		Load:    func() (*settings, error) { return o.load(os.Environ()) },
+		Failed:  (*tmpl.Tool).Reload, // the templates may be fine
+		Prepare: (*tmpl.Tool).Prepare,
 		Change: func(tool *tmpl.Tool, _ *slog.Logger, now, next *settings) bool {
 			if next.token != now.token || !reflect.DeepEqual(fixed(next.file), fixed(now.file)) {
 				return false

@@ -114,7 +114,7 @@ func (o *options) settle(s *settings, environ []string) error {
 	}
 	s.tool = tmpl.Config{
 		Once: f.Once, Timeout: o.timeout, Dry: o.dry, MaxStale: f.MaxStale, BlockWait: f.BlockWait,
-		MinInterval: f.MinInterval, Jitter: f.Jitter, CacheFile: f.CacheFile,
+		MinInterval: f.MinInterval, Jitter: f.Jitter,
 		Wait: f.Wait(), FailOnMissing: f.FailOnMissing, Shell: o.Shell(), Stdout: o.stdout, Stderr: o.stderr,
 	}
 	return o.connect(s, words, environ)
@@ -128,6 +128,7 @@ func (o *options) connect(s *settings, supervised, environ []string) error {
 		return err
 	}
 	s.tool.Client, s.tool.Retry, s.token = conn.Client, conn.Retry, conn.Token
+	s.tool.Cache = conn.Keeping(f.CacheFile, f.CacheMaxAge)
 	extra := connflags.Environ(conn.Config)
 	if s.tool.Env, err = (cli.Env{}).Build(environ, extra); err != nil {
 		return &command.UsageError{Err: err}

@@ -94,6 +94,24 @@ func New(cfg Config, specs []Spec) *Set {
 	}
 }
 
+// Check says what would keep a watch from being delivered however often it is tried: a
+// handler that is not there, or cannot be executed. It starts nothing.
+func (s *Set) Check() error {
+	for _, spec := range s.specs {
+		words := spec.Args
+		if spec.Handler != "" {
+			words = []string{spec.Handler}
+		}
+		if spec.HTTP != nil || len(words) == 0 {
+			continue
+		}
+		if err := proc.Check(words, spec.Shell); err != nil {
+			return fmt.Errorf("watch %s: %w", spec.String(), err)
+		}
+	}
+	return nil
+}
+
 // Run delivers until ctx ends, with Once until every watch has had its turn. It
 // can run once.
 func (s *Set) Run(ctx context.Context) error {

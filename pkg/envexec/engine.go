@@ -54,7 +54,7 @@ func newEngine(cfg Config) (*engine, error) {
 	}
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, sources: sources,
-		data: map[watch.Query]watch.Result{}, disk: map[watch.Query]bool{}, kept: watch.Keep(cfg.CacheFile),
+		data: map[watch.Query]watch.Result{}, disk: map[watch.Query]bool{}, kept: watch.Keep(cfg.Cache),
 	}
 	if cfg.Rollout != nil {
 		e.turns = rollout.NewTurns(cfg.Rollout, cfg.Logger)
@@ -382,7 +382,7 @@ func (e *engine) timedOut() error {
 
 // lastSave is at the end.
 func (e *engine) lastSave() {
-	if err := e.kept.Flush(e.data, e.complete()); err != nil {
+	if err := e.kept.Flush(e.data, e.complete(), len(e.watcher.Failing()) > 0); err != nil {
 		e.log.Warn("cannot keep the data for a start without an agent", "error", err)
 	}
 }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/env"
+	"github.com/muster-dev/muster/pkg/proc"
 	"github.com/muster-dev/muster/pkg/rollout"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
@@ -64,9 +65,8 @@ type Config struct {
 	Jitter   time.Duration
 	// Rollout says when a change is followed; nil: at once. The first start does not wait.
 	Rollout rollout.Taker
-	// CacheFile keeps the last good data, with which a start without any agent is
-	// possible; "": none.
-	CacheFile string
+	// Cache keeps the last good data, with which a start without any agent is possible.
+	Cache watch.Keeping
 
 	Once    bool          // follow no changes
 	Timeout time.Duration // of Once, until the child starts; 0: none
@@ -107,6 +107,18 @@ func (t *Tool) Reconfigure(p Plan) {
 	t.next <- p
 }
 
+// Check says what would keep Run from working: a plan that cannot be followed, a program
+// that is not there. It starts nothing.
+func (t *Tool) Check() error {
+	if err := t.cfg.Plan.Check(); err != nil {
+		return err
+	}
+	if len(t.cfg.Child.Command) == 0 {
+		return nil
+	}
+	return proc.Check(t.cfg.Child.Command, t.cfg.Shell)
+}
+
 // Run works until ctx ends (nil), which stops the child, or until the child ends.
 // Errors carry the exit code of the tool (package cli).
 func (t *Tool) Run(ctx context.Context) error {
@@ -124,7 +136,7 @@ func (t *Tool) Run(ctx context.Context) error {
 // Fetch makes the variables once, without a child.
 func (t *Tool) Fetch(ctx context.Context) ([]env.Var, error) {
 	cfg := t.cfg
-	cfg.Once, cfg.EnvFile, cfg.CacheFile = true, EnvFile{}, ""
+	cfg.Once, cfg.EnvFile, cfg.Cache = true, EnvFile{}, watch.Keeping{}
 	cfg.Child.Command = nil
 	e, err := newEngine(cfg)
 	if err != nil {

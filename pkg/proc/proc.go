@@ -75,3 +75,13 @@ func Runnable(program string) error {
 	}
 	return nil
 }
+
+// Check says whether a command line as a user wrote it can be started now. Of one that
+// a shell runs it knows only that there is a shell.
+func Check(words []string, shell *bool) error {
+	argv, _, err := Resolve(words, shell)
+	if err != nil {
+		return err
+	}
+	return Runnable(argv[0])
+}

@@ -10,7 +10,7 @@ import (
 // traces.
 func (e *engine) beginCache() {
 	if e.cfg.Dry {
-		e.cache = watch.Keep("")
+		e.cache = watch.Keep(watch.Keeping{})
 	}
 	if err := e.cache.Load(time.Now()); err != nil {
 		e.log.Warn("cannot use the data kept on disk", "error", err)
@@ -56,7 +56,7 @@ func (e *engine) fromCache() []*unit {
 
 // lastSave is at the end, which may have come before the first command was done.
 func (e *engine) lastSave() {
-	if err := e.cache.Flush(e.data, e.allDone()); err != nil {
+	if err := e.cache.Flush(e.data, e.allDone(), len(e.watcher.Failing()) > 0); err != nil {
 		e.log.Warn("cannot keep the data for a start without an agent", "error", err)
 	}
 }

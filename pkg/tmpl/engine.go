@@ -49,7 +49,7 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, reload: reload,
 		data: map[watch.Query]watch.Result{}, files: newFiles(),
-		journal: newJournal(), cache: watch.Keep(cfg.CacheFile), notices: &notices{log: cfg.Logger},
+		journal: newJournal(), cache: watch.Keep(cfg.Cache), notices: &notices{log: cfg.Logger},
 	}
 	for _, t := range cfg.Templates {
 		e.units = append(e.units, &unit{Template: t})

@@ -91,9 +91,8 @@ type Config struct {
 	Jitter      time.Duration
 	// Rollout says when files that change may be replaced; nil: at once.
 	Rollout rollout.Taker
-	// CacheFile keeps the last good data, from which a start without any agent
-	// renders; "": none.
-	CacheFile string
+	// Cache keeps the last good data, from which a start without any agent renders.
+	Cache watch.Keeping
 
 	Once    bool
 	Timeout time.Duration // of Once; 0: none
@@ -125,6 +124,7 @@ const (
 type Tool struct {
 	cfg    Config
 	reload chan struct{}
+	ready  *engine // made by Prepare; nil: Run makes its own
 	next   pending // what Reconfigure has left for the engine
 	status board   // what Status shows
 }
@@ -164,11 +164,11 @@ func (t *Tool) Run(ctx context.Context) error {
 	if t.cfg.Once && len(t.cfg.Templates) == 0 {
 		return nil
 	}
-	e := newEngine(t.cfg, t.reload)
-	e.next, e.board = &t.next, &t.status
-	if err := e.load(); err != nil {
+	if err := t.prepare(); err != nil {
 		return err
 	}
+	e := t.ready
+	e.next, e.board = &t.next, &t.status
 	if t.cfg.Once && t.cfg.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, t.cfg.Timeout, errTimeout)
@@ -189,5 +189,30 @@ var (
 	errInterrupted = errors.New("interrupted before all was done")
 )
 
+// Prepare reads and parses the templates of a Tool that is to take the place of one that
+// runs, before that is ended. It starts and writes nothing. Run does not end then because
+// of a template that cannot be executed or written: the one before has not either.
+func (t *Tool) Prepare() error {
+	if err := t.prepare(); err != nil {
+		return err
+	}
+	for _, u := range t.ready.units {
+		u.late = true
+	}
+	return nil
+}
+
+func (t *Tool) prepare() error {
+	if t.ready != nil {
+		return nil
+	}
+	e := newEngine(t.cfg, t.reload)
+	if err := e.load(); err != nil {
+		return err
+	}
+	t.ready = e
+	return nil
+}
+
 // Parse only reads and parses the templates.
-func (t *Tool) Parse() error { return newEngine(t.cfg, t.reload).load() }
+func (t *Tool) Parse() error { return t.prepare() }

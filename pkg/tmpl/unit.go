@@ -51,7 +51,7 @@ type unit struct {
 	failures  int // to write, in a row
 	said      string
 
-	late bool // it came by Reconfigure: what is wrong with it ends nothing
+	late bool // it came while tmpl ran: what is wrong with it ends nothing
 	seen seen // what Status shows of it
 }
 

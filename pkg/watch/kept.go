@@ -15,29 +15,49 @@ import (
 )
 
 const (
-	keptVersion = 1
+	keptVersion = 2
 	// keepEvery is how often results are written at most.
 	keepEvery = 5 * time.Second
 	// keptPatience is how long an agent has to answer before what was kept is used.
 	keptPatience = time.Second
+	// confirmEvery is how often the file says anew that its results are those of now,
+	// while an agent answers and nothing changes.
+	confirmEvery = 10 * time.Minute
 )
+
+// DefaultMaxAge is how old kept results may be unless somebody says otherwise: a long
+// weekend without servers.
+const DefaultMaxAge = 72 * time.Hour
+
+// Keeping says where results are kept, and which of them are ours.
+type Keeping struct {
+	Path string // "": nothing is kept
+	// Address and Datacenter say whose results they are. Those of another agent, or of
+	// another datacenter ("": the agent's own), are not the last that were known here.
+	Address    string
+	Datacenter string
+	MaxAge     time.Duration // older ones are not used; 0: however old
+}
 
 // Kept keeps the last good results on disk, for a start without an agent. It is
 // read once, and what it held is used only while no agent has given any answer. It
 // belongs to one goroutine, and needs no Watcher of its own.
 type Kept struct {
-	path    string // "": none
+	Keeping
 	old     map[Query]Result
 	savedAt time.Time
 	dirty   bool
 	due     time.Time // when to save, or to use what is old
+	confirm time.Time // when to say anew of when the results are; zero: no agent has answered
 }
 
-// keptFile is the file.
+// keptFile is the file. Saved is when its results were known to be true.
 type keptFile struct {
-	Version int
-	Saved   time.Time
-	Results []keptResult
+	Version    int
+	Saved      time.Time
+	Address    string
+	Datacenter string
+	Results    []keptResult
 }
 
 type keptResult struct {
@@ -46,15 +66,16 @@ type keptResult struct {
 	Body         json.RawMessage // null: absent
 }
 
-// Keep keeps results in the file at path, which need not exist; "" keeps none.
-func Keep(path string) *Kept { return &Kept{path: path} }
+// Keep keeps results in the file at k.Path, which need not exist.
+func Keep(k Keeping) *Kept { return &Kept{Keeping: k} }
 
-// Load reads the file; one that cannot be read is as good as none.
+// Load reads the file; one that cannot be read, or holds what is not ours or too old, is
+// as good as none: the error says why.
 func (k *Kept) Load(now time.Time) error {
-	if k.path == "" {
+	if k.Path == "" {
 		return nil
 	}
-	data, err := readOwn(k.path)
+	data, err := readOwn(k.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -62,23 +83,48 @@ func (k *Kept) Load(now time.Time) error {
 	if err == nil {
 		err = json.Unmarshal(data, &content)
 	}
-	if err == nil && content.Version != keptVersion {
-		err = fmt.Errorf("its version is %d, not %d", content.Version, keptVersion)
+	if err == nil {
+		err = k.fits(content, now)
 	}
 	if err != nil {
-		return fmt.Errorf("read cache %s: %w", k.path, err)
+		return fmt.Errorf("read cache %s: %w", k.Path, err)
 	}
 	old := map[Query]Result{}
 	for _, r := range content.Results {
 		q := Query{Path: r.Path, Params: r.Params}
 		result, err := Restored(q, r.Body, r.Index)
 		if err != nil {
-			return fmt.Errorf("read cache %s: %w", k.path, err)
+			return fmt.Errorf("read cache %s: %w", k.Path, err)
 		}
 		old[q] = result
 	}
 	k.old, k.savedAt, k.due = old, content.Saved, now.Add(keptPatience)
 	return nil
+}
+
+// fits says why a file's results are not to be used.
+func (k *Kept) fits(content keptFile, now time.Time) error {
+	age := now.Sub(content.Saved)
+	switch {
+	case content.Version != keptVersion:
+		return fmt.Errorf("its version is %d, not %d", content.Version, keptVersion)
+	case content.Address != k.Address:
+		return fmt.Errorf("it holds data of the agent %s, not of %s: remove it, or keep each agent's in a file of its own", content.Address, k.Address)
+	case content.Datacenter != k.Datacenter:
+		return fmt.Errorf("it holds data of %s, not of %s: remove it, or keep each datacenter's in a file of its own",
+			datacenter(content.Datacenter), datacenter(k.Datacenter))
+	case k.MaxAge > 0 && age > k.MaxAge:
+		return fmt.Errorf("its data were last true at %s, %s ago, and may be %s old",
+			content.Saved.Format(time.RFC3339), age.Round(time.Minute), k.MaxAge)
+	}
+	return nil
+}
+
+func datacenter(name string) string {
+	if name == "" {
+		return "the agent's own datacenter"
+	}
+	return "datacenter " + name
 }
 
 // readOwn reads a file that nobody but us and root can have written: what it holds ends
@@ -104,20 +150,21 @@ func readOwn(path string) ([]byte, error) {
 
 // save writes results; they may hold secrets, so that only the owner may read them.
 func (k *Kept) save(results map[Query]Result, now time.Time) error {
-	content := keptFile{Version: keptVersion, Saved: now.UTC()}
+	k.confirm = now.Add(confirmEvery)
+	content := keptFile{Version: keptVersion, Saved: now.UTC(), Address: k.Address, Datacenter: k.Datacenter}
 	for q, r := range results {
 		body, err := r.Body()
 		if err != nil {
-			return fmt.Errorf("write cache %s: %s: %w", k.path, q, err)
+			return fmt.Errorf("write cache %s: %s: %w", k.Path, q, err)
 		}
 		content.Results = append(content.Results, keptResult{q.Path, q.Params, r.Index, body})
 	}
 	text, err := json.Marshal(content)
 	if err == nil {
-		err = durable.MkdirAll(filepath.Dir(k.path), 0o755)
+		err = durable.MkdirAll(filepath.Dir(k.Path), 0o755)
 	}
 	if err == nil {
-		err = durable.WriteFile(k.path, text, 0o600)
+		err = durable.WriteFile(k.Path, text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("write cache: %w", err)
@@ -128,25 +175,25 @@ func (k *Kept) save(results map[Query]Result, now time.Time) error {
 // Changed notes new results from an agent: what is old is not needed any more.
 func (k *Kept) Changed(now time.Time) {
 	k.old = nil
-	if k.path != "" && !k.dirty {
+	if k.Path != "" && !k.dirty {
 		k.dirty, k.due = true, now.Add(keepEvery)
 	}
 }
 
-// WakeAt is when Due has something to do; zero: never.
+// WakeAt is when the owner must call Tend; zero means never.
 func (k *Kept) WakeAt() time.Time {
 	if k.dirty || k.old != nil {
 		return k.due
 	}
-	return time.Time{}
+	return k.confirm
 }
 
 // Tend saves what is due; half of the results is no use, so complete says whether
 // all are there. It says whether Old is to be used now: failing, that no agent
 // answers, rather than one being slow.
 func (k *Kept) Tend(results map[Query]Result, complete, failing bool, now time.Time) (useOld bool, err error) {
-	switch {
-	case k.WakeAt().IsZero() || now.Before(k.due):
+	switch at := k.WakeAt(); {
+	case at.IsZero() || now.Before(at):
 		return false, nil
 	case k.dirty && !complete:
 		k.due = now.Add(keepEvery)
@@ -154,14 +201,20 @@ func (k *Kept) Tend(results map[Query]Result, complete, failing bool, now time.T
 	case k.dirty:
 		k.dirty = false
 		return false, k.save(results, now)
+	case k.old != nil:
+		k.due = now.Add(keptPatience)
+		return failing, nil
 	}
-	k.due = now.Add(keptPatience)
-	return failing, nil
+	k.confirm = now.Add(confirmEvery)
+	if failing || !complete {
+		return false, nil
+	}
+	return false, k.save(results, now)
 }
 
-// Flush saves at the end what is not yet saved.
-func (k *Kept) Flush(results map[Query]Result, complete bool) error {
-	if !k.dirty || !complete {
+// Flush saves at the end what is not yet saved, or that it is still true.
+func (k *Kept) Flush(results map[Query]Result, complete, failing bool) error {
+	if !complete || !k.dirty && (k.confirm.IsZero() || failing) {
 		return nil
 	}
 	k.dirty = false
@@ -175,7 +228,7 @@ func (k *Kept) Old(q Query) (Result, bool) {
 }
 
 // UsedOld says that some of it was used: whoever asks for more gets it at once. The
-// time is when it was saved.
+// time is when it was known to be true.
 func (k *Kept) UsedOld() time.Time {
 	k.due = time.Now()
 	return k.savedAt

@@ -3,6 +3,7 @@ package watch
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,7 +15,7 @@ func TestKept(t *testing.T) {
 	q := Query{Path: "/v1/kv/a/", Params: "recurse="}
 	results := map[Query]Result{q: {Value: []*api.KVPair{{Key: "a/b", Value: []byte("\xff1")}}, Index: 7, Items: 1}}
 	now := time.Now()
-	k := Keep(path)
+	k := Keep(Keeping{Path: path})
 	if err := k.Load(now); err != nil || !k.WakeAt().IsZero() {
 		t.Fatalf("a file that is not there: %v", err)
 	}
@@ -32,7 +33,7 @@ func TestKept(t *testing.T) {
 		t.Errorf("%v, %v", info, err)
 	}
 
-	again := Keep(path)
+	again := Keep(Keeping{Path: path})
 	if err := again.Load(now); err != nil {
 		t.Fatal(err)
 	}
@@ -53,11 +54,11 @@ func TestKept(t *testing.T) {
 	if _, ok := again.Old(q); ok {
 		t.Error("an agent has answered, and what is old is still there")
 	}
-	for _, text := range []string{"", "{", `{"Version": 2}`, `{"Version": 1, "Results": [{"Path": "/v1/kv/a", "Body": 5}]}`} {
+	for _, text := range []string{"", "{", `{"Version": 1}`, `{"Version": 2, "Results": [{"Path": "/v1/kv/a", "Body": 5}]}`} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := Keep(path).Load(now); err == nil {
+		if err := Keep(Keeping{Path: path}).Load(now); err == nil {
 			t.Errorf("%q is taken", text)
 		}
 	}
@@ -75,17 +76,88 @@ func TestKeptOfOthers(t *testing.T) {
 			continue
 		}
 		path, now := filepath.Join(t.TempDir(), "data.json"), time.Now()
-		k := Keep(path)
+		k := Keep(Keeping{Path: path})
 		k.Changed(now)
-		if err := k.Flush(map[Query]Result{{Path: "/v1/kv/a"}: {}}, true); err != nil {
+		if err := k.Flush(map[Query]Result{{Path: "/v1/kv/a"}: {}}, true, false); err != nil {
 			t.Fatal(err)
 		}
 		if err := spoil(path); err != nil {
 			t.Fatal(err)
 		}
-		refused := Keep(path).Load(now) != nil
+		refused := Keep(Keeping{Path: path}).Load(now) != nil
 		if want := what == "writable" || what == "another's"; refused != want {
 			t.Errorf("%s: refused %v, want %v", what, refused, want)
 		}
+	}
+}
+
+// What is of another agent or datacenter, or too old, is not used, and the reason is said.
+func TestKeptOfElsewhere(t *testing.T) {
+	now := time.Now()
+	path := filepath.Join(t.TempDir(), "data.json")
+	mine := Keeping{Path: path, Address: "http://10.0.0.1:8500", Datacenter: "dc1", MaxAge: 72 * time.Hour}
+	k := Keep(mine)
+	k.Changed(now)
+	if _, err := k.Tend(map[Query]Result{{Path: "/v1/kv/a"}: {}}, true, false, now.Add(keepEvery)); err != nil {
+		t.Fatal(err)
+	}
+	saved := now.Add(keepEvery)
+	for _, tt := range []struct {
+		change func(*Keeping)
+		after  time.Duration
+		want   string // part of the error; "": it is used
+	}{
+		{func(*Keeping) {}, 0, ""},
+		{func(*Keeping) {}, 72 * time.Hour, ""},
+		{func(*Keeping) {}, -24 * time.Hour, ""}, // a clock that was lost
+		{func(*Keeping) {}, 72*time.Hour + time.Minute, "72h1m0s ago, and may be 72h0m0s old"},
+		{func(k *Keeping) { k.MaxAge = 0 }, 10 * 365 * 24 * time.Hour, ""},
+		{func(k *Keeping) { k.Address = "http://10.0.0.2:8500" }, 0, "data of the agent http://10.0.0.1:8500, not of http://10.0.0.2:8500"},
+		{func(k *Keeping) { k.Datacenter = "dc2" }, 0, "data of datacenter dc1, not of datacenter dc2"},
+		{func(k *Keeping) { k.Datacenter = "" }, 0, "data of datacenter dc1, not of the agent's own datacenter"},
+	} {
+		cfg := mine
+		tt.change(&cfg)
+		kept := Keep(cfg)
+		err := kept.Load(saved.Add(tt.after))
+		_, used := kept.Old(Query{Path: "/v1/kv/a"})
+		if used != (tt.want == "") || (err == nil) != used || err != nil && !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v after %s: used %v, %v", cfg, tt.after, used, err)
+		}
+	}
+}
+
+// Results that do not change are of now as long as an agent answers: their age is that
+// of the last time when one did.
+func TestKeptIsConfirmed(t *testing.T) {
+	now := time.Now()
+	cfg := Keeping{Path: filepath.Join(t.TempDir(), "data.json"), MaxAge: time.Hour}
+	results := map[Query]Result{{Path: "/v1/kv/a"}: {}}
+	k := Keep(cfg)
+	k.Changed(now)
+	tend := func(failing bool) {
+		t.Helper()
+		if now = k.WakeAt(); now.IsZero() {
+			t.Fatal("there is nothing to do ever")
+		}
+		if _, err := k.Tend(results, true, failing, now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	usable := func() bool { return Keep(cfg).Load(now.Add(time.Hour)) == nil }
+	for range 20 {
+		if tend(false); !usable() {
+			t.Fatal("it is old, though an agent answers")
+		}
+	}
+	if tend(true); usable() {
+		t.Error("it was confirmed though no agent answers")
+	}
+	if err := k.Flush(results, true, true); err != nil || usable() {
+		t.Errorf("at the end it was confirmed though no agent answers: %v", err)
+	}
+	fresh := Keep(Keeping{Path: cfg.Path})
+	if err := fresh.Flush(results, true, false); err != nil || usable() {
+		t.Errorf("it was confirmed by somebody whom no agent has answered: %v", err)
 	}
 }

@@ -57,6 +57,7 @@ type follower struct {
 	streamHash string // what a subscription calls result
 	refused    bool   // a subscription answers it by an error
 	never      bool   // a subscription cannot answer it
+	surplus    bool   // the subscription has no room for it
 }
 
 // standing is a copy of f that nobody works on.

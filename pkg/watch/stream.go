@@ -65,7 +65,45 @@ func canStream(q Query) bool {
 
 // streams says whether the subscription answers a follower, or will. Callers hold mu.
 func (w *Watcher) streams(f *follower) bool {
-	return !w.polling && !f.never && canStream(f.query)
+	return !w.polling && !f.never && !f.surplus && canStream(f.query)
+}
+
+// makeRoom moves queries onto the stream for which it had no room, and says how many
+// more it can carry. Callers hold mu.
+func (w *Watcher) makeRoom() (room int) {
+	room = w.cfg.MaxStreamed
+	for q, f := range w.followers {
+		if canStream(q) && !f.never && !f.surplus {
+			room--
+		}
+	}
+	moved := false
+	for q, f := range w.followers {
+		if f.surplus && room > 0 {
+			f.stop()
+			now := f.standing()
+			w.followers[q] = now
+			if w.polling {
+				w.start(now)
+			}
+			room--
+			moved = true
+		}
+	}
+	if moved {
+		w.poke()
+	}
+	return room
+}
+
+// sayOverflow tells, once, that there are so many queries more than the stream carries.
+func (w *Watcher) sayOverflow(surplus int) {
+	if surplus <= 0 || w.overflow || w.polling {
+		return
+	}
+	w.overflow = true
+	w.cfg.Logger.Warn("more look-ups than one subscription carries: the others are asked by long-polls, take turns, and their changes are seen later",
+		"subscription", w.cfg.MaxStreamed, "others", surplus)
 }
 
 // subscription is one set of queries on its way over one stream.
@@ -82,7 +120,7 @@ func (w *Watcher) subscription() *subscription {
 	s := &subscription{followers: map[string]*follower{}, changed: w.setChanged}
 	s.body.Index = w.index
 	for _, f := range w.followers {
-		if f.never || !canStream(f.query) || len(s.followers) == api.MaxSubscribedQueries {
+		if f.never || f.surplus || !canStream(f.query) {
 			continue
 		}
 		id := strconv.Itoa(len(s.followers))

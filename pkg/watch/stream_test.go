@@ -358,3 +358,67 @@ func TestStaleReadsStandInForALeader(t *testing.T) {
 		}
 	})
 }
+
+// What one subscription does not carry is polled, and said; when there is room it moves
+// onto the stream, without being handed out again.
+func TestMoreQueriesThanASubscriptionCarries(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newStreamRig(t, Config{MaxStreamed: 3})
+		var queries []Query
+		for i := range 5 {
+			q := Query{Path: fmt.Sprintf("/v1/kv/%d", i)}
+			r.set(q.Path, `[{"Key":"k","Value":"MQ=="}]`, 5)
+			queries = append(queries, q)
+		}
+		queries = append(queries, Query{Path: "/v1/agent/self"}) // always polled
+		r.set("/v1/agent/self", `{}`, 1)
+		got := map[Query]int{}
+		take := func(n int) {
+			t.Helper()
+			for n > 0 {
+				for q := range r.frame(5 * time.Second).Results {
+					got[q]++
+					n--
+				}
+			}
+		}
+		r.Follow(queries)
+		take(len(queries))
+		subs := r.subscriptions()
+		if n := len(subs[len(subs)-1].Queries); n != 3 {
+			t.Fatalf("%d queries on the stream", n)
+		}
+		if log := r.log.String(); strings.Count(log, "more look-ups than one subscription carries") != 1 || !strings.Contains(log, "others=2") {
+			t.Errorf("log:\n%s", log)
+		}
+		for i, q := range queries[:5] { // every change is seen
+			r.set(q.Path, `[{"Key":"k","Value":"Mg=="}]`, uint64(10+i))
+			take(1)
+		}
+		for _, q := range queries[:5] {
+			if got[q] != 2 {
+				t.Errorf("%s was handed out %d times", q, got[q])
+			}
+		}
+
+		r.Follow(queries[2:5])
+		synctest.Wait()
+		time.Sleep(time.Second)
+		subs = r.subscriptions()
+		if n := len(subs[len(subs)-1].Queries); n != 3 {
+			t.Errorf("%d queries on the stream, though there is room", n)
+		}
+		asked := map[string]int{}
+		for _, q := range queries[2:5] {
+			asked[q.Path] = r.count(q.Path)
+		}
+		r.noFrame(time.Minute)
+		for _, q := range queries[2:5] {
+			if r.count(q.Path) != asked[q.Path] {
+				t.Errorf("%s is still polled", q)
+			}
+			r.set(q.Path, `[{"Key":"k","Value":"Mw=="}]`, 20)
+		}
+		take(3)
+	})
+}

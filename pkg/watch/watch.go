@@ -12,8 +12,8 @@
 // It is handed out when every followed query has answered or is known to fail, and
 // then whenever something has changed. Frames are coalesced while nobody asks.
 // Which transport an agent needs is found out and remembered until a reconnect.
-// What a subscription cannot carry (another datacenter, the agent's own endpoints)
-// is always polled.
+// What a subscription cannot carry (another datacenter, the agent's own endpoints, what
+// is beyond the number of queries that it takes) is always polled.
 //
 // What it promises: a result once given out stands until a newer one that was
 // really answered replaces it; outages, errors and doubtful answers never take
@@ -34,6 +34,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 )
 
@@ -93,6 +94,9 @@ type Config struct {
 	Settle    time.Duration // how long changes wait for queries that never answered: 1 s
 	MaxPolls  int           // long-polls in flight: 160
 	MaxAsks   int           // other requests in flight: 16
+	// MaxStreamed is how many queries one subscription carries: api.MaxSubscribedQueries,
+	// above which an agent refuses it. Those beyond are asked by long-polls.
+	MaxStreamed int
 }
 
 // An agent allows a client address 200 connections. The defaults stay below,
@@ -120,6 +124,7 @@ type Watcher struct {
 	polling    bool          // the agent has no subscriptions
 	index      uint64        // of the last frame of a subscription
 	setChanged chan struct{} // closed when the stream has to begin anew
+	overflow   bool          // it was said that there are more queries than the stream carries
 	crowded    bool
 	crowd      context.Context // ends when crowded changes: running polls ask anew
 	endCrowd   context.CancelFunc
@@ -145,6 +150,9 @@ func New(cfg Config) *Watcher {
 	}
 	if cfg.MaxAsks <= 0 {
 		cfg.MaxAsks = defaultMaxAsks
+	}
+	if cfg.MaxStreamed <= 0 {
+		cfg.MaxStreamed = api.MaxSubscribedQueries
 	}
 	w := &Watcher{
 		cfg:       cfg,
@@ -205,14 +213,6 @@ func (w *Watcher) Follow(queries []Query) {
 	keep, anew := make(map[Query]bool, len(queries)), false
 	for _, q := range queries {
 		keep[q] = true
-		if w.followers[q] == nil {
-			f := &follower{query: q}
-			w.followers[q] = f
-			anew = anew || canStream(q)
-			if !w.streams(f) {
-				w.start(f)
-			}
-		}
 	}
 	for q, f := range w.followers {
 		if !keep[q] {
@@ -222,6 +222,23 @@ func (w *Watcher) Follow(queries []Query) {
 			delete(w.followers, q)
 		}
 	}
+	room := w.makeRoom()
+	for _, q := range queries {
+		if w.followers[q] != nil {
+			continue
+		}
+		f := &follower{query: q}
+		if canStream(q) {
+			f.surplus = room <= 0
+			anew = anew || !f.surplus
+			room--
+		}
+		w.followers[q] = f
+		if !w.streams(f) {
+			w.start(f)
+		}
+	}
+	w.sayOverflow(-room)
 	if anew {
 		w.poke()
 	}

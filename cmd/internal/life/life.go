@@ -44,6 +44,9 @@ type Config[S any, T Tool] struct {
 	// Failed called, if it is there.
 	Load   func() (S, error)
 	Failed func(T)
+	// Prepare has a new Tool read all that it needs before the one that runs is ended
+	// for its sake; its error keeps that one. It must start nothing. nil: nothing is read.
+	Prepare func(T) error
 	// Change has the tool take in what differs; false: it needs a new one.
 	Change func(tool T, now, next S) bool
 }
@@ -58,9 +61,15 @@ type Life[S any, T Tool] struct {
 
 	mu      sync.Mutex
 	now     S
-	next    *S // what the next Tool lives by, after errRestart
+	next    *successor[S, T] // after errRestart; nil: there is none
 	tool    T
 	restart context.CancelCauseFunc // ends tool alone
+}
+
+// successor is a Tool that is ready to take the place of another, and what it lives by.
+type successor[S any, T Tool] struct {
+	by   S
+	tool T
 }
 
 // New makes a Life that begins with s.
@@ -96,8 +105,8 @@ func (l *Life[S, T]) Run(parent context.Context) error {
 		}
 		l.log.Info("starting again with the new configuration")
 		l.mu.Lock()
-		l.now, l.next = *l.next, nil
-		l.tool = l.cfg.New(l.now, l.others)
+		l.now, l.tool = l.next.by, l.next.tool
+		l.next = nil
 		tool, toolCtx = l.begin(ctx)
 		l.mu.Unlock()
 	}
@@ -191,21 +200,32 @@ func (l *Life[S, T]) reload() {
 	next, err := l.cfg.Load()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err == nil {
-		l.log.Info("the configuration was read again")
-	}
 	if err != nil {
-		l.log.Error("cannot use the configuration, keeping the one before", "error", err)
-		if l.cfg.Failed != nil {
-			l.cfg.Failed(l.tool)
+		l.keep(err)
+		return
+	}
+	if l.next == nil && l.cfg.Change(l.tool, l.now, next) {
+		l.log.Info("the configuration was read again")
+		l.now = next
+		l.listen(next)
+		return
+	}
+	tool := l.cfg.New(next, l.others)
+	if l.cfg.Prepare != nil {
+		if err := l.cfg.Prepare(tool); err != nil {
+			l.keep(err)
+			return
 		}
-		return
 	}
-	if l.next != nil || !l.cfg.Change(l.tool, l.now, next) {
-		l.next = &next
-		l.restart(errRestart)
-		return
+	l.log.Info("the configuration was read again")
+	l.next = &successor[S, T]{next, tool}
+	l.restart(errRestart)
+}
+
+// keep goes on with what there is. Callers hold mu.
+func (l *Life[S, T]) keep(err error) {
+	l.log.Error("cannot use the configuration, keeping the one before", "error", err)
+	if l.cfg.Failed != nil && l.next == nil {
+		l.cfg.Failed(l.tool)
 	}
-	l.now = next
-	l.listen(next)
 }

@@ -40,7 +40,8 @@ type Program[S any, T Tool] struct {
 	New     func(s S, log *slog.Logger, others <-chan os.Signal) T
 	Signals func(S) Signals
 	Load    func() (S, error)
-	Failed  func(T) // as in Config
+	Failed  func(T)       // as in Config
+	Prepare func(T) error // as in Config
 	Status  func(T) Reporter
 	// Change has the tool take in what differs; false: it needs a new one.
 	Change func(tool T, log *slog.Logger, now, next S) bool
@@ -53,7 +54,7 @@ func (p Program[S, T]) Run(ctx context.Context, s S) error {
 	l := New(Config[S, T]{
 		Logger:  log,
 		New:     func(s S, others <-chan os.Signal) T { return p.New(s, log, others) },
-		Signals: p.Signals, Load: p.Load, Failed: p.Failed,
+		Signals: p.Signals, Load: p.Load, Failed: p.Failed, Prepare: p.Prepare,
 		Change: func(tool T, now, next S) bool {
 			before, after := p.Basics(now), p.Basics(next)
 			if !slices.Equal(before.Warnings, after.Warnings) {

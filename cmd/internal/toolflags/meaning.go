@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"syscall"
+	"time"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/connflags"
@@ -45,6 +47,18 @@ func (f *Flags) Connect(c *settings.Consul) (Connection, error) {
 		out.Retry.Backoff, out.Retry.MaxBackoff = f.retry, f.retry
 	}
 	return out, nil
+}
+
+// Keeping is where the last good data are kept, and that they are of this agent.
+func (c Connection) Keeping(path string, maxAge *time.Duration) watch.Keeping {
+	k := watch.Keeping{Path: path, Address: c.Client.Address(), Datacenter: c.Config.Datacenter, MaxAge: watch.DefaultMaxAge}
+	if strings.HasPrefix(c.Config.Address, "unix://") { // the client's own address is the same for all
+		k.Address = c.Config.Address
+	}
+	if maxAge != nil {
+		k.MaxAge = *maxAge
+	}
+	return k
 }
 
 // Signals are those that end the tool and make it read its configuration again. The

@@ -54,9 +54,10 @@ func (f *Flags) AddPace(what string) {
 	f.set.Duration("jitter", 0, "a node follows changes by up to this `time` later, each node always as long")
 }
 
-// AddCache defines -cache-file; a start without an agent is good for what.
+// AddCache defines -cache-file and its kin; a start without an agent is good for what.
 func (f *Flags) AddCache(what string) {
 	f.set.String("cache-file", "", "`file` to keep the last good data in, so that a start without an agent "+what)
+	f.set.Duration("cache-max-age", watch.DefaultMaxAge, "`age` above which these data are not used; 0: none is")
 }
 
 // AddExec defines what steers a command, and its environment.
@@ -163,7 +164,7 @@ func (f *Flags) Shell() *bool {
 // names flags without effect, if any were given.
 func (f *Flags) Changed(more map[string]string) (flat map[string]any, warning string) {
 	keys := map[string]string{
-		"once": "once", "wait": "wait", "max-stale": "max_stale", "jitter": "jitter", "cache-file": "cache_file",
+		"once": "once", "wait": "wait", "max-stale": "max_stale", "jitter": "jitter", "cache-file": "cache_file", "cache-max-age": "cache_max_age",
 		"pid-file": "pid_file", "log-level": "log_level", "reload-signal": "reload_signal", "kill-signal": "kill_signal",
 		"exec-reload-signal": "exec.reload_signal", "exec-kill-signal": "exec.kill_signal",
 		"exec-kill-timeout": "exec.kill_timeout", "exec-splay": "exec.splay",

@@ -260,7 +260,7 @@ func (o *options) live(ctx context.Context, c *config) error {
 			}
 			return s
 		},
-		Load: o.load,
+		Load: o.load, Prepare: func(t tool) error { return t.Check() },
 		Change: func(t tool, log *slog.Logger, now, next *config) bool {
 			if next.token != now.token || !reflect.DeepEqual(next.conn, now.conn) || next.retry != now.retry {
 				return false

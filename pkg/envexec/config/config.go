@@ -38,12 +38,13 @@ type Config struct {
 	LogLevel     string          `conf:"log_level"`
 
 	// Muster's own.
-	JSON      []string       `conf:"json"` // keys
-	OnChange  string         `conf:"on_change"`
-	EnvFile   EnvFile        `conf:"env_file"`
-	Jitter    time.Duration  `conf:"jitter"`
-	CacheFile string         `conf:"cache_file"`
-	Apply     settings.Apply `conf:"apply"`
+	JSON        []string       `conf:"json"` // keys
+	OnChange    string         `conf:"on_change"`
+	EnvFile     EnvFile        `conf:"env_file"`
+	Jitter      time.Duration  `conf:"jitter"`
+	CacheFile   string         `conf:"cache_file"`
+	CacheMaxAge *time.Duration `conf:"cache_max_age"` // nil: watch.DefaultMaxAge
+	Apply       settings.Apply `conf:"apply"`
 
 	// For those that do not say it themselves.
 	All         Prefix  `conf:"all_prefixes"`
@@ -122,8 +123,8 @@ func move(m map[string]any, path []string, value any) bool {
 // Validate implements settings.File.
 func (c *Config) Validate() error {
 	errs := []error{c.Exec.Validate("exec")}
-	if c.Jitter < 0 || c.MaxStale < 0 || c.BlockWait < 0 {
-		errs = append(errs, errors.New("jitter, max_stale or block_query_wait is below zero"))
+	if c.Jitter < 0 || c.MaxStale < 0 || c.BlockWait < 0 || c.CacheMaxAge != nil && *c.CacheMaxAge < 0 {
+		errs = append(errs, errors.New("jitter, max_stale, block_query_wait or cache_max_age is below zero"))
 	}
 	if _, err := settings.ParseWait(c.Quiescence); err != nil {
 		errs = append(errs, fmt.Errorf("wait: %w", err))

@@ -34,9 +34,10 @@ type Config struct {
 	LogLevel      string          `conf:"log_level"`
 
 	// Muster's own.
-	MinInterval time.Duration `conf:"min_interval"`
-	Jitter      time.Duration `conf:"jitter"`
-	CacheFile   string        `conf:"cache_file"`
+	MinInterval time.Duration  `conf:"min_interval"`
+	Jitter      time.Duration  `conf:"jitter"`
+	CacheFile   string         `conf:"cache_file"`
+	CacheMaxAge *time.Duration `conf:"cache_max_age"` // nil: watch.DefaultMaxAge
 
 	Apply settings.Apply `conf:"apply"`
 

@@ -148,8 +148,8 @@ func (t *Template) spec(c *Config, own, extra []string) (tmpl.Template, error) {
 // Validate checks the values that conf does not know the meaning of.
 func (c *Config) Validate() error {
 	errs := []error{c.Exec.Validate("exec")}
-	if c.MinInterval < 0 || c.Jitter < 0 || c.MaxStale < 0 || c.BlockWait < 0 {
-		errs = append(errs, errors.New("min_interval, jitter, max_stale or block_query_wait is below zero"))
+	if c.MinInterval < 0 || c.Jitter < 0 || c.MaxStale < 0 || c.BlockWait < 0 || c.CacheMaxAge != nil && *c.CacheMaxAge < 0 {
+		errs = append(errs, errors.New("min_interval, jitter, max_stale, block_query_wait or cache_max_age is below zero"))
 	}
 	if _, err := settings.ParseWait(c.Quiescence); err != nil {
 		errs = append(errs, fmt.Errorf("wait: %w", err))
