@@ -98,6 +98,9 @@ func (q Query) Path() (p string, ok bool) {
 const kvRoot = "/v1/kv/"
 
 func keyPath(key string) (string, bool) {
+	if plain(key) {
+		return kvRoot + key, true
+	}
 	p := resolved(kvRoot + key)
 	if p+"/" == kvRoot {
 		p = kvRoot
@@ -107,10 +110,15 @@ func keyPath(key string) (string, bool) {
 
 func namePath(root, name string) (string, bool) {
 	p := root + name
-	return p, resolved(p) == p
+	return p, plain(name) || resolved(p) == p
 }
 
-// resolved is what net/http's ServeMux redirects a path to.
+// plain says that there is nothing to resolve in a name: nearly always.
+func plain(name string) bool {
+	return name == "" || name[0] != '/' && name[0] != '.' && !strings.Contains(name, "//") && !strings.Contains(name, "/.")
+}
+
+// resolved is the path to which agents, ours and the reference's, redirect a request.
 func resolved(p string) string {
 	clean := path.Clean(p)
 	if strings.HasSuffix(p, "/") && clean != "/" {

@@ -1,8 +1,14 @@
 package query
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestParseQuery(t *testing.T) {
@@ -121,6 +127,34 @@ func TestPaths(t *testing.T) {
 			t.Errorf("%s %q: got %q, %v, want %q", c.kind, c.name, got, ok, c.want)
 		}
 	}
+}
+
+// The path of a key is where net/http's ServeMux redirects a client to. It escapes twice what
+// it redirects, so the names here hold nothing to escape.
+func TestPathsAreThoseOfAServer(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/kv/", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })
+	rapid.Check(t, func(t *rapid.T) {
+		name := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b-c", "/", "//", ".", "..", "...", ".x"}), 0, 6).Draw(t, "parts"), "")
+		at := &url.URL{Path: "/v1/kv/" + name}
+		served := ""
+		for range 4 {
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, at.String(), nil))
+			if w.Code == http.StatusOK {
+				served = w.Body.String()
+				break
+			}
+			next, err := url.Parse(w.Header().Get("Location"))
+			if err != nil || w.Code == http.StatusNotFound {
+				break
+			}
+			at = at.ResolveReference(next)
+		}
+		if got, ok := (Query{Kind: KindPrefix, Name: name}).Path(); ok != (served != "") || ok && got != served {
+			t.Fatalf("%q: %q, %v, a server serves %q", name, got, ok, served)
+		}
+	})
 }
 
 // TestEqualQueries: what asks for the same is one dependency.
