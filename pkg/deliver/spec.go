@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/conf"
+	"github.com/muster-dev/muster/pkg/query"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -136,6 +137,11 @@ func (s *Spec) Check() error {
 	if err := s.target(); err != nil {
 		return err
 	}
+	if s.Type == typeKey || s.Type == typeKeyPrefix {
+		if _, ok := s.named().Path(); !ok {
+			return fmt.Errorf("%q leads out of the key/value store: a key is written as app/name, without . and ..", s.Key+s.Prefix)
+		}
+	}
 	switch {
 	case !slices.Contains([]Initial{"", InitialNever, InitialIfChanged, InitialAlways}, s.Initial):
 		return fmt.Errorf("initial is %q: want never, if-changed or always", s.Initial)
@@ -177,9 +183,9 @@ func (s *Spec) Query() watch.Query {
 	}
 	switch s.Type {
 	case typeKey:
-		q.Path = "/v1/kv/" + strings.TrimPrefix(s.Key, "/")
+		q.Path, _ = s.named().Path() // Check has found one
 	case typeKeyPrefix:
-		q.Path = "/v1/kv/" + strings.TrimPrefix(s.Prefix, "/")
+		q.Path, _ = s.named().Path()
 		params.Set("recurse", "")
 	case typeServices:
 		q.Path = "/v1/catalog/services"
@@ -211,6 +217,14 @@ func (s *Spec) Query() watch.Query {
 	set("dc", s.Datacenter)
 	q.Params = params.Encode()
 	return q
+}
+
+// named is what a watch of a key or a prefix asks for by name.
+func (s *Spec) named() query.Query {
+	if s.Type == typeKey {
+		return query.Query{Kind: query.KindKey, Name: strings.TrimPrefix(s.Key, "/")}
+	}
+	return query.Query{Kind: query.KindPrefix, Name: strings.TrimPrefix(s.Prefix, "/")}
 }
 
 // addParam adds one to parameters as url.Values.Encode writes them.

@@ -104,17 +104,17 @@ func (s Source) vars(rules Rules) (map[string]Var, error) {
 	for _, p := range pairs {
 		name, err := s.name(p.Key, rules)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", p.From, err)
+			return nil, fmt.Errorf("%s: %w", Shown(p.From), err)
 		}
 		if name == "" {
 			continue
 		}
 		if err := valid(name, p.Value); err != nil {
-			return nil, fmt.Errorf("%s: %w", p.From, err)
+			return nil, fmt.Errorf("%s: %w", Shown(p.From), err)
 		}
 		if other, twice := out[name]; twice && !s.LastWins {
 			return nil, fmt.Errorf("%s and %s both become %s: rename one of the keys, or give one a format or a prefix of its own",
-				other.From, p.From, name)
+				Shown(other.From), Shown(p.From), Shown(name))
 		}
 		out[name] = Var{Name: name, Value: p.Value, From: p.From, Source: s.Name}
 	}

@@ -124,6 +124,46 @@ func TestObject(t *testing.T) {
 	}
 }
 
+// What is no JSON object as a whole stays the text that it is, byte for byte.
+func TestWhatIsNoObject(t *testing.T) {
+	for _, value := range []string{`{"a": 1} }`, `{"a": 1}]`, `{"a": 1}x`, "{\"a\": \"\xff\"}", "{\"\xff\": 1}", `{"a": 1} {`, "{\x00}"[:1]} {
+		vars, err := Build([]Source{{Expand: true, Pairs: pairs("", "k", value)}}, Rules{})
+		if err != nil || len(vars) != 1 || vars[0].Value != value {
+			t.Errorf("%q: %q, %v", value, vars, err)
+		}
+		if got, err := Object(value, "k"); err == nil {
+			t.Errorf("%q is the object %v", value, got)
+		}
+	}
+	if got, err := Object(` {"n": 12345678901234567890, "f": 1.50, "e": 2592000}`+"\n", "k"); err != nil ||
+		!slices.Equal(got, []Pair{{"e", "2592000", "k#e"}, {"f", "1.50", "k#f"}, {"n", "12345678901234567890", "k#n"}}) {
+		t.Errorf("numbers: %v, %v", got, err)
+	}
+}
+
+// A key cannot write a line of its own into what a person reads.
+func TestHostileKeysAreQuoted(t *testing.T) {
+	const key = "a\nPATH  forged\x1b[2J\xff\u2028"
+	vars, err := Build([]Source{{Name: "prefix " + key, Pairs: pairs("app/", key, "1")}, {Name: "later", Pairs: pairs("b/", key, "2")}}, Rules{Raw: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := []string{Explain(vars)}
+	for _, bad := range []Source{{Pairs: pairs("app/", key, "1", key, "2")}, {Pairs: pairs("app/", key, "\x00")}, {Pairs: pairs("app/", key+"=", "")}} {
+		_, err := Build([]Source{bad}, Rules{Raw: true})
+		if err == nil {
+			t.Fatalf("%v is taken", bad)
+		}
+		told = append(told, err.Error())
+	}
+	_, err = Print(vars, Shell)
+	for _, text := range append(told, fmt.Sprint(err)) {
+		if text = strings.TrimSuffix(text, "\n"); strings.ContainsAny(text, "\n\x1b\u2028") || !strings.Contains(text, `a\nPATH  forged\x1b[2J\xff\u2028`) {
+			t.Errorf("%q", text)
+		}
+	}
+}
+
 func TestServicePairs(t *testing.T) {
 	in := Instance{Service: "web", ID: "w1", Name: "web", Address: "1.2.3.4", Port: "80", Tags: []string{"a", "b"}}
 	for want, f := range map[string]ServiceFormats{

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // maxDepth is how deep objects within objects become variables of their own; what is
@@ -41,8 +43,11 @@ func parseObject(text string) (map[string]any, error) {
 	if err := dec.Decode(&m); err != nil {
 		return nil, fmt.Errorf("the value is no JSON object: %w", err)
 	}
-	if m == nil || dec.More() {
+	if _, err := dec.Token(); m == nil || err != io.EOF {
 		return nil, errors.New("the value is no JSON object")
+	}
+	if !utf8.ValidString(text) { // the decoder would put U+FFFD into the values
+		return nil, errors.New("the value is no JSON object: it holds bytes that are no UTF-8")
 	}
 	return m, nil
 }

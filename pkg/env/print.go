@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -65,7 +66,7 @@ func Print(vars []Var, o Output) ([]byte, error) {
 }
 
 func cannot(v Var, o Output, what string) error {
-	return fmt.Errorf("print %q (of %s): the form %q cannot hold %s", v.Name, v.From, o, what)
+	return fmt.Errorf("print %q (of %s): the form %q cannot hold %s", v.Name, Shown(v.From), o, what)
 }
 
 func printJSON(vars []Var) ([]byte, error) {
@@ -107,16 +108,28 @@ func dotenv(s string) string {
 func Explain(vars []Var) string {
 	width := 0
 	for _, v := range vars {
-		width = max(width, utf8.RuneCountInString(v.Name))
+		width = max(width, utf8.RuneCountInString(Shown(v.Name)))
 	}
 	var b strings.Builder
 	for _, v := range vars {
-		fmt.Fprintf(&b, "%-*s  %s  (%s)", width, v.Name, v.From, v.Source)
-		if hides := slices.Clone(v.Hides); len(hides) > 0 {
-			slices.Reverse(hides)
+		fmt.Fprintf(&b, "%-*s  %s  (%s)", width, Shown(v.Name), Shown(v.From), Shown(v.Source))
+		if len(v.Hides) > 0 {
+			hides := make([]string, 0, len(v.Hides))
+			for _, key := range slices.Backward(v.Hides) {
+				hides = append(hides, Shown(key))
+			}
 			fmt.Fprintf(&b, ", instead of %s", strings.Join(hides, ", "))
 		}
 		b.WriteByte('\n')
 	}
 	return b.String()
+}
+
+// Shown is a name or a key as a person can read it: quoted where it holds what a terminal
+// obeys or a line does not hold, so that nobody who writes a key writes a line of a table.
+func Shown(s string) string {
+	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(s) {
+		return strconv.Quote(s)
+	}
+	return s
 }

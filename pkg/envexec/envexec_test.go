@@ -49,6 +49,8 @@ func TestFetch(t *testing.T) {
 		{Plan{Prefixes: []Prefix{{Path: "none"}}}, ""},
 		{Plan{Prefixes: []Prefix{{Path: "/common/"}, {Path: "app"}}}, "db_host=pg y=1"},
 		{Plan{Prefixes: []Prefix{{Path: "app"}, {Path: "common"}}}, "db_host=old y=1"},
+		{Plan{Prefixes: []Prefix{{Path: "common//"}, {Path: "./x/../app/"}}}, "db_host=pg y=1"}, // as a server reads a path
+		{Plan{Prefixes: []Prefix{{Path: "//common", Named: true}}}, "common_db_host=old common_y=1"},
 		{Plan{Prefixes: []Prefix{{Path: "common", Named: true}}, JSON: []string{"conf"}}, "common_db_host=old common_y=1 y=2 z_a=b"},
 	} {
 		if got, err := fetch(t, consul, tt.plan); err != nil || got != tt.want {
@@ -61,7 +63,7 @@ func TestFetch(t *testing.T) {
 			t.Errorf("%+v: %q, %v", plan, got, err)
 		}
 	}
-	for _, plan := range []Plan{{Prefixes: []Prefix{{Path: "a@b@c"}}}, {JSON: []string{""}}, {Services: []Service{{Query: "web|any"}}}} {
+	for _, plan := range []Plan{{Prefixes: []Prefix{{Path: "a@b@c"}}}, {Prefixes: []Prefix{{Path: "../agent"}}}, {JSON: []string{""}}, {Services: []Service{{Query: "web|any"}}}} {
 		if _, err := fetch(t, consul, plan); cli.Code(err) != cli.ExitConfig || plan.Check() == nil {
 			t.Errorf("%+v: %v", plan, err)
 		}

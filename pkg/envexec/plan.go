@@ -91,6 +91,7 @@ func (p Prefix) source() (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("prefix %q: %w", p.Path, err)
 	}
+	folder = strings.TrimPrefix(asks.Path, "/v1/kv/") // app//db/../ is app/: names are relative to that
 	prepend := ""
 	if p.Named {
 		prepend = strings.TrimSuffix(folder, "/")

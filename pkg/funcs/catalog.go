@@ -58,6 +58,7 @@ func (p *pass) services(args ...string) ([]*CatalogSnippet, error) {
 		out = append(out, listed[name])
 	}
 	p.memo.listed = listed
+	p.listed = append(p.listed, listed)
 	return out, err
 }
 
@@ -71,11 +72,10 @@ func (p *pass) node(args ...string) (*CatalogNode, error) {
 	if err != nil || !ok {
 		return nil, err
 	}
-	out := &CatalogNode{Services: []*CatalogNodeService{}}
 	if found == nil || found.Node == nil {
-		return out, nil
+		return &CatalogNode{}, nil
 	}
-	out.Node = newNode(found.Node)
+	out := &CatalogNode{Node: newNode(found.Node), Services: []*CatalogNodeService{}}
 	for _, s := range found.Services {
 		out.Services = append(out.Services, &CatalogNodeService{
 			ID: s.ID, Service: s.Service, Tags: sortedTags(s.Tags), Meta: maps.Clone(s.Meta),

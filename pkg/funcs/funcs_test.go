@@ -223,6 +223,16 @@ func TestCatalog(t *testing.T) {
 		{`{{range service "web|critical"}}{{.ID}} {{end}}`, "web-3 ", ""},
 		{`{{range service "blue.web"}}{{.ID}} {{end}}`, "web-2 ", ""},
 		{`{{range service "web~n2"}}{{.ID}} {{end}}`, "web-2 web-1 ", ""}, // the server's order
+		{`{{range service "web|any"}}{{.Checks.AggregatedStatus}} {{end}}{{(index (service "cache") 0).Checks.AggregatedStatus}}`,
+			"passing passing critical maintenance warning passing", ""},
+		{`{{range service "web"}}{{range .Checks}}{{.CheckID}} {{.Status}}{{.Namespace}}{{.Partition}}{{.PeerName}} {{.Definition.HTTP}}{{.Definition.Interval}} {{.Definition.IntervalDuration}} ` +
+			`{{.Definition.TimeoutDuration}} {{.Definition.DeregisterCriticalServiceAfterDuration}} {{.ExposedPort}}{{len .ServiceTags}}{{end}};{{end}}`,
+			"c passing 0s 0s 0s 0s 00;c passing 0s 0s 0s 0s 00;", ""},
+		{`{{with index (service "web") 0}}{{.Checks | toJSON}}{{end}}`, `[{"Node":"","CheckID":"c","Name":"","Status":"passing","Notes":"","Output":"","ServiceID":"","ServiceName":"","ServiceTags":null,` +
+			`"Type":"","ExposedPort":0,"Definition":{"Interval":"0s","Timeout":"0s","DeregisterCriticalServiceAfter":"0s","HTTP":"","Header":null,"Method":"","Body":"","TLSServerName":"",` +
+			`"TLSSkipVerify":false,"TCP":"","TCPUseTLS":false,"UDP":"","GRPC":"","OSService":"","GRPCUseTLS":false},"CreateIndex":0,"ModifyIndex":0}]`, ""},
+		{`{{node "none" | toJSON}} {{(service "cache") | toJSON}}`, `{"Node":null,"Services":null} [{"Node":"n3","NodeID":"","NodeAddress":"10.0.0.3","NodeTaggedAddresses":null,"NodeMeta":null,` +
+			`"ServiceMeta":null,"Address":"10.0.0.3","ServiceTaggedAddresses":null,"ID":"cache-1","Name":"cache","Tags":[],"Checks":[],"Status":"passing","Port":0,"Weights":{"Passing":0,"Warning":0}}]`, ""},
 		{`{{range service "none"}}x{{else}}-{{end}}{{range service ""}}x{{else}}-{{end}}`, "--", ""},
 		{`{{with index (service "web") 0}}{{.NodeAddress}} {{.NodeMeta.rack}} {{.ServiceMeta.shard}} {{.Weights.Passing}} {{len .Checks}}{{end}}`,
 			"10.0.0.1 r1 2 10 1", ""},
@@ -240,9 +250,9 @@ func TestCatalog(t *testing.T) {
 		{`{{datacenters | join " "}} {{datacenters true | join " "}}`, "dc1 dc2 dc1 dc2", ""},
 		{`{{datacenters true true}}`, "", "datacenters: wrong number of arguments"},
 		{`{{service "a.b.c|sick"}}`, "", `health.service: invalid filter: "sick" in "a.b.c|sick"`},
-		{`{{service "we b"}}`, "", `health.service: invalid format: "we b"`},
+		{`{{service "web@"}}`, "", `health.service: invalid format: "web@"`},
 		{`{{services "x"}}`, "", `catalog.services: invalid format: "x"`},
-		{`{{node "n/1"}}`, "", `catalog.node: invalid format: "n/1"`},
+		{`{{with node "n/1"}}{{.Node}}{{end}}{{with node ".."}}{{.Node}}{{end}}`, "<nil><nil>", ""}, // no such node
 		{`{{nodes "@@"}}`, "", `catalog.nodes: invalid format: "@@"`},
 		{`{{file "/etc/motd"}}`, "hello\n", ""},
 		{`{{file "/none"}}`, "", "file(/none): open /none: no such file"},

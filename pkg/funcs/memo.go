@@ -44,6 +44,7 @@ type madeServices struct {
 	filters []string
 	from    []*api.CheckServiceNode
 	out     []*HealthService
+	dotted  *madeServices // those of the service that is called as tag and name together
 }
 
 // begin starts a pass.

@@ -19,7 +19,8 @@ type pass struct {
 	complete bool               // until a look-up finds nothing
 	files    []File
 	scratch  *scratch
-	depth    int // of executeTemplate
+	depth    int                          // of executeTemplate
+	listed   []map[string]*CatalogSnippet // what services has listed so far
 
 	bodies   map[*fragment]*template.Template // those that this pass has executed
 	args     []any                            // of the fragment that is being executed
@@ -60,8 +61,13 @@ func (p *pass) table() template.FuncMap {
 	}
 }
 
-// lookup asks the source and checks that the answer has the type of its kind.
+// lookup asks the source and checks that the answer has the type of its kind. What no
+// path leads to is not there: a name that comes from data, be it ../../x, neither
+// fails a template nor asks for something else.
 func lookup[T any](p *pass, q query.Query) (value T, ok bool, err error) {
+	if _, is := q.Path(); !is && q.Kind != query.KindFile {
+		return value, true, nil
+	}
 	raw, ok := p.src.Lookup(q)
 	if !ok {
 		p.complete = false

@@ -31,7 +31,7 @@ type HealthService struct {
 	Node                   string
 	NodeID                 string
 	NodeAddress            string
-	NodeDatacenter         string
+	NodeDatacenter         string `json:"-" toml:"-" yaml:"-"` // ours: not in what consul-template encodes
 	NodeTaggedAddresses    map[string]string
 	NodeMeta               map[string]string
 	ServiceMeta            map[string]string
@@ -40,35 +40,104 @@ type HealthService struct {
 	ID                     string
 	Name                   string
 	Tags                   ServiceTags
-	Checks                 []*api.HealthCheck
+	Checks                 HealthChecks
 	Status                 string // the worst of its checks
 	Port                   int
 	Weights                api.Weights
 }
 
 // service takes the filter as a part of its argument or as a second one.
+//
+// "go.micro.api" means the instances of api that have the tag go.micro. Where there are
+// none it means the service of that name: what services lists can be asked for.
 func (p *pass) service(args ...string) ([]*HealthService, error) {
 	if len(args) == 0 || args[0] == "" {
 		return []*HealthService{}, nil
 	}
-	arg := strings.Join(args, "|")
-	made := p.memo.service(arg)
-	if made == nil {
-		q, filters, err := query.ParseFilter(query.KindService, "health.service", arg)
-		if err != nil {
-			return []*HealthService{}, err
-		}
-		made = &madeServices{query: q, filters: filters}
-		p.memo.used[arg] = made
+	made, err := p.meant(strings.Join(args, "|"))
+	if err != nil || made == nil {
+		return []*HealthService{}, err
 	}
+	out, ok, err := p.instances(made)
+	if err != nil || !ok || len(made.from) > 0 || made.query.Tag == "" {
+		return out, err
+	}
+	if made.dotted == nil {
+		named := made.query
+		named.Name, named.Tag = named.Tag+"."+named.Name, ""
+		made.dotted = &madeServices{query: named, filters: made.filters}
+	}
+	out, _, err = p.instances(made.dotted)
+	return out, err
+}
+
+// meant reads an argument of service; it returns nil while that depends on an answer.
+//
+// A name that services has listed may hold the marks of the grammar. It is taken as it
+// is where the grammar makes nothing of it: user@host, unless there is a datacenter
+// host. Who registers such a name must not be able to stop every template that shows
+// all services; nor may web@dc2 stand in for the web of dc2.
+func (p *pass) meant(arg string) (*madeServices, error) {
+	made, err := p.read(arg, arg, "")
+	if err == nil && made.query.Datacenter == "" {
+		return made, nil
+	}
+	name, filter, listed := p.listedName(arg)
+	if !listed {
+		return made, err
+	}
+	if err == nil {
+		known, ok, err := lookup[[]string](p, query.Query{Kind: query.KindDatacenters})
+		if err != nil || !ok {
+			return nil, err
+		}
+		if slices.Contains(known, made.query.Datacenter) {
+			return made, nil
+		}
+	}
+	return p.read("\x00"+arg, "name"+filter, name)
+}
+
+// read parses what the memo does not know; a name that is given replaces that in arg.
+func (p *pass) read(entry, arg, name string) (*madeServices, error) {
+	if made := p.memo.service(entry); made != nil {
+		return made, nil
+	}
+	q, filters, err := query.ParseFilter(query.KindService, "health.service", arg)
+	if err != nil {
+		return nil, err
+	}
+	if name != "" {
+		q.Name = name
+	}
+	made := &madeServices{query: q, filters: filters}
+	p.memo.used[entry] = made
+	return made, nil
+}
+
+// listedName says whether arg, or what stands before the last | of it, is a name
+// that services has listed.
+func (p *pass) listedName(arg string) (name, filter string, is bool) {
+	for _, end := range []int{len(arg), strings.LastIndexByte(arg, '|')} {
+		for _, all := range p.listed {
+			if end > 0 && all[arg[:end]] != nil {
+				return arg[:end], arg[end:], true
+			}
+		}
+	}
+	return "", "", false
+}
+
+// instances asks for those of one query; ok is false where there is no answer yet.
+func (p *pass) instances(made *madeServices) (out []*HealthService, ok bool, err error) {
 	instances, ok, err := lookup[[]*api.CheckServiceNode](p, made.query)
 	if err != nil || !ok {
-		return []*HealthService{}, err
+		return []*HealthService{}, false, err
 	}
 	if made.out == nil || !sameAnswer(made.from, instances) {
 		made.from, made.out = instances, made.make(instances)
 	}
-	return slices.Clip(made.out), nil
+	return slices.Clip(made.out), true, nil
 }
 
 // make picks and sorts the instances that the filters let through.
@@ -107,7 +176,7 @@ func newHealthService(in *api.CheckServiceNode, status string) *HealthService {
 		ID:                     in.Service.ID,
 		Name:                   in.Service.Service,
 		Tags:                   sortedTags(in.Service.Tags),
-		Checks:                 slices.Clone(in.Checks),
+		Checks:                 healthChecks(in.Checks),
 		Status:                 status,
 		Port:                   in.Service.Port,
 		Weights:                in.Service.Weights,

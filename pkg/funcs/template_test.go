@@ -219,21 +219,30 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
+// What go-spew prints, but without addresses and with maps in order.
 func TestSpew(t *testing.T) {
 	var stdout bytes.Buffer
-	got, err := eval(t, `{{with ls "app/db"}}{{spew_dump .}}{{spew_printf "%v|%+v\n" (index . 0).Key 7}}{{spew_sdump (dict "b" 1 "a" nil)}}{{spew_sprintf "%s %v" "x" (list 1)}}{{end}}`,
-		Options{Stdout: &stdout})
+	got, err := eval(t, `{{with ls "app/db"}}{{spew_dump .}}{{spew_printf "%v|%+v\n" (index . 0).Key 7}}{{spew_sdump (dict "b" 1 "a" nil)}}{{end}}`, Options{Stdout: &stdout})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "(map[string]interface {}) {\n  a: (interface {}) nil\n  b: (int) 1\n}\nx ([]interface {}) { (int) 1 }"; got != want {
+	if want := "(map[string]interface {}) (len=2) {\n (string) (len=1) \"a\": (interface {}) <nil>,\n (string) (len=1) \"b\": (int) 1\n}\n"; got != want {
 		t.Errorf("text %q", got)
 	}
-	for _, want := range []string{"([]*funcs.KeyPair) {\n  *(funcs.KeyPair) {\n    Path: (string) \"app/db/host\"\n", "(string) \"host\"|(int) 7\n"} {
+	for _, want := range []string{"([]*funcs.KeyPair) (len=2 cap=2) {\n (*funcs.KeyPair)({\n  Path: (string) (len=11) \"app/db/host\",\n", "  Session: (string) \"\"\n }),\n", "host|7\n"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("stdout %q lacks %q", stdout.String(), want)
 		}
 	}
+	checkExprs(t, []exprCase{
+		{`{{spew_sprintf "%v|%+v|%#v|%#+v" 5 "x" 5 "x"}}`, "5|x|(int)5|(string)x", ""},
+		{`{{spew_sprintf "%v|%#v" (list 1 "a" nil) (list 1 "a" nil)}}`, "[1 a <nil>]|([]interface {})[(int)1 (string)a (interface {})<nil>]", ""},
+		{`{{spew_sprintf "%v|%#v" (dict "b" (list "x") "a" 1) (dict "a" 1)}}`, "map[a:1 b:[x]]|(map[string]interface {})map[a:(int)1]", ""},
+		{`{{spew_sprintf "%v %v %s %5d" nil true "s" 7}} {{spew_sprintf "%d" "x"}} {{spew_sprintf "%v"}}`, "<nil> true s     7 %!d(string=x) %!v(MISSING)", ""},
+		{`{{with index (ls "app/db") 0}}{{spew_sprintf "%v %+v" . .}}{{end}}`, "<*>{app/db/host host 10.0.0.9 0 7 0 0 } " +
+			"<*>{Path:app/db/host Key:host Value:10.0.0.9 CreateIndex:0 ModifyIndex:7 LockIndex:0 Flags:0 Session:}", ""},
+		{`{{spew_sdump 5 "x" nil true 1.5}}{{spew_sdump (list)}}`, "(int) 5\n(string) (len=1) \"x\"\n(interface {}) <nil>\n(bool) true\n(float64) 1.5\n([]interface {}) {\n}\n", ""},
+	})
 }
 
 func TestOutputIsBounded(t *testing.T) {

@@ -165,6 +165,11 @@ func tomlValue(v reflect.Value) reflect.Value {
 	for v.Kind() == reflect.Interface || v.Kind() == reflect.Pointer {
 		v = v.Elem()
 	}
+	if v.IsValid() && v.CanInterface() {
+		if check, ok := v.Interface().(HealthCheck); ok {
+			return reflect.ValueOf(check.encoded())
+		}
+	}
 	return v
 }
 

@@ -5,6 +5,7 @@ package query
 import (
 	"fmt"
 	"net/url"
+	"path"
 	"strings"
 )
 
@@ -68,6 +69,64 @@ func (q Query) String() string {
 	return b.String()
 }
 
+// Path is the path of the HTTP API that asks for q, as every server reads it: in a key,
+// "//", "." and ".." are resolved, so app//port is app/port. ok is false where no
+// path leads to q.Name: a key above the store (../x), the store itself as a key, a service or
+// node whose name a server would resolve to another. There is nothing by that name.
+func (q Query) Path() (p string, ok bool) {
+	switch q.Kind {
+	case KindKey:
+		p, ok = keyPath(q.Name)
+		return p, ok && p != kvRoot
+	case KindPrefix:
+		return keyPath(q.Name)
+	case KindService:
+		return namePath("/v1/health/service/", q.Name)
+	case KindServices:
+		return "/v1/catalog/services", true
+	case KindNode:
+		return namePath("/v1/catalog/node/", q.Name)
+	case KindNodes:
+		return "/v1/catalog/nodes", true
+	case KindDatacenters:
+		return "/v1/catalog/datacenters", true
+	default:
+		return "", false
+	}
+}
+
+const kvRoot = "/v1/kv/"
+
+func keyPath(key string) (string, bool) {
+	if plain(key) {
+		return kvRoot + key, true
+	}
+	p := resolved(kvRoot + key)
+	if p+"/" == kvRoot {
+		p = kvRoot
+	}
+	return p, strings.HasPrefix(p, kvRoot)
+}
+
+func namePath(root, name string) (string, bool) {
+	p := root + name
+	return p, plain(name) || resolved(p) == p
+}
+
+// plain says that there is nothing to resolve in a name: nearly always.
+func plain(name string) bool {
+	return name == "" || name[0] != '/' && name[0] != '.' && !strings.Contains(name, "//") && !strings.Contains(name, "/.")
+}
+
+// resolved is the path to which agents, ours and the reference's, redirect a request.
+func resolved(p string) string {
+	clean := path.Clean(p)
+	if strings.HasSuffix(p, "/") && clean != "/" {
+		clean += "/"
+	}
+	return clean
+}
+
 // Parse reads arg by the grammar of kind. The health filter of a service only decides
 // on Passing.
 func Parse(kind Kind, arg string) (Query, error) {
@@ -117,7 +176,7 @@ func (q *Query) setName(s string) bool {
 	case KindPrefix:
 		q.Name = strings.TrimPrefix(s, "/")
 		return !strings.Contains(s, "@")
-	case KindService:
+	case KindService: // a catalog takes any name: one that is odd must not end a template
 		q.Name = s
 		if i := strings.LastIndexByte(s, '.'); i >= 0 {
 			q.Tag, q.Name = s[:i], s[i+1:]
@@ -125,10 +184,10 @@ func (q *Query) setName(s string) bool {
 				return false
 			}
 		}
-		return q.Name != "" && Word(q.Name, "-") && Word(q.Tag, "=:.-")
+		return q.Name != ""
 	case KindNode:
 		q.Name = s
-		return Word(s, ".-")
+		return true
 	default:
 		return s == ""
 	}

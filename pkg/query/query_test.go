@@ -1,8 +1,14 @@
 package query
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 func TestParseQuery(t *testing.T) {
@@ -40,7 +46,11 @@ func TestParseQuery(t *testing.T) {
 		{KindService, "", `health.service: invalid format: ""`},
 		{KindService, ".web", `health.service: invalid format: ".web"`},
 		{KindService, "tag.", `health.service: invalid format: "tag."`},
-		{KindService, "web/2", `health.service: invalid format: "web/2"`},
+		{KindService, "web/2", "health.service(web/2|passing)"}, // a catalog takes any name
+		{KindService, "web 1", "health.service(web 1|passing)"},
+		{KindService, "größe@dc1|any", "health.service(größe@dc1|any)"},
+		{KindService, "go.micro.api", "health.service(go.micro.api|passing)"},
+		{KindService, "user@host@dc1", "health.service(user@host@dc1|passing)"},
 		{KindService, "web~n@dc1", `health.service: invalid format: "web~n@dc1"`}, // wrong order
 		{KindService, "web@", `health.service: invalid format: "web@"`},
 		{KindService, "web|", `health.service: invalid format: "web|"`},
@@ -56,7 +66,8 @@ func TestParseQuery(t *testing.T) {
 		{KindNode, "", "catalog.node()"},
 		{KindNode, "n1.example-2@dc1", "catalog.node(n1.example-2@dc1)"},
 		{KindNode, "@dc1", "catalog.node(@dc1)"},
-		{KindNode, "n1~n2", `catalog.node: invalid format: "n1~n2"`},
+		{KindNode, "n1~n2", "catalog.node(n1~n2)"},
+		{KindNode, "n 1/ö", "catalog.node(n 1/ö)"},
 		{KindDatacenters, "", "catalog.datacenters()"},
 		{KindFile, "/a@b?c|d", "file(/a@b?c|d)"},
 		{KindFile, "", `file: invalid format: ""`},
@@ -70,6 +81,80 @@ func TestParseQuery(t *testing.T) {
 			t.Errorf("%s %q: got %s, want %s", c.kind, c.arg, got, c.want)
 		}
 	}
+}
+
+// TestPaths: a name means the path that every HTTP server makes of it, and nothing where
+// that is another's.
+func TestPaths(t *testing.T) {
+	for _, c := range []struct {
+		kind Kind
+		name string
+		want string // "": no path leads there
+	}{
+		{KindKey, "app/port", "/v1/kv/app/port"},
+		{KindKey, "app//port", "/v1/kv/app/port"},
+		{KindKey, "/app/port", "/v1/kv/app/port"},
+		{KindKey, "./app/./port", "/v1/kv/app/port"},
+		{KindKey, "app/x/../port", "/v1/kv/app/port"},
+		{KindKey, "app/port/", "/v1/kv/app/port/"},
+		{KindKey, "app/.hidden..", "/v1/kv/app/.hidden.."},
+		{KindKey, "../kv/app", "/v1/kv/app"},
+		{KindKey, "../agent/self", ""},
+		{KindKey, "../../../x", ""},
+		{KindKey, ".", ""},
+		{KindKey, "a/..", ""},
+		{KindPrefix, "", "/v1/kv/"},
+		{KindPrefix, "/", "/v1/kv/"},
+		{KindPrefix, ".", "/v1/kv/"},
+		{KindPrefix, "app//", "/v1/kv/app/"},
+		{KindPrefix, "app/db/..", "/v1/kv/app"},
+		{KindPrefix, "app/db/../", "/v1/kv/app/"},
+		{KindPrefix, "..", ""},
+		{KindPrefix, "../catalog/", ""},
+		{KindService, "parent/test", "/v1/health/service/parent/test"},
+		{KindService, "web 1?#%", "/v1/health/service/web 1?#%"},
+		{KindService, "a//b", ""},
+		{KindService, "..", ""},
+		{KindService, "../../agent/self", ""},
+		{KindService, "web/", "/v1/health/service/web/"},
+		{KindNode, "n.1", "/v1/catalog/node/n.1"},
+		{KindNode, "..", ""},
+		{KindNodes, "", "/v1/catalog/nodes"},
+		{KindFile, "/etc/motd", ""},
+	} {
+		got, ok := Query{Kind: c.kind, Name: c.name}.Path()
+		if ok != (c.want != "") || ok && got != c.want {
+			t.Errorf("%s %q: got %q, %v, want %q", c.kind, c.name, got, ok, c.want)
+		}
+	}
+}
+
+// The path of a key is where net/http's ServeMux redirects a client to. It escapes twice what
+// it redirects, so the names here hold nothing to escape.
+func TestPathsAreThoseOfAServer(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/v1/kv/", func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.Path) })
+	rapid.Check(t, func(t *rapid.T) {
+		name := strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b-c", "/", "//", ".", "..", "...", ".x"}), 0, 6).Draw(t, "parts"), "")
+		at := &url.URL{Path: "/v1/kv/" + name}
+		served := ""
+		for range 4 {
+			w := httptest.NewRecorder()
+			mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, at.String(), nil))
+			if w.Code == http.StatusOK {
+				served = w.Body.String()
+				break
+			}
+			next, err := url.Parse(w.Header().Get("Location"))
+			if err != nil || w.Code == http.StatusNotFound {
+				break
+			}
+			at = at.ResolveReference(next)
+		}
+		if got, ok := (Query{Kind: KindPrefix, Name: name}).Path(); ok != (served != "") || ok && got != served {
+			t.Fatalf("%q: %q, %v, a server serves %q", name, got, ok, served)
+		}
+	})
 }
 
 // TestEqualQueries: what asks for the same is one dependency.
