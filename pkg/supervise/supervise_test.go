@@ -22,6 +22,7 @@ type ward struct {
 	cancel  context.CancelFunc
 	done    chan struct{}
 	began   time.Time
+	slow    time.Duration // what a child takes to end
 
 	mu  sync.Mutex
 	got []string // what has happened, with the second in which it did
@@ -53,10 +54,15 @@ func (c *wardChild) Signal(sig syscall.Signal) error {
 	return nil
 }
 
+func (c *wardChild) Pass(sig syscall.Signal) error { return c.Signal(sig) }
+
 func (c *wardChild) Wait(context.Context) (int, error) { return <-c.ended, nil }
 
 func (c *wardChild) Stop(sig syscall.Signal, killAfter time.Duration) (int, error) {
 	c.w.note("stop(%d,%s)", sig, killAfter)
+	if c.w.slow > 0 {
+		time.Sleep(c.w.slow)
+	}
 	c.ended <- 128 + int(sig)
 	return 128 + int(sig), nil
 }
@@ -99,6 +105,22 @@ func TestSuperviseStates(t *testing.T) {
 			w.cancel()
 			<-w.done
 			w.want(t, "1:start 2:stop(15,3s) 2:start 2:stop(15,3s)")
+		})
+	})
+	t.Run("told to end while a child is replaced", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWard(t, Spec{KillSignal: syscall.SIGINT, KillTimeout: 9 * second})
+			w.slow = 5 * second
+			w.Changed()
+			synctest.Wait()
+			w.Changed()
+			time.Sleep(second)
+			w.signals <- syscall.SIGTERM
+			<-w.done
+			w.want(t, "0:start 0:stop(2,9s) 1:15")
+			if err := <-w.Ends(); cli.Code(err) != 130 {
+				t.Errorf("ended with %v", err)
+			}
 		})
 	})
 	t.Run("splay", func(t *testing.T) {
