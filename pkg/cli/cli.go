@@ -91,11 +91,14 @@ func (i *Interrupt) Error() string { return "got signal " + i.Signal.String() }
 
 // SignalContext ends its context at the first of the signals, with an
 // *Interrupt as the cause. After that they have their default effect again, so
-// that a second one ends a process that hangs. Call stop when done.
+// that a second one ends a process that hangs. SIGHUP that is ignored stays so
+// (Unignored). Call stop when done.
 func SignalContext(parent context.Context, signals ...os.Signal) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	got := make(chan os.Signal, 1)
-	signal.Notify(got, signals...)
+	if signals = Unignored(signals...); len(signals) > 0 { // none would be all
+		signal.Notify(got, signals...)
+	}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"os"
+	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,4 +32,16 @@ func ParseSignal(s string) (syscall.Signal, error) {
 		return 0, fmt.Errorf("no signal is called %q: use a name such as SIGHUP, or a number", s)
 	}
 	return sig, nil
+}
+
+// Unignored is what of the signals a program may listen to: SIGHUP that was ignored when
+// it started (nohup, a service without a terminal) stays ignored, for what it starts
+// too. It has to be asked before anybody listens to that.
+func Unignored(signals ...os.Signal) (out []os.Signal) {
+	for _, sig := range signals {
+		if sig != syscall.SIGHUP || !signal.Ignored(sig) {
+			out = append(out, sig)
+		}
+	}
+	return out
 }

@@ -156,7 +156,7 @@ func (s *script) signal(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.child != nil {
-		_ = s.child.Signal(sig) // it may just have ended
+		_ = s.child.Pass(sig) // it may just have ended
 	}
 }
 

@@ -66,10 +66,10 @@ func (c Command) Run(ctx context.Context, h *Held) (code int, err error) {
 				c.lost(child, h)
 				continue
 			}
-			_ = child.Signal(syscall.SIGTERM)
+			_ = child.Pass(syscall.SIGTERM)
 			kill = time.After(c.KillAfter)
 		case sig := <-c.Signals:
-			_ = child.Signal(sig.(syscall.Signal))
+			_ = child.Pass(sig.(syscall.Signal))
 			if kill == nil && (sig == syscall.SIGINT || sig == syscall.SIGTERM) {
 				kill = time.After(c.KillAfter)
 			}

@@ -118,11 +118,18 @@ func (c *Child) Pid() int { return c.pid }
 // Signal sends sig to the child's process group; os.ErrProcessDone once it
 // ended. SIGURG and SIGCHLD are never passed on: they are between a process and
 // its own runtime.
-func (c *Child) Signal(sig syscall.Signal) error {
+func (c *Child) Signal(sig syscall.Signal) error { return c.send(guard.DoSignal, sig) }
+
+// Pass passes on a signal that we have got, or ends the child because of one, so that
+// it gets exactly one: who stops a service may have sent it to the child too. That
+// takes a moment (guard.echoTime).
+func (c *Child) Pass(sig syscall.Signal) error { return c.send(guard.DoPass, sig) }
+
+func (c *Child) send(how string, sig syscall.Signal) error {
 	if sig == syscall.SIGURG || sig == syscall.SIGCHLD {
 		return nil
 	}
-	return c.tell(guard.DoSignal, strconv.Itoa(int(sig)))
+	return c.tell(how, strconv.Itoa(int(sig)))
 }
 
 // Deadline replaces the one that holds; the zero Deadline lifts it. The guard
@@ -152,11 +159,11 @@ func (c *Child) Wait(ctx context.Context) (code int, err error) {
 	}
 }
 
-// Stop sends sig to the child's process group and, after killAfter, SIGKILL: to
+// Stop sends sig to the child's process group, as Pass does, and, after killAfter, SIGKILL: to
 // the group if the Spec said Leave, else to the whole tree. It returns when the
 // child has ended, with its code.
 func (c *Child) Stop(sig syscall.Signal, killAfter time.Duration) (code int, err error) {
-	if err := c.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := c.Pass(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return 0, err
 	}
 	timer := time.NewTimer(killAfter)

@@ -91,6 +91,7 @@ type Status struct {
 type child interface {
 	Pid() int
 	Signal(syscall.Signal) error
+	Pass(syscall.Signal) error
 	Wait(ctx context.Context) (code int, err error)
 	Stop(sig syscall.Signal, killAfter time.Duration) (code int, err error)
 }
@@ -332,7 +333,7 @@ func (s *Supervisor) attend(ctx context.Context, c child) (again bool, err error
 		case e := <-ended:
 			return false, s.end(e)
 		case sig := <-s.cfg.Signals:
-			s.passOn(c, sig.(syscall.Signal))
+			s.pass(c, sig)
 		case <-limit:
 			s.stop(c)
 			<-ended
@@ -346,7 +347,7 @@ func (s *Supervisor) attend(ctx context.Context, c child) (again bool, err error
 			if s.spec.ReloadSignal != 0 {
 				s.log.Info("child reloads", "command", s.name(), "signal", s.spec.ReloadSignal)
 				known := s.takeChanges()
-				s.signal(c, s.spec.ReloadSignal)
+				s.told(c.Signal(s.spec.ReloadSignal), s.spec.ReloadSignal)
 				s.follows(known)
 				continue
 			}
@@ -356,8 +357,30 @@ func (s *Supervisor) attend(ctx context.Context, c child) (again bool, err error
 			default:
 			}
 			s.log.Info("child is stopped and started again", "command", s.name(), "signal", s.spec.KillSignal)
-			s.stop(c)
-			<-ended
+			return s.replace(ctx, c, ended)
+		}
+	}
+}
+
+// replace stops a child for another. A signal that is to end us is heard meanwhile: it
+// goes to the child that ends, and there is no other.
+func (s *Supervisor) replace(ctx context.Context, c child, ended <-chan exit) (again bool, err error) {
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.stop(c)
+	}()
+	ends := false
+	for {
+		select {
+		case sig := <-s.cfg.Signals:
+			s.pass(c, sig)
+			ends = ends || sig == syscall.SIGTERM || sig == syscall.SIGINT
+		case <-stopped:
+			e := <-ended
+			if ends {
+				return false, s.end(e)
+			}
 			return ctx.Err() == nil, nil
 		}
 	}
@@ -382,21 +405,26 @@ func (s *Supervisor) end(e exit) error {
 	return cli.Exit(e.code, nil)
 }
 
-func (s *Supervisor) signal(c child, sig syscall.Signal) {
-	if err := c.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.log.Warn("cannot signal the child", "command", s.name(), "signal", sig, "error", err)
+// pass passes on a signal that we have got.
+func (s *Supervisor) pass(c child, sig os.Signal) {
+	number, ok := sig.(syscall.Signal)
+	if !ok {
+		return
 	}
-}
-
-// passOn hands on a signal that somebody has sent us.
-func (s *Supervisor) passOn(c child, sig syscall.Signal) {
-	switch sig {
+	switch number {
 	case syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT:
 		s.mu.Lock()
 		s.status.Stopped = true
 		s.mu.Unlock()
 	}
-	s.signal(c, sig)
+	s.told(c.Pass(number), number)
+}
+
+// told says that a child could not be told; that it has just ended is no trouble.
+func (s *Supervisor) told(err error, sig syscall.Signal) {
+	if err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.log.Warn("cannot signal the child", "command", s.name(), "signal", sig, "error", err)
+	}
 }
 
 func (s *Supervisor) stop(c child) {

@@ -54,6 +54,8 @@ func (c *wardChild) Signal(sig syscall.Signal) error {
 	return nil
 }
 
+func (c *wardChild) Pass(sig syscall.Signal) error { return c.Signal(sig) }
+
 func (c *wardChild) Wait(context.Context) (int, error) { return <-c.ended, nil }
 
 func (c *wardChild) Stop(sig syscall.Signal, killAfter time.Duration) (int, error) {
@@ -101,6 +103,22 @@ func TestSuperviseStates(t *testing.T) {
 			w.cancel()
 			<-w.done
 			w.want(t, "1:start 2:stop(15,3s) 2:start 2:stop(15,3s)")
+		})
+	})
+	t.Run("told to end while a child is replaced", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWard(t, Spec{KillSignal: syscall.SIGINT, KillTimeout: 9 * second})
+			w.Changed()
+			synctest.Wait()
+			w.now.slow = 5 * second
+			w.Changed()
+			time.Sleep(second)
+			w.signals <- syscall.SIGTERM
+			<-w.done
+			w.want(t, "0:start 0:stop(2,9s) 1:15")
+			if err := <-w.Ends(); cli.Code(err) != 130 {
+				t.Errorf("ended with %v", err)
+			}
 		})
 	})
 	t.Run("splay", func(t *testing.T) {

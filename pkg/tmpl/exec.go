@@ -54,6 +54,7 @@ const maxExecBackoff = time.Minute
 type child interface {
 	Pid() int
 	Signal(syscall.Signal) error
+	Pass(syscall.Signal) error
 	Wait(ctx context.Context) (code int, err error)
 }
 
@@ -289,7 +290,7 @@ func (x *executor) stop() {
 }
 
 func (x *executor) kill(sig syscall.Signal) {
-	if err := x.child.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := x.child.Pass(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		x.log.Warn("cannot signal the command", "command", x.cfg.Command, "signal", sig, "error", err)
 	}
 }

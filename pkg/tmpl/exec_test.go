@@ -38,6 +38,8 @@ type fakeChild struct {
 
 func (c *fakeChild) Pid() int { return 1 }
 
+func (c *fakeChild) Pass(sig syscall.Signal) error { return c.Signal(sig) }
+
 func (c *fakeChild) Signal(sig syscall.Signal) error {
 	c.stage.mu.Lock()
 	defer c.stage.mu.Unlock()

@@ -145,3 +145,33 @@ func startConsul(t *testing.T, c *cluster, consul string) string {
 	})
 	return ip + ":8500"
 }
+
+// What is asked of a Consul about jobs is answered with what it is; what is asked about
+// locks, and about successes noted beside them, as by our own agents.
+func TestAskingAConsul(t *testing.T) {
+	addr := startConsul(t, harness.New(t), consulBinary(t))
+	run := func(name string, args ...string) (code int, out string) {
+		cmd := exec.Command(filepath.Join(harness.Bin(t), name), args...)
+		cmd.Env = append(os.Environ(), "CONSUL_HTTP_ADDR="+addr, "PATH="+harness.Bin(t)+":"+os.Getenv("PATH"))
+		text, _ := cmd.CombinedOutput()
+		return cmd.ProcessState.ExitCode(), string(text)
+	}
+	for _, tt := range []struct {
+		argv []string
+		code int
+		part string
+	}{
+		{[]string{"exec", "status"}, 1, "it is a Consul"},
+		{[]string{"exec", "status", "5f3c1e0a"}, 1, "it is a Consul"},
+		{[]string{"exec", "stop", "5f3c1e0a"}, 1, "it is a Consul"},
+		{[]string{"exec", "-dry-run", "-o", "jsonl"}, 0, `{"Node":"theirs","Alive":true}`},
+		{[]string{"lock", "-once-per", "v1", "deploy", "lock ls; lock show deploy/.lock -json; lock verify -key deploy"}, 0, "deploy  1/1   0"},
+		{[]string{"lock", "-once-per", "v1", "-verbose", "deploy", "echo again"}, 0, "Done already"},
+		{[]string{"lock", "-n", "2", "svc", "lock show $LOCK_KEY"}, 0, "Held:     1/2"},
+		{[]string{"lock", "break", "deploy", "-json"}, 1, "lock not held"},
+	} {
+		if code, out := run(tt.argv[0], tt.argv[1:]...); code != tt.code || !strings.Contains(out, tt.part) {
+			t.Errorf("%q: exit code %d, %s", tt.argv, code, out)
+		}
+	}
+}

@@ -184,15 +184,15 @@ func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error
 	if o.dry {
 		return o.list(ctx)
 	}
+	ctx, stop := cli.SignalContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer stop()
 	if o.sign != "" {
-		if c.Signer, err = signed.Open(o.sign, passphrase(o.sign)); err != nil {
+		if c.Signer, err = signed.Open(o.sign, passphrase(ctx, o.sign)); err != nil {
 			return err
 		}
 		defer func() { _ = c.Signer.Close() }()
 	}
 	c.By = whoami()
-	ctx, stop := cli.SignalContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	defer stop()
 	began := time.Now()
 	result, err := rexec.Run(ctx, o.cfg)
 	printer.End(result, time.Since(began))

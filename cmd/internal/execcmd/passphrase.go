@@ -1,16 +1,21 @@
 package execcmd
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// passphrase asks on the terminal for the passphrase of a key.
-func passphrase(key string) func() ([]byte, error) {
+// maxPassphrase bounds a passphrase, in bytes.
+const maxPassphrase = 1024
+
+// passphrase asks on the terminal for the passphrase of a key, without showing it. The
+// end of ctx, as by Ctrl-C, ends that too; the terminal is then as it was.
+func passphrase(ctx context.Context, key string) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 		if err != nil {
@@ -21,22 +26,48 @@ func passphrase(key string) func() ([]byte, error) {
 		fd := int(tty.Fd())
 		before, err := unix.IoctlGetTermios(fd, getTermios)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ask for the passphrase of %s: %w", key, err)
 		}
 		quiet := *before
 		quiet.Lflag &^= unix.ECHO
 		if err := unix.IoctlSetTermios(fd, setTermios, &quiet); err != nil {
-			return nil, err
+			return nil, fmt.Errorf("ask for the passphrase of %s: %w", key, err)
 		}
-		defer func() { _ = unix.IoctlSetTermios(fd, setTermios, before) }()
-		var line strings.Builder
-		for buf := make([]byte, 1); ; {
-			n, err := tty.Read(buf)
-			if err != nil || n == 0 || buf[0] == '\n' || line.Len() > 1024 {
-				_, _ = fmt.Fprintln(tty)
-				return []byte(line.String()), err
-			}
-			line.Write(buf)
+		defer func() {
+			_ = unix.IoctlSetTermios(fd, setTermios, before)
+			_, _ = fmt.Fprintln(tty)
+		}()
+		read := make(chan line, 1)
+		go func() { read <- readLine(tty) }() // where ctx ends first it ends with the process
+		select {
+		case l := <-read:
+			return l.text, l.err
+		case <-ctx.Done():
+			return nil, fmt.Errorf("ask for the passphrase of %s: %w", key, context.Cause(ctx))
 		}
 	}
+}
+
+type line struct {
+	text []byte
+	err  error
+}
+
+// readLine reads up to the end of a line, and no further.
+func readLine(from io.Reader) (l line) {
+	for buf := make([]byte, 1); len(l.text) <= maxPassphrase; {
+		n, err := from.Read(buf)
+		switch {
+		case n == 1 && buf[0] == '\n':
+			return l
+		case n == 1:
+			l.text = append(l.text, buf[0])
+		case err != nil && !errors.Is(err, io.EOF):
+			l.err = err
+			return l
+		case err != nil || n == 0: // Ctrl-D
+			return l
+		}
+	}
+	return l
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -58,6 +59,7 @@ type Life[S any, T Tool] struct {
 	log    *slog.Logger
 	got    chan os.Signal // what we get
 	others chan os.Signal // what of it is for the command
+	nohup  bool           // SIGHUP was ignored when we started
 
 	mu      sync.Mutex
 	now     S
@@ -76,7 +78,7 @@ type successor[S any, T Tool] struct {
 func New[S any, T Tool](cfg Config[S, T], s S) *Life[S, T] {
 	l := &Life[S, T]{
 		cfg: cfg, log: cfg.Logger, now: s, restart: func(error) {},
-		got: make(chan os.Signal, 16), others: make(chan os.Signal, 16),
+		got: make(chan os.Signal, 16), others: make(chan os.Signal, 16), nohup: signal.Ignored(syscall.SIGHUP),
 	}
 	l.tool = cfg.New(s, l.others)
 	return l
@@ -129,14 +131,19 @@ func ended(ctx context.Context, err error) error {
 	return err
 }
 
-// listen asks for the signals that mean something; it only ever adds to them.
+// listen asks for the signals that mean something; it only ever adds to them. SIGHUP
+// that is ignored stays so, for a child too: a log-out must not end what nohup began.
+// Where there is no child it may be what a user sends to reload, and does no harm.
 func (l *Life[S, T]) listen(s S) {
 	sigs := l.cfg.Signals(s)
-	want := []os.Signal{syscall.SIGINT, syscall.SIGTERM, sigs.Kill}
+	want := append([]os.Signal{syscall.SIGINT, syscall.SIGTERM, sigs.Kill}, sigs.Others...)
 	if sigs.Reload != 0 {
 		want = append(want, sigs.Reload)
 	}
-	signal.Notify(l.got, append(want, sigs.Others...)...)
+	if l.nohup && (sigs.Supervising || sigs.Reload != syscall.SIGHUP) {
+		want = slices.DeleteFunc(want, func(sig os.Signal) bool { return sig == syscall.SIGHUP })
+	}
+	signal.Notify(l.got, want...)
 }
 
 // ForChild are the signals that a supervised child gets: not those that are

@@ -173,7 +173,7 @@ func (h *holding) lockConfig(command string, log *slog.Logger) lock.Config {
 // listen takes signals: they end the wait for the lock and, once it is held, are
 // for the child.
 func (h *holding) listen(ctx context.Context) (stop func()) {
-	signal.Notify(h.got, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
+	signal.Notify(h.got, cli.Unignored(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)...)
 	quit := make(chan struct{})
 	var done sync.WaitGroup
 	done.Go(func() {

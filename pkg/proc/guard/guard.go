@@ -33,6 +33,7 @@ const (
 	StatusFD  = 4
 
 	DoSignal   = "signal"   // order: to child PID's group, signal N
+	DoPass     = "pass"     // the same, unless it has got that from whom we have it, see echo
 	DoKill     = "kill"     // order: to child PID, SIGKILL
 	DoDeadline = "deadline" // order: for child PID, a Deadline, see its String
 	doStart    = "start"    // order: see Order.String
@@ -65,7 +66,8 @@ type guard struct {
 
 	orders <-chan order
 	ended  chan os.Signal // a child did
-	others chan os.Signal // what else we get
+	others chan os.Signal // what else we get: no order, but see echo
+	echo   echo
 
 	deadline Deadline
 	termed   bool
@@ -81,11 +83,11 @@ func (g *guard) run() int {
 		return 1
 	}
 	// Caught, not ignored: the child would inherit that. SIGCHLD may be told
-	// once for several ends; the others go to whom they were meant for.
+	// once for several ends.
 	g.ended = make(chan os.Signal, 1)
 	signal.Notify(g.ended, syscall.SIGCHLD)
 	g.others = make(chan os.Signal, 16)
-	signal.Notify(g.others, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2)
+	signal.Notify(g.others, broadcast()...)
 
 	orders := make(chan order)
 	g.orders = orders
@@ -126,7 +128,7 @@ func (g *guard) start(o Order) bool {
 		g.say(SayError, "fork/exec "+o.Path+": "+err.Error())
 		return false
 	}
-	g.child, g.leave, g.code, g.termed = pid, o.Leave, 0, false
+	g.child, g.leave, g.code, g.termed, g.echo = pid, o.Leave, 0, false, echo{}
 	g.setDeadline(o.Deadline)
 	g.say(SayStarted, itoa(pid))
 	return true
@@ -139,7 +141,11 @@ func (g *guard) serve() bool {
 		case <-g.ended:
 			g.reap()
 		case sig := <-g.others:
-			g.signal(sig.(syscall.Signal))
+			g.echo.hear(sig.(syscall.Signal))
+		case <-g.echo.rings():
+			for _, sig := range g.echo.due() {
+				g.signal(sig)
+			}
 		case <-g.alarm.rings():
 			g.keepDeadline()
 		case o, ok := <-g.orders:
@@ -165,9 +171,14 @@ func (g *guard) obey(o order) {
 		return
 	}
 	switch {
-	case o.word == DoSignal:
-		if n, ok := atoi(rest); ok {
+	case o.word == DoSignal, o.word == DoPass:
+		n, ok := atoi(rest)
+		switch {
+		case !ok || n < 0 || n > lastSignal:
+		case o.word == DoSignal:
 			g.signal(syscall.Signal(n))
+		default:
+			g.echo.pass(syscall.Signal(n))
 		}
 	case o.word == DoDeadline:
 		if d, ok := parseDeadline(rest); ok {
