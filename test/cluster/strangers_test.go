@@ -292,7 +292,10 @@ func TestDataDirectoryCopied(t *testing.T) {
 				t.Fatal(err)
 			}
 			twin := c.Add("twin", true, "-bootstrap-expect=3")
-			if err := os.CopyFS(twin.DataDir(), os.DirFS(origin.DataDir())); err != nil {
+			origin.Pause() // or the copy would be torn
+			err = os.CopyFS(twin.DataDir(), os.DirFS(origin.DataDir()))
+			origin.Resume()
+			if err != nil {
 				t.Fatal(err)
 			}
 			if !rename {

@@ -40,6 +40,16 @@ func inMemory(t *testing.T, id string) *clusterid.Identity {
 	return i
 }
 
+// endedInto runs a server and sends what it ended with.
+func endedInto(ended chan<- error) func(*Server) func(context.Context) error {
+	return func(s *Server) func(context.Context) error {
+		return func(ctx context.Context) error {
+			ended <- s.Run(ctx)
+			return nil
+		}
+	}
+}
+
 // noPool is a pool that never came up.
 type noPool struct{}
 

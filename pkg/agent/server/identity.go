@@ -199,13 +199,14 @@ func (s *Server) nameCluster(ctx context.Context) error {
 // admissible asks a server that is to be added whether it belongs to this cluster, or to
 // none yet; what gossip says may be older.
 func (s *Server) admissible(ctx context.Context, srv gossip.Server) error {
+	if srv.Level < state.LevelClusterID { // it does not know the question
+		return nil
+	}
 	var h clusterid.Hello
 	ask, cancel := context.WithTimeout(ctx, meetTime)
 	defer cancel()
 	err := s.askServer(ask, srv.Addr, helloPath, &h)
 	switch {
-	case errors.Is(err, errNoSuchQuestion): // of an earlier version
-		return nil
 	case err != nil:
 		return err
 	case h.ID != srv.ID:

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -26,9 +25,6 @@ const (
 )
 
 const maxAnswer = 4096
-
-// errNoSuchQuestion is what servers of earlier versions answer.
-var errNoSuchQuestion = errors.New("it does not know the question")
 
 // peerStats is a server's place in the log. LastContact is negative if it never
 // heard from a leader.
@@ -126,8 +122,6 @@ func (s *Server) askServer(ctx context.Context, addr, path string, out any) erro
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusOK:
-	case http.StatusNotFound:
-		return fmt.Errorf("ask %s: %w", addr, errNoSuchQuestion)
 	case http.StatusMisdirectedRequest:
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 		return fmt.Errorf("ask %s: %w: %s", addr, clusterid.ErrForeign, text)
