@@ -25,7 +25,6 @@ func (a *API) subscribe(rq *request) (any, error) {
 	if err := decode(rq.body, nil, &sub); err != nil {
 		return nil, err
 	}
-	rq.body = nil // the stream may live for long
 	if len(sub.Queries) > api.MaxSubscribedQueries {
 		return nil, api.Errorf(http.StatusRequestEntityTooLarge,
 			"Subscription has too many queries (%d > %d)", len(sub.Queries), api.MaxSubscribedQueries)
@@ -41,6 +40,7 @@ func (a *API) subscribe(rq *request) (any, error) {
 	if err := a.cfg.Cluster.Views().AwaitIndex(rq.ctx, sub.Index); err != nil {
 		return nil, err
 	}
+	rq.body = nil // the stream may live for long; until it begins another leader may be asked
 	return http.HandlerFunc(s.serve), nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -292,4 +293,26 @@ func TestSubscribeRefusals(t *testing.T) {
 			t.Errorf("query %s: %+v, want an error of its own", res.ID, res)
 		}
 	}
+}
+
+// A subscription that waits for its index when the leader steps down is sent to the
+// next one whole.
+func TestSubscriptionThatWaitsGoesToTheNextLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		const body = `{"Index":1000,"Queries":[{"ID":"a","Path":"/v1/kv/a"}]}`
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if got := r.must("POST "+api.SubscribePath, body); got != "from leader l:2 hop 2" {
+				t.Errorf("answered %q", got)
+			}
+		}()
+		synctest.Wait()
+		r.cluster.depose("l:2")
+		<-done
+		if len(r.forward.calls) != 1 || !strings.HasSuffix(r.forward.calls[0], body) {
+			t.Errorf("sent on: %q", r.forward.calls)
+		}
+	})
 }
