@@ -7,9 +7,9 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/conf"
 	"github.com/muster-dev/muster/pkg/watch"
 )
@@ -177,9 +177,9 @@ func (s *Spec) Query() watch.Query {
 	}
 	switch s.Type {
 	case typeKey:
-		q.Path = "/v1/kv/" + strings.TrimPrefix(s.Key, "/")
+		q.Path = client.KVPath(s.Key)
 	case typeKeyPrefix:
-		q.Path = "/v1/kv/" + strings.TrimPrefix(s.Prefix, "/")
+		q.Path = client.KVPath(s.Prefix)
 		params.Set("recurse", "")
 	case typeServices:
 		q.Path = "/v1/catalog/services"

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // Kind says what a Query asks for, and with it the type of its answer.
@@ -112,10 +114,10 @@ func ParseFilter(kind Kind, label, arg string) (Query, []string, error) {
 func (q *Query) setName(s string) bool {
 	switch q.Kind {
 	case KindKey:
-		q.Name = strings.TrimPrefix(s, "/")
+		q.Name = api.CleanKey(s)
 		return q.Name != "" && !strings.Contains(s, "@")
 	case KindPrefix:
-		q.Name = strings.TrimPrefix(s, "/")
+		q.Name = api.CleanKey(s)
 		return !strings.Contains(s, "@")
 	case KindService:
 		q.Name = s

@@ -13,7 +13,13 @@ func TestParseQuery(t *testing.T) {
 	}{
 		{KindKey, "a/b", "kv.get(a/b)"},
 		{KindKey, "/a/b@dc-1.eu", "kv.get(a/b@dc-1.eu)"},
-		{KindKey, "//a", "kv.get(/a)"},
+		{KindKey, "//a", "kv.get(a)"}, // what agents, Consul's too, find under that path
+		{KindKey, "app//port", "kv.get(app/port)"},
+		{KindKey, "./app/x/../port", "kv.get(app/port)"},
+		{KindKey, "../app", "kv.get(app)"},
+		{KindKey, ".", `kv.get: invalid format: "."`},
+		{KindPrefix, "app//", "kv.list(app/)"},
+		{KindPrefix, "/", "kv.list()"},
 		{KindKey, "a b:c.d~e|f", "kv.get(a b:c.d~e|f)"},
 		{KindKey, "a?ns=x&partition=p@dc1", "kv.get(a?ns=x&partition=p@dc1)"},
 		{KindKey, "a?partition=p&ns=x", "kv.get(a?ns=x&partition=p)"},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 
+	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/query"
 )
 
@@ -25,9 +26,9 @@ func Plan(q query.Query) (Query, error) {
 	var path string
 	switch q.Kind {
 	case query.KindKey:
-		path = "/v1/kv/" + q.Name
+		path = client.KVPath(q.Name)
 	case query.KindPrefix:
-		path = "/v1/kv/" + q.Name
+		path = client.KVPath(q.Name)
 		params.Set("recurse", "")
 	case query.KindService:
 		path = "/v1/health/service/" + q.Name

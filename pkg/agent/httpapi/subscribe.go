@@ -57,7 +57,10 @@ func (rq *request) checkFollowed() error {
 	}
 	for _, q := range sub.Queries {
 		u, err := url.ParseRequestURI(q.Path)
-		if err == nil && rq.api.blocked(u.Path) {
+		if err != nil {
+			continue // which its own result says
+		}
+		if rq.api.follow(u); rq.api.blocked(u.Path) {
 			return api.Errorf(http.StatusForbidden, "%s: %s", textBlocked, u.Path)
 		}
 	}
@@ -186,7 +189,7 @@ func (s *stream) request(path string) (*request, error) {
 	if err != nil {
 		return nil, badRequest("parameters cannot be read: " + u.RawQuery)
 	}
-	rt, name, _ := parent.api.table.find(u.Path)
+	rt, name := parent.api.follow(u)
 	if rt == nil || rt.kind == plain || !rt.allows(http.MethodGet) || !rt.served(false) {
 		return nil, api.Errorf(http.StatusNotFound, "%s is no path that can be followed", u.Path)
 	}
@@ -195,6 +198,18 @@ func (s *stream) request(path string) (*request, error) {
 	sub := &request{api: parent.api, w: discard{}, r: r, ctx: parent.ctx, h: http.Header{}, route: rt, name: name}
 	sub.values = values
 	return sub, sub.parse()
+}
+
+// follow finds the route of a path as a client does who follows the redirects of
+// locate, and makes u what it ends at.
+func (a *API) follow(u *url.URL) (*route, string) {
+	u.Path, u.RawPath = cleanPath(u.Path), ""
+	rt, name, slash := a.table.find(u.Path)
+	if slash {
+		u.Path += "/"
+		rt, name, _ = a.table.find(u.Path)
+	}
+	return rt, name
 }
 
 // discard takes the headers of answers that are part of a frame.
