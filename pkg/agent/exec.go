@@ -14,14 +14,18 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// callName is the message that there is a job for some nodes: the names, as JSON,
-// or nothing where they are too many for a message. A node that misses it finds the
-// job all the same: it has a query open.
+// callName is the message that there is a job for some nodes. A node that misses it
+// finds the job all the same: it has a query open.
 const (
-	callName  = "muster:exec"
-	callSize  = 400
-	callToAll = ""
+	callName = "muster:exec"
+	callSize = 400 // bytes
 )
+
+// jobCall is its payload. The job's id makes it another message than any before.
+type jobCall struct {
+	Job   string
+	Nodes []string `json:",omitempty"` // none where they are too many for a message: it is for all
+}
 
 // makeRunner makes what runs jobs here.
 func (a *Agent) makeRunner(router *forward.Router, own *client.Client) (err error) {
@@ -61,24 +65,36 @@ func (a *Agent) execPolicy(cfg *config.Config) (jobs.Policy, error) {
 }
 
 // call tells nodes that there is a job for them.
-func (a *Agent) call(nodes []string) {
-	payload, err := json.Marshal(nodes)
-	if err != nil || len(payload) > callSize {
-		payload = []byte(callToAll)
+func (a *Agent) call(job string, nodes []string) {
+	if err := a.bus.Publish(callName, encodeCall(job, nodes)); err != nil {
+		a.log.Debug("could not call the targets of a job: they find it by themselves", "job", job, "error", err)
 	}
-	if err := a.bus.Publish(callName, payload); err != nil {
-		a.log.Debug("could not call the targets of a job: they find it by themselves", "error", err)
+}
+
+func encodeCall(job string, nodes []string) []byte {
+	payload, err := json.Marshal(jobCall{job, nodes})
+	if err == nil && len(payload) > callSize {
+		payload, err = json.Marshal(jobCall{Job: job})
 	}
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return payload
 }
 
 // called takes such a message.
 func (a *Agent) called(m bus.Message) {
-	var nodes []string
-	if len(m.Payload) > 0 && json.Unmarshal(m.Payload, &nodes) != nil {
-		return
-	}
-	mine := func(n string) bool { return strings.EqualFold(n, a.cfg.NodeName) }
-	if a.ready.Load() && (len(m.Payload) == 0 || slices.ContainsFunc(nodes, mine)) {
+	if a.ready.Load() && isCalled(m.Payload, a.cfg.NodeName) {
 		a.runner.Look()
 	}
+}
+
+// isCalled says whether a message may be for a node. One of another version may be:
+// to look costs little.
+func isCalled(payload []byte, node string) bool {
+	var c jobCall
+	if json.Unmarshal(payload, &c) != nil || len(c.Nodes) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(c.Nodes, func(n string) bool { return strings.EqualFold(n, node) })
 }

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -11,7 +12,17 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-func kvPath(key string) string { return "/v1/kv/" + strings.TrimPrefix(key, "/") }
+// KVPath is the path to read a key, or a prefix, at.
+func KVPath(key string) string { return "/v1/kv/" + api.CleanKey(key) }
+
+// checkWritten refuses a key that could be written under another name only, or, in a
+// transaction, never be reached by its path again. A leading slash is no part of it.
+func checkWritten(key string) error {
+	if plain := strings.TrimPrefix(key, "/"); plain != api.CleanKey(key) {
+		return fmt.Errorf("write key %q: it has an empty, \".\" or \"..\" part between its slashes, and agents would take it for %q: write that", key, api.CleanKey(key))
+	}
+	return nil
+}
 
 // KVGet reads one key; nil when there is none.
 func (c *Client) KVGet(ctx context.Context, key string, o *Options) (*api.KVPair, Meta, error) {
@@ -29,7 +40,7 @@ func (c *Client) KVList(ctx context.Context, prefix string, o *Options) ([]*api.
 
 func (c *Client) kvRead(ctx context.Context, key string, o *Options, param string) ([]*api.KVPair, Meta, error) {
 	var pairs []*api.KVPair
-	meta, err := c.Get(ctx, kvPath(key), o.with(param, ""), &pairs)
+	meta, err := c.Get(ctx, KVPath(key), o.with(param, ""), &pairs)
 	if IsStatus(err, http.StatusNotFound) {
 		return nil, meta, nil
 	}
@@ -44,7 +55,7 @@ func (c *Client) KVKeys(ctx context.Context, prefix, separator string, o *Option
 	if separator != "" {
 		o = o.with("separator", separator)
 	}
-	meta, err := c.Get(ctx, kvPath(prefix), o, &keys)
+	meta, err := c.Get(ctx, KVPath(prefix), o, &keys)
 	if IsStatus(err, http.StatusNotFound) {
 		return nil, meta, nil
 	}
@@ -57,7 +68,7 @@ func (c *Client) KVKeys(ctx context.Context, prefix, separator string, o *Option
 // error.
 func (c *Client) KVChanges(ctx context.Context, prefix string, since uint64, o *Options) (*api.KVChanges, error) {
 	var out api.KVChanges
-	_, err := c.Get(ctx, kvPath(prefix), o.with("changes-since", strconv.FormatUint(since, 10)), &out)
+	_, err := c.Get(ctx, KVPath(prefix), o.with("changes-since", strconv.FormatUint(since, 10)), &out)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +101,9 @@ func (c *Client) KVDelete(ctx context.Context, key string, w KVWrite, o *Options
 }
 
 func (c *Client) kvWrite(ctx context.Context, method, key string, value []byte, w KVWrite, o *Options) (bool, error) {
+	if err := checkWritten(key); err != nil {
+		return false, err
+	}
 	q := url.Values{}
 	if w.Flags != 0 {
 		q.Set("flags", strconv.FormatUint(w.Flags, 10))
@@ -123,7 +137,7 @@ func (c *Client) kvWrite(ctx context.Context, method, key string, value []byte, 
 		}
 	}
 	var ok bool
-	_, err := c.Do(ctx, method, kvPath(key), o, in, &ok)
+	_, err := c.Do(ctx, method, KVPath(key), o, in, &ok)
 	return ok, err
 }
 
@@ -146,7 +160,21 @@ func (o *Options) with(name, value string) *Options {
 
 // Txn applies the operations together or not at all. A rollback (status 409) is
 // an answer, not an error: its Errors say why.
+//
+// Keys are taken as they are, so that what somebody else has written is reached, but
+// none is written that no path leads to.
 func (c *Client) Txn(ctx context.Context, ops []*api.TxnOp, o *Options) (*api.TxnResponse, error) {
+	for _, op := range ops {
+		if op == nil || op.KV == nil {
+			continue
+		}
+		switch op.KV.Verb {
+		case "set", "cas", "lock", "unlock":
+			if op.KV.Key != api.CleanKey(op.KV.Key) {
+				return nil, fmt.Errorf("write key %q in a transaction: agents find keys without leading, empty, \".\" and \"..\" parts only: write %q", op.KV.Key, api.CleanKey(op.KV.Key))
+			}
+		}
+	}
 	resp, err := c.Stream(ctx, http.MethodPut, "/v1/txn", o, ops)
 	if err != nil {
 		return nil, err

@@ -6,7 +6,9 @@
 // What it promises:
 //   - A request is sent again only while nothing of it can have been acted on.
 //     A write whose connection broke after it was sent ends with
-//     api.ErrUnknownWrite; a read may be asked again.
+//     api.ErrUnknownWrite; a read may be asked again. What is sent again is sent
+//     whole, its body too.
+//   - The agents of a cluster spread over its servers; each stays with one.
 //   - When the caller goes away, the request ends at the other side too.
 //   - An error means that nothing was written to the caller; nil that an answer
 //     was, whatever its status.
@@ -16,13 +18,16 @@ package forward
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptrace"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -53,13 +58,18 @@ type Config struct {
 // Router forwards requests. It is safe for concurrent use and owns no goroutine.
 type Router struct {
 	cfg     Config
-	prefer  atomic.Pointer[string] // the server that answered last: reads through it stay monotonic
+	seed    maphash.Seed // of this router's order of servers
+	prefer  atomic.Pointer[preference]
 	buffers sync.Pool
 }
 
+// preference is an order of servers that begins with who answered last, so that
+// reads through it stay monotonic, and what gossip said of them. Nobody changes it.
+type preference struct{ order, known []string }
+
 // New makes a router.
 func New(cfg Config) *Router {
-	return &Router{cfg: cfg, buffers: sync.Pool{New: func() any {
+	return &Router{cfg: cfg, seed: maphash.MakeSeed(), buffers: sync.Pool{New: func() any {
 		b := make([]byte, bufferSize)
 		return &b
 	}}}
@@ -72,12 +82,17 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, hops int) erro
 	ctx, cancel := context.WithTimeout(r.Context(), f.cfg.HoldTimeout)
 	defer cancel()
 	pause := retryFirst
+	r, err := replayable(r)
+	if err != nil {
+		return err
+	}
 	for {
 		last := error(nil)
-		for _, addr := range f.candidates() {
+		order, known := f.candidates()
+		for _, addr := range order {
 			resp, sent, err := f.send(r, addr, hops)
 			if err == nil {
-				f.prefer.Store(&addr)
+				f.answered(addr, order, known)
 				return f.answer(w, resp)
 			}
 			if r.Context().Err() != nil {
@@ -100,18 +115,39 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, hops int) erro
 // RoundTrip sends a read to any server, trying each once, and gives the answer as it
 // comes: for streams that this agent follows itself.
 func (f *Router) RoundTrip(r *http.Request) (*http.Response, error) {
-	err := error(api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoServers))
-	for _, addr := range f.candidates() {
+	r, err := replayable(r)
+	if err != nil {
+		return nil, err
+	}
+	err = api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoServers)
+	order, known := f.candidates()
+	for _, addr := range order {
 		resp, sent, failed := f.send(r, addr, 0)
 		if failed == nil {
-			f.prefer.Store(&addr)
+			f.answered(addr, order, known)
 			return resp, nil
 		}
-		if err = fmt.Errorf("send to server %s: %w", addr, failed); sent {
-			break // the body is gone
+		if err = fmt.Errorf("send to server %s: %w", addr, failed); sent && !safe(r) || r.Context().Err() != nil {
+			break
 		}
 	}
 	return nil, err
+}
+
+// replayable gives a request whose body can be sent any number of times. One that
+// cannot yet is read in; the caller bounds it.
+func replayable(r *http.Request) (*http.Request, error) {
+	if r.GetBody != nil || r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		return r, nil
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("read the request's body: %w", err)
+	}
+	r = r.WithContext(r.Context())
+	r.ContentLength = int64(len(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	return r, nil
 }
 
 func (f *Router) exhausted(r *http.Request, last error) error {
@@ -125,25 +161,47 @@ func (f *Router) exhausted(r *http.Request, last error) error {
 	return api.Errorf(http.StatusInternalServerError, "%s: %v", api.ErrNoServers, last)
 }
 
-// candidates are the servers, the one that answered last before the others.
-func (f *Router) candidates() []string {
-	all := f.cfg.Servers()
-	p := f.prefer.Load()
-	if p == nil {
-		return all
+// candidates are the servers in this router's own order, the one that answered last
+// before the others; known is what gossip says, to be handed to answered.
+//
+// The order is by a hash of each address under a seed of this router (rendezvous
+// hashing), so that the agents of a cluster spread evenly over its servers, and a
+// server that comes takes its share from all others while nobody else moves. Who
+// answered last stays the first until the set of servers is another: then whoever
+// was silent has its turn again.
+func (f *Router) candidates() (order, known []string) {
+	known = f.cfg.Servers()
+	if p := f.prefer.Load(); p != nil && slices.Equal(p.known, known) {
+		return p.order, known
 	}
-	for i, addr := range all {
-		if addr == *p {
-			out := append([]string{addr}, all[:i]...)
-			return append(out, all[i+1:]...)
+	order = slices.Clone(known)
+	slices.SortFunc(order, func(a, b string) int {
+		return cmp.Compare(maphash.String(f.seed, a), maphash.String(f.seed, b))
+	})
+	return order, known
+}
+
+// answered notes that a server of the candidates has answered.
+func (f *Router) answered(addr string, order, known []string) {
+	if p := f.prefer.Load(); p != nil && p.order[0] == addr && slices.Equal(p.known, known) {
+		return
+	}
+	sticky := []string{addr}
+	for _, other := range order {
+		if other != addr {
+			sticky = append(sticky, other)
 		}
 	}
-	return all
+	f.prefer.Store(&preference{sticky, known})
 }
 
 // ToLeader sends r to the leader at addr and writes its answer. It does not try
 // again; see ErrNotLeader.
 func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, addr string, hops int) error {
+	r, err := replayable(r)
+	if err != nil {
+		return err
+	}
 	resp, sent, err := f.send(r, addr, hops)
 	if err != nil {
 		if r.Context().Err() != nil {
@@ -190,10 +248,11 @@ func (f *Router) send(r *http.Request, addr string, hops int) (resp *http.Respon
 	out.URL.Scheme, out.URL.Host, out.Host = "https", addr, addr
 	out.Header.Del("Connection")
 	out.Header.Set(api.HeaderHops, strconv.Itoa(hops+1))
-	if r.ContentLength == 0 {
-		out.Body = nil
-	} else {
-		out.Body = io.NopCloser(r.Body) // a failed dial must not close it
+	out.Body = nil
+	if r.GetBody != nil && r.ContentLength != 0 {
+		if out.Body, err = r.GetBody(); err != nil {
+			return nil, false, fmt.Errorf("read the request's body again: %w", err)
+		}
 	}
 	resp, err = f.cfg.Transport.RoundTrip(out)
 	return resp, wrote.Load(), err

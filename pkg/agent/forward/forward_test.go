@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -79,7 +80,7 @@ func TestToServerCarriesRequestAndAnswer(t *testing.T) {
 	if w.Code != http.StatusTeapot || w.Body.String() != want || w.Header().Get(api.HeaderIndex) != "7" {
 		t.Fatalf("got %d %q %v, want 418 %q", w.Code, w.Body, w.Header(), want)
 	}
-	if f.candidates()[0] != addr(s) {
+	if order, _ := f.candidates(); order[0] != addr(s) {
 		t.Error("the server that answered is not asked first next time")
 	}
 }
@@ -140,11 +141,116 @@ func TestRoundTripAsksTheNextWhileNothingWasSent(t *testing.T) {
 	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "hops=1 token= body=queries") {
 		t.Errorf("got %q, %v", body, err)
 	}
-	for _, servers := range [][]string{nil, {addr(broken), addr(good)}} {
-		if resp, err := ask(servers...); err == nil {
-			resp.Body.Close()
-			t.Errorf("servers %v: an answer, though none may be there or the body is gone", servers)
+	if resp, err := ask(); err == nil {
+		resp.Body.Close()
+		t.Error("an answer without servers")
+	}
+	for range 20 { // whichever is asked first
+		resp, err := ask(addr(broken), addr(good))
+		if err != nil {
+			t.Fatal(err)
 		}
+		if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "hops=1 token= body=queries") {
+			t.Errorf("after a server that broke: %q, %v", body, err)
+		}
+		resp.Body.Close()
+	}
+}
+
+// A request that may be sent again is sent whole again, wherever it goes.
+func TestBodyIsSentWholeAgain(t *testing.T) {
+	reads := newServer(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.ReadAll(r.Body)
+		panic(http.ErrAbortHandler)
+	})
+	good := newServer(t, echo)
+	for range 20 { // whichever is asked first
+		f := newRouter(t, time.Second, addr(reads), deadAddr(t), addr(good))
+		r := httptest.NewRequest("POST", api.SubscribePath, io.MultiReader(strings.NewReader("queries"))) // which cannot be rewound
+		r.ContentLength = int64(len("queries"))
+		w := httptest.NewRecorder()
+		if err := f.ToServer(w, r, 0); err != nil || !strings.HasSuffix(w.Body.String(), "body=queries") {
+			t.Fatalf("got %q, %v", w.Body, err)
+		}
+	}
+	// To the leader, too: who sends it there again has the same request.
+	f := newRouter(t, time.Second)
+	r := httptest.NewRequest("POST", api.SubscribePath, strings.NewReader("queries"))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("queries")), nil }
+	for to, want := range map[string]error{addr(reads): ErrNotLeader, deadAddr(t): ErrNotLeader} {
+		if err := f.ToLeader(httptest.NewRecorder(), r, to, 0); !errors.Is(err, want) {
+			t.Errorf("%v", err)
+		}
+	}
+	w := httptest.NewRecorder()
+	if err := f.ToLeader(w, r, addr(good), 0); err != nil || !strings.HasSuffix(w.Body.String(), "body=queries") {
+		t.Errorf("got %q, %v", w.Body, err)
+	}
+}
+
+// first is whom a router asks next.
+func first(f *Router) string {
+	order, known := f.candidates()
+	f.answered(order[0], order, known)
+	return order[0]
+}
+
+// The agents of a cluster spread over its servers, stay with theirs, and only as
+// many move as a server that comes or goes makes necessary.
+func TestFiftyClientsSpread(t *testing.T) {
+	servers := []string{"10.0.0.1:8300", "10.0.0.2:8300", "10.0.0.3:8300"}
+	var clients []*Router
+	for range 50 {
+		clients = append(clients, New(Config{Servers: func() []string { return servers }, Logger: logx.Discard()}))
+	}
+	spread := func() (per map[string]int, each []string) {
+		per = map[string]int{}
+		for _, f := range clients {
+			each = append(each, first(f))
+			per[each[len(each)-1]]++
+		}
+		return per, each
+	}
+	moved := func(a, b []string) (n int, to map[string]int) {
+		to = map[string]int{}
+		for i := range a {
+			if a[i] != b[i] {
+				n++
+				to[b[i]]++
+			}
+		}
+		return n, to
+	}
+	// Out of 50, fewer than 3 at one of three servers is a matter of 1 in 500,000.
+	per, before := spread()
+	for _, s := range servers {
+		if per[s] < 3 {
+			t.Errorf("%d of 50 clients are at %s: %v", per[s], s, per)
+		}
+	}
+	if _, again := spread(); !slices.Equal(before, again) {
+		t.Error("clients move for nothing")
+	}
+	servers = append([]string{"10.0.0.0:8300"}, servers...) // first in gossip's order
+	_, after := spread()
+	if n, to := moved(before, after); n == 0 || n > 30 || to["10.0.0.0:8300"] != n {
+		t.Errorf("when a server came, %d clients moved, to %v", n, to)
+	}
+	servers = servers[1:]
+	if _, back := spread(); !slices.Equal(before, back) {
+		t.Error("when it went, not only its clients moved, or not back")
+	}
+	// Who answered instead of one that was silent is kept until the servers change.
+	f := clients[0]
+	order, known := f.candidates()
+	f.answered(order[2], order, known)
+	if got := first(f); got != order[2] {
+		t.Errorf("asks %s, not who answered", got)
+	}
+	servers = append(slices.Clone(servers), "10.0.0.9:8300")
+	fresh := &Router{cfg: f.cfg, seed: f.seed}
+	if got, want := first(f), first(fresh); got != want {
+		t.Errorf("after a change it asks %s, want the first of its order, %s", got, want)
 	}
 }
 

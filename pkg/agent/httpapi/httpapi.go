@@ -125,8 +125,8 @@ type Config struct {
 	Local      *local.State
 	Events     *jobs.Events
 	Bus        *bus.Bus
-	Relay      *jobs.Relay          // output of jobs; servers only
-	Call       func(nodes []string) // tells nodes that there is a job for them; may be nil
+	Relay      *jobs.Relay                      // output of jobs; servers only
+	Call       func(job string, nodes []string) // tells nodes that there is a job for them; may be nil
 	Forward    Forwarder
 	Prometheus http.Handler // nil: metrics in JSON only
 
@@ -177,7 +177,7 @@ func New(cfg Config) *API {
 	orDefault(&cfg.MaxKVValueSize, api.MaxKVValueSize)
 	orDefault(&cfg.MaxTxnBodySize, api.MaxTxnBodySize)
 	if cfg.Call == nil {
-		cfg.Call = func([]string) {}
+		cfg.Call = func(string, []string) {}
 	}
 	return &API{cfg: cfg, table: newTable(routes()), constants: constants{
 		allow: []string{"allow"}, vary: []string{"Accept-Encoding"}, json: []string{typeJSON},

@@ -58,7 +58,7 @@ func (a *API) execStart(rq *request) (any, error) {
 	}
 	a.cfg.Logger.Info("remote execution ordered", "job", o.ID, "by", o.By, "key", r.Key, "from", rq.r.RemoteAddr,
 		"name", o.Job, "command", o.Command, "script_bytes", len(o.Script), "targets", len(o.Targets))
-	a.cfg.Call(o.Targets)
+	a.cfg.Call(o.ID, o.Targets)
 	return map[string]string{"ID": o.ID}, nil
 }
 

@@ -112,9 +112,11 @@ func (rq *request) fitsFollower() bool {
 // connection ready for the next one.
 func (rq *request) outgoing() *http.Request {
 	r := rq.r.WithContext(rq.r.Context())
-	r.Body, r.ContentLength = http.NoBody, 0
-	if len(rq.body) > 0 {
-		r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(rq.body)), int64(len(rq.body))
+	r.Body, r.ContentLength, r.GetBody = http.NoBody, 0, nil
+	if body := rq.body; len(body) > 0 {
+		r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+		r.Body, _ = r.GetBody() // which does not fail
+		r.ContentLength = int64(len(body))
 	}
 	return r
 }

@@ -25,7 +25,6 @@ func (a *API) subscribe(rq *request) (any, error) {
 	if err := decode(rq.body, nil, &sub); err != nil {
 		return nil, err
 	}
-	rq.body = nil // the stream may live for long
 	if len(sub.Queries) > api.MaxSubscribedQueries {
 		return nil, api.Errorf(http.StatusRequestEntityTooLarge,
 			"Subscription has too many queries (%d > %d)", len(sub.Queries), api.MaxSubscribedQueries)
@@ -41,6 +40,7 @@ func (a *API) subscribe(rq *request) (any, error) {
 	if err := a.cfg.Cluster.Views().AwaitIndex(rq.ctx, sub.Index); err != nil {
 		return nil, err
 	}
+	rq.body = nil // the stream may live for long; until it begins another leader may be asked
 	return http.HandlerFunc(s.serve), nil
 }
 
@@ -57,7 +57,10 @@ func (rq *request) checkFollowed() error {
 	}
 	for _, q := range sub.Queries {
 		u, err := url.ParseRequestURI(q.Path)
-		if err == nil && rq.api.blocked(u.Path) {
+		if err != nil {
+			continue // which its own result says
+		}
+		if rq.api.follow(u); rq.api.blocked(u.Path) {
 			return api.Errorf(http.StatusForbidden, "%s: %s", textBlocked, u.Path)
 		}
 	}
@@ -186,7 +189,7 @@ func (s *stream) request(path string) (*request, error) {
 	if err != nil {
 		return nil, badRequest("parameters cannot be read: " + u.RawQuery)
 	}
-	rt, name, _ := parent.api.table.find(u.Path)
+	rt, name := parent.api.follow(u)
 	if rt == nil || rt.kind == plain || !rt.allows(http.MethodGet) || !rt.served(false) {
 		return nil, api.Errorf(http.StatusNotFound, "%s is no path that can be followed", u.Path)
 	}
@@ -195,6 +198,18 @@ func (s *stream) request(path string) (*request, error) {
 	sub := &request{api: parent.api, w: discard{}, r: r, ctx: parent.ctx, h: http.Header{}, route: rt, name: name}
 	sub.values = values
 	return sub, sub.parse()
+}
+
+// follow finds the route of a path as a client does who follows the redirects of
+// locate, and makes u what it ends at.
+func (a *API) follow(u *url.URL) (*route, string) {
+	u.Path, u.RawPath = cleanPath(u.Path), ""
+	rt, name, slash := a.table.find(u.Path)
+	if slash {
+		u.Path += "/"
+		rt, name, _ = a.table.find(u.Path)
+	}
+	return rt, name
 }
 
 // discard takes the headers of answers that are part of a frame.

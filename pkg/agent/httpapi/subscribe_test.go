@@ -7,11 +7,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -290,6 +292,71 @@ func TestSubscribeRefusals(t *testing.T) {
 	for _, res := range f.Results {
 		if res.Status < 400 || res.Status >= 500 || res.Error == "" {
 			t.Errorf("query %s: %+v, want an error of its own", res.ID, res)
+		}
+	}
+}
+
+// A subscription that waits for its index when the leader steps down is sent to the
+// next one whole.
+func TestSubscriptionThatWaitsGoesToTheNextLeader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		const body = `{"Index":1000,"Queries":[{"ID":"a","Path":"/v1/kv/a"}]}`
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if got := r.must("POST "+api.SubscribePath, body); got != "from leader l:2 hop 2" {
+				t.Errorf("answered %q", got)
+			}
+		}()
+		synctest.Wait()
+		r.cluster.depose("l:2")
+		<-done
+		if len(r.forward.calls) != 1 || !strings.HasSuffix(r.forward.calls[0], body) {
+			t.Errorf("sent on: %q", r.forward.calls)
+		}
+	})
+}
+
+// A path means the same in a subscription as in a GET whose redirects are followed,
+// and as to the Go client.
+func TestPathsAreFollowedAsTheyAreRead(t *testing.T) {
+	r := newRig(t)
+	r.must("PUT /v1/kv/app/port", "8080")
+	r.must("PUT /v1/kv/top", "1")
+	srv := httptest.NewServer(r.api.Public())
+	defer srv.Close()
+	var keys, paths []string
+	for _, key := range []string{
+		"app/port", "app//port", "/app/port", "//app//port", "./app/port", "app/./port", "app/x/../port", "x/../top", "app/port/", "app/..", ".", "none//at/all",
+	} {
+		keys, paths = append(keys, key), append(paths, "/v1/kv/"+key+"?recurse")
+	}
+	paths = append(paths, "/v1//kv/app/port", "/v1/kv", "/v1/kv/../kv/top", "/v1/catalog//nodes", "/v1/kv/%2Fapp%2F%2Fport")
+	sub := api.Subscription{Queries: queries(paths...)}
+	results := map[string]api.SubscribedResult{}
+	for _, result := range r.subscribe(t, sub).next().Results {
+		results[result.ID] = result
+	}
+	for i, path := range paths {
+		resp, err := srv.Client().Get(srv.URL + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		result := results[sub.Queries[i].ID]
+		if result.Status != resp.StatusCode || resp.StatusCode == 200 && string(result.Body) != strings.TrimSpace(string(body)) {
+			t.Errorf("%s is followed as %d %s, and read as %d %s", path, result.Status, result.Body, resp.StatusCode, body)
+		}
+		if i < len(keys) {
+			clean := strings.TrimPrefix(resp.Request.URL.Path, kvPath)
+			if got := api.CleanKey(keys[i]); got != clean {
+				t.Errorf("%s is %q to the client, and %q to the agent", keys[i], got, clean)
+			}
 		}
 	}
 }

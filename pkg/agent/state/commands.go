@@ -131,17 +131,30 @@ func levelOf(cmd Command) int {
 	return 1
 }
 
-// entryLevel is the lowest level that can read an entry.
-func entryLevel(data []byte) int {
+// entryLevel is the lowest level that can read an entry of these commands.
+func entryLevel(data []byte, commands []decoded) int {
+	level := 1
 	switch {
 	case isGroup(data):
-		return LevelGroups
-	case len(data) > 0 && data[0] == typeClusterID:
-		return LevelClusterID
+		level = LevelGroups
 	case len(data) > 1 && data[1] >= 2:
+		level = levelSessions
+	}
+	for _, c := range commands {
+		level = max(level, levelOf(c.cmd))
+	}
+	return level
+}
+
+// snapshotLevel is the lowest level that can read a snapshot of a version.
+func snapshotLevel(version byte) int {
+	switch version {
+	case 1:
+		return 1
+	case 2:
 		return levelSessions
 	}
-	return 1
+	return LevelClusterID
 }
 
 // msgpack is how everything is encoded: maps in key order, so that equal values

@@ -144,10 +144,8 @@ func (x *tx) readSnapshot(r io.Reader) error {
 	}
 	if v := start[len(snapshotMagic)]; v == 0 || v > snapshotVersion {
 		return fmt.Errorf("format version %d is not known here (newest is %d): %w", v, snapshotVersion, ErrNewer)
-	} else if v >= 3 {
-		x.level = LevelClusterID
-	} else if v >= 2 {
-		x.level = levelSessions
+	} else {
+		x.level = snapshotLevel(v)
 	}
 	for n := 0; ; n++ {
 		sum := in.sum.Sum32()

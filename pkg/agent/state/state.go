@@ -98,7 +98,7 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 			continue
 		}
 		x.Index = e.Index
-		x.level = max(x.level, entryLevel(e.Data))
+		x.level = max(x.level, entryLevel(e.Data, commands))
 		if !isGroup(e.Data) {
 			x, results[i] = s.applyOne(x, commands[0])
 			continue

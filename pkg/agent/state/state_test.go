@@ -196,6 +196,46 @@ func TestAnUnreadableEntryIsTheLast(t *testing.T) {
 	}
 }
 
+// The level in use is that of the newest kind of entry, or of the snapshot before.
+func TestLevelInUse(t *testing.T) {
+	s := New()
+	apply := func(level int, cmd Command) {
+		t.Helper()
+		data, err := Encode(cmd, labTime, level)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.ApplyBatch([]Entry{{s.Snapshot().Index() + 1, data}})
+	}
+	want := func(what string, s *Store, level int) {
+		t.Helper()
+		if got := s.Snapshot().Level(); got != level {
+			t.Errorf("%s: level %d, want %d", what, got, level)
+		}
+	}
+	want("nothing", s, 1)
+	apply(1, set("a", "1"))
+	want("a command without time", s, 1)
+	apply(Level, set("a", "2"))
+	want("a command", s, levelSessions)
+	data := grouped(t, set("a", "3"), set("b", "3"))
+	s.ApplyBatch([]Entry{{s.Snapshot().Index() + 1, data}})
+	want("a group", s, LevelGroups)
+	restored := New()
+	if err := restored.Restore(bytes.NewReader(snapshotBytes(t, s))); err != nil {
+		t.Fatal(err)
+	}
+	want("a snapshot without a cluster id", restored, levelSessions)
+	apply(Level, &ClusterID{ID: uuid1})
+	want("a cluster id", s, LevelClusterID)
+	if err := restored.Restore(bytes.NewReader(snapshotBytes(t, s))); err != nil {
+		t.Fatal(err)
+	}
+	want("a snapshot with a cluster id", restored, LevelClusterID)
+	apply(1, set("a", "4"))
+	want("an old command after it", s, LevelClusterID)
+}
+
 func TestASnapshotNeverChanges(t *testing.T) {
 	l := newLab(t)
 	l.put("a", "1")
