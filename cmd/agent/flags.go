@@ -22,9 +22,8 @@ const (
 	text kind = iota
 	toggle
 	number
-	list    // may be given several times
-	pairs   // key:value, may be given several times
-	ignored // accepted because the reference has it; has no effect
+	list  // may be given several times
+	pairs // key:value, may be given several times
 )
 
 // settings are the agent's flags, by the reference's names. A word in `quotes`
@@ -55,7 +54,7 @@ func settings() []setting {
 		{"client", "client_addr", text, "`address` for HTTP and DNS (127.0.0.1)"},
 		{"serf-lan-bind", "serf_lan", text, "`address` for gossip, if not that of -bind"},
 		{"http-port", "ports.http", number, "HTTP `port` (8500; -1: off)"},
-		{"https-port", "ports.https", number, "HTTPS `port` (off)"},
+		{"https-port", "ports.https", number, ""},
 		{"dns-port", "ports.dns", number, "DNS `port` (8600; -1: off)"},
 		{"server-port", "ports.server", number, "`port` for servers' traffic (8300)"},
 		{"serf-lan-port", "ports.serf_lan", number, "gossip `port` (8301)"},
@@ -95,10 +94,10 @@ func settings() []setting {
 		{"ui-dir", "ui_config.dir", text, ""},
 		{"ui-content-path", "ui_config.content_path", text, ""},
 		{"disable-host-node-id", "disable_host_node_id", toggle, ""},
-		{"read-replica", "", ignored, ""},
-		{"non-voting-server", "", ignored, ""},
-		{"segment", "", ignored, ""},
-		{"primary-gateway", "", ignored, ""},
+		{"read-replica", "read_replica", toggle, ""},
+		{"non-voting-server", "non_voting_server", toggle, ""},
+		{"segment", "segment", text, ""},
+		{"primary-gateway", "primary_gateway", list, ""},
 	}
 }
 
@@ -149,7 +148,7 @@ func addSettings(fs *pflag.FlagSet, all []setting) {
 func (s *sources) read(fs *pflag.FlagSet, all []setting) (config.Sources, error) {
 	out := config.Sources{Dev: s.dev, Paths: s.paths, Format: s.format, Fragments: s.fragments, Flags: map[string]any{}}
 	for _, set := range all {
-		if !fs.Changed(set.flag) || set.kind == ignored {
+		if !fs.Changed(set.flag) {
 			continue
 		}
 		value, err := valueOf(fs, set)

@@ -96,19 +96,42 @@ type Agent struct {
 	servers atomic.Int32 // others that live, as gossip last said
 	ready   atomic.Bool  // every part is made
 
-	leaving sync.Once
-	left    chan struct{} // closed once the agent has left and is to stop
+	// live is the configuration as the last reload left it; what only a restart
+	// changes is in cfg.
+	live atomic.Pointer[config.Config]
 
-	reloading sync.Mutex
+	leaving sync.Once
+	left    chan struct{} // closed once the agent has left, or is to stop before it has joined
+
+	phase phase
 }
 
 // New makes an agent. It does nothing until Run.
 func New(cfg *config.Config, opts Options) *Agent {
-	return &Agent{cfg: cfg, opts: opts, log: opts.Logger, left: make(chan struct{}), joined: make(chan struct{})}
+	a := &Agent{cfg: cfg, opts: opts, log: opts.Logger, left: make(chan struct{}), joined: make(chan struct{})}
+	a.live.Store(cfg)
+	return a
 }
 
 // Run runs the agent until ctx ends, it has left, or a part of it fails.
-func (a *Agent) Run(ctx context.Context) (err error) {
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // what waits while the agent starts ends with a Leave, too
+		select {
+		case <-a.left:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := a.run(ctx)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // it was asked to stop before it had started
+	}
+	return err
+}
+
+func (a *Agent) run(ctx context.Context) (err error) {
 	if err := Validate(a.cfg); err != nil {
 		return err
 	}
@@ -182,6 +205,9 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := a.loadLocal(); err != nil {
 		return err
 	}
+	if !a.phase.begin() {
+		return a.pool.Leave() // asked for while we started: who knows us from before is told
+	}
 	parts.start("bus", a.bus.Run)
 	parts.start("remote execution", a.runner.Run)
 	parts.start("join", a.joiner().run)
@@ -198,11 +224,10 @@ func (a *Agent) Run(ctx context.Context) (err error) {
 	if err := a.awaitOpen(ctx, parts); err != nil {
 		return err
 	}
+	a.reloadIfAsked()
 
 	select {
 	case <-ctx.Done():
-		return nil
-	case <-a.left:
 		return nil
 	case err := <-parts.failed:
 		return err
@@ -360,19 +385,34 @@ func (a *Agent) otherServers() []string {
 }
 
 // Leave leaves the cluster gracefully and ends Run: others see this node as
-// gone, not as failed.
+// gone, not as failed. An agent that is still starting stops instead: it has
+// joined nobody yet.
 func (a *Agent) Leave(ctx context.Context) error {
+	defer a.leaving.Do(func() { close(a.left) })
+	if !a.phase.leave() {
+		a.log.Info("stopping before the start was done")
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, leaveTimeout)
 	defer cancel()
 	var err error
 	if a.server != nil {
 		err = a.server.Leave(ctx)
+		a.drain(ctx)
 	} else {
 		err = a.pool.Leave()
 	}
-	a.leaving.Do(func() { close(a.left) })
 	if errors.Is(err, gossip.ErrNotRunning) {
 		return nil
 	}
 	return err
+}
+
+// drain goes on answering for a while after a server has left (leave_drain_time):
+// clients that have not heard of it yet get answers, not errors.
+func (a *Agent) drain(ctx context.Context) {
+	select {
+	case <-time.After(a.cfg.Performance.LeaveDrainTime):
+	case <-ctx.Done():
+	}
 }

@@ -8,12 +8,9 @@ import (
 
 const profilesPath = "/debug/pprof/"
 
-// withProfiles adds Go's profiles to the client addresses where enable_debug
+// withProfiles adds Go's profiles to the client addresses while enable_debug
 // says so. They show what the agent does, and cost it time.
 func (a *Agent) withProfiles(next http.Handler) http.Handler {
-	if !a.cfg.EnableDebug {
-		return next
-	}
 	profiles := map[string]http.HandlerFunc{
 		"cmdline": pprof.Cmdline,
 		"profile": pprof.Profile,
@@ -23,7 +20,7 @@ func (a *Agent) withProfiles(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name, ok := strings.CutPrefix(r.URL.Path, profilesPath)
 		switch {
-		case !ok:
+		case !ok, !a.live.Load().EnableDebug:
 			next.ServeHTTP(w, r)
 		case profiles[name] != nil:
 			profiles[name](w, r)

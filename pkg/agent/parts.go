@@ -86,7 +86,9 @@ func (a *Agent) gossipConfig() gossip.Config {
 		EncryptKey:       a.cfg.EncryptKey,
 		DataDir:          a.cfg.DataDir,
 		RejoinAfterLeave: a.cfg.RejoinAfterLeave,
-		Dev:              a.cfg.Dev,
+		ReconnectTimeout: a.cfg.ReconnectTimeout,
+
+		Dev: a.cfg.Dev,
 		Timing: gossip.Timing{
 			GossipNodes:    g.Nodes,
 			GossipInterval: g.Interval,

@@ -10,6 +10,7 @@ import (
 
 // Self is what the agent says of itself (/v1/agent/self).
 func (a *Agent) Self() httpapi.Self {
+	live := a.live.Load()
 	return httpapi.Self{
 		Config: httpapi.SelfConfig{
 			Datacenter:        a.cfg.Datacenter,
@@ -28,13 +29,13 @@ func (a *Agent) Self() httpapi.Self {
 			"DevMode":         a.cfg.Dev,
 			"HTTPAddrs":       a.cfg.Listen.HTTP,
 			"DNSAddrs":        a.cfg.Listen.DNS,
-			"LogLevel":        a.cfg.LogLevel,
+			"LogLevel":        live.LogLevel,
 			"SerfPortLAN":     a.cfg.Ports.SerfLAN,
 			"ServerPort":      a.cfg.Ports.Server,
 		},
 		Member: a.pool.Local(),
 		Stats:  a.stats(),
-		Meta:   a.cfg.NodeMeta,
+		Meta:   live.NodeMeta,
 	}
 }
 

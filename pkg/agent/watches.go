@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -8,20 +9,31 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/deliver"
+	"github.com/muster-dev/muster/pkg/proc"
 )
-
-// Validate checks what config.Load cannot: the watches, which are the tools' wing's.
-func Validate(cfg *config.Config) error {
-	_, err := readWatches(cfg)
-	return err
-}
 
 func readWatches(cfg *config.Config) ([]deliver.Spec, error) {
 	entries := make([]map[string]any, len(cfg.Watches))
 	for i, w := range cfg.Watches {
 		entries[i] = w
 	}
-	return deliver.Read("watches", entries)
+	specs, err := deliver.Read("watches", entries)
+	if err != nil {
+		return nil, err
+	}
+	for i, spec := range specs {
+		words := spec.Args
+		if spec.Handler != "" {
+			words = []string{spec.Handler}
+		}
+		if spec.HTTP != nil {
+			continue
+		}
+		if _, _, err := proc.Resolve(words, spec.Shell); err != nil {
+			return nil, fmt.Errorf("watches[%d]: %w", i, err)
+		}
+	}
+	return specs, nil
 }
 
 // makeWatches makes what delivers the watches of the configuration: the same engine

@@ -19,7 +19,11 @@ func parseJSON(data []byte) (map[string]any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	var m map[string]any
-	if err := dec.Decode(&m); err != nil {
+	err := dec.Decode(&m)
+	if errors.Is(err, io.EOF) {
+		return map[string]any{}, nil // nothing is no mistake, as in the other formats
+	}
+	if err != nil {
 		return nil, jsonError(data, err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
@@ -37,8 +41,6 @@ func jsonError(data []byte, err error) error {
 		return fmt.Errorf("%s: %w", position(data, syntax.Offset), err)
 	case errors.As(err, &kind):
 		return fmt.Errorf("%s: an object is needed here, not %s", position(data, kind.Offset), kind.Value)
-	case errors.Is(err, io.EOF):
-		return errors.New("the file is empty")
 	}
 	return err
 }

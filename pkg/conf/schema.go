@@ -118,3 +118,52 @@ func walk(prefix string, outer []string, v reflect.Value) []Path {
 	}
 	return out
 }
+
+// Key is one key that a file may hold.
+type Key struct {
+	Name    string       // dotted; "[]" stands after a list, "*" for a key of the user's in a map
+	Field   []string     // the names of the Go fields that hold it; none if it is accepted unchecked
+	Type    reflect.Type // of the field; nil likewise
+	Options []string     // of the tag, and of those around it
+}
+
+// Keys lists every key of the struct that schema is, those inside lists and maps
+// too, in the order of the fields. Further spellings of a key are left out.
+func Keys(schema any) []Key {
+	return keysOf("", nil, nil, reflect.TypeOf(schema))
+}
+
+func keysOf(prefix string, fields, outer []string, t reflect.Type) []Key {
+	var out []Key
+	for _, f := range fieldsOf(t) {
+		key := Key{Name: prefix + f.name(), Options: append(slices.Clone(outer), f.tags...)}
+		if f.ignored || f.silent {
+			out = append(out, key)
+			continue
+		}
+		key.Field = append(slices.Clone(fields), t.FieldByIndex(f.index).Name)
+		inner := f.typ
+		key.Type = f.typ
+		for path := key.Name; ; {
+			switch {
+			case isLeaf(inner):
+				out = append(out, key)
+			case inner.Kind() == reflect.Pointer:
+				inner = inner.Elem()
+				continue
+			case inner.Kind() == reflect.Slice:
+				inner, path = inner.Elem(), path+"[]"
+				continue
+			case inner.Kind() == reflect.Struct:
+				out = append(out, keysOf(path+".", key.Field, key.Options, inner)...)
+			case inner.Kind() == reflect.Map && !isLeaf(inner.Elem()) && inner.Elem().Kind() == reflect.Struct:
+				inner, path = inner.Elem(), path+".*"
+				continue
+			default:
+				out = append(out, key)
+			}
+			break
+		}
+	}
+	return out
+}

@@ -37,7 +37,6 @@ func (c *Config) resolveAddresses() (err error) {
 		out        *[]string
 	}{
 		{"addresses.http", c.Addresses.HTTP, c.Ports.HTTP, &c.Listen.HTTP},
-		{"addresses.https", c.Addresses.HTTPS, c.Ports.HTTPS, &c.Listen.HTTPS},
 		{"addresses.dns", c.Addresses.DNS, c.Ports.DNS, &c.Listen.DNS},
 	} {
 		key, value := listener.key, listener.value

@@ -44,13 +44,13 @@ type Config struct {
 	AdvertiseWANIPv4  string            `conf:"advertise_addr_wan_ipv4"`
 	AdvertiseWANIPv6  string            `conf:"advertise_addr_wan_ipv6"`
 	SerfLAN           string            `conf:"serf_lan"`
-	SerfWAN           string            `conf:"serf_wan"`
+	SerfWAN           string            `conf:"serf_wan,unused"`
 	ClientAddr        string            `conf:"client_addr"` // as set; Listen has the result
 	Addresses         Addresses         `conf:"addresses"`
 	Ports             Ports             `conf:"ports"`
 	TaggedAddresses   map[string]string `conf:"tagged_addresses"`
 	TranslateWANAddrs bool              `conf:"translate_wan_addrs"`
-	SerfLANCIDRs      []string          `conf:"serf_lan_allowed_cidrs,unused"`
+	SerfLANCIDRs      []string          `conf:"serf_lan_allowed_cidrs"`
 	SerfWANCIDRs      []string          `conf:"serf_wan_allowed_cidrs,unused"`
 
 	RetryJoin                 []string      `conf:"retry_join"`
@@ -64,17 +64,17 @@ type Config struct {
 	SkipLeaveOnInterrupt      bool          `conf:"skip_leave_on_interrupt"`
 	ReconnectTimeout          time.Duration `conf:"reconnect_timeout"`
 	ReconnectTimeoutWAN       time.Duration `conf:"reconnect_timeout_wan,unused"`
-	AdvertiseReconnectTimeout time.Duration `conf:"advertise_reconnect_timeout"`
+	AdvertiseReconnectTimeout time.Duration `conf:"advertise_reconnect_timeout,unused"`
 	ServerRejoinAgeMax        time.Duration `conf:"server_rejoin_age_max,unused"`
 
 	Encrypt               string        `conf:"encrypt"` // base64; EncryptKey has the bytes
-	EncryptVerifyIncoming bool          `conf:"encrypt_verify_incoming"`
-	EncryptVerifyOutgoing bool          `conf:"encrypt_verify_outgoing"`
-	DisableKeyringFile    bool          `conf:"disable_keyring_file"`
+	EncryptVerifyIncoming bool          `conf:"encrypt_verify_incoming,unused"`
+	EncryptVerifyOutgoing bool          `conf:"encrypt_verify_outgoing,unused"`
+	DisableKeyringFile    bool          `conf:"disable_keyring_file,unused"`
 	GossipLAN             Gossip        `conf:"gossip_lan"`
-	GossipWAN             Gossip        `conf:"gossip_wan"`
-	Protocol              int           `conf:"protocol"`
-	RaftProtocol          int           `conf:"raft_protocol"`
+	GossipWAN             Gossip        `conf:"gossip_wan,unused"`
+	Protocol              int           `conf:"protocol,unused"`
+	RaftProtocol          int           `conf:"raft_protocol,unused"`
 	RaftSnapshotThreshold int           `conf:"raft_snapshot_threshold,reload"`
 	RaftSnapshotInterval  time.Duration `conf:"raft_snapshot_interval,reload"`
 	RaftTrailingLogs      int           `conf:"raft_trailing_logs,reload"`
@@ -82,7 +82,9 @@ type Config struct {
 	Performance           Performance   `conf:"performance"`
 	Autopilot             Autopilot     `conf:"autopilot"`
 	TLS                   TLS           `conf:"tls"`
-	ServerName            string        `conf:"server_name"`
+	AutoEncrypt           AutoEncrypt   `conf:"auto_encrypt"`
+	AutoConfig            AutoConfig    `conf:"auto_config"`
+	ServerName            string        `conf:"server_name,unused"`
 
 	CheckUpdateInterval     time.Duration `conf:"check_update_interval"`
 	CheckOutputMaxSize      int           `conf:"check_output_max_size"`
@@ -114,21 +116,20 @@ type Config struct {
 
 	LogLevel          string        `conf:"log_level,reload"`
 	LogJSON           bool          `conf:"log_json"`
-	LogFile           string        `conf:"log_file"`
-	LogRotateBytes    int           `conf:"log_rotate_bytes"`
-	LogRotateDuration time.Duration `conf:"log_rotate_duration"`
-	LogRotateMaxFiles int           `conf:"log_rotate_max_files"`
+	LogFile           string        `conf:"log_file,unused"`
+	LogRotateBytes    int           `conf:"log_rotate_bytes,unused"`
+	LogRotateDuration time.Duration `conf:"log_rotate_duration,unused"`
+	LogRotateMaxFiles int           `conf:"log_rotate_max_files,unused"`
 	EnableSyslog      bool          `conf:"enable_syslog,unused"`
-	SyslogFacility    string        `conf:"syslog_facility"`
+	SyslogFacility    string        `conf:"syslog_facility,unused"`
 	PidFile           string        `conf:"pid_file"`
 	UnixSockets       UnixSockets   `conf:"unix_sockets"`
 	EnableDebug       bool          `conf:"enable_debug,reload"`
 	AutoReloadConfig  bool          `conf:"auto_reload_config"`
 
-	// Accepted and checked, without effect yet.
-	ACL       ACL       `conf:"acl,unused"`
+	ACL       ACL       `conf:"acl,unused"` // switched on, it is refused: see validateHonoured
 	UI        UI        `conf:"ui_config,unused"`
-	Telemetry Telemetry `conf:"telemetry,unused"`
+	Telemetry Telemetry `conf:"telemetry"`
 	Watches   []Watch   `conf:"watches,reload"` // as set; the package deliver knows their keys
 
 	// What follows is no key of its own: Load works it out.
@@ -141,12 +142,13 @@ type Config struct {
 	SerfBind   netip.Addr
 	Advertise  netip.Addr
 	Listen     Listen
+
+	notes []string // for warnings
 }
 
 // Listen says where the client-facing ports listen: "host:port", IPv6 hosts in
 // brackets, or "unix:///path". An empty list is a port that is off.
 type Listen struct {
-	HTTP  []string
-	HTTPS []string
-	DNS   []string
+	HTTP []string
+	DNS  []string
 }

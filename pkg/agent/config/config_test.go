@@ -135,25 +135,26 @@ func TestTestutil(t *testing.T) {
 	"audit": {"enabled": true}, "autopilot": {"server_stabilization_time": "1s"}, "raft_protocol": 3,
 	"locality": {"region": "r"}, "experiments": ["v1dns"], "enable_script_checks": true, "enable_debug": true}`)
 	cfg, warnings := mustLoad(t, Sources{Paths: []string{path}})
-	if cfg.NodeID != "6ba7b810-9dad-11d1-80b4-00c04fd430c8" || cfg.Ports.Server != 6 || cfg.Listen.HTTPS[0] != "127.0.0.1:3" || !cfg.EnableLocalScriptChecks {
+	if cfg.NodeID != "6ba7b810-9dad-11d1-80b4-00c04fd430c8" || cfg.Ports.Server != 6 || cfg.Ports.HTTPS != 3 || !cfg.EnableLocalScriptChecks {
 		t.Errorf("got %+v", cfg)
 	}
 	want := []string{
-		"config: these keys are accepted but have no effect: audit, connect, locality, peering, ports.grpc, ports.grpc_tls",
+		"config: these keys are accepted but have no effect: audit, connect, experiments, locality, peering, ports.grpc, ports.grpc_tls, ports.serf_wan, raft_protocol",
 		"bootstrap = true: do not enable unless necessary",
+		"ports.https = 3: HTTPS is not built yet: nothing listens on that port",
 	}
 	if !slices.Equal(warnings, want) {
 		t.Errorf("got %q", warnings)
 	}
 
-	path = writeFile(t, "acl.json", `{"acl": {"enabled": true, "enable_token_replication": true, "policy_ttl": "1s", "token_ttl": "1s", "down_policy": "deny",
+	path = writeFile(t, "acl.json", `{"acl": {"enabled": false, "enable_token_replication": true, "policy_ttl": "1s", "token_ttl": "1s", "down_policy": "deny",
 		"default_policy": "deny", "enable_key_list_policy": true, "disabled_ttl": "1s",
 		"tokens": {"replication": "r", "default": "d", "agent": "a", "master": "m", "agent_master": "am"}}}`)
 	cfg, warnings = mustLoad(t, Sources{Paths: []string{path}, Flags: local(nil)})
 	if cfg.ACL.Tokens.InitialManagement != "m" || cfg.ACL.Tokens.AgentRecovery != "am" || cfg.ACL.PolicyTTL != time.Second {
 		t.Errorf("acl: %+v", cfg.ACL)
 	}
-	if len(warnings) != 2 || !strings.HasSuffix(warnings[0], ": acl") || !strings.HasPrefix(warnings[1], "acl.enabled") {
+	if len(warnings) != 1 || !strings.HasSuffix(warnings[0], ": acl") {
 		t.Errorf("got %q", warnings)
 	}
 }
@@ -164,7 +165,7 @@ retry_join = ["b"]
 ca_file = "/ca" cert_file = "/cert" key_file = "/key"
 verify_incoming_rpc = true verify_server_hostname = true
 tls { defaults { cert_file = "/new" } }
-acl_datacenter = "DC9" acl_master_token = "m" acl_default_policy = "deny"
+acl_master_token = "m" acl_default_policy = "deny"
 ui = true
 `)
 	cfg, warnings := mustLoad(t, Sources{Paths: []string{path}, Flags: local(nil)})
@@ -177,8 +178,8 @@ ui = true
 	if i := cfg.TLS.InternalRPC; !i.VerifyIncoming || !i.VerifyServerHostname {
 		t.Errorf("internal_rpc: %+v", i)
 	}
-	if !cfg.ACL.Enabled || cfg.PrimaryDatacenter != "dc9" || cfg.ACL.Tokens.InitialManagement != "m" || !cfg.UI.Enabled {
-		t.Errorf("acl: %+v, dc %s", cfg.ACL, cfg.PrimaryDatacenter)
+	if cfg.ACL.Tokens.InitialManagement != "m" || !cfg.UI.Enabled {
+		t.Errorf("acl: %+v", cfg.ACL)
 	}
 	if len(warnings) < 2 || !strings.Contains(warnings[1], "deprecated") || !strings.Contains(warnings[1], "ca_file (use tls.defaults.ca_file)") ||
 		!strings.Contains(warnings[1], "start_join (use retry_join)") {
@@ -279,6 +280,14 @@ func TestMistakes(t *testing.T) {
 		"no check name":     {file: `{"check": {"ttl": "1s"}}`, want: "checks[0]: the check has neither a name nor an id"},
 		"socket mode":       {file: `{"unix_sockets": {"mode": "rwx"}}`, want: `unix_sockets.mode "rwx"`},
 		"write networks":    {file: `{"http_config": {"allow_write_http_from": ["home"]}}`, want: `"home" is not a network`},
+		"https flag":        {flags: map[string]any{"ports.https": 8501}, want: "ports.https is not built yet in this version: -https-port"},
+		"acl datacenter":    {file: `{"acl_datacenter": "dc9"}`, want: "acl.enabled (or acl_datacenter) is not built yet"},
+		"old ca_path":       {file: `{"ca_path": "/etc/ca"}`, want: "tls.defaults.ca_path (or ca_path) is not built yet"},
+		"verify, no CA":     {file: `{"verify_incoming": true}`, want: "tls.defaults.verify_incoming (or verify_incoming) is set, but no CA to verify with"},
+		"CA alone":          {file: `{"verify_incoming": true, "ca_file": "/ca"}`, want: "go together"},
+		"certificate alone": {file: `{"cert_file": "/c", "key_file": "/k"}`, want: "go together"},
+		"TLS version":       {file: `{"tls": {"internal_rpc": {"tls_min_version": "TLSv9"}}}`, want: `tls.internal_rpc.tls_min_version "TLSv9" is invalid`},
+		"https with a cert": {file: `{"ports": {"https": 8501}, "tls": {"https": {"cert_file": "/c"}}}`, want: "ports.https is not built yet"},
 		"dev expect":        {src: Sources{Dev: true}, flags: map[string]any{"bootstrap_expect": 3}, want: "cannot be used with -dev"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -304,7 +313,7 @@ func TestWarnings(t *testing.T) {
 	}
 	_, warnings := mustLoad(t, Sources{Paths: []string{dir}, Flags: local(map[string]any{
 		"server": true, "bootstrap_expect": 2, "node_name": "under_score", "reconnect_timeout": "1h", "ui_config.enabled": true})})
-	for i, want := range []string{"no effect: telemetry, ui_config", "skipped", "bootstrap_expect = 2", "reconnect_timeout", "DNS-safe"} {
+	for i, want := range []string{"no effect: telemetry.statsd_address, ui_config", "skipped", "bootstrap_expect = 2", "reconnect_timeout", "DNS-safe"} {
 		if i >= len(warnings) || !strings.Contains(warnings[i], want) {
 			t.Fatalf("warning %d: got %q, want %q", i, warnings, want)
 		}

@@ -49,15 +49,16 @@ type document struct {
 	UIContentPath          string        `conf:"ui_content_path,unused"`
 
 	// Features that are not muster's, or not yet.
-	_ any `conf:"connect|peering|config_entries|xds|cloud|auto_config|auto_encrypt|node_locality|locality,ignored"`
+	_ any `conf:"connect|peering|config_entries|xds|cloud|node_locality|locality,ignored"`
 	_ any `conf:"segment|segments|partition|audit|license_path|reporting|read_replica|non_voting_server|primary_gateways,ignored"`
-	_ any `conf:"primary_gateways_interval|cache|rpc|default_intention_policy,ignored"`
-	_ any `conf:"tls_prefer_server_cipher_suites|enable_central_service_config,ignored"`
-	// Without a meaning here, or with one that muster always has.
+	_ any `conf:"primary_gateway|primary_gateways_interval|cache|rpc|default_intention_policy,ignored"`
+	_ any `conf:"tls_prefer_server_cipher_suites|enable_central_service_config|use_streaming_backend|experiments,ignored"`
+	_ any `conf:"ae_interval|check_reap_interval|check_deregister_interval_min|sync_coordinate_rate_target,ignored"`
+	_ any `conf:"sync_coordinate_interval_min|acl_disabled_ttl,ignored"`
+	// Labels of the file, not settings; and what muster always does: it asks nobody for
+	// updates, and makes node ids at random.
 	_ any `conf:"version|version_prerelease|version_metadata|revision|build_date|disable_update_check,silent"`
-	_ any `conf:"disable_anonymous_signature|use_streaming_backend|experiments|disable_host_node_id,silent"`
-	_ any `conf:"ae_interval|check_reap_interval|check_deregister_interval_min|sync_coordinate_rate_target,silent"`
-	_ any `conf:"sync_coordinate_interval_min|acl_disabled_ttl,silent"`
+	_ any `conf:"disable_anonymous_signature|disable_host_node_id,silent"`
 }
 
 // move says that one key stands for another.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -45,6 +46,11 @@ func Load(src Sources) (*Config, []string, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
 	}
+	// A file that is meant for many agents, or made by a test suite, may name the port
+	// without a certificate to show there. Who types it expects it open.
+	if port, ok := src.Flags["ports.https"].(int); ok && port > 0 {
+		return nil, nil, notBuilt("ports.https", "-https-port would open nothing: serve HTTP, and let a proxy add TLS")
+	}
 	return cfg, append(in.warnings(), cfg.warnings()...), nil
 }
 
@@ -54,6 +60,7 @@ type intake struct {
 	ignored    []string
 	deprecated []string
 	skipped    []string
+	empty      []string
 }
 
 func (in *intake) read(src Sources) error {
@@ -68,6 +75,9 @@ func (in *intake) read(src Sources) error {
 		}
 		in.skipped = append(in.skipped, skipped...)
 		for _, file := range files {
+			if len(file.Map) == 0 {
+				in.empty = append(in.empty, file.Name)
+			}
 			if err := in.add(file.Name, file.Map); err != nil {
 				return err
 			}
@@ -102,6 +112,7 @@ func (in *intake) add(name string, m map[string]any) error {
 }
 
 func (in *intake) warnings() []string {
+	inList := regexp.MustCompile(`\[\d+\]`)
 	var out []string
 	for _, w := range []struct {
 		text string
@@ -110,8 +121,12 @@ func (in *intake) warnings() []string {
 		{"config: these keys are accepted but have no effect: ", in.ignored},
 		{"config: these keys are deprecated: ", in.deprecated},
 		{"config: these files were skipped, their extension is none of .hcl, .json, .yaml, .yml, .toml: ", in.skipped},
+		{"config: these files hold no key: ", in.empty},
 	} {
 		if len(w.keys) > 0 {
+			for i, key := range w.keys {
+				w.keys[i] = inList.ReplaceAllString(key, "[]") // once, however many services have it
+			}
 			slices.Sort(w.keys)
 			out = append(out, w.text+strings.Join(slices.Compact(w.keys), ", "))
 		}

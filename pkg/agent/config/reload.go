@@ -8,12 +8,13 @@ import (
 )
 
 // NotReloadable lists the keys that differ between the running configuration and
-// a new one, and that only a restart can change.
+// a new one, and that only a restart can change. Keys without effect are left out:
+// they have their own warning.
 func NotReloadable(running, next *Config) []string {
 	before, after := conf.Walk(running), conf.Walk(next)
 	var out []string
 	for i, p := range before {
-		if slices.Contains(p.Options, "reload") || same(p.Value, after[i].Value) {
+		if slices.Contains(p.Options, "reload") || slices.Contains(p.Options, "unused") || same(p.Value, after[i].Value) {
 			continue
 		}
 		out = append(out, p.Key)

@@ -10,12 +10,12 @@ import (
 type Addresses struct {
 	DNS     string `conf:"dns"`
 	HTTP    string `conf:"http"`
-	HTTPS   string `conf:"https"`
+	HTTPS   string `conf:"https,unused"`
 	GRPC    string `conf:"grpc,unused"`
 	GRPCTLS string `conf:"grpc_tls,unused"`
 }
 
-// Ports are the ports; -1 is off.
+// Ports are the ports; -1 is off. HTTPS opens nothing yet: see validateHonoured.
 type Ports struct {
 	DNS     int `conf:"dns"`
 	HTTP    int `conf:"http"`
@@ -23,7 +23,7 @@ type Ports struct {
 	GRPC    int `conf:"grpc,unused"`
 	GRPCTLS int `conf:"grpc_tls,unused"`
 	SerfLAN int `conf:"serf_lan"`
-	SerfWAN int `conf:"serf_wan"`
+	SerfWAN int `conf:"serf_wan,unused"`
 	Server  int `conf:"server"`
 
 	_ any `conf:"proxy_min_port|proxy_max_port|sidecar_min_port|sidecar_max_port|expose_min_port|expose_max_port,ignored"`
@@ -133,14 +133,14 @@ type HTTP struct {
 	BlockEndpoints     []string          `conf:"block_endpoints"`
 	AllowWriteHTTPFrom []string          `conf:"allow_write_http_from"`
 	ResponseHeaders    map[string]string `conf:"response_headers"`
-	UseCache           bool              `conf:"use_cache"`
+	UseCache           bool              `conf:"use_cache,unused"`
 	MaxHeaderBytes     int               `conf:"max_header_bytes"`
 }
 
 // Limits bound what clients may ask for.
 type Limits struct {
 	HTTPMaxConnsPerClient int           `conf:"http_max_conns_per_client,reload"`
-	HTTPSHandshakeTimeout time.Duration `conf:"https_handshake_timeout"`
+	HTTPSHandshakeTimeout time.Duration `conf:"https_handshake_timeout,unused"`
 	RPCHandshakeTimeout   time.Duration `conf:"rpc_handshake_timeout"`
 	RPCClientTimeout      time.Duration `conf:"rpc_client_timeout,unused"`
 	RPCMaxConnsPerClient  int           `conf:"rpc_max_conns_per_client,unused"`
@@ -149,10 +149,25 @@ type Limits struct {
 	KVMaxValueSize        int           `conf:"kv_max_value_size"`
 	TxnMaxReqLen          int           `conf:"txn_max_req_len"`
 	RequestLimits         struct {
-		Mode      string  `conf:"mode,unused"`
+		Mode      string  `conf:"mode"`
 		ReadRate  float64 `conf:"read_rate,unused"`
 		WriteRate float64 `conf:"write_rate,unused"`
 	} `conf:"request_limits"`
+}
+
+// AutoEncrypt is how clients get certificates from the servers.
+type AutoEncrypt struct {
+	TLS      bool `conf:"tls"`
+	AllowTLS bool `conf:"allow_tls"`
+
+	_ any `conf:"dns_san|ip_san,ignored"`
+}
+
+// AutoConfig is how clients get their configuration from the servers.
+type AutoConfig struct {
+	Enabled bool `conf:"enabled"`
+
+	_ any `conf:"intro_token|intro_token_file|server_addresses|dns_sans|ip_sans|authorization,ignored"`
 }
 
 // UnixSockets is who owns the sockets of "unix://" listeners.
@@ -202,20 +217,20 @@ type UI struct {
 
 // Telemetry is where metrics go.
 type Telemetry struct {
-	DisableHostname         bool          `conf:"disable_hostname"`
-	StatsdAddr              string        `conf:"statsd_address"`
-	StatsiteAddr            string        `conf:"statsite_address"`
-	DogstatsdAddr           string        `conf:"dogstatsd_addr"`
-	DogstatsdTags           []string      `conf:"dogstatsd_tags"`
+	DisableHostname         bool          `conf:"disable_hostname,unused"`
+	StatsdAddr              string        `conf:"statsd_address,unused"`
+	StatsiteAddr            string        `conf:"statsite_address,unused"`
+	DogstatsdAddr           string        `conf:"dogstatsd_addr,unused"`
+	DogstatsdTags           []string      `conf:"dogstatsd_tags,unused"`
 	PrometheusRetentionTime time.Duration `conf:"prometheus_retention_time"`
 	MetricsPrefix           string        `conf:"metrics_prefix"`
-	FilterDefault           bool          `conf:"filter_default"`
-	PrefixFilter            []string      `conf:"prefix_filter"`
+	FilterDefault           bool          `conf:"filter_default,unused"`
+	PrefixFilter            []string      `conf:"prefix_filter,unused"`
 
-	_ any `conf:"circonus_api_app|circonus_api_token|circonus_api_url|circonus_broker_id|circonus_broker_select_tag,silent"`
-	_ any `conf:"circonus_check_display_name|circonus_check_force_metric_activation|circonus_check_id|circonus_check_instance_id,silent"`
-	_ any `conf:"circonus_check_search_tag|circonus_check_tags|circonus_submission_interval|circonus_submission_url,silent"`
-	_ any `conf:"disable_compat_1.9|enable_host_metrics|retry_failed_connection|disable_per_tenancy_usage_metrics,silent"`
+	_ any `conf:"circonus_api_app|circonus_api_token|circonus_api_url|circonus_broker_id|circonus_broker_select_tag,ignored"`
+	_ any `conf:"circonus_check_display_name|circonus_check_force_metric_activation|circonus_check_id|circonus_check_instance_id,ignored"`
+	_ any `conf:"circonus_check_search_tag|circonus_check_tags|circonus_submission_interval|circonus_submission_url,ignored"`
+	_ any `conf:"disable_compat_1.9|enable_host_metrics|retry_failed_connection|disable_per_tenancy_usage_metrics,ignored"`
 }
 
 // Watch is one entry of watches; its parameters depend on its type.

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
@@ -21,7 +23,7 @@ type serviceDef struct {
 	Meta              map[string]string     `conf:"meta"`
 	TaggedAddresses   map[string]addressDef `conf:"tagged_addresses|taggedaddresses"`
 	Weights           *weightsDef           `conf:"weights"`
-	Token             string                `conf:"token"`
+	Token             string                `conf:"token,unused"`
 	EnableTagOverride bool                  `conf:"enable_tag_override|enabletagoverride"`
 	Check             *checkDef             `conf:"check"`
 	Checks            []checkDef            `conf:"checks"`
@@ -46,14 +48,14 @@ type checkDef struct {
 	Notes     string `conf:"notes"`
 	ServiceID string `conf:"service_id|serviceid"`
 	Status    string `conf:"status"`
-	Token     string `conf:"token"`
+	Token     string `conf:"token,unused"`
 
 	Interval time.Duration `conf:"interval"`
 	Timeout  time.Duration `conf:"timeout"`
 	TTL      time.Duration `conf:"ttl"`
 
 	ScriptArgs        []string            `conf:"args|script_args|scriptargs"`
-	Shell             string              `conf:"shell"`
+	Shell             string              `conf:"shell,unused"`
 	DockerContainerID string              `conf:"docker_container_id|dockercontainerid"`
 	HTTP              string              `conf:"http"`
 	Method            string              `conf:"method"`
@@ -66,9 +68,9 @@ type checkDef struct {
 	TCPUseTLS         bool                `conf:"tcp_use_tls|tcpusetls"`
 	UDP               string              `conf:"udp"`
 	GRPC              string              `conf:"grpc"`
-	GRPCUseTLS        bool                `conf:"grpc_use_tls|grpcusetls"`
+	GRPCUseTLS        bool                `conf:"grpc_use_tls|grpcusetls,unused"` // beside grpc, which is refused
 	H2PING            string              `conf:"h2ping"`
-	H2PingUseTLS      *bool               `conf:"h2ping_use_tls|h2pingusetls"`
+	H2PingUseTLS      *bool               `conf:"h2ping_use_tls|h2pingusetls,unused"` // likewise
 	OSService         string              `conf:"os_service|osservice"`
 	AliasNode         string              `conf:"alias_node|aliasnode"`
 	AliasService      string              `conf:"alias_service|aliasservice"`
@@ -107,7 +109,12 @@ func (c *Config) definitions(doc *document) error {
 		if def.Name == "" {
 			return fmt.Errorf("services[%d]: the service has no name", i)
 		}
-		c.Services = append(c.Services, def.registration())
+		reg := def.registration()
+		if addr, err := netip.ParseAddr(strings.Trim(reg.Address, "[]")); err == nil && addr.IsUnspecified() {
+			c.notes = append(c.notes, fmt.Sprintf("service %q: others cannot reach the address %s: it is registered with that of the node", def.Name, reg.Address))
+			reg.Address = ""
+		}
+		c.Services = append(c.Services, reg)
 	}
 	for i, def := range doc.Checks {
 		if def.Name == "" && def.ID == "" {

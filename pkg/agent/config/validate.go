@@ -75,7 +75,7 @@ func (p *Ports) all() []namedPort {
 // Validate says what is wrong with a configuration, the first thing first.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
-		c.validateIdentity, c.validateServer, c.validatePorts, c.validateNodeMeta, c.validateDNS, c.validateNumbers, c.validateExec, c.validateRest,
+		c.validateIdentity, c.validateServer, c.validatePorts, c.validateNodeMeta, c.validateDNS, c.validateNumbers, c.validateExec, c.validateRest, c.validateHonoured,
 	} {
 		if err := check(); err != nil {
 			return err
@@ -220,7 +220,7 @@ func (c *Config) validateNumbers() error {
 	}{
 		{"retry_interval", c.RetryInterval, time.Millisecond},
 		{"reconnect_timeout", c.ReconnectTimeout, time.Second},
-		{"raft_snapshot_interval", c.RaftSnapshotInterval, time.Millisecond},
+		{"raft_snapshot_interval", c.RaftSnapshotInterval, 5 * time.Millisecond}, // raft refuses less
 		{"performance.leave_drain_time", c.Performance.LeaveDrainTime, 0},
 		{"performance.rpc_hold_timeout", c.Performance.RPCHoldTimeout, 0},
 		{"autopilot.server_stabilization_time", c.Autopilot.ServerStabilizationTime, 0},
@@ -258,14 +258,6 @@ func (c *Config) validateRest() error {
 			return fmt.Errorf("http_config.allow_write_http_from: %q is not a network such as 127.0.0.0/8", cidr)
 		}
 	}
-	for _, tls := range []struct {
-		section  string
-		settings TLSSettings
-	}{{"defaults", c.TLS.Defaults}, {"internal_rpc", c.TLS.InternalRPC}} {
-		if (tls.settings.CertFile == "") != (tls.settings.KeyFile == "") {
-			return fmt.Errorf("tls.%s: cert_file and key_file must be set together", tls.section)
-		}
-	}
 	_, err := c.UnixSockets.FileMode()
 	return err
 }
@@ -283,15 +275,18 @@ func parseMode(s string) (os.FileMode, error) {
 
 // warnings are about what is allowed but probably not meant.
 func (c *Config) warnings() []string {
-	var out []string
+	out := slices.Clone(c.notes)
 	if c.Bootstrap && !c.Dev {
 		out = append(out, "bootstrap = true: do not enable unless necessary")
 	}
 	if n := c.BootstrapExpect; n > 0 && n%2 == 0 {
 		out = append(out, fmt.Sprintf("bootstrap_expect = %d: an even number of servers tolerates no more failures than %d", n, n-1))
 	}
-	if c.ACL.Enabled {
-		out = append(out, "acl.enabled = true: access control is not available in this version: whoever reaches the API may use all of it")
+	if c.Ports.HTTPS > 0 {
+		out = append(out, fmt.Sprintf("ports.https = %d: HTTPS is not built yet: nothing listens on that port", c.Ports.HTTPS))
+	}
+	if c.PrimaryDatacenter != c.Datacenter {
+		out = append(out, fmt.Sprintf("primary_datacenter = %s: datacenters are not joined yet: it is shown, and has no other effect", c.PrimaryDatacenter))
 	}
 	if c.ReconnectTimeout < 8*time.Hour {
 		out = append(out, fmt.Sprintf("reconnect_timeout = %s: below 8h, failed members are forgotten early", c.ReconnectTimeout))

@@ -60,6 +60,8 @@ type Config struct {
 	EncryptKey       []byte // 16, 24 or 32 bytes; none: no encryption
 	DataDir          string // where the peers file lies (in serf/); "": none is kept
 	RejoinAfterLeave bool   // Rejoin even after a graceful leave
+	// ReconnectTimeout is how long failed members are remembered; 0: 72 h.
+	ReconnectTimeout time.Duration
 
 	Dev    bool   // the timings of a development agent
 	Timing Timing // values that are set replace the defaults

@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"strings"
@@ -66,7 +67,7 @@ func (c Config) serfConfig(events chan<- serf.Event) (*serf.Config, error) {
 	s.Logger, s.LogOutput = log, nil
 	s.BroadcastTimeout = time.Second
 	s.LeavePropagateDelay = 100 * time.Millisecond
-	s.ReconnectTimeout = reapFailedAfter
+	s.ReconnectTimeout = cmp.Or(c.ReconnectTimeout, reapFailedAfter)
 	s.TombstoneTimeout = forgetLeftAfter
 	s.QueueDepthWarning = 1_000_000
 	s.MinQueueDepth = 4096

@@ -55,14 +55,22 @@ func (s *State) removeService(id string) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.services, id)
-	s.goneServices[id] = true
-	for _, c := range ids {
-		s.dropCheck(c)
-	}
-	s.note()
+	s.dropService(id)
 	s.kick()
 	return nil
+}
+
+// dropService takes a service and its checks out of memory and has them removed
+// from the catalog. Called with mu held.
+func (s *State) dropService(id string) {
+	delete(s.services, id)
+	s.goneServices[id] = true
+	for c, e := range s.checks {
+		if e.health.ServiceID == id {
+			s.dropCheck(c)
+		}
+	}
+	s.note()
 }
 
 func (s *State) checksOf(serviceID string) []string {

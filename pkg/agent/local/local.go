@@ -52,8 +52,8 @@ type Config struct {
 	// CheckUpdateInterval is about how long a change of output alone waits; 0
 	// pushes it at once.
 	CheckUpdateInterval time.Duration
-	CheckOutputMaxSize  int // bytes; 0 is api.MaxCheckOutput
-	DiscardCheckOutput  bool
+	CheckOutputMaxSize  int  // bytes; 0 is api.MaxCheckOutput
+	DiscardCheckOutput  bool // see SetDiscardCheckOutput
 
 	EnableScriptChecks      bool // from the HTTP API and from files
 	EnableLocalScriptChecks bool // from files
@@ -87,6 +87,7 @@ type State struct {
 	version      uint64            // raised by every change that can be seen
 	changed      chan struct{}     // closed, and replaced, with it
 	running      context.Context   // nil unless Run runs
+	discard      bool              // discard_check_output
 	wg           sync.WaitGroup    // the checks that run; Add only while running
 
 	dirty chan struct{} // holds one token when something is to be pushed
@@ -132,6 +133,7 @@ func New(cfg Config) *State {
 		changed:      make(chan struct{}),
 		dirty:        make(chan struct{}, 1),
 		soon:         make(chan struct{}, 1),
+		discard:      cfg.DiscardCheckOutput,
 	}
 }
 
@@ -189,6 +191,14 @@ func (s *State) Checks() map[string]*api.HealthCheck {
 		out[id] = cloneHealth(&e.health)
 	}
 	return out
+}
+
+// SetDiscardCheckOutput says whether what checks find is kept beside their status
+// from now on.
+func (s *State) SetDiscardCheckOutput(discard bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.discard = discard
 }
 
 // SyncSoon asks for a full comparison with the catalog within seconds: a server

@@ -232,7 +232,7 @@ func (s *State) setTTL(id, status, output string) (*savedState, bool, error) {
 	if e.ttl() == nil {
 		return nil, false, api.Errorf(http.StatusInternalServerError, "CheckID %q does not have associated TTL", id)
 	}
-	if s.cfg.DiscardCheckOutput {
+	if s.discard {
 		output = ""
 	}
 	kept, expires := e.ttl().Set(output)

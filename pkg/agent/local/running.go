@@ -123,7 +123,7 @@ func (s *State) report(e *checkEntry, r *runner, status, output string) {
 
 // setHealth changes a check's status and output. Called with mu held.
 func (s *State) setHealth(e *checkEntry, status, output string) {
-	if s.cfg.DiscardCheckOutput {
+	if s.discard {
 		output = ""
 	}
 	if e.health.Status == status && e.health.Output == output {

@@ -135,13 +135,13 @@ func New(cfg Config) *Node {
 // stores.
 func (n *Node) Run(ctx context.Context) error {
 	n.mu.Lock()
-	again := n.ran
+	again, cfg := n.ran, n.cfg
 	n.ran = true
 	n.mu.Unlock()
 	if again {
 		return errors.New("start raft: this node has run already")
 	}
-	s, err := start(ctx, n.cfg, n.fatal)
+	s, err := start(ctx, cfg, n.fatal)
 	if err != nil {
 		err = fmt.Errorf("start raft: %w", err)
 	}
@@ -152,6 +152,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.takeRules(s)
 
 	select {
 	case <-ctx.Done():

@@ -1,0 +1,94 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+)
+
+// notBuilt refuses a key that keeps somebody out, or something secret, in the
+// reference and does nothing of the kind here: an agent that starts all the same
+// would be open where its owner believes it closed.
+func notBuilt(key, why string) error {
+	return fmt.Errorf("%s is not built yet in this version: %s", spellings(key), why)
+}
+
+// spellings names a key, and the older one that may stand in the file for it.
+func spellings(key string) string {
+	for _, mv := range moves() {
+		if mv.to == key {
+			return fmt.Sprintf("%s (or %s)", key, mv.from)
+		}
+	}
+	if key == "acl.enabled" {
+		return key + " (or acl_datacenter)" // see modernise
+	}
+	return key
+}
+
+// validateHonoured refuses every setting about who is let in or believed that this
+// version does not act on. What is harmless without effect is only warned of.
+func (c *Config) validateHonoured() error {
+	https := c.TLS.HTTPS
+	for _, r := range []struct {
+		key string
+		set bool
+		why string
+	}{
+		{"acl.enabled", c.ACL.Enabled, "whoever reaches the API could use all of it: take the key out, and keep the API to people you trust"},
+		{"auto_encrypt.tls", c.AutoEncrypt.TLS, "this agent would verify no server: set tls.internal_rpc.ca_file, cert_file and key_file"},
+		{"auto_encrypt.allow_tls", c.AutoEncrypt.AllowTLS, "clients would get no certificates: give them files"},
+		{"auto_config.enabled", c.AutoConfig.Enabled, "this agent would lack what the servers were to send: put it into its files"},
+		{"serf_lan_allowed_cidrs", len(c.SerfLANCIDRs) > 0, "gossip would be open to every network: take the key out, and set encrypt or filter the port"},
+		{"limits.request_limits.mode", c.Limits.RequestLimits.Mode == "enforcing", "no rate would be enforced: use permissive or disabled"},
+		{"ports.https", c.Ports.HTTPS > 0 && (https != TLSSettings{} || c.TLS.Defaults.CertFile != ""),
+			"nothing would listen there: set it to -1, and let a proxy add TLS to HTTP"},
+	} {
+		if r.set {
+			return notBuilt(r.key, r.why)
+		}
+	}
+	return c.validateTLS()
+}
+
+// validateTLS holds the settings of the server port to each other: what is to be
+// verified needs a CA, and agents show each other the same certificate that they
+// verify with.
+func (c *Config) validateTLS() error {
+	all, rpc := c.TLS.Defaults, c.TLS.InternalRPC
+	ca := all.CAFile != "" || rpc.CAFile != ""
+	for _, s := range []struct {
+		section string
+		TLSSettings
+	}{{"tls.defaults", all}, {"tls.internal_rpc", rpc}} {
+		if s.CAPath != "" {
+			return notBuilt(s.section+".ca_path", "no certificate would be verified with it: put the CAs into one file, and set ca_file")
+		}
+		if (s.CertFile == "") != (s.KeyFile == "") {
+			return fmt.Errorf("%s: cert_file and key_file must be set together", s.section)
+		}
+		for _, verify := range []struct {
+			key string
+			set bool
+		}{
+			{"verify_incoming", s.VerifyIncoming}, {"verify_outgoing", s.VerifyOutgoing}, {"verify_server_hostname", s.VerifyServerHostname},
+		} {
+			if verify.set && !ca {
+				return fmt.Errorf("%s is set, but no CA to verify with: set tls.internal_rpc.ca_file, cert_file and key_file", spellings(s.section+"."+verify.key))
+			}
+		}
+		if !slices.Contains(minVersions(), s.MinVersion) {
+			return fmt.Errorf("%s.tls_min_version %q is invalid: use TLSv1_2 or TLSv1_3", s.section, s.MinVersion)
+		}
+	}
+	if cert := all.CertFile != "" || rpc.CertFile != ""; ca != cert {
+		return fmt.Errorf("%s: a CA file, a certificate file and a key file go together: set all three or none",
+			spellings(map[bool]string{true: "tls.defaults.ca_file", false: "tls.defaults.cert_file"}[ca]))
+	}
+	return nil
+}
+
+// minVersions are the names of versions that the reference takes. The server port
+// is TLS 1.3 always, so that each of them is honoured.
+func minVersions() []string {
+	return []string{"", "TLS_AUTO", "TLSv1_0", "TLSv1_1", "TLSv1_2", "TLSv1_3", "tls10", "tls11", "tls12", "tls13"}
+}

@@ -1,0 +1,60 @@
+package raftnode
+
+import (
+	"fmt"
+	"time"
+)
+
+// SnapshotRules say when raft takes a snapshot, and how much of the log stays
+// behind one; see Config.
+type SnapshotRules struct {
+	Threshold    uint64
+	Interval     time.Duration
+	TrailingLogs uint64
+}
+
+// SetSnapshotRules changes them. A node that does not run yet takes them up when it
+// starts.
+func (n *Node) SetSnapshotRules(r SnapshotRules) error {
+	n.mu.Lock()
+	n.cfg.SnapshotThreshold, n.cfg.SnapshotInterval, n.cfg.TrailingLogs = r.Threshold, r.Interval, r.TrailingLogs
+	n.mu.Unlock()
+	s, done, err := n.enter()
+	if err != nil {
+		return nil // takeRules does it
+	}
+	defer done()
+	return s.setRules(r)
+}
+
+// takeRules puts into effect what changed while raft started. A node calls it as
+// soon as it can be found running.
+func (n *Node) takeRules(s *server) {
+	if r := n.SnapshotRules(); r != (SnapshotRules{s.cfg.SnapshotThreshold, s.cfg.SnapshotInterval, s.cfg.TrailingLogs}) {
+		if err := s.setRules(r); err != nil {
+			s.cfg.Logger.Warn("raft keeps the settings that it was started with", "err", err)
+		}
+	}
+}
+
+// SnapshotRules are those that were set last.
+func (n *Node) SnapshotRules() SnapshotRules {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return SnapshotRules{n.cfg.SnapshotThreshold, n.cfg.SnapshotInterval, n.cfg.TrailingLogs}
+}
+
+func (s *server) setRules(r SnapshotRules) error {
+	rc := s.raft.ReloadableConfig()
+	rc.SnapshotThreshold, rc.SnapshotInterval, rc.TrailingLogs = r.Threshold, r.Interval, r.TrailingLogs
+	if err := s.raft.ReloadConfig(rc); err != nil {
+		return fmt.Errorf("change when raft takes snapshots: %w", err)
+	}
+	return nil
+}
+
+// rules are those in use.
+func (s *server) rules() SnapshotRules {
+	rc := s.raft.ReloadableConfig()
+	return SnapshotRules{rc.SnapshotThreshold, rc.SnapshotInterval, rc.TrailingLogs}
+}
