@@ -93,7 +93,7 @@ func readTail(r io.Reader, n int) []byte {
 		m, err := r.Read(chunk)
 		kept = append(kept, chunk[:m]...)
 		if len(kept) > n {
-			kept = append(kept[:0], kept[len(kept)-n:]...)
+			kept = append(kept[:0], fromRune(kept[len(kept)-n:])...)
 		}
 		if err != nil {
 			return kept

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unicode/utf8"
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/proc"
@@ -44,7 +45,21 @@ func (p scriptProbe) run(ctx context.Context) (string, string) {
 // captured is the output, with a line before it when it is only the end.
 func captured(res proc.Result) string {
 	if int64(len(res.Output)) < res.Total {
-		return fmt.Sprintf("Captured %d of %d bytes\n...\n%s", len(res.Output), res.Total, res.Output)
+		end := fromRune(res.Output)
+		return fmt.Sprintf("Captured %d of %d bytes\n...\n%s", len(end), res.Total, end)
 	}
 	return string(res.Output)
+}
+
+// fromRune drops the rest of a character at the beginning of what was cut there.
+func fromRune(b []byte) []byte {
+	for i := range min(len(b), utf8.UTFMax) {
+		if utf8.RuneStart(b[i]) {
+			return b[i:]
+		}
+	}
+	if len(b) < utf8.UTFMax {
+		return nil
+	}
+	return b // no text
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -30,7 +31,11 @@ func newTTL(def *api.CheckDefinition, o Options, report Report) *TTL {
 // the check's limit, and when the check expires. It does not call the report.
 func (t *TTL) Set(output string) (kept string, expires time.Time) {
 	if n := len(output); n > t.max {
-		output = fmt.Sprintf("%s ... (captured %d of %d bytes)", output[:t.max], t.max, n)
+		cut := t.max
+		for cut > max(0, t.max-utf8.UTFMax) && !utf8.RuneStart(output[cut]) {
+			cut-- // never through a character
+		}
+		output = fmt.Sprintf("%s ... (captured %d of %d bytes)", output[:cut], cut, n)
 	}
 	expires = time.Now().Add(t.ttl)
 	t.Resume(output, expires)

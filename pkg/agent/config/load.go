@@ -2,9 +2,11 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/muster-dev/muster/pkg/conf"
 )
@@ -35,6 +37,9 @@ func Load(src Sources) (*Config, []string, error) {
 	if err := conf.Decode(derive(in.merged), &doc); err != nil {
 		return nil, nil, fmt.Errorf("failed to read config: %w", err)
 	}
+	if err := validText("", in.merged); err != nil {
+		return nil, nil, err
+	}
 	cfg := &doc.Config
 	cfg.Dev = src.Dev
 	if err := cfg.definitions(&doc); err != nil {
@@ -52,6 +57,40 @@ func Load(src Sources) (*Config, []string, error) {
 		return nil, nil, notBuilt("ports.https", "-https-port would open nothing: serve HTTP, and let a proxy add TLS")
 	}
 	return cfg, append(in.warnings(), cfg.warnings()...), nil
+}
+
+// validText refuses what the catalog cannot hold as it stands: JSON carries UTF-8
+// alone, and what it changes would never be equal to what is configured. Names of
+// files may be any bytes.
+func validText(path string, v any) error {
+	switch v := v.(type) {
+	case string:
+		if !utf8.ValidString(v) {
+			return fmt.Errorf("%s: %q is not UTF-8", path, v)
+		}
+	case []any:
+		for i, element := range v {
+			if err := validText(fmt.Sprintf("%s[%d]", path, i), element); err != nil {
+				return err
+			}
+		}
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			at := key
+			if path != "" {
+				at = path + "." + key
+			} else if !slices.Contains([]string{"node_name", "node_meta", "tagged_addresses", "services", "checks"}, key) {
+				continue
+			}
+			if !utf8.ValidString(key) {
+				return fmt.Errorf("%s: the key %q is not UTF-8", path, key)
+			}
+			if err := validText(at, v[key]); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // intake collects what the sources say.

@@ -99,6 +99,7 @@ func (s *State) admit(d *api.CheckDefinition, fromConfig bool) error {
 
 // serviceDef is a registration as the catalog will have it.
 func serviceDef(reg *api.AgentServiceRegistration) *api.NodeService {
+	reg = cloneJSON(reg) // our own copy, and every text as it will be stored
 	def := &api.NodeService{
 		Kind: reg.Kind, ID: firstOf(reg.ID, reg.Name), Service: reg.Name,
 		Tags: append([]string{}, reg.Tags...), Address: reg.Address, Port: reg.Port, SocketPath: reg.SocketPath,
@@ -237,6 +238,11 @@ func sameJSON(a, b any) bool {
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
+
+// asStored is a text as it comes back from the catalog, to which it travels as JSON:
+// bytes that are not UTF-8 do not survive that. Kept as they came, they would differ
+// from the catalog's for ever, and be pushed again at each comparison.
+func asStored(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
 // cloneJSON copies one of our own plain structures, all of it.
 func cloneJSON[T any](v *T) *T {

@@ -278,6 +278,7 @@ func (s *State) setMaintenance(on bool, def *api.CheckDefinition) error {
 	if !on {
 		return s.removeCheck(def.ID)
 	}
+	def.Notes = asStored(def.Notes)
 	p := &preparedCheck{def: def, maintenance: true}
 	if err := s.saveCheck(p); err != nil {
 		return err

@@ -121,8 +121,10 @@ func (s *State) report(e *checkEntry, r *runner, status, output string) {
 	s.setHealth(e, status, output)
 }
 
-// setHealth changes a check's status and output. Called with mu held.
+// setHealth changes a check's status and output. All that checks find and clients
+// tell of them passes here. Called with mu held.
 func (s *State) setHealth(e *checkEntry, status, output string) {
+	output = asStored(output)
 	if s.discard {
 		output = ""
 	}
