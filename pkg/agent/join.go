@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -67,11 +69,7 @@ func (j *joiner) run(ctx context.Context) error {
 		if j.most > 0 && attempt >= j.most {
 			return fmt.Errorf("join %v: no member answers after %d attempts (retry_max): %w", others, attempt, err)
 		}
-		level := slog.LevelDebug
-		if pause >= j.interval {
-			level = slog.LevelWarn
-		}
-		j.log.Log(ctx, level, "no member answers, trying again", "addresses", others, "in", pause, "error", err)
+		j.tell(ctx, attempt, others, pause, err)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -80,6 +78,20 @@ func (j *joiner) run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// remindAfter is after how many failed attempts a join that has failed is told of
+// again; after twice as many once more, and so on.
+const remindAfter = 16
+
+// tell says at once that nobody answers, since the address may be a wrong one, and
+// then ever more rarely.
+func (j *joiner) tell(ctx context.Context, attempt int, others []string, pause time.Duration, err error) {
+	level := slog.LevelDebug
+	if attempt == 1 || attempt >= remindAfter && attempt&(attempt-1) == 0 {
+		level = slog.LevelWarn
+	}
+	j.log.Log(ctx, level, "no member answers: trying again until one does", "addresses", others, "attempts", attempt, "next_in", pause, "error", err)
 }
 
 // others are the addresses to join but our own: joining oneself always works
@@ -107,8 +119,6 @@ func (j *joiner) joined() bool {
 }
 
 func withPort(addr string, port int) string {
-	if _, _, err := net.SplitHostPort(addr); err == nil {
-		return addr
-	}
-	return net.JoinHostPort(addr, strconv.Itoa(port))
+	host, given := gossip.SplitAddress(addr)
+	return net.JoinHostPort(host, cmp.Or(given, strconv.Itoa(port)))
 }

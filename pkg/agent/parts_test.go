@@ -198,6 +198,60 @@ func (blackHole) JoinContext(ctx context.Context, _ []string) (int, error) {
 	return 0, ctx.Err()
 }
 
+// An address means the same with brackets or without, with a port or without.
+func TestAddressesToJoin(t *testing.T) {
+	for addr, want := range map[string]string{
+		"[::1]": "[::1]:8301", "::1": "[::1]:8301", "[::1]:9": "[::1]:9", "10.0.0.1": "10.0.0.1:8301", "10.0.0.1:9": "10.0.0.1:9",
+		"host": "host:8301", "host:9": "host:9", "host:": "host:8301", "[fe80::1%eth0]": "[fe80::1%eth0]:8301",
+	} {
+		if got := withPort(addr, 8301); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
+	}
+}
+
+// A join that fails is told of at once, and not every time.
+func TestJoinerTellsAtOnceThatNobodyAnswers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out locked
+		ctx, cancel := context.WithCancel(t.Context())
+		j := &joiner{pool: &fakePool{}, addrs: []string{"10.0.0.2"}, port: 8301, interval: 30 * time.Second, tried: func() {}, log: logx.New(&out, nil, false)}
+		done := make(chan error, 1)
+		go func() { done <- j.run(ctx) }()
+		synctest.Wait()
+		if n := strings.Count(out.String(), "nobody at [10.0.0.2:8301]"); n != 1 {
+			t.Errorf("after the first attempt it has said it %d times:\n%s", n, out.String())
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if n := strings.Count(out.String(), "nobody at"); n < 3 || n > 5 {
+			t.Errorf("in an hour it has said it %d times", n)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// locked is a text that several goroutines write and read.
+type locked struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *locked) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 // What outsiders can do is said in one line, if they can.
 func TestWarnOfOutsiders(t *testing.T) {
 	for name, c := range map[string]struct {

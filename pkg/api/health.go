@@ -1,5 +1,7 @@
 package api
 
+import "encoding/json"
+
 // Check states. Any other string may stand in the catalog; the agent itself
 // uses these only.
 const (
@@ -70,6 +72,13 @@ type HealthCheckDefinition struct {
 	Interval                       Duration            `json:",omitzero"`
 	Timeout                        Duration            `json:",omitzero"`
 	DeregisterCriticalServiceAfter Duration            `json:",omitzero"`
+}
+
+// UnmarshalJSON ignores keys that it does not know, as the reference does here alone:
+// clients send what their own version has.
+func (d *HealthCheckDefinition) UnmarshalJSON(data []byte) error {
+	type plain HealthCheckDefinition
+	return json.Unmarshal(data, (*plain)(d))
 }
 
 // CheckServiceNode is a service instance with its node and every check that

@@ -160,9 +160,37 @@ func (c *Client) url(path string, o *Options) string {
 	u := c.base
 	// Keys may hold any byte, so the path travels escaped.
 	u.Path = strings.TrimSuffix(c.base.Path, "/") + path
-	u.RawPath = ""
+	u.RawPath = rawPath(u.Path)
 	u.RawQuery = o.encode(c.dc)
 	return u.String()
+}
+
+// rawPath writes a path so that no server cleans it on the way: an empty segment
+// begins the next one as %2F, "." and ".." are escaped. An id may be a URL, or hold
+// two slashes; cleaned, it names something else. It is "" where that changes nothing.
+func rawPath(p string) string {
+	segments, odd := strings.Split(strings.TrimPrefix(p, "/"), "/"), false
+	var out strings.Builder
+	for i, segment := range segments {
+		last := i == len(segments)-1
+		if i == 0 || segments[i-1] != "" {
+			out.WriteByte('/')
+		}
+		switch {
+		case segment == "" && !last:
+			out.WriteString("%2F")
+			odd = true
+		case segment == "." || segment == "..":
+			out.WriteString(strings.Repeat("%2E", len(segment)))
+			odd = true
+		default:
+			out.WriteString(url.PathEscape(segment))
+		}
+	}
+	if !odd {
+		return ""
+	}
+	return out.String()
 }
 
 func (o *Options) encode(dc string) string {

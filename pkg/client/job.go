@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -34,14 +33,14 @@ func (c *Client) ExecStart(ctx context.Context, r api.ExecRequest, o *Options) e
 
 // ExecStop stops a job: what runs is killed, what waits does not begin.
 func (c *Client) ExecStop(ctx context.Context, id string, o *Options) error {
-	_, err := c.Put(ctx, "/v1/exec/stop/"+url.PathEscape(id), o, nil, nil)
+	_, err := c.Put(ctx, "/v1/exec/stop/"+id, o, nil, nil)
 	return err
 }
 
 // ExecJob reads a job; nil when there is none.
 func (c *Client) ExecJob(ctx context.Context, id string, o *Options) (*api.ExecJob, Meta, error) {
 	var out api.ExecJob
-	meta, err := c.Get(ctx, "/v1/exec/job/"+url.PathEscape(id), o, &out)
+	meta, err := c.Get(ctx, "/v1/exec/job/"+id, o, &out)
 	if IsStatus(err, http.StatusNotFound) {
 		return nil, meta, nil
 	}
@@ -62,7 +61,7 @@ func (c *Client) ExecJobs(ctx context.Context, o *Options) ([]*api.ExecJob, Meta
 // ExecOutput hands the output of a job to take, as it arrives, until ctx ends, take
 // says no or the stream ends, which it does when the leader is another.
 func (c *Client) ExecOutput(ctx context.Context, id string, have map[string]uint64, o *Options, take func(api.ExecOutput) bool) error {
-	resp, err := c.Stream(ctx, http.MethodPost, "/v1/exec/output/"+url.PathEscape(id), o, api.ExecFollow{Have: have})
+	resp, err := c.Stream(ctx, http.MethodPost, "/v1/exec/output/"+id, o, api.ExecFollow{Have: have})
 	if err != nil {
 		return err
 	}

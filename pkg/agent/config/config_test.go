@@ -280,6 +280,7 @@ func TestMistakes(t *testing.T) {
 		"no check name":     {file: `{"check": {"ttl": "1s"}}`, want: "checks[0]: the check has neither a name nor an id"},
 		"socket mode":       {file: `{"unix_sockets": {"mode": "rwx"}}`, want: `unix_sockets.mode "rwx"`},
 		"write networks":    {file: `{"http_config": {"allow_write_http_from": ["home"]}}`, want: `"home" is not a network`},
+		"cloud join":        {flags: map[string]any{"retry_join": []string{"provider=aws tag_key=a"}}, want: "retry_join: \"provider=aws tag_key=a\""},
 		"https flag":        {flags: map[string]any{"ports.https": 8501}, want: "ports.https is not built yet in this version: -https-port"},
 		"acl datacenter":    {file: `{"acl_datacenter": "dc9"}`, want: "acl.enabled (or acl_datacenter) is not built yet"},
 		"old ca_path":       {file: `{"ca_path": "/etc/ca"}`, want: "tls.defaults.ca_path (or ca_path) is not built yet"},

@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // notBuilt refuses a key that keeps somebody out, or something secret, in the
@@ -45,6 +46,11 @@ func (c *Config) validateHonoured() error {
 	} {
 		if r.set {
 			return notBuilt(r.key, r.why)
+		}
+	}
+	for _, addr := range c.RetryJoin {
+		if strings.Contains(addr, "provider=") {
+			return fmt.Errorf("retry_join: %q: finding members at a cloud provider is not built yet in this version: name addresses", addr)
 		}
 	}
 	return c.validateTLS()

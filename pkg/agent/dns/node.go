@@ -30,23 +30,28 @@ func (h *handling) node(t target, lookUp func(ctx context.Context, dc, name stri
 		return
 	}
 	texts := metaRecords(h.question.Name, node.Meta, ttl)
-	address := h.zone.nodeAddress(node, t.dc)
-	ip, isIP := parseIP(address)
-	host := hostName(address)
-	switch {
-	case qtype == wire.TypeTXT:
+	if qtype == wire.TypeTXT {
 		h.resp.Answer = texts
-	case isIP:
-		if h.wants(ip) {
-			h.resp.Answer = []wire.RR{addressRecord(h.question.Name, ip, ttl)}
+		return
+	}
+	host := hostName(node.Address)
+	if _, isIP := parseIP(node.Address); isIP {
+		host = ""
+	}
+	for _, address := range h.zone.nodeAddresses(node, t.dc, qtype) {
+		if ip, ok := parseIP(address); ok {
+			h.resp.Answer, host = append(h.resp.Answer, addressRecord(h.question.Name, ip, ttl)), ""
+		} else {
+			host = hostName(address)
 		}
-		if qtype == wire.TypeANY {
-			h.resp.Answer = append(h.resp.Answer, texts...)
-		} else if qtype != wire.TypeCNAME && h.zone.NodeMetaTXT {
-			h.resp.Extra = texts
-		}
+	}
+	switch {
 	case host != "":
 		h.alias(host, ttl)
+	case qtype == wire.TypeANY:
+		h.resp.Answer = append(h.resp.Answer, texts...)
+	case qtype != wire.TypeCNAME && h.zone.NodeMetaTXT:
+		h.resp.Extra = texts
 	}
 }
 

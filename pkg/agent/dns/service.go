@@ -66,34 +66,11 @@ func (z *zone) isHealthy(checks []*api.HealthCheck) bool {
 	return true
 }
 
-// address is where an instance is reached: an IP address or a host name.
-func (z *zone) address(in *api.CheckServiceNode, dc string) string {
-	if own := z.ownAddress(in, dc); own != "" {
-		return own
-	}
-	return z.nodeAddress(in.Node, dc)
-}
-
-// ownAddress is what the service itself says, "" if it is reached at its node's.
-func (z *zone) ownAddress(in *api.CheckServiceNode, dc string) string {
-	if wan, ok := in.Service.TaggedAddresses["wan"]; ok && wan.Address != "" && z.isRemote(dc) {
-		return wan.Address
-	}
-	return in.Service.Address
-}
-
 func (z *zone) port(in *api.CheckServiceNode, dc string) int {
 	if wan, ok := in.Service.TaggedAddresses["wan"]; ok && wan.Port != 0 && z.isRemote(dc) {
 		return wan.Port
 	}
 	return in.Service.Port
-}
-
-func (z *zone) nodeAddress(node *api.Node, dc string) string {
-	if wan := node.TaggedAddresses["wan"]; wan != "" && z.isRemote(dc) {
-		return wan
-	}
-	return node.Address
 }
 
 func (z *zone) isRemote(dc string) bool { return z.TranslateWAN && dc != z.Datacenter }
@@ -110,17 +87,19 @@ func (h *handling) serviceAddresses(t target, instances []*api.CheckServiceNode)
 	h.resp.Answer = make([]wire.RR, 0, most)
 	host := ""
 	for _, in := range instances {
-		address := h.zone.address(in, t.dc)
-		ip, isIP := parseIP(address)
-		switch {
-		case !isIP && host == "":
-			host = hostName(address)
-		case isIP && !seen[ip] && h.wants(ip):
-			seen[ip] = true
-			h.resp.Answer = append(h.resp.Answer, addressRecord(h.question.Name, ip, ttl))
-		}
-		if len(h.resp.Answer) >= limit {
-			return
+		addresses, _ := h.zone.addresses(in, t.dc, h.question.Qtype)
+		for _, address := range addresses {
+			ip, isIP := parseIP(address)
+			switch {
+			case !isIP && host == "":
+				host = hostName(address)
+			case isIP && !seen[ip]:
+				seen[ip] = true
+				h.resp.Answer = append(h.resp.Answer, addressRecord(h.question.Name, ip, ttl))
+			}
+			if len(h.resp.Answer) >= limit {
+				return
+			}
 		}
 	}
 	if len(h.resp.Answer) == 0 && host != "" {
@@ -151,12 +130,19 @@ func (h *handling) serviceSRV(t target, instances []*api.CheckServiceNode) {
 	h.glue = make(map[string]glue)
 	lookups := maxTargetLookups
 	for _, in := range instances {
-		at := place{in.Node.Node, h.zone.address(in, t.dc), h.zone.port(in, t.dc)}
+		addresses, own := h.zone.addresses(in, t.dc, wire.TypeSRV)
+		if len(addresses) == 0 {
+			continue
+		}
+		at := place{in.Node.Node, addresses[0], h.zone.port(in, t.dc)}
 		if seen[at] {
 			continue
 		}
 		seen[at] = true
-		name, ok := h.srvTarget(t, in, ttl, &lookups)
+		if own {
+			addresses = addresses[:1] // the name that is made of it has no other
+		}
+		name, ok := h.srvTarget(t, in, addresses, own, ttl, &lookups)
 		if !ok {
 			continue
 		}
@@ -172,27 +158,31 @@ func (h *handling) serviceSRV(t target, instances []*api.CheckServiceNode) {
 }
 
 // srvTarget names where an instance is, and keeps what helps to reach it.
-func (h *handling) srvTarget(t target, in *api.CheckServiceNode, ttl uint32, lookups *int) (string, bool) {
+func (h *handling) srvTarget(t target, in *api.CheckServiceNode, addresses []string, own bool, ttl uint32, lookups *int) (string, bool) {
 	z := h.zone
 	dc := z.dcOf(in.Node, t.dc)
-	own := z.ownAddress(in, t.dc)
-	ip, isIP := parseIP(z.address(in, t.dc))
+	ip, isIP := parseIP(addresses[0])
 	if !isIP {
-		host := hostName(z.address(in, t.dc))
+		host := hostName(addresses[0])
 		if _, known := h.glue[host]; host != "" && !known {
 			h.glue[host] = glue{addresses: h.hostGlue(host, lookups)}
 		}
 		return host, host != ""
 	}
 	name, ok := "", false
-	if own == "" {
+	if !own {
 		name, ok = nodeName(in.Node.Node, dc, t.domain)
 	}
 	if !ok { // its own address, or a node that DNS cannot name
-		name = hexName(ip, dc, t.domain)
+		name, addresses = hexName(ip, dc, t.domain), addresses[:1]
 	}
 	if _, known := h.glue[name]; !known {
-		g := glue{addresses: []wire.RR{addressRecord(name, ip, ttl)}}
+		var g glue
+		for _, address := range addresses {
+			if ip, ok := parseIP(address); ok {
+				g.addresses = append(g.addresses, addressRecord(name, ip, ttl))
+			}
+		}
 		if ok && z.NodeMetaTXT {
 			g.texts = metaRecords(name, in.Node.Meta, ttl)
 		}

@@ -107,13 +107,18 @@ func (h *handling) nameServers(domain string) (servers, glue []wire.RR, err erro
 	rand.Shuffle(len(instances), func(i, j int) { instances[i], instances[j] = instances[j], instances[i] })
 	ttl := seconds(z.NodeTTL)
 	for _, in := range instances {
-		ip, isIP := parseIP(z.address(in, z.Datacenter))
+		addresses, _ := z.addresses(in, z.Datacenter, wire.TypeANY)
 		target, ok := nodeName(in.Node.Node, z.dcOf(in.Node, z.Datacenter), domain)
-		if !isIP || !ok {
+		known := len(glue)
+		for _, address := range addresses {
+			if ip, isIP := parseIP(address); isIP && ok {
+				glue = append(glue, addressRecord(target, ip, ttl))
+			}
+		}
+		if len(glue) == known {
 			continue
 		}
 		servers = append(servers, &wire.NS{Hdr: header(domain, wire.TypeNS, ttl), Ns: target})
-		glue = append(glue, addressRecord(target, ip, ttl))
 		if len(servers) == 3 {
 			break
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/serf/serf"
@@ -78,12 +79,12 @@ func (p *Pool) join(ctx context.Context, s *serf.Serf, addrs []string) (int, err
 // resolve looks names up here, where it ends with the context.
 func (p *Pool) resolve(ctx context.Context, addrs []string) (found []string, failed error) {
 	for _, addr := range addrs {
-		host, port, err := net.SplitHostPort(addr)
-		if err != nil {
-			host, port = addr, ""
-		}
+		host, port := SplitAddress(addr)
 		if net.ParseIP(host) != nil {
-			found = append(found, addr)
+			if port != "" {
+				host = net.JoinHostPort(host, port)
+			}
+			found = append(found, host)
 			continue
 		}
 		ips, err := net.DefaultResolver.LookupHost(ctx, host)
@@ -96,6 +97,18 @@ func (p *Pool) resolve(ctx context.Context, addrs []string) (found []string, fai
 		}
 	}
 	return found, failed
+}
+
+// SplitAddress splits what people write: a host or an IP address, with a port or
+// without, an IPv6 address in brackets or not. Without a port that is "".
+func SplitAddress(addr string) (host, port string) {
+	if host, port, err := net.SplitHostPort(addr); err == nil {
+		return host, port
+	}
+	if inner, ok := strings.CutPrefix(addr, "["); ok && strings.HasSuffix(inner, "]") {
+		return strings.TrimSuffix(inner, "]"), ""
+	}
+	return addr, ""
 }
 
 // Rejoin joins the members that an earlier run of this agent knew, a few at a

@@ -161,3 +161,33 @@ func TestStatusAndOperator(t *testing.T) {
 		{"GET /v1/coordinate/datacenters", "", 200, `[{"Datacenter":"dc1","AreaID":"wan","Coordinates":[]}]`},
 	})
 }
+
+// TestRegistrationsTakeWhatTheReferenceIgnores, and refuse what it refuses: each row
+// was tried at a Consul 1.8.7.
+func TestRegistrationsTakeWhatTheReferenceIgnores(t *testing.T) {
+	r := newRig(t)
+	const register, node = "PUT /v1/catalog/register", `{"Node":"n1","Address":"10.0.0.1"`
+	check := func(more string) string { return node + `,"Check":{"CheckID":"c","Name":"c"` + more + `}}` }
+	rows := []want{
+		{register, node + `,"Token":"t"}`, 200, "true"},
+		{register, node + `,"CreateIndex":5,"ModifyIndex":6}`, 200, "true"},
+		{register, check(`,"Definition":{"Bogus":1}`), 200, "true"},
+		{register, check(`,"Definition":{"interval_duration":"10s","deregister_critical_service_after":"10s","tls_skip_verify":true}`), 200, "true"},
+		{register, check(`,"Definition":{"IntervalDuration":1}`), 200, "true"},
+		{register, check(`,"Definition":{"Interval":"x"}`), 400, "~Request decode failed"},
+		{register, check(`,"Definition":[]`), 400, "~Request decode failed"},
+		{register, check(`,"Token":"t"`), 400, `~unknown field "Token"`},
+		{register, check(`,"service_id":"x"`), 400, `~unknown field "service_id"`},
+		{register, node + `,"WriteRequest":{}}`, 400, `~unknown field "WriteRequest"`},
+		{register, node + `,"Service":{"Service":"s","Token":"t"}}`, 400, `~unknown field "Token"`},
+		{"PUT /v1/catalog/deregister", `{"Node":"nope","Token":"t"}`, 200, "true"},
+		{"PUT /v1/catalog/deregister", `{"Node":"nope","Bogus":"t"}`, 400, `~unknown field "Bogus"`},
+		{"PUT /v1/txn", `[{"Check":{"Verb":"set","Check":{"Node":"n1","CheckID":"t","Name":"t","Definition":{"Bogus":1}}}}]`, 200, "~Results"},
+		{"PUT /v1/txn", `[{"Check":{"Verb":"set","Check":{"Node":"n1","CheckID":"t","Name":"t","Bogus":1}}}]`, 400, `~unknown field "Bogus"`},
+	}
+	r.check(t, rows)
+	r.must(register, check(`,"Definition":{"Interval":"10s","TCP":"x:1","Bogus":1}`))
+	if got := r.must("GET /v1/health/node/n1", ""); !strings.Contains(got, `"TCP":"x:1"`) || !strings.Contains(got, `"Interval":"10s"`) {
+		t.Errorf("what is known of a definition is lost: %s", got)
+	}
+}

@@ -149,13 +149,14 @@ func serviceShape() *shape {
 	}
 }
 
-// catalogShape is the body of catalog/register.
+// catalogShape is the body of catalog/register. Clients send back what they have
+// read, with its indexes, and their token.
 func catalogShape() *shape {
 	return &shape{
-		drop: []string{"locality"},
+		drop: []string{"locality", "token", "createindex", "modifyindex"},
 		sub:  map[string]*shape{"service": {drop: []string{"locality", "datacenter", "contenthash"}}},
 	}
 }
 
-// deregisterShape tolerates the Address that old clients send.
-func deregisterShape() *shape { return &shape{drop: []string{"address"}} }
+// deregisterShape tolerates the Address that old clients send, and a token.
+func deregisterShape() *shape { return &shape{drop: []string{"address", "token"}} }

@@ -106,7 +106,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, in door) {
 // locate finds the route, or answers that there is none.
 func (a *API) locate(rq *request) bool {
 	p := rq.r.URL.Path
-	if strings.ContainsFunc(p, func(c rune) bool { return !unicode.IsPrint(c) }) || !strings.HasPrefix(p, "/") {
+	if rt, name := a.spelt(rq.r.URL); rt != nil && rt.served(rq.hops > 0) {
+		rq.route, rq.name = rt, name
+		return true
+	}
+	if strings.ContainsFunc(p, unprintable) || !strings.HasPrefix(p, "/") {
 		rq.text(http.StatusBadRequest, "")
 		return false
 	}
@@ -133,6 +137,28 @@ func (a *API) locate(rq *request) bool {
 	}
 	return false
 }
+
+// spelt finds the route of a path whose name is percent-encoded where it would be
+// cleaned or refused otherwise: every id that was registered, in a body, can be named
+// in a path. The reference has no such way; what it answers 200 to means the same
+// here. Keys are not ids: they mean what the reference takes them for.
+func (a *API) spelt(u *url.URL) (*route, string) {
+	if u.RawPath == "" && !strings.ContainsFunc(u.Path, unprintable) {
+		return nil, ""
+	}
+	raw := u.EscapedPath()
+	rt, escaped, _ := a.table.find(raw)
+	if rt == nil || escaped == "" || rt.path == kvPath || cleanPath(raw) != raw {
+		return nil, ""
+	}
+	name, err := url.PathUnescape(escaped)
+	if err != nil {
+		return nil, ""
+	}
+	return rt, name
+}
+
+func unprintable(c rune) bool { return !unicode.IsPrint(c) }
 
 // cleanPath resolves empty, "." and ".." segments and keeps a trailing slash.
 func cleanPath(p string) string {

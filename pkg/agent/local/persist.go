@@ -21,9 +21,11 @@ import (
 //	services/<sha256 of the id>       savedService
 //	checks/<sha256 of the id>         savedCheck, those of services too
 //	checks/state/<sha256 of the id>   savedState of a TTL check
+//	checks/state/<...>.beat           what it was told since, if only the same again
 //
 // A file is replaced as a whole: written beside it, fsynced, renamed, and the
-// directory fsynced. Names that are no hash are left alone.
+// directory fsynced. Only a beat is not fsynced: a power cut may leave it empty, so
+// it never takes the place of a file that was. Names that are no hash are left alone.
 const savedVersion = 1
 
 type savedService struct {
@@ -44,12 +46,14 @@ type savedState struct {
 	Status  string
 	Output  string
 	Expires time.Time
+	Told    time.Time // when; the later of state and beat counts
 }
 
 const (
 	servicesDir = "services"
 	checksDir   = "checks"
 	statesDir   = "checks/state"
+	beatSuffix  = ".beat"
 )
 
 func (s *State) path(dir, id string) string {
@@ -62,7 +66,7 @@ func (s *State) path(dir, id string) string {
 func (s *State) saveService(reg *api.AgentServiceRegistration, p *prepared) error {
 	kept := *reg
 	kept.Check, kept.Checks, kept.Token = nil, nil, ""
-	err := s.save(servicesDir, p.svc.def.ID, savedService{Version: savedVersion, Token: reg.Token, Service: &kept}, true)
+	err := s.save(servicesDir, p.svc.def.ID, savedService{Version: savedVersion, Token: reg.Token, Service: &kept})
 	for _, c := range p.checks {
 		if err == nil {
 			err = s.saveCheck(c)
@@ -74,22 +78,40 @@ func (s *State) saveService(reg *api.AgentServiceRegistration, p *prepared) erro
 func (s *State) saveCheck(p *preparedCheck) error {
 	return s.save(checksDir, p.def.ID, savedCheck{
 		Version: savedVersion, Check: p.def, InService: p.inService, Maintenance: p.maintenance,
-	}, true)
+	})
 }
 
-// saveState keeps what a TTL check was told. One that only says the same again
-// is not fsynced: heartbeats are frequent, and losing one loses nothing.
-func (s *State) saveState(state *savedState, fsync bool) error {
-	return s.save(statesDir, state.CheckID, state, fsync)
-}
-
-func (s *State) save(dir, id string, v any, fsync bool) error {
+// saveState keeps what a TTL check was told. Heartbeats are frequent, so one that
+// says the same again is a beat, until half of the time is over that the state on
+// disk has: what a power cut takes is at most that a check has less time left.
+func (s *State) saveState(state *savedState, durably bool) error {
+	if durably {
+		return s.save(statesDir, state.CheckID, state)
+	}
 	if s.cfg.DataDir == "" {
 		return nil
 	}
+	data, err := json.Marshal(state)
+	if err == nil {
+		err = replaceBeat(s.path(statesDir, state.CheckID)+beatSuffix, data)
+	}
+	if err != nil {
+		return fmt.Errorf("keep %q in %s: %w", state.CheckID, filepath.Join(s.cfg.DataDir, statesDir), err)
+	}
+	return nil
+}
+
+func (s *State) save(dir, id string, v any) error {
+	if s.cfg.DataDir == "" {
+		return nil
+	}
+	path := s.path(dir, id)
 	data, err := json.Marshal(v)
 	if err == nil {
-		err = replaceFile(s.path(dir, id), data, fsync)
+		err = durable.MkdirAll(filepath.Dir(path), 0o700)
+	}
+	if err == nil {
+		err = durable.WriteFile(path, data, 0o600) // it may hold tokens
 	}
 	if err != nil {
 		return fmt.Errorf("keep %q in %s: %w", id, filepath.Join(s.cfg.DataDir, dir), err)
@@ -119,7 +141,7 @@ func (s *State) remove(serviceID string, checkIDs []string, states bool) error {
 	for _, id := range checkIDs {
 		paths = append(paths, s.path(checksDir, id))
 		if states {
-			paths = append(paths, s.path(statesDir, id))
+			paths = append(paths, s.path(statesDir, id), s.path(statesDir, id)+beatSuffix)
 		}
 	}
 	for _, path := range paths {
@@ -135,9 +157,12 @@ func (s *State) ttlState(d *api.CheckDefinition) *savedState {
 	if s.cfg.DataDir == "" || check.Type(d) != check.TypeTTL {
 		return nil
 	}
-	var state savedState
+	var state, beat savedState
 	path := s.path(statesDir, d.ID)
 	err := readJSON(path, &state)
+	if readJSON(path+beatSuffix, &beat) == nil && beat.CheckID == d.ID && beat.Told.After(state.Told) {
+		state, err = beat, nil // what a power cut left of it counts for nothing
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -162,18 +187,11 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// replaceFile puts data at path so that a reader sees the old or the new content
-// and nothing between. It is 0600, as it may hold tokens.
-func replaceFile(path string, data []byte, fsync bool) error {
-	dir := filepath.Dir(path)
-	if err := durable.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	if fsync {
-		return durable.WriteFile(path, data, 0o600)
-	}
+// replaceBeat puts data at path so that a reader sees the old or the new content and
+// nothing between, as long as the machine runs.
+func replaceBeat(path string, data []byte) error {
 	// The name is shared by all who come here, one at a time.
-	staged := filepath.Join(dir, ".staged")
+	staged := filepath.Join(filepath.Dir(path), ".staged")
 	if err := os.WriteFile(staged, data, 0o600); err != nil {
 		return err
 	}

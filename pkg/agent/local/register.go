@@ -3,6 +3,7 @@ package local
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/check"
 	"github.com/muster-dev/muster/pkg/api"
@@ -212,17 +213,18 @@ func (s *State) UpdateTTL(id, status, output string) error {
 	}
 	s.disk.Lock()
 	defer s.disk.Unlock()
-	state, turned, err := s.setTTL(id, status, output)
+	state, durably, err := s.setTTL(id, status, output)
 	if err != nil {
 		return err
 	}
-	if err := s.saveState(state, turned); err != nil {
+	if err := s.saveState(state, durably); err != nil {
 		s.log.Warn("cannot keep the state of a TTL check: it starts critical after a restart", "check", id, "error", err)
 	}
 	return nil
 }
 
-func (s *State) setTTL(id, status, output string) (*savedState, bool, error) {
+// setTTL gives what is to be kept, and whether that is more than another heartbeat.
+func (s *State) setTTL(id, status, output string) (state *savedState, durably bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.checks[id]
@@ -236,9 +238,13 @@ func (s *State) setTTL(id, status, output string) (*savedState, bool, error) {
 		output = ""
 	}
 	kept, expires := e.ttl().Set(output)
-	turned := e.health.Status != status
+	now := time.Now()
+	durably = e.health.Status != status || e.keptUntil.Sub(now) < expires.Sub(now)/2
+	if durably {
+		e.keptUntil = expires
+	}
 	s.setHealth(e, status, kept)
-	return &savedState{CheckID: id, Status: status, Output: kept, Expires: expires}, turned, nil
+	return &savedState{CheckID: id, Status: status, Output: kept, Expires: expires, Told: now}, durably, nil
 }
 
 const (

@@ -205,3 +205,34 @@ func TestBadReloadChangesNothing(t *testing.T) {
 		t.Errorf("services %v", got)
 	}
 }
+
+// TestPowerCutTakesNoTTLStateThatWasKept: what was not fsynced may be empty after
+// one. Nothing of that kind takes the place of what was.
+func TestPowerCutTakesNoTTLStateThatWasKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := testConfig(newFake())
+		cfg.DataDir = t.TempDir()
+		s := New(cfg)
+		must(t, s.RegisterCheck(&api.CheckDefinition{Name: "beat", TTL: api.Duration(time.Minute)}, Options{}))
+		must(t, s.UpdateTTL("beat", "passing", "first"))
+		for range 100 { // heartbeats, far past the time that the first had
+			time.Sleep(10 * time.Second)
+			must(t, s.UpdateTTL("beat", "passing", "again"))
+		}
+		if c := restart(t, cfg).Checks()["beat"]; c.Status != "passing" || c.Output != "again" {
+			t.Errorf("after an orderly restart: %+v", c)
+		}
+		beats, err := filepath.Glob(filepath.Join(cfg.DataDir, statesDir, "*"+beatSuffix))
+		if err != nil || len(beats) != 1 {
+			t.Fatal(beats, err)
+		}
+		must(t, os.Truncate(beats[0], 0))
+		if c := restart(t, cfg).Checks()["beat"]; c.Status != "passing" {
+			t.Errorf("after a power cut: %+v", c)
+		}
+		must(t, s.DeregisterCheck("beat"))
+		if files := savedFiles(t, cfg.DataDir); len(files) != 0 {
+			t.Errorf("files are left: %v", files)
+		}
+	})
+}

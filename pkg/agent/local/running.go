@@ -29,6 +29,7 @@ type checkEntry struct {
 	inService     bool
 	maintenance   bool
 	criticalSince time.Time
+	keptUntil     time.Time   // when the state of a TTL check that is safe on disk expires
 	runner        *runner     // nil for maintenance
 	deferred      *time.Timer // a change of output alone waits for it
 }

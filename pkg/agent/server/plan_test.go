@@ -284,3 +284,43 @@ func TestWhichDeadVotersGo(t *testing.T) {
 		}
 	}
 }
+
+// TestPlansAndDeregistrations: between a plan and its command a node may go, or come
+// back as another. A failure brings nothing back, and a living node comes back whole.
+func TestPlansAndDeregistrations(t *testing.T) {
+	s := planner()
+	alive := client("n", 2, "10.0.0.2", api.MemberAlive)
+	for name, between := range map[string]state.Command{
+		"deregistered": &state.Deregister{Node: "n"},
+		"another's": &state.Register{Node: &api.Node{ID: uuid(3), Node: "n", Address: "10.0.0.3"},
+			Checks: []*api.HealthCheck{serfHealth("n", api.HealthPassing, api.SerfAliveOutput)}},
+	} {
+		c := newCatalog(t)
+		c.apply(s.planAlive(c.store.Snapshot(), alive)...)
+		plan := planFailed(c.store.Snapshot(), "n", uuid(2))
+		if len(plan) != 1 {
+			t.Fatalf("plan %v", plan)
+		}
+		c.apply(&state.Deregister{Node: "n"}, between)
+		c.apply(plan...)
+		have := lookUp(c.store.Snapshot(), "n")
+		if name == "deregistered" && have.node != nil {
+			t.Errorf("a node that was deregistered is back: %+v %+v", have.node, have.health)
+		}
+		if name != "deregistered" && (have.health == nil || have.health.Status != api.HealthPassing) {
+			t.Errorf("another agent's node turned: %+v", have.health)
+		}
+	}
+	c := newCatalog(t)
+	c.apply(s.planAlive(c.store.Snapshot(), alive)...)
+	c.apply(planFailed(c.store.Snapshot(), "n", uuid(2))...)
+	if h := lookUp(c.store.Snapshot(), "n").health; h == nil || h.Status != api.HealthCritical || h.Output != api.SerfFailedOutput {
+		t.Fatalf("a node that failed: %+v", h)
+	}
+	back := s.planAlive(c.store.Snapshot(), alive)
+	c.apply(&state.Deregister{Node: "n"})
+	c.apply(back...)
+	if n := lookUp(c.store.Snapshot(), "n").node; n == nil || n.Address != "10.0.0.2" || n.ID != uuid(2) {
+		t.Errorf("a living node that was deregistered: %+v", n)
+	}
+}

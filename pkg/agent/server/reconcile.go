@@ -74,6 +74,8 @@ func nodeOf(cmd state.Command) string {
 		return c.Node.Node
 	case *state.Deregister:
 		return c.Node
+	case *state.Txn:
+		return c.Ops[0].Node.Node.Node
 	}
 	return "?"
 }
@@ -130,11 +132,12 @@ func lookUp(snap *state.Snapshot, name string) record {
 func (s *Server) planAlive(snap *state.Snapshot, m api.Member) []state.Command {
 	have := lookUp(snap, m.Name)
 	want := serviceOf(m)
-	reg := &state.Register{Node: &api.Node{Node: m.Name}, SkipNodeUpdate: true}
+	// The record goes along in whole: the node may be deregistered before this is applied.
+	reg := &state.Register{Node: s.nodeRecord(have.node, m), SkipNodeUpdate: true}
 	right := true
 	if have.node == nil || have.node.Address != m.Addr || have.node.ID != m.Tags["id"] {
 		right = false
-		reg.Node, reg.SkipNodeUpdate = s.nodeRecord(have.node, m), false
+		reg.SkipNodeUpdate = false
 	}
 	if h := have.health; h == nil || h.Status != api.HealthPassing || h.Output != api.SerfAliveOutput {
 		right = false
@@ -210,7 +213,9 @@ func sameService(have, want *api.NodeService) bool {
 }
 
 // planFailed turns a node critical. One that the catalog does not have, or that
-// belongs to another agent by now, is left alone.
+// belongs to another agent by now, is left alone; so is one that is deregistered or
+// written anew before the command is applied: a transaction makes sure of it, where a
+// registration would bring the node back, without an address.
 func planFailed(snap *state.Snapshot, name, id string) []state.Command {
 	have := lookUp(snap, name)
 	if have.node == nil || id != "" && have.node.ID != "" && have.node.ID != id {
@@ -219,10 +224,14 @@ func planFailed(snap *state.Snapshot, name, id string) []state.Command {
 	if have.health != nil && have.health.Status == api.HealthCritical && have.health.Output == api.SerfFailedOutput {
 		return nil
 	}
-	return []state.Command{&state.Register{
-		Node: &api.Node{Node: have.node.Node}, SkipNodeUpdate: true,
-		Checks: []*api.HealthCheck{serfHealth(have.node.Node, api.HealthCritical, api.SerfFailedOutput)},
-	}}
+	failed := serfHealth(have.node.Node, api.HealthCritical, api.SerfFailedOutput)
+	if have.health != nil {
+		failed.ModifyIndex = have.health.ModifyIndex // 0: there is none yet
+	}
+	return []state.Command{&state.Txn{Ops: []*api.TxnOp{
+		{Node: &api.TxnNodeOp{Verb: "get", Node: api.Node{Node: have.node.Node}}}, // fails if it is gone
+		{Check: &api.TxnCheckOp{Verb: "cas", Check: *failed}},
+	}}}
 }
 
 // planLeft removes a node. Without serfHealth it is no agent's: somebody
