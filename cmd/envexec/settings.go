@@ -12,6 +12,7 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/envexec"
 	"github.com/muster-dev/muster/pkg/envexec/config"
+	"github.com/muster-dev/muster/pkg/proc"
 	shared "github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/supervise"
 )
@@ -107,7 +108,8 @@ func (o *options) settle(s *settings, environ []string) error {
 	s.tool = envexec.Config{
 		Plan: plan, Shell: o.Shell(), OnChange: f.WhenChanged(), EnvFile: file,
 		Child: supervise.Spec{
-			Command: f.Exec.Words(), ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
+			Unmarked: !own.Admits(proc.Mark),
+			Command:  f.Exec.Words(), ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
 		},
 		Wait: f.Wait(), Jitter: f.Jitter, Cache: conn.Keeping(f.CacheFile, f.CacheMaxAge), Once: f.Once, Timeout: o.timeout,
 		Client: conn.Client, Retry: conn.Retry, MaxStale: f.MaxStale, BlockWait: f.BlockWait,

@@ -12,6 +12,7 @@ import (
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/proc"
 	shared "github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/tmpl"
@@ -149,10 +150,12 @@ func (o *options) connect(s *settings, supervised, environ []string) error {
 	}
 	reload, _ := cli.ParseSignal(f.Exec.ReloadSignal) // these two: validated
 	kill, _ := cli.ParseSignal(f.Exec.KillSignal)
-	s.tool.Exec = tmpl.Exec{Command: o.exec, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Env: env}
+	unmarked := !f.Exec.Env.Admits(proc.Mark)
+	s.tool.Exec = tmpl.Exec{Command: o.exec, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Env: env, Unmarked: unmarked}
 	s.tool.SuperviseEnv = env
 	s.tool.Supervise = supervise.Spec{
-		Command: supervised, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
+		Unmarked: unmarked,
+		Command:  supervised, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
 	}
 	if t := f.Exec.KillTimeout; t != nil {
 		s.tool.Exec.KillTimeout, s.tool.Supervise.KillTimeout = *t, *t

@@ -42,6 +42,11 @@ func (e Env) Build(own, extra []string) ([]string, error) {
 	return unique(append(out, e.Custom...)), nil
 }
 
+// Admits says whether one of our own variables of that name gets through.
+func (e Env) Admits(name string) bool {
+	return !e.Pristine && (len(e.Allow) == 0 || matches(e.Allow, name)) && !matches(e.Deny, name)
+}
+
 func matches(patterns []string, name string) bool {
 	for _, p := range patterns {
 		if hit, err := path.Match(p, name); err == nil && hit {

@@ -2,6 +2,8 @@ package deliver
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 )
 
@@ -25,10 +27,10 @@ type change struct {
 // changes are what leads from one view to the next: what is there now in its
 // order, then what is not there any more. They need nothing of the server, so
 // they are the same against any.
-func changes(old []item, now view) []change {
-	before := make(map[string]json.RawMessage, len(old))
+func changes(old []item, salt string, now view) []change {
+	before := make(map[string]item, len(old))
 	for _, it := range old {
-		before[it.Key] = it.Data
+		before[it.Key] = it
 	}
 	there := make(map[string]bool, len(now.items))
 	var out []change
@@ -38,8 +40,8 @@ func changes(old []item, now view) []change {
 		switch {
 		case !known:
 			out = append(out, change{opAdd, it.Key, nil, it.Data, now.index})
-		case !bytes.Equal(was, it.Data):
-			out = append(out, change{opModify, it.Key, was, it.Data, now.index})
+		case !was.same(salt, it.Data):
+			out = append(out, change{opModify, it.Key, was.Data, it.Data, now.index})
 		}
 	}
 	for _, it := range old {
@@ -48,6 +50,21 @@ func changes(old []item, now view) []change {
 		}
 	}
 	return out
+}
+
+// same says whether an item was of that data. Of one whose value was not kept the hash
+// tells.
+func (it item) same(salt string, data json.RawMessage) bool {
+	if it.Data == nil {
+		return it.Hash == hashOfItem(salt, data)
+	}
+	return bytes.Equal(it.Data, data)
+}
+
+// hashOfItem cannot be compared between files, for which salts differ.
+func hashOfItem(salt string, data json.RawMessage) string {
+	sum := sha256.Sum256(append([]byte(salt), data...))
+	return hex.EncodeToString(sum[:])
 }
 
 // lines is one JSON line for each change.

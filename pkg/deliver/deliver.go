@@ -46,6 +46,7 @@ type Config struct {
 	Retry   watch.Retry
 	Address string // of the agent, as part of what a watch is remembered by
 	Dir     string // where deliveries are remembered; "": only as long as the Set is there
+	DirMay  bool   // a Dir that cannot be used is said in the log, and done without
 	Logger  *slog.Logger
 
 	Handler Handler          // of watches that have none of their own
@@ -121,6 +122,13 @@ func (s *Set) Run(ctx context.Context) error {
 	defer cancel()
 	s.mu.Lock()
 	s.ctx = ctx
+	if s.cfg.Dir != "" {
+		var runs []identity
+		for _, spec := range s.specs {
+			runs = append(runs, spec.identity(s.cfg.Address))
+		}
+		forget(s.cfg.Dir, runs, s.cfg.Logger)
+	}
 	err := s.apply(s.specs)
 	s.mu.Unlock()
 	if err != nil {
@@ -220,7 +228,7 @@ func (s *Set) worker(spec Spec, id identity) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &delivery{spec: spec, id: id, dir: s.cfg.Dir, handler: h, once: s.cfg.Once, log: log, wake: make(chan struct{}, 1)}
+	d := &delivery{spec: spec, id: id, dir: s.cfg.Dir, may: s.cfg.DirMay, handler: h, once: s.cfg.Once, log: log, wake: make(chan struct{}, 1)}
 	if spec.Durable {
 		if !s.cfg.Shows || spec.CheckHandler() == nil {
 			if d.ack, err = s.cfg.Client(spec.Token); err != nil {
@@ -255,6 +263,9 @@ func (s *Set) handler(spec *Spec, log *slog.Logger) (Handler, error) {
 	}
 	if notice != "" {
 		log.Info(notice)
+	}
+	if err := proc.Runnable(argv[0]); err != nil && !s.cfg.Isolate { // where one ends alone it may come yet
+		return nil, err
 	}
 	h := &script{argv: argv, env: s.cfg.Env, killTimeout: spec.KillTimeout, guards: s.guards}
 	s.guards.Warm() // it starts while we ask for the data

@@ -142,7 +142,7 @@ func TestSetReplace(t *testing.T) {
 		if got := r.lastOf(t, 2); got != "6" {
 			t.Errorf("index %s", got)
 		}
-		if err := s.Replace([]Spec{{Type: typeKey, Key: "a", Args: []string{"x"}}, {Type: typeKey, Key: "z", HTTP: &HTTP{Path: "http://h"}, Args: []string{""}}}); err != nil {
+		if err := s.Replace([]Spec{{Type: typeKey, Key: "a", Args: []string{"true"}}, {Type: typeKey, Key: "z", HTTP: &HTTP{Path: "http://h"}, Args: []string{""}}}); err != nil {
 			t.Error(err)
 		}
 		if err := s.Replace(nil); err != nil {
@@ -220,7 +220,7 @@ func TestSetGivesUp(t *testing.T) {
 func TestSetIsolates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		held, err := openMemory(dir, identityOf("a"))
+		held, err := openMemory(dir, identityOf("a"), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func TestSetIsolates(t *testing.T) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		held, err = openMemory(dir, identityOf("a"))
+		held, err = openMemory(dir, identityOf("a"), false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -28,6 +28,7 @@ type delivery struct {
 	spec    Spec
 	id      identity
 	dir     string // of memories; "" is none
+	may     bool   // where nothing can be remembered there the watch runs without
 	handler Handler
 	once    bool // end after the first delivery, of which there is one attempt
 	log     *slog.Logger
@@ -44,6 +45,7 @@ type delivery struct {
 	now  WatchStatus
 
 	mem      *memory
+	daily    <-chan time.Time // time to say that the memory is in use
 	pend     pending
 	pace     watch.Pace
 	running  view      // what the handler has got
@@ -88,12 +90,19 @@ func (d *delivery) run(ctx context.Context) error {
 	if !d.remembers() {
 		dir = ""
 	}
-	mem, err := openMemory(dir, d.id)
+	mem, err := openMemory(dir, d.id, d.spec.KeepValues)
+	if d.may && errors.Is(err, errNoMemory) {
+		d.log.Warn("nothing is remembered: the next start delivers again, and a second process is not noticed; -state-dir names another place", "error", err)
+		mem, err = &memory{}, nil
+	}
 	if err != nil {
 		return err
 	}
 	defer mem.close()
 	d.mem = mem
+	daily := time.NewTicker(touchEvery)
+	defer daily.Stop()
+	d.daily = daily.C
 	d.pend = pending{overlap: d.spec.Overlap, events: d.spec.Type == typeEvent}
 	d.pace = watch.Pace{Wait: watch.Wait{Min: d.spec.Settle}.Settled()}
 	d.publish(StateUnanswered)
@@ -138,6 +147,8 @@ func (d *delivery) next(ctx context.Context) (view, bool) {
 		case <-due:
 		case <-acks:
 			d.acknowledge(ctx)
+		case <-d.daily:
+			d.mem.touch()
 		case <-ctx.Done():
 			return view{}, false
 		}
@@ -249,10 +260,11 @@ func (d *delivery) input(v view) (Input, bool, error) {
 		return Input{v.index, append(body[:len(body):len(body)], '\n')}, true, nil
 	}
 	var old []item
+	var salt string
 	if last != nil && d.spec.Type != typeEvent && !d.force {
-		old = last.Items
+		old, salt = last.Items, last.Salt
 	}
-	data, err := lines(changes(old, v))
+	data, err := lines(changes(old, salt, v))
 	if len(data) == 0 && err == nil {
 		d.remember(v, false)
 	}

@@ -143,14 +143,14 @@ func TestInitial(t *testing.T) {
 func TestMemory(t *testing.T) {
 	dir := t.TempDir()
 	id := (&Spec{Type: typeKey, Key: "k"}).identity("here")
-	m, err := openMemory(dir, id)
+	m, err := openMemory(dir, id, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openMemory(dir, id); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+	if _, err := openMemory(dir, id, false); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
 		t.Errorf("a second one: %v", err)
 	}
-	other, err := openMemory(dir, (&Spec{Type: typeKey, Key: "k2"}).identity("here"))
+	other, err := openMemory(dir, (&Spec{Type: typeKey, Key: "k2"}).identity("here"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestMemory(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.close()
-	if m, err = openMemory(dir, id); err != nil || m.last.Index != 7 || m.last.Hash != "h" {
+	if m, err = openMemory(dir, id, false); err != nil || m.last.Index != 7 || m.last.Hash != "h" {
 		t.Fatalf("%+v %v", m, err)
 	}
 	m.close()
@@ -167,7 +167,7 @@ func TestMemory(t *testing.T) {
 		if err := os.WriteFile(m.path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openMemory(dir, id); err == nil || !strings.Contains(err.Error(), m.path) {
+		if _, err := openMemory(dir, id, false); err == nil || !strings.Contains(err.Error(), m.path) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -398,7 +398,7 @@ func TestEventsAreNotMergedAway(t *testing.T) {
 func TestChangesOverARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir, r := t.TempDir(), &recorder{}
-		spec := Spec{Changes: true}
+		spec := Spec{Changes: true, KeepValues: true}
 		d, stop := run(t, r, spec, dir, false)
 		d.put(state(1, "1"))
 		r.want(t, "first", `0 1 {"op":"add","key":"k","old":null,"new":1,"index":1}`)

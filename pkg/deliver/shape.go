@@ -21,7 +21,8 @@ type view struct {
 // item is one thing of a view: a key, a service, a check.
 type item struct {
 	Key  string          // what it is called, for telling changes
-	Data json.RawMessage // as the reference's handlers get it
+	Data json.RawMessage `json:",omitempty"` // as the reference's handlers get it
+	Hash string          `json:",omitempty"` // of Data, in place of it, where values are not kept
 	at   uint64          // of a durable event: its index
 }
 

@@ -39,6 +39,7 @@ type Spec struct {
 	Shell       *bool         `conf:"shell"`        // see proc.Resolve
 	Durable     bool          `conf:"durable"`      // type event: those that the servers keep, acknowledged when delivered
 	Changes     bool          `conf:"changes"`      // hand over what was added, modified, deleted
+	KeepValues  bool          `conf:"keep_values"`  // on disk, so that changes have their old value after a restart too
 	Initial     Initial       `conf:"initial"`      // "" is if-changed
 	Overlap     Overlap       `conf:"overlap"`      // "" is coalesce
 	Settle      time.Duration `conf:"settle"`       // time without a change before a delivery
@@ -151,6 +152,8 @@ func (s *Spec) Check() error {
 		return errors.New("a duration is below zero")
 	case s.Attempts < 0:
 		return errors.New("attempts is below zero")
+	case s.KeepValues && !s.Changes:
+		return errors.New("keep_values goes with changes: nothing else needs old values")
 	case s.DeadLetters != "" && s.Attempts == 0:
 		return errors.New("dead_letters needs attempts: the number of failed runs after which a change is one")
 	}

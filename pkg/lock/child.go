@@ -28,6 +28,7 @@ type Command struct {
 	Guard     *proc.Guard      // made while the lock was waited for; nil: it is made now
 	Signals   <-chan os.Signal // go to the child's group; INT and TERM end it
 	KillAfter time.Duration    // from INT, TERM or the end of ctx to SIGKILL
+	OnStop    func()           // called when Ctrl-Z has stopped it and we are about to be; nil: nobody cares
 }
 
 // Run starts the child and waits for its end; it gives its code. When ctx ends
@@ -42,7 +43,7 @@ func (c Command) Run(ctx context.Context, h *Held) (code int, err error) {
 		spec.Env = os.Environ()
 	}
 	spec.Env = append(spec.Env[:len(spec.Env):len(spec.Env)], h.Environ()...)
-	spec.Deadline = h.Deadline()
+	spec.Deadline, spec.OnStop = h.Deadline(), c.OnStop
 	child, err := c.start(spec)
 	if err != nil {
 		return 0, fmt.Errorf("start the child: %w", err)

@@ -36,6 +36,16 @@ func (h *Held) Deadline() proc.Deadline {
 	return h.session.deadline()
 }
 
+// Left is the time until the lock counts as lost if it is not renewed; 0 for a safe lock,
+// which no time ends.
+func (h *Held) Left() time.Duration {
+	d := h.Deadline()
+	if d.Term == 0 {
+		return 0
+	}
+	return max(0, d.Term-proc.BootTime())
+}
+
 // Lost is ErrLost when the lock was not renewed in time. Of a process that was stopped
 // it says so before the context of the work has ended.
 func (h *Held) Lost() error { return h.session.expired() }

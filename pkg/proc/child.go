@@ -24,6 +24,9 @@ func BootTime() time.Duration { return guard.BootTime() }
 // exitCode is a process's end as a shell would report it.
 func exitCode(ws syscall.WaitStatus) int { return guard.ExitCode(ws) }
 
+// Mark is the variable by which what a guard runs is found again; see Spec.Unmarked.
+const Mark = guard.Env
+
 // Spec says what a Child runs.
 type Spec struct {
 	Argv []string // the program and its arguments; no shell, see Resolve
@@ -35,6 +38,14 @@ type Spec struct {
 	// Leave lets what the child started run on after the child has ended by
 	// itself ("haproxy -D"). Without it the guard kills what is left.
 	Leave bool
+
+	// Unmarked keeps the guard's mark out of the child's environment. Should somebody kill
+	// the guard alone, what has left its session is not found then.
+	Unmarked bool
+
+	// OnStop is called when the child was stopped at a terminal (see NewTerminalGuard) and
+	// we are about to be; nil: nobody cares.
+	OnStop func()
 
 	// Credential is who runs it, guard and child; nil is who we are. A Guard has
 	// its own.
@@ -56,12 +67,13 @@ type Spec struct {
 //
 // The words in quotes are what the guard says on its pipe.
 type Child struct {
-	guard *Guard
-	after func(*Guard) // what becomes of the guard, which lives; nil: nothing
-	pid   int
-	done  chan struct{} // closed when the child has ended
-	code  int           // set before
-	err   error         // set before
+	guard  *Guard
+	after  func(*Guard) // what becomes of the guard, which lives; nil: nothing
+	pid    int
+	onStop func()
+	done   chan struct{} // closed when the child has ended
+	code   int           // set before
+	err    error         // set before
 }
 
 // Start starts a guard and, below it, the child. It returns when the child
@@ -95,7 +107,22 @@ func find(argv []string) (path string, err error) {
 
 // watch learns how the child ended.
 func (c *Child) watch() {
-	word, rest, err := c.guard.hear()
+	var word, rest string
+	var err error
+	leave := func() {}
+	if c.guard.tty != nil {
+		leave = c.attend()
+	}
+	for {
+		if word, rest, err = c.guard.hear(); err != nil || word != guard.SayStopped {
+			break
+		}
+		c.stopped()
+	}
+	leave()
+	if c.guard.tty != nil {
+		c.guard.tty.takeBack(c.pid)
+	}
 	code, noCode := strconv.Atoi(rest)
 	said := err == nil && noCode == nil && word == guard.SayExit
 	c.code = code

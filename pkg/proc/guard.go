@@ -25,6 +25,7 @@ type Guard struct {
 	cmd    *exec.Cmd
 	status *os.File // what the guard says
 	lines  *bufio.Reader
+	tty    *terminal // in whose session it is; nil: in one of its own
 
 	mu      sync.Mutex // guards the following
 	control *os.File   // its closing, by us or by our death, ends the tree
@@ -41,15 +42,27 @@ var errBusy = errors.New("start a child: the guard's last one still runs")
 
 // NewGuard starts a guard that runs its children as somebody; nil is who we are.
 // It does not wait until the guard is ready. Close is owed.
-func NewGuard(who *syscall.Credential) (*Guard, error) {
-	g, err := newGuard(who)
+func NewGuard(who *syscall.Credential) (*Guard, error) { return guardAt(who, nil) }
+
+// NewTerminalGuard starts a guard for children that people talk to: where this process
+// was started at a terminal, by its name and as a job of its own, a child is the
+// terminal's foreground, so that Ctrl-C is for the child alone, and a shell has job
+// control. A child that is stopped (Ctrl-Z) stops us too, and goes on when we do.
+// Elsewhere it is as NewGuard's.
+func NewTerminalGuard() (*Guard, error) { return guardAt(nil, atTerminal()) }
+
+func guardAt(who *syscall.Credential, tty *terminal) (*Guard, error) {
+	g, err := newGuard(who, tty)
+	if err != nil && tty != nil {
+		tty.close()
+	}
 	if err != nil {
 		return nil, fmt.Errorf("start a guard: %w", err)
 	}
 	return g, nil
 }
 
-func newGuard(who *syscall.Credential) (*Guard, error) {
+func newGuard(who *syscall.Credential, tty *terminal) (*Guard, error) {
 	self, err := ownExecutable()
 	if err != nil {
 		return nil, err
@@ -65,13 +78,13 @@ func newGuard(who *syscall.Credential) (*Guard, error) {
 		return nil, err
 	}
 	defer theirStatus.Close()
-	g := &Guard{token: rand.Text(), status: status, lines: bufio.NewReader(status), control: control}
+	g := &Guard{token: rand.Text(), status: status, lines: bufio.NewReader(status), control: control, tty: tty}
 	g.cmd = &exec.Cmd{
 		Path: self,
 		Args: []string{guard.Name},
 		Env:  append(os.Environ(), guard.Env+"="+g.token),
-		// Out of reach of the terminal's signals, which are for the tool.
-		SysProcAttr: &syscall.SysProcAttr{Setsid: true, Credential: who},
+		// Out of reach of the terminal's signals, which are for the tool, or its child.
+		SysProcAttr: &syscall.SysProcAttr{Setsid: tty == nil, Setpgid: tty != nil, Credential: who},
 		ExtraFiles:  []*os.File{theirControl, theirStatus}, // guard.ControlFD, guard.StatusFD
 	}
 	if err := g.cmd.Start(); err != nil {
@@ -115,7 +128,7 @@ func (g *Guard) start(spec Spec, after func(*Guard)) (*Child, error) {
 	if !g.take() {
 		return nil, errBusy
 	}
-	c := &Child{guard: g, after: after, done: make(chan struct{})}
+	c := &Child{guard: g, after: after, onStop: spec.OnStop, done: make(chan struct{})}
 	if c.pid, err = g.launch(path, spec); err != nil {
 		g.free()
 		return nil, err
@@ -145,10 +158,11 @@ func (g *Guard) launch(path string, spec Spec) (pid int, err error) {
 	if env == nil {
 		env = os.Environ()
 	}
-	order := guard.Order{
-		Path: path, Dir: spec.Dir, Argv: spec.Argv, Env: append(slices.Clip(env), guard.Env+"="+g.token),
-		Deadline: spec.Deadline, Leave: spec.Leave,
+	order := guard.Order{Path: path, Dir: spec.Dir, Argv: spec.Argv, Env: env, Deadline: spec.Deadline, Leave: spec.Leave}
+	if !spec.Unmarked {
+		order.Env = append(slices.Clip(env), guard.Env+"="+g.token)
 	}
+	g.place(&order)
 	if err := g.status.SetReadDeadline(time.Now().Add(startTimeout)); err != nil {
 		return 0, fmt.Errorf("start a child: %w", err)
 	}
@@ -245,5 +259,8 @@ func (g *Guard) Close() {
 		g.mu.Unlock()
 		_ = g.cmd.Wait() // its own code says nothing beyond what it has said
 		g.status.Close()
+		if g.tty != nil {
+			g.tty.close()
+		}
 	})
 }

@@ -69,6 +69,11 @@ func (e Env) Build(own, extra []string) ([]string, error) {
 	return cli.Env{Pristine: e.Pristine, Custom: e.Custom, Allow: e.Allow, Deny: e.Deny}.Build(own, extra)
 }
 
+// Admits says whether one of our own variables of that name gets through.
+func (e Env) Admits(name string) bool {
+	return cli.Env{Pristine: e.Pristine, Allow: e.Allow, Deny: e.Deny}.Admits(name)
+}
+
 // Given says whether anything is said about the environment.
 func (e Env) Given() bool {
 	return e.Pristine || len(e.Custom)+len(e.Allow)+len(e.Deny) > 0

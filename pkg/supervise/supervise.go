@@ -32,6 +32,7 @@ type Spec struct {
 	KillTimeout  time.Duration  // 30 s
 	Splay        time.Duration  // a change is followed a random time later, at most this
 	Timeout      time.Duration  // the child may run so long; 0: for ever
+	Unmarked     bool           // nothing of ours is in its environment, see proc.Spec
 }
 
 // DefaultKillTimeout is how long a child may take to end before it is killed.
@@ -126,7 +127,7 @@ func (s *Supervisor) startChild() (child, error) {
 	if note != "" && s.cfg.Notice != nil {
 		s.cfg.Notice(note)
 	}
-	spec := proc.Spec{Argv: argv, Stdin: os.Stdin, Stdout: s.cfg.Stdout, Stderr: s.cfg.Stderr}
+	spec := proc.Spec{Argv: argv, Unmarked: s.spec.Unmarked, Stdin: os.Stdin, Stdout: s.cfg.Stdout, Stderr: s.cfg.Stderr}
 	if s.cfg.Env != nil {
 		spec.Env = s.cfg.Env()
 	}
@@ -136,7 +137,7 @@ func (s *Supervisor) startChild() (child, error) {
 		}
 		s.release() // the guard may be what is wrong
 	}
-	if s.guard, err = proc.NewGuard(nil); err != nil {
+	if s.guard, err = proc.NewTerminalGuard(); err != nil {
 		s.guard = nil
 		return nil, err
 	}

@@ -357,7 +357,7 @@ func startExec(cfg Config, notice func(string)) func() (child, error) {
 		if note != "" {
 			notice(note)
 		}
-		c, err := proc.Start(proc.Spec{Argv: argv, Env: cfg.Exec.Env, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Leave: true})
+		c, err := proc.Start(proc.Spec{Argv: argv, Env: cfg.Exec.Env, Unmarked: cfg.Exec.Unmarked, Stdout: cfg.Stdout, Stderr: cfg.Stderr, Leave: true})
 		if err != nil {
 			return nil, err
 		}

@@ -74,6 +74,7 @@ type Exec struct {
 	KillTimeout  time.Duration  // 30 s
 	Splay        time.Duration
 	Env          []string // nil: Config.Env
+	Unmarked     bool     // nothing of ours is in it, see proc.Spec
 }
 
 // Config configures a Tool.

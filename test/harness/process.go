@@ -35,6 +35,12 @@ func spawn(t testing.TB, log string, cmd *exec.Cmd) *Process {
 	}
 	cmd.Stderr = file
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	return begin(t, cmd)
+}
+
+// begin starts cmd as it is.
+func begin(t testing.TB, cmd *exec.Cmd) *Process {
+	t.Helper()
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

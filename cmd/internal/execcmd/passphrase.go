@@ -26,12 +26,12 @@ func passphrase(ctx context.Context, key string) func() ([]byte, error) {
 		fd := int(tty.Fd())
 		before, err := unix.IoctlGetTermios(fd, getTermios)
 		if err != nil {
-			return nil, fmt.Errorf("ask for the passphrase of %s: %w", key, err)
+			return nil, fmt.Errorf("silence the terminal: %w", err)
 		}
 		quiet := *before
 		quiet.Lflag &^= unix.ECHO
 		if err := unix.IoctlSetTermios(fd, setTermios, &quiet); err != nil {
-			return nil, fmt.Errorf("ask for the passphrase of %s: %w", key, err)
+			return nil, fmt.Errorf("silence the terminal: %w", err)
 		}
 		defer func() {
 			_ = unix.IoctlSetTermios(fd, setTermios, before)
@@ -43,7 +43,7 @@ func passphrase(ctx context.Context, key string) func() ([]byte, error) {
 		case l := <-read:
 			return l.text, l.err
 		case <-ctx.Done():
-			return nil, fmt.Errorf("ask for the passphrase of %s: %w", key, context.Cause(ctx))
+			return nil, context.Cause(ctx)
 		}
 	}
 }

@@ -45,8 +45,9 @@ type holding struct {
 	noteErr error // its success could not be noted
 
 	mu      sync.Mutex
-	holds   bool // signals are for the child
-	stopped bool // one of them was to end it, and us
+	holds   bool   // signals are for the child
+	stopped bool   // one of them was to end it, and us
+	onStop  func() // says what a stop means
 	waiting context.CancelCauseFunc
 }
 
@@ -173,7 +174,7 @@ func (h *holding) lockConfig(command string, log *slog.Logger) lock.Config {
 // listen takes signals: they end the wait for the lock and, once it is held, are
 // for the child.
 func (h *holding) listen(ctx context.Context) (stop func()) {
-	signal.Notify(h.got, cli.Unignored(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)...)
+	signal.Notify(h.got, cli.Unignored(syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGTSTP)...)
 	quit := make(chan struct{})
 	var done sync.WaitGroup
 	done.Go(func() {
@@ -197,6 +198,11 @@ func (h *holding) take(sig os.Signal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
+	case sig == syscall.SIGTSTP: // not at all without a word; a child of its own session runs on
+		if h.onStop != nil {
+			h.onStop()
+		}
+		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	case h.holds:
 		// Remembered too: a leader whose lead is lost does not stand again then.
 		h.stopped = h.stopped || sig == syscall.SIGINT || sig == syscall.SIGTERM
@@ -209,12 +215,12 @@ func (h *holding) take(sig os.Signal) {
 	}
 }
 
-// holding says whether signals are for the child. What was for an earlier child is not
-// for the next one.
-func (h *holding) holding(yes bool) {
+// holding says that signals are for the child, and what to say of a stop; nil: they are
+// not. What was for an earlier child is not for the next one.
+func (h *holding) holding(onStop func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.holds = yes
+	h.holds, h.onStop = onStop != nil, onStop
 	for len(h.child) > 0 {
 		<-h.child
 	}
@@ -246,7 +252,7 @@ func (h *holding) run(parent context.Context) error {
 	ctx, inTime, end := h.inTime(parent)
 	defer end()
 	h.say("Attempting lock acquisition")
-	guard, err := proc.NewGuard(nil) // it starts while we ask for the lock
+	guard, err := proc.NewTerminalGuard() // it starts while we ask for the lock
 	if err != nil {
 		return err
 	}
@@ -273,14 +279,15 @@ func (h *holding) run(parent context.Context) error {
 
 // work runs the child.
 func (h *holding) work(ctx context.Context, held *lock.Held, guard *proc.Guard) error {
-	h.holding(true)
-	defer h.holding(false)
+	stopping := h.stopping(held)
+	h.holding(stopping)
+	defer h.holding(nil)
 	if ctx.Err() != nil { // by a signal that has just come, or a loss
 		return context.Cause(ctx)
 	}
 	h.started = true
 	h.say("Starting handler")
-	code, err := lock.Command{Spec: h.spec, Guard: guard, Signals: h.child, KillAfter: h.killAfter}.Run(ctx, held)
+	code, err := lock.Command{Spec: h.spec, Guard: guard, Signals: h.child, KillAfter: h.killAfter, OnStop: stopping}.Run(ctx, held)
 	go guard.Close() // while the lock is released; run waits for its end
 	if err != nil {
 		return err
@@ -288,6 +295,17 @@ func (h *holding) work(ctx context.Context, held *lock.Held, guard *proc.Guard) 
 	h.code, h.ended = code, ctx.Err() == nil && held.Lost() == nil
 	h.say("Child terminated, releasing lock")
 	return nil
+}
+
+// stopping says what it means that we are about to be stopped while the lock is held.
+func (h *holding) stopping(held *lock.Held) func() {
+	return func() {
+		if h.safe {
+			h.tell("stopped: %s stays held", held.Key())
+			return
+		}
+		h.tell("stopped: %s is lost, and the command killed, unless it goes on (fg, bg) within %v", held.Key(), held.Left().Round(time.Second))
+	}
 }
 
 // spared says that -once-per left nothing to do.

@@ -139,6 +139,7 @@ func (o *options) addHandler(fs *pflag.FlagSet) {
 	fs.DurationVar(&o.http.Timeout, "http-timeout", 10*time.Second, "`time` that -http-handler has to answer")
 	fs.BoolVar(&o.http.TLSSkipVerify, "http-tls-skip-verify", false, "do not verify the certificate of -http-handler")
 	fs.BoolVar(&s.Changes, "changes", false, "hand over what was added, modified and deleted, a JSON line each, with old and new")
+	fs.BoolVar(&s.KeepValues, "keep-values", false, "with -changes: keep the values on disk, so that old is known after a restart too")
 }
 
 // addDelivery defines when and how often.
@@ -153,5 +154,5 @@ func (o *options) addDelivery(fs *pflag.FlagSet) {
 	fs.DurationVar(&s.KillTimeout, "kill-timeout", 5*time.Second, "`time` from SIGTERM to SIGKILL for a handler that is stopped")
 	fs.IntVar(&s.Attempts, "attempts", 0, "`runs` that may fail before a change is given up; 0: it never is")
 	fs.StringVar(&s.DeadLetters, "dead-letters", "", "`file` to append changes to that were given up")
-	fs.StringVar(&o.stateDir, "state-dir", "", "`directory` to remember deliveries in (default $XDG_STATE_HOME/muster/watch)")
+	fs.StringVar(&o.stateDir, "state-dir", "", "`directory` to remember deliveries in (default $XDG_STATE_HOME/muster/watch, and nowhere if that cannot be written)")
 }

@@ -195,9 +195,11 @@ func (o *options) connect(c *config, f *file) error {
 		return err
 	}
 	if c.dir = o.stateDir; c.dir == "" {
-		c.dir, err = stateDir()
+		if c.dir, err = stateDir(); err != nil {
+			c.warnings = append(c.warnings, err.Error())
+		}
 	}
-	return err
+	return nil
 }
 
 // stateDir is where deliveries are remembered unless a flag says it.
@@ -208,7 +210,7 @@ func stateDir() (string, error) {
 		if err != nil { // as in a service of the system
 			me, err := user.Current()
 			if err != nil || me.HomeDir == "" {
-				return "", errors.New("no directory to remember deliveries in: set HOME, XDG_STATE_HOME or -state-dir")
+				return "", errors.New("no directory to remember deliveries in, the next start delivers again: set HOME, XDG_STATE_HOME or -state-dir")
 			}
 			home = me.HomeDir
 		}
@@ -283,7 +285,7 @@ func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal
 			}
 			return client.New(conn)
 		},
-		Retry: c.retry, Address: address(c.conn), Dir: c.dir, Logger: log,
+		Retry: c.retry, Address: address(c.conn), Dir: c.dir, DirMay: o.stateDir == "", Logger: log,
 		Handler: c.handler, Shows: true, Env: c.env, Signals: others, Once: o.once || c.prints,
 		OnReady: func() { life.Notify("READY=1") },
 	}

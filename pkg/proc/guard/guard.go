@@ -40,6 +40,7 @@ const (
 
 	SayStarted = "started" // and the pid
 	SayError   = "error"   // and why the child could not be started
+	SayStopped = "stopped" // and by which signal; at a terminal only
 	SayExit    = "exit"    // and the child's code
 )
 
@@ -61,6 +62,7 @@ func init() {
 type guard struct {
 	child  int  // 0 once reaped
 	leave  bool // what the child leaves when it ends by itself lives on
+	stops  bool // the supervisor hears of the child's stops
 	code   int
 	status *os.File
 
@@ -120,18 +122,25 @@ func (g *guard) await() bool {
 
 // start starts a child; false: it could not be, and the supervisor knows why.
 func (g *guard) start(o Order) bool {
-	pid, err := syscall.ForkExec(o.Path, o.Argv, &syscall.ProcAttr{
-		Dir: o.Dir, Env: o.Env, Files: o.files[:], Sys: childAttr(),
-	})
+	pid, err := fork(o)
 	o.closeFiles()
 	if err != nil {
 		g.say(SayError, "fork/exec "+o.Path+": "+err.Error())
 		return false
 	}
-	g.child, g.leave, g.code, g.termed, g.echo = pid, o.Leave, 0, false, echo{}
+	g.child, g.leave, g.stops, g.code, g.termed, g.echo = pid, o.Leave, o.Terminal, 0, false, echo{}
 	g.setDeadline(o.Deadline)
 	g.say(SayStarted, itoa(pid))
 	return true
+}
+
+func fork(o Order) (pid int, err error) {
+	if o.Foreground {
+		return forkForeground(o)
+	}
+	return syscall.ForkExec(o.Path, o.Argv, &syscall.ProcAttr{
+		Dir: o.Dir, Env: o.Env, Files: o.files[:], Sys: childAttr(),
+	})
 }
 
 // serve attends to the child until it has ended; false: the supervisor is gone.
@@ -208,15 +217,23 @@ func (g *guard) signal(sig syscall.Signal) {
 // reap takes in all that has ended, adopted orphans too, and says whether
 // nothing is left.
 func (g *guard) reap() (none bool) {
+	options := syscall.WNOHANG
+	if g.stops {
+		options |= syscall.WUNTRACED
+	}
 	for {
 		var ws syscall.WaitStatus
-		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
+		pid, err := syscall.Wait4(-1, &ws, options, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil:
 			return true
 		case pid == 0:
 			return false
+		case ws.Stopped():
+			if pid == g.child {
+				g.say(SayStopped, itoa(int(ws.StopSignal())))
+			}
 		case pid == g.child:
 			g.child, g.code = 0, ExitCode(ws)
 		}

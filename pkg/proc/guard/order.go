@@ -13,6 +13,10 @@ type Order struct {
 	Deadline  Deadline
 	Leave     bool // what it leaves when it ends by itself lives on
 
+	// Terminal: the guard is in the session of a terminal; its stops are told, and with
+	// Foreground it begins as the terminal's foreground.
+	Terminal, Foreground bool
+
 	files  [3]uintptr // stdin, stdout and stderr, as the guard got them
 	passed bool       // they came with the order; else they are the guard's own
 }
@@ -25,7 +29,8 @@ const maxOrder = 64 << 20
 const maxLine = 4096
 
 // String is the form in which a guard reads it: the number of the bytes that follow the
-// line, of the arguments among the texts in them, the deadline, and Leave. The child's three
+// line, of the arguments among the texts in them, the deadline, and Leave, Terminal and
+// Foreground, a digit each. The child's three
 // files are sent with its first byte (SCM_RIGHTS).
 func (o Order) String() string {
 	var body []byte
@@ -34,11 +39,15 @@ func (o Order) String() string {
 			body = append(append(body, text...), 0)
 		}
 	}
-	leave := "0"
-	if o.Leave {
-		leave = "1"
+	flags := ""
+	for _, yes := range []bool{o.Leave, o.Terminal, o.Foreground} {
+		if yes {
+			flags += "1"
+		} else {
+			flags += "0"
+		}
 	}
-	return doStart + " " + itoa(len(body)) + " " + itoa(len(o.Argv)) + " " + o.Deadline.String() + " " + leave + "\n" + string(body)
+	return doStart + " " + itoa(len(body)) + " " + itoa(len(o.Argv)) + " " + o.Deadline.String() + " " + flags + "\n" + string(body)
 }
 
 // readOrder takes what stands behind doStart, and reads the rest.
@@ -50,7 +59,8 @@ func readOrder(head string, r io.Reader) (o Order, ok bool) {
 	n, ok1 := atoi(f[0])
 	argc, ok2 := atoi(f[1])
 	d, ok3 := parseDeadline(f[2])
-	if !ok1 || !ok2 || !ok3 || n < 1 || n > maxOrder {
+	flags := f[3]
+	if !ok1 || !ok2 || !ok3 || n < 1 || n > maxOrder || len(flags) != 3 {
 		return Order{}, false
 	}
 	body := make([]byte, n)
@@ -63,7 +73,7 @@ func readOrder(head string, r io.Reader) (o Order, ok bool) {
 	}
 	return Order{
 		Path: texts[0], Dir: texts[1], Argv: texts[2 : 2+argc], Env: texts[2+argc:],
-		Deadline: d, Leave: f[3] == "1", files: [3]uintptr{0, 1, 2},
+		Deadline: d, Leave: flags[0] == '1', Terminal: flags[1] == '1', Foreground: flags[2] == '1', files: [3]uintptr{0, 1, 2},
 	}, true
 }
 
