@@ -61,20 +61,26 @@ func (d CheckDefinition) DeregisterCriticalServiceAfterDuration() time.Duration 
 	return time.Duration(d.DeregisterCriticalServiceAfter)
 }
 
-// encodedCheck is a check as toJSON and the like write it.
+// encodedCheck is a check as the encoders write it. What only toYAML shows is that way in
+// consul-template, whose YAML goes by fields and whose JSON by methods.
 type encodedCheck struct {
 	Node, CheckID, Name, Status, Notes, Output, ServiceID, ServiceName string
 
 	ServiceTags []string
 	Type        string
+	Namespace   string `json:"-" toml:"-"`
+	Partition   string `json:"-" toml:"-"`
 	ExposedPort int
+	PeerName    string `json:"-" toml:"-"`
 	Definition  encodedDefinition
 	CreateIndex uint64
 	ModifyIndex uint64
 }
 
 type encodedDefinition struct {
-	Interval, Timeout, DeregisterCriticalServiceAfter string
+	Interval                       string `yaml:"-"`
+	Timeout                        string `yaml:"-"`
+	DeregisterCriticalServiceAfter string `yaml:"-"`
 
 	HTTP          string
 	Header        map[string][]string
@@ -88,20 +94,34 @@ type encodedDefinition struct {
 	GRPC          string
 	OSService     string
 	GRPCUseTLS    bool
+
+	IntervalDuration                       time.Duration `json:"-" toml:"-"`
+	TimeoutDuration                        time.Duration `json:"-" toml:"-"`
+	DeregisterCriticalServiceAfterDuration time.Duration `json:"-" toml:"-"`
+	SessionName                            string        `json:"-" toml:"-"`
+
+	IntervalNanoseconds   int64 `json:"-" toml:"-" yaml:"interval"`
+	TimeoutNanoseconds    int64 `json:"-" toml:"-" yaml:"timeout"`
+	DeregisterNanoseconds int64 `json:"-" toml:"-" yaml:"deregistercriticalserviceafter"`
 }
 
 func (c HealthCheck) encoded() any {
-	d := c.HealthCheck.Definition
 	return encodedCheck{
 		Node: c.Node, CheckID: c.CheckID, Name: c.Name, Status: c.Status, Notes: c.Notes, Output: c.Output,
 		ServiceID: c.ServiceID, ServiceName: c.ServiceName, ServiceTags: c.ServiceTags, Type: c.Type, ExposedPort: c.ExposedPort,
-		Definition: encodedDefinition{
-			Interval: time.Duration(d.Interval).String(), Timeout: time.Duration(d.Timeout).String(),
-			DeregisterCriticalServiceAfter: time.Duration(d.DeregisterCriticalServiceAfter).String(),
-			HTTP:                           d.HTTP, Header: d.Header, Method: d.Method, Body: d.Body, TLSServerName: d.TLSServerName, TLSSkipVerify: d.TLSSkipVerify,
-			TCP: d.TCP, TCPUseTLS: d.TCPUseTLS, UDP: d.UDP, GRPC: d.GRPC, OSService: d.OSService, GRPCUseTLS: d.GRPCUseTLS,
-		},
+		Definition:  c.Definition().encoded(),
 		CreateIndex: c.CreateIndex, ModifyIndex: c.ModifyIndex,
+	}
+}
+
+func (d CheckDefinition) encoded() encodedDefinition {
+	interval, timeout, after := d.IntervalDuration(), d.TimeoutDuration(), d.DeregisterCriticalServiceAfterDuration()
+	return encodedDefinition{
+		Interval: interval.String(), Timeout: timeout.String(), DeregisterCriticalServiceAfter: after.String(),
+		HTTP: d.HTTP, Header: d.Header, Method: d.Method, Body: d.Body, TLSServerName: d.TLSServerName, TLSSkipVerify: d.TLSSkipVerify,
+		TCP: d.TCP, TCPUseTLS: d.TCPUseTLS, UDP: d.UDP, GRPC: d.GRPC, OSService: d.OSService, GRPCUseTLS: d.GRPCUseTLS,
+		IntervalDuration: interval, TimeoutDuration: timeout, DeregisterCriticalServiceAfterDuration: after,
+		IntervalNanoseconds: int64(interval), TimeoutNanoseconds: int64(timeout), DeregisterNanoseconds: int64(after),
 	}
 }
 

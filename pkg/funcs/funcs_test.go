@@ -231,6 +231,11 @@ func TestCatalog(t *testing.T) {
 		{`{{with index (service "web") 0}}{{.Checks | toJSON}}{{end}}`, `[{"Node":"","CheckID":"c","Name":"","Status":"passing","Notes":"","Output":"","ServiceID":"","ServiceName":"","ServiceTags":null,` +
 			`"Type":"","ExposedPort":0,"Definition":{"Interval":"0s","Timeout":"0s","DeregisterCriticalServiceAfter":"0s","HTTP":"","Header":null,"Method":"","Body":"","TLSServerName":"",` +
 			`"TLSSkipVerify":false,"TCP":"","TCPUseTLS":false,"UDP":"","GRPC":"","OSService":"","GRPCUseTLS":false},"CreateIndex":0,"ModifyIndex":0}]`, ""},
+		{`{{with index (service "web") 0}}{{.Checks | toYAML}}{{end}}`, "- node: \"\"\n  checkid: c\n  name: \"\"\n  status: passing\n  notes: \"\"\n  output: \"\"\n  serviceid: \"\"\n" +
+			"  servicename: \"\"\n  servicetags: []\n  type: \"\"\n  namespace: \"\"\n  partition: \"\"\n  exposedport: 0\n  peername: \"\"\n  definition:\n    http: \"\"\n    header: {}\n" +
+			"    method: \"\"\n    body: \"\"\n    tlsservername: \"\"\n    tlsskipverify: false\n    tcp: \"\"\n    tcpusetls: false\n    udp: \"\"\n    grpc: \"\"\n    osservice: \"\"\n" +
+			"    grpcusetls: false\n    intervalduration: 0s\n    timeoutduration: 0s\n    deregistercriticalserviceafterduration: 0s\n    sessionname: \"\"\n    interval: 0\n    timeout: 0\n" +
+			"    deregistercriticalserviceafter: 0\n  createindex: 0\n  modifyindex: 0", ""},
 		{`{{node "none" | toJSON}} {{(service "cache") | toJSON}}`, `{"Node":null,"Services":null} [{"Node":"n3","NodeID":"","NodeAddress":"10.0.0.3","NodeTaggedAddresses":null,"NodeMeta":null,` +
 			`"ServiceMeta":null,"Address":"10.0.0.3","ServiceTaggedAddresses":null,"ID":"cache-1","Name":"cache","Tags":[],"Checks":[],"Status":"passing","Port":0,"Weights":{"Passing":0,"Warning":0}}]`, ""},
 		{`{{range service "none"}}x{{else}}-{{end}}{{range service ""}}x{{else}}-{{end}}`, "--", ""},

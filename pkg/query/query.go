@@ -150,11 +150,11 @@ func ParseFilter(kind Kind, label, arg string) (Query, []string, error) {
 		return q, nil, err
 	}
 	if kind == KindService || kind == KindNodes {
-		if rest, q.Near, err = cutWord(rest, "~"); err != nil {
+		if rest, q.Near, err = cutNear(rest); err != nil {
 			return q, nil, invalid(label, arg)
 		}
 	}
-	if rest, q.Datacenter, err = cutWord(rest, "@"); err != nil {
+	if rest, q.Datacenter, err = cutDatacenter(rest); err != nil {
 		return q, nil, invalid(label, arg)
 	}
 	if rest, q.Params, err = cutParams(kind, label, rest); err != nil {
@@ -221,18 +221,30 @@ func cutFilter(kind Kind, label, arg string) (rest string, filters []string, err
 	return rest, filters, nil
 }
 
-// cutWord splits the last part that starts with mark off s: a datacenter or a
-// node name.
-func cutWord(s, mark string) (rest, value string, err error) {
-	i := strings.LastIndex(s, mark)
+// cutNear splits the name of a node off s; it holds anything but the marks of the grammar.
+func cutNear(s string) (rest, node string, err error) {
+	i := strings.LastIndexByte(s, '~')
 	if i < 0 {
 		return s, "", nil
 	}
-	value = s[i+1:]
-	if value == "" || !Word(value, ".-") {
+	node = s[i+1:]
+	if node == "" || strings.ContainsAny(node, "@?|") {
 		return "", "", fmt.Errorf("invalid %q", s[i:])
 	}
-	return s[:i], value, nil
+	return s[:i], node, nil
+}
+
+// cutDatacenter splits the name of a datacenter off s.
+func cutDatacenter(s string) (rest, dc string, err error) {
+	i := strings.LastIndexByte(s, '@')
+	if i < 0 {
+		return s, "", nil
+	}
+	dc = s[i+1:]
+	if dc == "" || !Word(dc, ".-") {
+		return "", "", fmt.Errorf("invalid %q", s[i:])
+	}
+	return s[:i], dc, nil
 }
 
 // cutParams splits the ?query part off s. A key may hold question marks of its

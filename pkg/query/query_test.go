@@ -62,6 +62,8 @@ func TestParseQuery(t *testing.T) {
 		{KindServices, "@dc1~n1", `catalog.services: invalid format: "@dc1~n1"`},
 		{KindNodes, "@dc1~_agent", "catalog.nodes(@dc1~_agent)"},
 		{KindNodes, "~n1", "catalog.nodes(~n1)"},
+		{KindNodes, "@dc1~n 1/ö", "catalog.nodes(@dc1~n 1/ö)"}, // a catalog takes any name
+		{KindNodes, "~n1@dc1", `catalog.nodes: invalid format: "~n1@dc1"`},
 		{KindNodes, "dc1", `catalog.nodes: invalid format: "dc1"`},
 		{KindNode, "", "catalog.node()"},
 		{KindNode, "n1.example-2@dc1", "catalog.node(n1.example-2@dc1)"},

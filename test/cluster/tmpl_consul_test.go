@@ -55,6 +55,7 @@ var sameText = [][2]string{
 	{`{{with node "n1"}}{{.Node.ID}}{{.Node.Node}} {{.Node.Address}} {{.Node.Datacenter}} {{.Node.TaggedAddresses}} {{.Node.Meta}}{{range .Services}} {{.ID}} {{.Service}} {{.Tags}} {{.Meta}} {{.Port}} {{.Address}} {{.EnableTagOverride}}{{end}}{{end}}`,
 		"n1 10.0.0.1 dc1 map[lan:10.0.0.1 wan:1.2.3.4] map[rack:r1] w1 web [blue prod] map[weight:5] 80  false"},
 	{`{{range nodes}}{{if .Meta.rack}}{{.Node}}{{end}}{{with node .Node}}{{if eq .Node.Address "10.0.0.4"}} {{.Node.Node}}{{end}}{{end}}{{end}}`, " n 4/ön1"},
+	{`{{range nodes}}{{len (service (printf "web~%s|any" .Node))}}{{len (nodes (printf "~%s" .Node))}} {{end}}`, "25 25 25 25 25 "},
 	{`{{with node "none"}}{{.Node}} {{len .Services}}{{end}}{{with node ".."}}{{.Node}}{{end}}`, "<nil> 0<nil>"},
 }
 
