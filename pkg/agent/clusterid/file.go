@@ -20,7 +20,7 @@ const (
 	fileDir     = "raft"
 	fileName    = "cluster"
 	fileVersion = 1
-	slotSize    = 16 << 10
+	slotSize    = 32 << 10
 )
 
 type content struct {
