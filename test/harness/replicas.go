@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -27,12 +28,22 @@ type Digest struct {
 func (a *Agent) Digest(ctx context.Context) (d Digest, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	var self struct {
+		DebugConfig struct {
+			AdvertiseAddr string
+			ServerPort    int
+		}
+	}
+	if _, err := a.Get(ctx, "/v1/agent/self", nil, &self); err != nil {
+		return d, err
+	}
+	addr := net.JoinHostPort(self.DebugConfig.AdvertiseAddr, strconv.Itoa(self.DebugConfig.ServerPort))
 	transport := &http.Transport{
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, // throw-away certificates
 		ForceAttemptHTTP2: true,
 	}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+net.JoinHostPort(a.IP, "8300")+digestPath, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+digestPath, nil)
 	if err != nil {
 		return d, err
 	}

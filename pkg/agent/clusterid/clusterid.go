@@ -47,6 +47,10 @@ const (
 	keptRuns = 64
 	// keptPeers bounds how many servers are remembered; who was met longest ago goes.
 	keptPeers = 64
+	// maxName bounds what is remembered of each: ids are UUIDs.
+	maxName = 64
+	// maxReason bounds what is kept of why a directory is outdated, in bytes.
+	maxReason = 2048
 )
 
 // Hello is what a server says of itself.
@@ -185,6 +189,9 @@ func (i *Identity) Meet(h Hello) error {
 	if h.ID == "" || h.ID == i.id || len(h.Runs) == 0 {
 		return nil
 	}
+	if len(h.ID) > maxName || len(h.Run()) > maxName {
+		return fmt.Errorf("its id %.80q or the name of its start is longer than %d bytes", h.ID, maxName)
+	}
 	known, ok := i.saved.Peers[h.ID]
 	if ok && known.Start == h.Start && known.Run == h.Run() {
 		return nil
@@ -221,7 +228,7 @@ func (i *Identity) Knows(id string, start uint64, run string) bool {
 func (i *Identity) MarkOutdated(why string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	return i.update(func(c *content) { c.Outdated = why })
+	return i.update(func(c *content) { c.Outdated = why[:min(len(why), maxReason)] })
 }
 
 // update changes what is saved, once it is on disk. The caller holds mu.

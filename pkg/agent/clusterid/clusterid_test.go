@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -121,12 +122,72 @@ func TestOutdatedAndDamagedAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text[len(text)/2] ^= 1
+	for n := range text { // in both slots: one alone is what a write that was cut off leaves
+		if text[n] == '"' {
+			text[n] = '!'
+		}
+	}
 	if err := os.WriteFile(pathIn(dir), text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := Check(dir); !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), pathIn(dir)) {
-		t.Errorf("a flipped bit: %v", err)
+		t.Errorf("damaged: %v", err)
+	}
+}
+
+// A write that is cut off anywhere leaves what was there before, or all that was written.
+func TestCutOffWrite(t *testing.T) {
+	dir := t.TempDir()
+	i := open(t, dir, "a")
+	if err := i.Join("one"); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(pathIn(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := i.MarkOutdated("after"); err != nil {
+		t.Fatal(err)
+	}
+	after, err := os.ReadFile(pathIn(dir))
+	if err != nil || len(after) != len(before) {
+		t.Fatalf("%d bytes have become %d, %v", len(before), len(after), err)
+	}
+	states := map[string]bool{}
+	for n := 0; n <= len(after); n += 16 {
+		cut := slices.Concat(after[:n], before[n:])
+		if err := os.WriteFile(pathIn(dir), cut, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := read(pathIn(dir))
+		if err != nil || c.Cluster != "one" {
+			t.Fatalf("cut off after %d bytes: %+v, %v", n, c, err)
+		}
+		states[c.Outdated] = true
+	}
+	if len(states) != 2 {
+		t.Errorf("states %v", states)
+	}
+}
+
+// What is remembered has room, with the longest names too.
+func TestFullFile(t *testing.T) {
+	dir := t.TempDir()
+	i := open(t, dir, "a")
+	for range keptRuns {
+		i = open(t, dir, "a")
+	}
+	for n := range keptPeers + 1 {
+		name := fmt.Sprintf("%064d", n)
+		if err := i.Meet(Hello{ID: name, Start: 1 << 63, Runs: []string{name}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := i.MarkOutdated(strings.Repeat("y", 1<<16)); err != nil {
+		t.Fatal(err)
+	}
+	if err := i.Meet(Hello{ID: strings.Repeat("x", maxName+1), Runs: []string{"r"}}); err == nil {
+		t.Error("a longer name is taken")
 	}
 }
 

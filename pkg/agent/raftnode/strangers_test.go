@@ -50,6 +50,19 @@ func invade(t *testing.T, stranger, victim *member) {
 	}
 }
 
+// awaitEnd waits until a server has ended by itself.
+func awaitEnd(t *testing.T, m *member) {
+	t.Helper()
+	until(t, m.id+" has ended", func() bool {
+		select {
+		case <-m.ended:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
 func ours(c *cluster, all []*member) (lines []string) {
 	for i := range 10 {
 		lines = append(lines, fmt.Sprint("ours ", i))
@@ -74,7 +87,7 @@ func TestCommittedEntriesAreNotDeleted(t *testing.T) {
 	}
 	stranger := c.stranger("x", "")
 	invade(t, stranger, victim)
-	<-victim.ended
+	awaitEnd(t, victim)
 	err := victim.stop()
 	if !errors.Is(err, ErrCommittedDeleted) {
 		t.Fatalf("it ended with %v", err)
@@ -226,7 +239,7 @@ func TestServerPutBackIsRefused(t *testing.T) {
 		}
 	}
 	back := c.start(victim.id, backup)
-	<-back.ended
+	awaitEnd(t, back)
 	err := back.stop()
 	if !errors.Is(err, clusterid.ErrOutdated) || !strings.Contains(err.Error(), "-repair") {
 		t.Errorf("it ended with %v", err)

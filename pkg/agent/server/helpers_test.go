@@ -58,6 +58,7 @@ func (noPool) Members() []api.Member             { return nil }
 func (noPool) ServerByID(string) (gossip.Server, bool) {
 	return gossip.Server{}, false
 }
+func (noPool) Cluster() string                { return "" }
 func (noPool) SetTag(string, string) error    { return nil }
 func (noPool) ForceLeave(string, bool) error  { return nil }
 func (noPool) UserEvent(string, []byte) error { return nil }

@@ -159,7 +159,8 @@ func (s *said) first(key string) bool {
 }
 
 // judge refuses a raft stream with a server that lives elsewhere, as gossip sees it: of
-// two that run under one id the newcomer is turned away.
+// two that run under one id the newcomer is turned away. A server that belongs to no
+// cluster yet is taken in by the one whose pool it has joined, and by no other.
 func (s *Server) judge(h clusterid.Hello) error {
 	own := s.cfg.Identity.Hello("")
 	if h.ID == own.ID && h.Run() == own.Run() { // a server sends itself the order to stand for election
@@ -167,6 +168,9 @@ func (s *Server) judge(h clusterid.Hello) error {
 	}
 	if h.ID == s.cfg.NodeID {
 		return fmt.Errorf("the server at %s has the id of this one, %s: one of the two data directories is a copy of the other, or both have the same node_id; stop that server and start it with an empty data directory and another node_id", h.Address, h.ID)
+	}
+	if pool := s.cfg.Pool.Cluster(); s.cfg.Identity.Cluster() == "" && pool != "" && h.Cluster != "" && h.Cluster != pool {
+		return clusterid.Foreign(h.Cluster, pool)
 	}
 	srv, ok := s.cfg.Pool.ServerByID(h.ID)
 	if ok && srv.Status == api.MemberAlive && h.Address != "" && srv.Addr != h.Address {

@@ -126,11 +126,19 @@ func TestForeignServersAreNotAdded(t *testing.T) {
 	}
 }
 
+// poolOf is a pool of a cluster.
+type poolOf struct {
+	fixedPool
+	cluster string
+}
+
+func (p poolOf) Cluster() string { return p.cluster }
+
 // Two servers with one id: the one that gossip does not show is refused.
 func TestJudge(t *testing.T) {
 	members := []api.Member{server("s2", 2, "10.0.0.2", api.MemberAlive), server("s3", 3, "10.0.0.3", api.MemberFailed)}
 	id := inMemory(t, uuid(1))
-	s := New(Config{NodeName: "s1", NodeID: uuid(1), Identity: id, Pool: fixedPool{members: members}, Logger: logx.Discard()})
+	s := New(Config{NodeName: "s1", NodeID: uuid(1), Identity: id, Pool: poolOf{fixedPool{members: members}, "ours"}, Logger: logx.Discard()})
 	addr := func(i int) string { srv, _ := gossip.ServerOf(members[i]); return srv.Addr }
 	for what, tt := range map[string]struct {
 		h  clusterid.Hello
@@ -140,6 +148,8 @@ func TestJudge(t *testing.T) {
 		"elsewhere":                 {clusterid.Hello{ID: uuid(2), Address: "10.0.0.9:8300"}, false},
 		"after a failure elsewhere": {clusterid.Hello{ID: uuid(3), Address: "10.0.0.9:8300"}, true},
 		"nobody knows it":           {clusterid.Hello{ID: uuid(4), Address: "10.0.0.9:8300"}, true},
+		"a leader of another pool":  {clusterid.Hello{ID: uuid(4), Cluster: "theirs"}, false},
+		"a leader of this pool":     {clusterid.Hello{ID: uuid(4), Cluster: "ours"}, true},
 		"itself":                    {id.Hello("10.0.0.1:8300"), true},
 		"its double":                {inMemory(t, uuid(1)).Hello("10.0.0.1:8300"), false},
 	} {

@@ -48,6 +48,7 @@ type Pool interface {
 	AwaitUp(ctx context.Context) error
 	Members() []api.Member
 	ServerByID(id string) (gossip.Server, bool)
+	Cluster() string // the id of the cluster whose servers are in the pool, "" for none
 	SetTag(key, value string) error
 	ForceLeave(name string, prune bool) error
 	UserEvent(name string, payload []byte) error
