@@ -271,3 +271,26 @@ func TestLivingLeaderIsNotDeposed(t *testing.T) {
 		t.Error("its death was not found by evidence")
 	}
 }
+
+// TestNoWitnessWhenSwitchedOff: who does not look for a dead leader says nothing
+// about one to others either.
+func TestNoWitnessWhenSwitchedOff(t *testing.T) {
+	c := newCluster(t)
+	c.slow = 10
+	all := c.found(3)
+	elect(t, all[0])
+	c.leader(all)
+	c.write(all, "one")
+	c.wantLines(all, "one")
+	term := all[0].peek().raft.CurrentTerm()
+	all[0].die()
+	s := all[1].peek()
+	until(t, "its connections have ended", func() bool { return !s.flows() })
+	if s.witness(t.Context(), all[0].id, term).Refused {
+		t.Error("it bears witness")
+	}
+	s.cfg.Ask = c.ask
+	if !s.witness(t.Context(), all[0].id, term).Refused {
+		t.Error("switched on, it does not")
+	}
+}
