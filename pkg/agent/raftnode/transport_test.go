@@ -188,7 +188,7 @@ func header(id string) raft.RPCHeader {
 
 // beat is a heartbeat, or with an index an entry.
 func (f *follower) beat(leader string, term, index uint64) raft.AppendEntriesResponse {
-	req := &raft.AppendEntriesRequest{RPCHeader: header(leader), Term: term, Leader: []byte(leader)}
+	req := &raft.AppendEntriesRequest{RPCHeader: header(leader), Term: term}
 	if index > 0 {
 		req.PrevLogEntry, req.PrevLogTerm = index-1, 1
 		req.Entries = []*raft.Log{{Index: index, Term: term, Type: raft.LogCommand, Data: []byte("x")}}
@@ -201,7 +201,7 @@ func (f *follower) beat(leader string, term, index uint64) raft.AppendEntriesRes
 }
 
 func (f *follower) vote(candidate string, term uint64) raft.RequestVoteResponse {
-	req := &raft.RequestVoteRequest{RPCHeader: header(candidate), Term: term, Candidate: []byte(candidate), LastLogIndex: 9, LastLogTerm: term, LeadershipTransfer: true}
+	req := &raft.RequestVoteRequest{RPCHeader: header(candidate), Term: term, LastLogIndex: 9, LastLogTerm: term, LeadershipTransfer: true}
 	var resp raft.RequestVoteResponse
 	if err := f.from.RequestVote("f", f.addr, req, &resp); err != nil {
 		f.t.Error(err)
