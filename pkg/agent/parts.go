@@ -122,6 +122,7 @@ func (a *Agent) serverConfig(port *mux.Mux, dialer *mux.Dialer, transport http.R
 			Listener:          port.Raft(),
 			Dial:              dialer.DialRaft,
 			Multiplier:        a.cfg.Performance.RaftMultiplier,
+			NoLeaderProbe:     !a.cfg.Performance.LeaderProbe,
 			SnapshotThreshold: uint64(a.cfg.RaftSnapshotThreshold),
 			SnapshotInterval:  a.cfg.RaftSnapshotInterval,
 			TrailingLogs:      uint64(a.cfg.RaftTrailingLogs),

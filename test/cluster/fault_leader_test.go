@@ -179,3 +179,16 @@ func TestFaultNoneNoElection(t *testing.T) {
 		t.Errorf("%d elections", n)
 	}
 }
+
+// Where evidence is switched off, the timers find a dead leader, and nobody else.
+func TestFaultLeaderKilledWithoutProbe(t *testing.T) {
+	c := harness.Start(t, 3, 0, "-hcl", "performance { leader_probe = false }")
+	awaitOneCluster(c, 3, 3)
+	dead := c.Leader()
+	rest := slices.DeleteFunc(c.Servers(), func(a *agent) bool { return a == dead })
+	dead.Kill()
+	firstWrite(t, rest, "failover", 30*time.Second)
+	if n := saidBy(c, byEvidence); n != 0 {
+		t.Errorf("%d stood by evidence", n)
+	}
+}

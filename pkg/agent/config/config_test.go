@@ -53,6 +53,7 @@ func TestDefaults(t *testing.T) {
 		{"primary_datacenter", cfg.PrimaryDatacenter, "dc1"},
 		{"ports", cfg.Ports, Ports{DNS: 8600, HTTP: 8500, HTTPS: -1, GRPC: -1, GRPCTLS: -1, SerfLAN: 8301, SerfWAN: 8302, Server: 8300}},
 		{"raft_multiplier", cfg.Performance.RaftMultiplier, 1},
+		{"leader_probe", cfg.Performance.LeaderProbe, true},
 		{"leave_drain_time", cfg.Performance.LeaveDrainTime, 100 * time.Millisecond},
 		{"rpc_hold_timeout", cfg.Performance.RPCHoldTimeout, 7 * time.Second},
 		{"gossip_lan", cfg.GossipLAN, Gossip{3, 100 * time.Millisecond, 300 * time.Millisecond, 150 * time.Millisecond, 6, 8}},

@@ -35,7 +35,7 @@ func defaults() map[string]any {
 		"raft_snapshot_threshold": 16384, "raft_snapshot_interval": "30s", "raft_trailing_logs": 10240,
 		"raft_logstore": map[string]any{"backend": "default", "wal": map[string]any{"segment_size_mb": 64}},
 		"performance": map[string]any{
-			"raft_multiplier": 1, "leave_drain_time": "100ms", "rpc_hold_timeout": "7s",
+			"raft_multiplier": 1, "leader_probe": true, "leave_drain_time": "100ms", "rpc_hold_timeout": "7s",
 			"grpc_keepalive_interval": "30s", "grpc_keepalive_timeout": "20s",
 		},
 		"autopilot": map[string]any{

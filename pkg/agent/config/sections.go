@@ -58,6 +58,7 @@ type RaftLogStore struct {
 // Performance scales the timing of raft and of leaving.
 type Performance struct {
 	RaftMultiplier   int           `conf:"raft_multiplier"`
+	LeaderProbe      bool          `conf:"leader_probe"` // muster's own: a dead leader is looked for at its port
 	LeaveDrainTime   time.Duration `conf:"leave_drain_time"`
 	RPCHoldTimeout   time.Duration `conf:"rpc_hold_timeout"`
 	GRPCKeepInterval time.Duration `conf:"grpc_keepalive_interval,unused"`

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -91,6 +92,36 @@ type member struct {
 	stop          func() error // hands over, stops and waits
 	ended         chan struct{}
 	die           func() // closes the port and every connection
+	deafen        func() // closes the port alone
+
+	barriers sync.Mutex
+	barrier  uint64 // the term in which one has been done
+}
+
+// deafened is a listener that can be closed without its owner noticing.
+type deafened struct {
+	net.Listener
+	deaf   atomic.Bool
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (d *deafened) deafen() {
+	d.deaf.Store(true)
+	_ = d.Listener.Close()
+}
+
+func (d *deafened) Accept() (net.Conn, error) {
+	c, err := d.Listener.Accept()
+	if err != nil && d.deaf.Load() {
+		<-d.closed
+	}
+	return c, err
+}
+
+func (d *deafened) Close() error {
+	d.once.Do(func() { close(d.closed) })
+	return d.Listener.Close()
 }
 
 // reigns is what OnLeader was told.
@@ -137,6 +168,8 @@ type cluster struct {
 	confirm bool               // servers ask each other whether the leader is dead
 	spoil   string             // servers made from now on cannot apply it
 	named   bool               // servers have an identity
+	wires   *wires             // what goes between servers that are made from now on
+	slow    int                // multiplier of their timers
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -158,6 +191,17 @@ func (c *cluster) addressOf(id string) (string, bool) {
 	return "", false
 }
 
+func (c *cluster) nameOf(addr string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, m := range c.members {
+		if m.addr == addr {
+			return id
+		}
+	}
+	return ""
+}
+
 func (c *cluster) ask(ctx context.Context, voter raft.Server, leader string, term uint64) (Witness, error) {
 	c.mu.Lock()
 	m := c.members[string(voter.ID)]
@@ -172,8 +216,9 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	port := mux.New(mux.Config{Listener: ln, Identity: c.id, Logger: logx.Discard()})
-	m := &member{id: id, addr: ln.Addr().String(), dir: dir, tape: &tape{}, reigns: &reigns{}, said: &said{}}
+	open := &deafened{Listener: ln, closed: make(chan struct{})}
+	port := mux.New(mux.Config{Listener: open, Identity: c.id, Logger: logx.Discard()})
+	m := &member{id: id, addr: ln.Addr().String(), dir: dir, tape: &tape{}, reigns: &reigns{}, said: &said{}, deafen: open.deafen}
 	var ask func(context.Context, raft.Server, string, uint64) (Witness, error)
 	if c.confirm {
 		ask = c.ask
@@ -188,9 +233,13 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 			c.t.Fatal(err)
 		}
 	}
+	dial := mux.NewDialer(c.id, 0).DialRaft
+	if c.wires != nil {
+		dial = c.wires.dialer(id, c.nameOf, dial)
+	}
 	m.Node = New(Config{
-		ID: id, Address: m.addr, DataDir: dir, FSM: fsm, Group: group, Identity: identity,
-		Listener: port.Raft(), Dial: mux.NewDialer(c.id, 0).DialRaft, AddressOf: c.addressOf,
+		ID: id, Address: m.addr, DataDir: dir, FSM: fsm, Group: group, Identity: identity, Multiplier: c.slow,
+		Listener: port.Raft(), Dial: dial, AddressOf: c.addressOf,
 		OnLeader: m.reigns.note, Ask: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
 	})
 	ctx, cancel := context.WithCancel(context.Background())

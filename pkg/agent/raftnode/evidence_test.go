@@ -238,3 +238,59 @@ func TestDeadLeaderIsSucceededAtOnce(t *testing.T) {
 		t.Error("not by evidence")
 	}
 }
+
+// TestLivingLeaderIsNotDeposed: its port refuses, as behind a firewall that rejects,
+// or after its listener has been closed, and its connections live.
+func TestLivingLeaderIsNotDeposed(t *testing.T) {
+	c := newCluster(t)
+	c.confirm = true
+	all := c.found(3)
+	leader := c.leader(all)
+	c.write(all, "one")
+	c.wantLines(all, "one")
+	term := leader.peek().raft.CurrentTerm()
+	leader.deafen()
+	if !portRefused(t.Context(), leader.addr) {
+		t.Fatal("the port does not refuse")
+	}
+	before := leader.peek().acks.sent.Load()
+	until(t, "there were many silences between its messages", func() bool {
+		deposed := slices.ContainsFunc(all, func(m *member) bool { return m.peek().raft.CurrentTerm() != term })
+		return deposed || leader.peek().acks.sent.Load() > before+200
+	})
+	for _, m := range all {
+		if now := m.peek().raft.CurrentTerm(); now != term || strings.Contains(m.said.String(), "standing for election at once") {
+			t.Errorf("%s is in term %d, the living leader's was %d", m.id, now, term)
+		}
+	}
+	c.write(all, "two")
+	leader.die() // and now its connections end, too
+	rest := slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m == leader })
+	until(t, "another leads", func() bool { return rest[0].IsLeader() || rest[1].IsLeader() })
+	if !strings.Contains(rest[0].said.String()+rest[1].said.String(), "standing for election at once") {
+		t.Error("its death was not found by evidence")
+	}
+}
+
+// TestNoWitnessWhenSwitchedOff: who does not look for a dead leader says nothing
+// about one to others either.
+func TestNoWitnessWhenSwitchedOff(t *testing.T) {
+	c := newCluster(t)
+	c.slow = 10
+	all := c.found(3)
+	elect(t, all[0])
+	c.leader(all)
+	c.write(all, "one")
+	c.wantLines(all, "one")
+	term := all[0].peek().raft.CurrentTerm()
+	all[0].die()
+	s := all[1].peek()
+	until(t, "its connections have ended", func() bool { return !s.flows() })
+	if s.witness(t.Context(), all[0].id, term).Refused {
+		t.Error("it bears witness")
+	}
+	s.cfg.Ask = c.ask
+	if !s.witness(t.Context(), all[0].id, term).Refused {
+		t.Error("switched on, it does not")
+	}
+}

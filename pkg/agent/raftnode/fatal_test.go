@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/agent/seal"
 )
 
 // refusing is a state machine that cannot apply one command.
@@ -84,4 +88,49 @@ func (c *cluster) startFailing(id, dir string) (*member, <-chan error) {
 	defer c.mu.Unlock()
 	c.members[id] = m
 	return m, ended
+}
+
+// TestTermThatCannotBeStored ends the server in order, by the name of the file; raft
+// itself would panic.
+func TestTermThatCannotBeStored(t *testing.T) {
+	c := newCluster(t)
+	all := c.found(2)
+	lead := c.leader(all)
+	m, ended := c.startFailing("d", t.TempDir())
+	if err := lead.AddVoter(t.Context(), "d", m.addr); err != nil {
+		t.Fatal(err)
+	}
+	c.write(all, "one")
+	c.wantLines([]*member{m}, "one")
+	_ = m.peek().log.Close() // no write goes through any more
+	elect(t, all[slices.Index(all, lead)^1])
+	err := <-ended
+	if err == nil || !strings.Contains(err.Error(), "votes") || !strings.Contains(err.Error(), "cannot store its vote") {
+		t.Errorf("Run returned %v", err)
+	}
+	c.write(all, "two")
+}
+
+// TestSecondVoteStopsTheServer: whoever asks for it, nothing after the call is done.
+func TestSecondVoteStopsTheServer(t *testing.T) {
+	for what, second := range map[string]func(b ballots){
+		"a lower term":       func(b ballots) { _ = b.SetUint64([]byte("CurrentTerm"), 6) },
+		"a second candidate": func(b ballots) { _ = b.Set([]byte("LastVoteCand"), []byte("y")) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			b := ballots{seal.Memory(), newFatal()}
+			if err := errors.Join(b.SetUint64([]byte("CurrentTerm"), 7), b.SetUint64([]byte("LastVoteTerm"), 7), b.Set([]byte("LastVoteCand"), []byte("x"))); err != nil {
+				t.Fatal(err)
+			}
+			var raft sync.WaitGroup
+			raft.Go(func() {
+				second(b)
+				t.Error("raft goes on")
+			})
+			raft.Wait()
+			if err := b.fatal.get(); !errors.Is(err, seal.ErrVote) || !strings.Contains(err.Error(), "votes") {
+				t.Errorf("the reason: %v", err)
+			}
+		})
+	}
 }

@@ -61,6 +61,7 @@ type Raft struct {
 	Listener          net.Listener
 	Dial              func(ctx context.Context, addr string) (net.Conn, error)
 	Multiplier        int
+	NoLeaderProbe     bool // a dead leader is found by the timers alone
 	SnapshotThreshold uint64
 	SnapshotInterval  time.Duration
 	TrailingLogs      uint64
@@ -164,6 +165,10 @@ func New(cfg Config) *Server {
 		absent:  newAbsentees(),
 		gate:    newGate(cfg.Raft.Listener),
 	}
+	ask := s.askWitness
+	if cfg.Raft.NoLeaderProbe {
+		ask = nil
+	}
 	s.node = raftnode.New(raftnode.Config{
 		ID:                cfg.NodeID,
 		Address:           cfg.Address,
@@ -176,7 +181,7 @@ func New(cfg Config) *Server {
 		Dial:              cfg.Raft.Dial,
 		AddressOf:         s.addressOf,
 		OnLeader:          s.onLeader,
-		Ask:               s.askWitness,
+		Ask:               ask,
 		Multiplier:        cfg.Raft.Multiplier,
 		SnapshotThreshold: cfg.Raft.SnapshotThreshold,
 		SnapshotInterval:  cfg.Raft.SnapshotInterval,
