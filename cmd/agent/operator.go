@@ -18,6 +18,7 @@ import (
 	"github.com/muster-dev/muster/cmd/internal/execcmd"
 	"github.com/muster-dev/muster/cmd/internal/lockcmd"
 	"github.com/muster-dev/muster/cmd/internal/watchcmd"
+	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/operator"
@@ -101,7 +102,7 @@ func (sub subcommand) command() *cobra.Command {
 		}
 		out := bufio.NewWriter(cmd.OutOrStdout())
 		s.in, s.out, s.warn, s.args = cmd.InOrStdin(), out, cmd.ErrOrStderr(), args
-		err := sub.run(cmd.Context(), s)
+		err := explain(cmd.Context(), s.Client, sub.run(cmd.Context(), s))
 		if broken := out.Flush(); broken != nil {
 			return fmt.Errorf("write output: %w", broken)
 		}
@@ -132,6 +133,20 @@ func dial(conn *connflags.Flags) (*client.Client, error) {
 		return nil, &command.UsageError{Err: err}
 	}
 	return client.New(cfg)
+}
+
+// explain adds to a failure for want of a leader who is missing, if the agent that was
+// asked says so.
+func explain(ctx context.Context, c *client.Client, err error) error {
+	var status *api.StatusError
+	if c == nil || !errors.As(err, &status) || !strings.HasPrefix(status.Text, api.ErrNoLeader) {
+		return err
+	}
+	members, unknown := c.AgentMembers(ctx, nil)
+	if unknown != nil {
+		return err
+	}
+	return cli.Hint(cli.Code(err), err, api.WhyNoLeader(members))
 }
 
 // sentence is an error that is shown as it stands.

@@ -33,6 +33,10 @@ func (w *quietWriter) Write(line []byte) (int, error) {
 	if isRefusal(line) {
 		return len(line), nil // it was said when it was refused
 	}
+	if rest, ok := bytes.CutPrefix(line, []byte("[INFO] serf: EventMemberUpdate")); ok {
+		// Tags change several times while a server starts, and say nothing to people.
+		line = append([]byte("[DEBUG] serf: EventMemberUpdate"), rest...)
+	}
 	if !bytes.HasPrefix(line, []byte("[ERR]")) && !bytes.HasPrefix(line, []byte("[WARN]")) {
 		return w.out.Write(line)
 	}

@@ -14,21 +14,16 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// New makes the logger that they want.
-func New(l *slog.Logger) hclog.Logger { return hc{log: l} }
+// New makes the logger that they want. What they say again and again is said once,
+// then each minute with how often it was; the rest is at level debug.
+func New(l *slog.Logger) hclog.Logger { return hc{log: l, repeats: newRepeats()} }
 
 type hc struct {
 	log  *slog.Logger
 	name string
 	with []any
-}
 
-func (h hc) Log(level hclog.Level, msg string, args ...any) {
-	at := slogLevel(level)
-	if !h.enabled(at) {
-		return
-	}
-	h.log.Log(context.Background(), at, msg, formatted(args)...)
+	repeats *repeats
 }
 
 // formatted resolves hclog.Fmt values: a format with its arguments.
@@ -62,7 +57,7 @@ func (h hc) Name() string       { return h.name }
 
 func (h hc) With(args ...any) hclog.Logger {
 	all := append(append([]any{}, h.with...), args...)
-	return hc{log: h.log.With(args...), name: h.name, with: all}
+	return hc{log: h.log.With(args...), name: h.name, with: all, repeats: h.repeats}
 }
 
 func (h hc) Named(name string) hclog.Logger {
@@ -73,7 +68,7 @@ func (h hc) Named(name string) hclog.Logger {
 }
 
 func (h hc) ResetNamed(name string) hclog.Logger {
-	return hc{log: h.log, name: name, with: h.with}
+	return hc{log: h.log, name: name, with: h.with, repeats: h.repeats}
 }
 
 // SetLevel does nothing: the level belongs to whoever made the logger.

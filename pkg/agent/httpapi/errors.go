@@ -42,6 +42,9 @@ func (rq *request) fail(err error) {
 		err = ErrStopping
 	}
 	code, text := statusOf(err)
+	if isNoLeader(err) && rq.hops == 0 {
+		rq.whyNoLeader()
+	}
 	// A read of the catalog or of sessions that failed has headers like one that
 	// found nothing, which say that no leader is known. Reads of instances have none.
 	discovers := rq.route.kind == discovery && rq.route.path != healthServicePath

@@ -156,6 +156,8 @@ const (
 
 // API answers requests. It is safe for concurrent use.
 type API struct {
+	leaderless leaderless
+
 	cfg       Config
 	table     table
 	gzips     sync.Pool

@@ -1,0 +1,92 @@
+package hclogx
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+)
+
+const (
+	// remind is after which time what goes on is said again, with how often it was.
+	remind = time.Minute
+	// most bounds what is remembered.
+	most = 1024
+)
+
+// repeats remembers what was said: raft says what goes wrong each time that it tries,
+// which for a server that is down is many times a second.
+type repeats struct {
+	mu   sync.Mutex
+	said map[string]*repeated
+	now  func() time.Time
+}
+
+type repeated struct {
+	since time.Time
+	times int // that were not said since
+}
+
+func newRepeats() *repeats { return &repeats{said: map[string]*repeated{}, now: time.Now} }
+
+// level is the one at which a record is to be logged, and how often the same was held
+// back before. A peer that is back, or a new leader, makes everything news again.
+func (r *repeats) level(level slog.Level, msg string, args []any) (slog.Level, int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case msg == "pipelining replication" || msg == "entering leader state":
+		clear(r.said)
+		return level, 0
+	case level < slog.LevelInfo, level == slog.LevelInfo && !slices.Contains(noisy(), msg):
+		return level, 0
+	}
+	key := msg + about(args)
+	now := r.now()
+	was := r.said[key]
+	if was == nil || now.Sub(was.since) >= remind {
+		held := 0
+		if was != nil {
+			held = was.times
+		} else if len(r.said) >= most {
+			clear(r.said)
+		}
+		r.said[key] = &repeated{since: now}
+		return level, held
+	}
+	was.times++
+	return slog.LevelDebug, 0
+}
+
+// noisy are what raft tells at each election that comes to nothing.
+func noisy() []string {
+	return []string{"entering candidate state", "pre-vote campaign failed, waiting for election timeout"}
+}
+
+// about is whom a record speaks of: the same of another is not the same.
+func about(args []any) string {
+	var out string
+	for i := 0; i+1 < len(args); i += 2 {
+		if key, ok := args[i].(string); ok && slices.Contains([]string{"peer", "target", "server-id", "id", "name", "address"}, key) {
+			out += fmt.Sprintf(" %s=%v", key, args[i+1])
+		}
+	}
+	return out
+}
+
+// Log is the way of all records.
+func (h hc) Log(level hclog.Level, msg string, args ...any) {
+	at, held := h.repeats.level(slogLevel(level), msg, args)
+	if !h.enabled(at) {
+		return
+	}
+	args = formatted(args)
+	if held > 0 {
+		args = append(slices.Clone(args), "repeated", held)
+	}
+	h.log.Log(context.Background(), at, msg, args...)
+}
