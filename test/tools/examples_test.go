@@ -20,7 +20,6 @@ func TestDeployHostilePayload(t *testing.T) {
 	f := example(t, a, "deploy")
 	a.PutKey("releases/v1", "app v1")
 	for _, payload := range []string{"../evil", "../../evil", "/evil", ".", "..", ".hidden", "-rf", "a b", "v1\nv2", "$(touch evil)", "v1/../../evil"} {
-		a.PutKey("releases/"+strings.ReplaceAll(payload, "\n", " "), "evil")
 		event := fmt.Sprintf(`[{"ID":"x","Name":"deploy","Payload":"%s"}]`, base64.StdEncoding.EncodeToString([]byte(payload)))
 		code, _, stderr := f.Once("/bin/sh", "-c", "echo '"+event+"' | ./download")
 		if code != 0 || !strings.Contains(stderr, "no version that is taken") {
