@@ -7,7 +7,9 @@
 //     group or in another, is not ours. It never hangs on a grandchild that
 //     keeps the output pipe open.
 //   - A Child (an exec block, the program under a lock, tmpl's -exec) runs below
-//     a guard: this same binary, started again in a session of its own. The guard
+//     a guard: this same binary, started again in a session of its own, or, for a
+//     program that people talk to at a terminal (NewTerminalGuard), in a process
+//     group of its own in the terminal's session. The guard
 //     holds the other end of a socket and, when that breaks because its supervisor
 //     died, even by kill -9, kills the child with everything below it. It keeps a
 //     Deadline too, whether the supervisor lives, is stopped or is dead. Who runs

@@ -118,9 +118,10 @@ func TestInteractiveChild(t *testing.T) {
 			term.AwaitText("exit", 2)
 			term.Type("echo code-$?\n")
 			term.AwaitText("code-7", 1)
-			term.Type("cat\n") // who is not in the foreground cannot read
-			term.Type("read me\n\x04")
-			term.AwaitText("read me", 2)
+			term.Type(`sh -c 'echo re''ads; read -r x; echo "got-$x"'` + "\n") // who is not in the foreground cannot
+			term.AwaitText("reads", 1)
+			term.Type("me\n")
+			term.AwaitText("got-me", 1)
 			for _, bad := range []string{"no job control", "cannot set terminal"} {
 				if strings.Contains(term.Text(), bad) {
 					t.Errorf("the shell says %q", bad)

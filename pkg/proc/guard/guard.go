@@ -1,6 +1,7 @@
 // Package guard is the process that stands between a program of ours and the
 // children that package proc starts for it: our own binary, started again in a
-// session of its own under the name "muster-guard". It forks the children, one
+// session of its own, or at a terminal in a process group of its own, under the name
+// "muster-guard". It forks the children, one
 // after the other, as its supervisor orders, and keeps their deadline, whether the
 // supervisor lives, is stopped or is dead. When its orders end because the
 // supervisor died, even by kill -9, it kills the child with everything below it.
