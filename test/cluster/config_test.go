@@ -53,6 +53,9 @@ func TestUnknownConfigKey(t *testing.T) {
 	mentions(t, refused(t, "-dev", "-config-file="+writeFile(t, dir+"/x.ini", "")), dir+"/x.ini", "unknown extension")
 	mentions(t, refused(t, "-dev", "-hcl=prots {}"), "prots", "ports")
 	mentions(t, refused(t, "-bind=127.0.0.1"), "data_dir cannot be empty")
+	mentions(t, refused(t, "-dev", "-hcl=auto_encrypt { tls = true }"), "auto_encrypt.tls", "not built yet")
+	mentions(t, refused(t, "-dev", "-hcl=verify_incoming = true"), "verify_incoming", "CA")
+	mentions(t, refused(t, "-dev", "-https-port=8501"), "ports.https", "not built yet")
 	mentions(t, refused(t, "-dev", "-no-such-flag"), "no-such-flag")
 	mentions(t, refused(t, "-dev", "surplus"), "surplus")
 }
@@ -66,7 +69,6 @@ func TestKeysOutOfScope(t *testing.T) {
 		segments = [{ name = "a", bind = "127.0.0.1", port = 1 }]
 		config_entries { bootstrap = [{ kind = "proxy-defaults", name = "global" }] }
 		ports { grpc = 8502, grpc_tls = 8503, sidecar_min_port = 21000 }
-		auto_encrypt { tls = true }
 		partition = "p"
 		license_path = "/x"
 		experiments = ["v2"]
