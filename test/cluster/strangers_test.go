@@ -33,6 +33,7 @@ func founded(t *testing.T) *cluster {
 	c := harness.New(t, prompt)
 	s1 := c.AddAlone("s1", "-bootstrap-expect=1")
 	s1.Start()
+	s1.AwaitSaid(agentRuns) // else s2 and s3 find each other, and look no further
 	for i := 2; i <= 3; i++ {
 		c.Add(fmt.Sprint("s", i), true).Start()
 	}
