@@ -64,12 +64,12 @@ func (o *options) load(environ []string) (*settings, error) {
 	s := &settings{}
 	var err error
 	if s.file, s.warnings, err = config.Load(src); err != nil {
-		return nil, cli.Exit(cli.ExitConfig, err)
+		return nil, o.Blame(err, src.Inline)
 	}
 	if useless != "" {
 		s.warnings = append(s.warnings, useless)
 	}
-	return s, o.settle(s, environ)
+	return s, o.Blame(o.settle(s, environ), src.Inline)
 }
 
 // settle turns what was read into the Tool's configuration.

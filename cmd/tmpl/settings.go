@@ -47,13 +47,13 @@ func (o *options) load(environ []string) (*settings, error) {
 	src := shared.Sources{Paths: o.Configs, Inline: os.Getenv("CT_LOCAL_CONFIG"), Flags: flat}
 	s := &settings{}
 	if s.file, s.warnings, err = config.Load(src); err != nil {
-		return nil, cli.Exit(cli.ExitConfig, err)
+		return nil, o.Blame(err, src.Inline)
 	}
 	if useless != "" {
 		s.warnings = append(s.warnings, useless)
 	}
 	if err := o.settle(s, environ); err != nil {
-		return nil, err
+		return nil, o.Blame(err, src.Inline)
 	}
 	return s, nil
 }

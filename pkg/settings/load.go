@@ -30,6 +30,12 @@ type Sources struct {
 	Flags map[string]any
 }
 
+// FlagError says that it is the command line that is wrong, not a file.
+type FlagError struct{ Err error }
+
+func (e *FlagError) Error() string { return e.Err.Error() }
+func (e *FlagError) Unwrap() error { return e.Err }
+
 // File is the whole of a tool's configuration: a pointer to a struct with the tags of
 // package conf.
 type File[T any] interface {
@@ -69,7 +75,7 @@ func Load[T any, P File[T]](src Sources, prepare func(map[string]any) []string) 
 		return nil, nil, fmt.Errorf("read flags: %w", err)
 	}
 	if err := in.add("flags", flags); err != nil {
-		return nil, nil, err
+		return nil, nil, &FlagError{err}
 	}
 	cfg := new(T)
 	if err := conf.Decode(in.merged, cfg); err != nil {

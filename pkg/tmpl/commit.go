@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/render"
 )
 
@@ -216,10 +217,12 @@ func (e *engine) print(b bundle) error {
 		}
 		u.printed = hash
 		if _, err := fmt.Fprintf(e.cfg.Stdout, "> %s\n%s", u.Destination, u.out.Text); err != nil {
+			cli.DieOfPipe(err)
 			return fmt.Errorf("print %s: %w", u.Source, err)
 		}
 		for _, f := range u.out.Files {
 			if _, err := fmt.Fprintf(e.cfg.Stdout, "> %s\n%s", f.Path, f.Content); err != nil {
+				cli.DieOfPipe(err)
 				return fmt.Errorf("print %s: %w", f.Path, err)
 			}
 		}

@@ -172,6 +172,7 @@ func (o *options) load(fs *pflag.FlagSet) error {
 }
 
 func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error {
+	cli.SurvivePipes() // who reads what we say may go, the job is watched to its end
 	c := &o.cfg
 	printer, err := o.show()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/muster-dev/muster/cmd/internal/status"
+	"github.com/muster-dev/muster/pkg/cli"
 )
 
 // Basics are what every tool's settings have.
@@ -49,6 +50,7 @@ type Program[S any, T Tool] struct {
 
 // Run lives by s until a signal or the tool's end ends it.
 func (p Program[S, T]) Run(ctx context.Context, s S) error {
+	cli.SurvivePipes()
 	level := &slog.LevelVar{}
 	log := p.Basics(s).Log(p.Stderr, level, p.LogJSON)
 	l := New(Config[S, T]{

@@ -101,6 +101,7 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (*holding, error) {
 		args = append([]string{args[0]}, args[2:]...)
 	}
 	safeTTL := o.safe && cmd.Flags().Changed("ttl")
+	cli.SurvivePipes() // who reads what we say may go, the command stays
 	settled, err := flagfile.Load[file](o.common, cmd.Flags(), cmd.ErrOrStderr())
 	if err != nil {
 		return nil, err

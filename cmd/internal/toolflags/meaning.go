@@ -1,6 +1,7 @@
 package toolflags
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -47,6 +48,25 @@ func (f *Flags) Connect(c *settings.Consul) (Connection, error) {
 		out.Retry.Backoff, out.Retry.MaxBackoff = f.retry, f.retry
 	}
 	return out, nil
+}
+
+// Blame gives an error of what flags, files and environment amount to its exit code: that
+// of wrong flags where they alone can be the reason, else that of a wrong configuration.
+func (f *Flags) Blame(err error, inline string) error {
+	_, byFlag := errors.AsType[*settings.FlagError](err)
+	_, usage := errors.AsType[*command.UsageError](err)
+	files := len(f.Configs) > 0 || strings.TrimSpace(inline) != ""
+	switch {
+	case err == nil:
+		return nil
+	case byFlag:
+		return &command.UsageError{Err: err}
+	case usage && files:
+		return cli.Exit(cli.ExitConfig, errors.Unwrap(err))
+	case usage || cli.Code(err) != cli.ExitError:
+		return err
+	}
+	return cli.Exit(cli.ExitConfig, err)
 }
 
 // Keeping is where the last good data are kept, and that they are of this agent.

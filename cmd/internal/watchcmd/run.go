@@ -338,6 +338,7 @@ func (p printer) Handle(_ context.Context, in deliver.Input) error {
 		data = b.Bytes()
 	}
 	if _, err := p.to.Write(data); err != nil {
+		cli.DieOfPipe(err)
 		return fmt.Errorf("print a result: %w", err)
 	}
 	return nil

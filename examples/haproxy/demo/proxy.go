@@ -10,6 +10,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -46,7 +47,7 @@ func (l live) servers(ctx context.Context) ([]string, error) {
 	var names []string
 	for _, row := range all {
 		if len(row) > 1 && row[0] == "web" && row[1] != "BACKEND" && row[1] != "FRONTEND" {
-			names = append(names, row[1])
+			names = append(names, instance(row[1]))
 		}
 	}
 	slices.Sort(names)
@@ -67,7 +68,7 @@ func (r rendered) servers(context.Context) ([]string, error) {
 	}
 	var names []string
 	for _, m := range regexp.MustCompile(`(?m)^\s+server (\S+)`).FindAllSubmatch(data, -1) {
-		names = append(names, string(m[1]))
+		names = append(names, instance(string(m[1])))
 	}
 	slices.Sort(names)
 	return names, nil
@@ -79,6 +80,14 @@ func (r rendered) show(w io.Writer) error {
 		_, err = fmt.Fprintf(w, "\n%s\n", data)
 	}
 	return err
+}
+
+// instance is the id in a server's name, which begins with the node's: here ids differ.
+func instance(server string) string {
+	if at := strings.Index(server, "web-"); at > 0 {
+		return server[at:]
+	}
+	return server
 }
 
 func equal(have, want []string) bool { return slices.Equal(have, want) }
