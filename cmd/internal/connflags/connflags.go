@@ -3,9 +3,12 @@
 package connflags
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -32,7 +35,7 @@ func Add(fs *pflag.FlagSet) *Flags {
 	fs.StringVar(&c.Address, "http-addr", "", "`address` of the agent: host:port, http://, https:// or unix:///path (env MUSTER_HTTP_ADDR, CONSUL_HTTP_ADDR; else "+client.DefaultAddress+")")
 	fs.StringVar(&c.Token, "token", "", "ACL `token`")
 	fs.StringVar(&c.TokenFile, "token-file", "", "`file` that holds the ACL token; beats -token")
-	fs.StringVar(&c.CAFile, "ca-file", "", "`file` with the CA certificate")
+	fs.StringVar(&c.CAFile, "ca-file", "", "`file` with the CA certificate; this, and the flags below, mean https where the address names no scheme")
 	fs.StringVar(&c.CAPath, "ca-path", "", "`directory` of CA certificates")
 	fs.StringVar(&c.CertFile, "client-cert", "", "`file` with the client certificate")
 	fs.StringVar(&c.KeyFile, "client-key", "", "`file` with the client key")
@@ -116,6 +119,27 @@ func (f *Flags) Over(out client.Config, userAgent string) (client.Config, error)
 	if f.changed("consul-ssl-verify") {
 		out.InsecureSkipVerify = !f.verify
 	}
+	return f.encrypt(out)
+}
+
+// tlsFlags say how an agent is reached by HTTPS.
+var tlsFlags = [...]string{
+	"ca-file", "ca-path", "client-cert", "client-key", "tls-server-name",
+	"consul-ssl-ca-cert", "consul-ssl-ca-path", "consul-ssl-cert", "consul-ssl-key", "consul-ssl-server-name",
+}
+
+// encrypt makes sure that a flag of TLS is not given for nothing: it means https where the
+// address leaves that open, as any setting of an ssl block in a file does.
+func (f *Flags) encrypt(out client.Config) (client.Config, error) {
+	i := slices.IndexFunc(tlsFlags[:], f.changed)
+	if i < 0 || strings.HasPrefix(out.Address, "https://") {
+		return out, nil
+	}
+	if strings.Contains(out.Address, "://") || f.changed("consul-ssl") && !out.SSL {
+		return client.Config{}, fmt.Errorf("-%s says how to reach the agent by HTTPS, but %q is to be asked without it: write https://HOST:PORT, or leave the flag out",
+			tlsFlags[i], cmp.Or(out.Address, client.DefaultAddress))
+	}
+	out.SSL = true
 	return out, nil
 }
 

@@ -2,6 +2,7 @@ package connflags
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -58,6 +59,36 @@ func TestPrecedence(t *testing.T) {
 	_, c = parse(t, map[string]string{"CONSUL_HTTP_ADDR": "c:1", "MUSTER_HTTP_ADDR": "m:1"})
 	if c.Address != "m:1" {
 		t.Errorf("MUSTER_HTTP_ADDR: %+v", c)
+	}
+}
+
+// A flag of TLS is never without effect: it means https, or is refused.
+func TestFlagsOfTLSMeanHTTPS(t *testing.T) {
+	for _, name := range tlsFlags {
+		if _, c := parse(t, nil, "--"+name+"=x"); !c.SSL {
+			t.Errorf("-%s alone: plain http", name)
+		}
+	}
+	if _, c := parse(t, map[string]string{"CONSUL_CACERT": "/ca"}); c.SSL {
+		t.Error("the environment switches https on by CONSUL_HTTP_SSL alone")
+	}
+	if _, c := parse(t, nil, "--ca-file=x", "--http-addr=https://a:1"); c.Address != "https://a:1" {
+		t.Errorf("%+v", c)
+	}
+	for _, args := range [][]string{
+		{"--ca-file=x", "--http-addr=http://a:1"},
+		{"--client-cert=x", "--http-addr=unix:///run/a"},
+		{"--consul-ssl-ca-cert=x", "--consul-ssl=false"},
+	} {
+		fs := pflag.NewFlagSet("t", pflag.ContinueOnError)
+		f := Add(fs)
+		f.AddConsul()
+		if err := fs.Parse(args); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Config("test"); err == nil || !strings.Contains(err.Error(), "https://HOST:PORT") {
+			t.Errorf("%q: %v", args, err)
+		}
 	}
 }
 
