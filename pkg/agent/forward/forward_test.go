@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -103,18 +104,26 @@ func TestToServerWithoutServers(t *testing.T) {
 func breakAfterReading(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
 
 func TestBrokenConnection(t *testing.T) {
-	broken := newServer(t, breakAfterReading)
+	var met atomic.Int32
+	broken := newServer(t, func(w http.ResponseWriter, r *http.Request) {
+		met.Add(1)
+		breakAfterReading(w, r)
+	})
 	good := newServer(t, echo)
 
 	t.Run("a write's outcome is unknown", func(t *testing.T) {
-		f := newRouter(t, time.Second, addr(broken), addr(good))
-		for _, send := range []func(http.ResponseWriter, *http.Request) error{
-			func(w http.ResponseWriter, r *http.Request) error { return f.ToServer(w, r, 0) },
-			func(w http.ResponseWriter, r *http.Request) error { return f.ToLeader(w, r, addr(broken), 0) },
-		} {
-			err := send(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")))
-			if err == nil || !strings.HasPrefix(err.Error(), api.ErrUnknownWrite) {
-				t.Errorf("error %v, want %s", err, api.ErrUnknownWrite)
+		unknown := func(err error) bool { return err != nil && strings.HasPrefix(err.Error(), api.ErrUnknownWrite) }
+		write := func() *http.Request { return httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")) }
+		f := newRouter(t, time.Second)
+		if err := f.ToLeader(httptest.NewRecorder(), write(), addr(broken), 0); !unknown(err) {
+			t.Errorf("to the leader: error %v, want %s", err, api.ErrUnknownWrite)
+		}
+		for range 20 { // whichever is asked first
+			before := met.Load()
+			f := newRouter(t, time.Second, addr(broken), addr(good))
+			err := f.ToServer(httptest.NewRecorder(), write(), 0)
+			if broke := met.Load() > before; unknown(err) != broke || err != nil != broke {
+				t.Errorf("error %v, the connection broke: %v", err, broke)
 			}
 		}
 	})
