@@ -1,6 +1,7 @@
 package harness
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -63,8 +64,26 @@ func (p *Process) Signal(sig syscall.Signal) {
 	}
 }
 
-// Pause stops it until Resume.
-func (p *Process) Pause() { p.t.Helper(); p.Signal(syscall.SIGSTOP) }
+// Pause stops it until Resume. When it returns no thread of it runs any more: the signal
+// alone says nothing about when.
+func (p *Process) Pause() {
+	p.t.Helper()
+	p.Signal(syscall.SIGSTOP)
+	within(context.Background(), p.t, Patience, p.name+" stands still", func(context.Context) error { return running(p.Pid()) })
+}
+
+// running tells of a thread that is not stopped, in a process that has not ended.
+func running(pid int) error {
+	stats, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, name := range stats {
+		stat, _ := os.ReadFile(name)
+		_, after, _ := strings.Cut(string(stat), ") ")
+		if after != "" && !strings.ContainsRune("TtZX", rune(after[0])) {
+			return fmt.Errorf("%s: state %c", name, after[0])
+		}
+	}
+	return nil
+}
 
 // Resume ends a Pause.
 func (p *Process) Resume() { p.t.Helper(); p.Signal(syscall.SIGCONT) }
