@@ -15,6 +15,10 @@ import (
 // streamPatience is how long the reader of a named pipe may leave it full.
 const streamPatience = 10 * time.Second
 
+// ErrReaderGone says that nobody will ever read a descriptor of our own (/dev/stdout)
+// again. A pipe that has a name may get another reader.
+var ErrReaderGone = errors.New("its reader has gone")
+
 // destination is what a path comes to once its links are followed.
 type destination struct {
 	path string
@@ -54,8 +58,11 @@ func (d destination) send(content []byte) error {
 	_ = f.SetWriteDeadline(time.Now().Add(streamPatience)) // a terminal or a file has none
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Close())
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
 		return fmt.Errorf("its reader has not read for %s", streamPatience)
+	case d.fd >= 0 && errors.Is(err, unix.EPIPE):
+		return fmt.Errorf("%w: %w", ErrReaderGone, err)
 	}
 	return err
 }

@@ -4,8 +4,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/cli"
 )
 
 // What a template writes beside its text is its output too: it follows the data when
@@ -164,6 +167,26 @@ func TestStreamOncePerChange(t *testing.T) {
 		r.wantFile("behind", "1 2 ")
 		r.wantFile("ran", "x\nx\n")
 	})
+}
+
+// Whose reader has gone for good ends, as any program in a pipeline does.
+func TestEndsWithTheReaderOfItsOutput(t *testing.T) {
+	for _, once := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, r *rig) {
+			r.consul.SetKey("a", "1")
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer writer.Close()
+			_ = reader.Close()
+			out := r.template("out", `{{key "a"}}`)
+			out.Destination = "/dev/fd/" + strconv.Itoa(int(writer.Fd()))
+			if code := cli.Code(r.run(Config{Templates: []Template{out}, Once: once})); code != 128+int(syscall.SIGPIPE) {
+				t.Errorf("once %v: code %d\nlog:\n%s", once, code, r.log)
+			}
+		})
+	}
 }
 
 // A check that could not run is tried again on the same content; one that has judged is not.

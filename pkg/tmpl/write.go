@@ -3,9 +3,11 @@ package tmpl
 import (
 	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/render"
 )
 
 const maxRetry = time.Minute
@@ -162,6 +164,9 @@ func (e *engine) written(u *unit) {
 // writeFailed decides what files that could not be replaced mean.
 func (e *engine) writeFailed(b bundle, err error, now time.Time) error {
 	e.troubled(err)
+	if errors.Is(err, render.ErrReaderGone) { // as with any program in a pipeline
+		return cli.Exit(128+int(syscall.SIGPIPE), err)
+	}
 	var rejected errRejected
 	isRejected := errors.As(err, &rejected)
 	var unjudged errUnjudged
