@@ -132,30 +132,9 @@ func (a *Agent) Run(ctx context.Context) error {
 }
 
 func (a *Agent) run(ctx context.Context) (err error) {
-	if err := Validate(a.cfg); err != nil {
-		return err
-	}
-	if a.cfg.DataDir != "" {
-		release, err := lockDataDir(a.cfg.DataDir)
-		if err != nil {
-			return err
-		}
-		defer release()
-	}
-	if a.opts.Repair {
-		if err := a.repair(ctx); err != nil {
-			return err
-		}
-	}
-	if a.id, err = config.NodeID(a.cfg.DataDir, a.cfg.NodeID); err != nil {
-		return err
-	}
-	if a.cfg.Server {
-		if a.identity, err = clusterid.Open(a.cfg.DataDir, a.id); err != nil {
-			return err
-		}
-	}
-	if a.telemetry, err = newTelemetry(a.cfg.Telemetry.MetricsPrefix, a.cfg.Telemetry.PrometheusRetentionTime); err != nil {
+	release, err := a.identify(ctx)
+	defer release()
+	if err != nil {
 		return err
 	}
 	identity, err := mux.LoadIdentity(a.tlsFiles(), a.log)
@@ -208,6 +187,53 @@ func (a *Agent) run(ctx context.Context) (err error) {
 	if !a.phase.begin() {
 		return a.pool.Leave() // asked for while we started: who knows us from before is told
 	}
+	a.startEdges(parts, listeners)
+	if err := a.awaitOpen(ctx, parts); err != nil {
+		return err
+	}
+	a.reloadIfAsked()
+
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-parts.failed:
+		return err
+	}
+}
+
+// identify makes sure that the configuration may run, takes the data directory, and finds
+// out who this agent is. release gives the directory back, after an error too.
+func (a *Agent) identify(ctx context.Context) (release func(), err error) {
+	release = func() {}
+	if err := Validate(a.cfg); err != nil {
+		return release, err
+	}
+	if a.cfg.DataDir != "" {
+		unlock, err := lockDataDir(a.cfg.DataDir)
+		if err != nil {
+			return release, err
+		}
+		release = unlock
+	}
+	if a.opts.Repair {
+		if err := a.repair(ctx); err != nil {
+			return release, err
+		}
+	}
+	if a.id, err = config.NodeID(a.cfg.DataDir, a.cfg.NodeID); err != nil {
+		return release, err
+	}
+	if a.cfg.Server {
+		if a.identity, err = clusterid.Open(a.cfg.DataDir, a.id); err != nil {
+			return release, err
+		}
+	}
+	a.telemetry, err = newTelemetry(a.cfg.Telemetry.MetricsPrefix, a.cfg.Telemetry.PrometheusRetentionTime)
+	return release, err
+}
+
+// startEdges starts what stands above gossip, the server and the own services.
+func (a *Agent) startEdges(parts *stack, listeners []net.Listener) {
 	parts.start("bus", a.bus.Run)
 	parts.start("remote execution", a.runner.Run)
 	parts.start("join", a.joiner().run)
@@ -220,17 +246,6 @@ func (a *Agent) run(ctx context.Context) (err error) {
 	parts.start("watches", a.watches.Run) // above HTTP, which handlers may ask
 	if a.cfg.AutoReloadConfig && len(a.opts.Files) > 0 {
 		parts.start("auto-reload", autoReload{a.opts.Files, a.Reload, a.log}.run)
-	}
-	if err := a.awaitOpen(ctx, parts); err != nil {
-		return err
-	}
-	a.reloadIfAsked()
-
-	select {
-	case <-ctx.Done():
-		return nil
-	case err := <-parts.failed:
-		return err
 	}
 }
 
