@@ -137,7 +137,6 @@ func TestWatches(t *testing.T) {
 	}
 
 	w.Kill()
-	w.Start()
 	serves(w.agent)
 	w.PutKey("app/a", "1")
 	w.awaitTold(t, `^key \d+ {"Key":"app/a",.*"Value":"MQ==","Session":""}$`)

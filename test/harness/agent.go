@@ -57,6 +57,9 @@ func (a *Agent) AwaitSaid(text string) {
 // Start starts it, and waits for nothing.
 func (a *Agent) Start() {
 	a.C.T.Helper()
+	if a.Up() && Alive(a.proc.Pid()) {
+		a.C.T.Fatalf("%s runs already", a.Name)
+	}
 	bin := a.C.Bin
 	if bin == "" {
 		bin = Bin(a.C.T)
