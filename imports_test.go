@@ -14,23 +14,25 @@ import (
 
 const module = "github.com/muster-dev/muster/"
 
-// floors is the house of docs/architecture.md: a package imports only floors
-// below its own in its wing, and the hall; never sideways. The tools' wing
-// never imports the agent's; only pkg/agent itself and what stands above it may
-// use the tools' wing.
+// floors is the tree of docs/architecture.md: a package imports only floors
+// below its own on its side, and shared packages below it; never sideways. The
+// tools' side never imports the agent's; only pkg/agent itself may use the
+// tools' side.
 var floors = map[string]struct {
-	wing  string
+	side  string
 	floor int
 }{
-	"pkg/api":        {"hall", 0},
-	"pkg/client":     {"hall", 1},
-	"pkg/conf":       {"hall", 1},
-	"pkg/logx":       {"hall", 1},
-	"pkg/proc":       {"hall", 1},
-	"pkg/proc/guard": {"hall", 0},
-	"pkg/durable":    {"hall", 1},
-	"pkg/signed":     {"hall", 1},
-	"pkg/cli":        {"hall", 1},
+	"pkg/api":        {"shared", 0},
+	"pkg/client":     {"shared", 1},
+	"pkg/conf":       {"shared", 1},
+	"pkg/logx":       {"shared", 1},
+	"pkg/proc":       {"shared", 1},
+	"pkg/proc/guard": {"shared", 0},
+	"pkg/durable":    {"shared", 1},
+	"pkg/signed":     {"shared", 1},
+	"pkg/retry":      {"shared", 0},
+	"pkg/broadcast":  {"shared", 0},
+	"pkg/cli":        {"shared", 1},
 
 	"pkg/query":          {"tools", 1},
 	"pkg/watch":          {"tools", 2},
@@ -41,7 +43,7 @@ var floors = map[string]struct {
 	"pkg/rexec":          {"tools", 3},
 	"pkg/supervise":      {"tools", 2},
 	"pkg/env":            {"tools", 2},
-	"pkg/deliver":        {"tools", 3},
+	"pkg/handlers":       {"tools", 3},
 	"pkg/rollout":        {"tools", 3},
 	"pkg/tmpl":           {"tools", 4},
 	"pkg/envexec":        {"tools", 4},
@@ -51,14 +53,14 @@ var floors = map[string]struct {
 	"pkg/envexec/config": {"tools", 5},
 
 	"pkg/agent/state":     {"agent", 2},
-	"pkg/agent/seal":      {"agent", 2},
+	"pkg/agent/raftlog":   {"agent", 2},
 	"pkg/agent/clusterid": {"agent", 2},
 	"pkg/agent/hclogx":    {"agent", 2},
 	"pkg/agent/mux":       {"agent", 2},
 	"pkg/agent/gossip":    {"agent", 2},
 	"pkg/agent/check":     {"agent", 2},
 	"pkg/agent/bus":       {"agent", 2},
-	"pkg/agent/round":     {"agent", 2},
+	"pkg/agent/nextcall":  {"agent", 2},
 	"pkg/agent/config":    {"agent", 2},
 	"pkg/agent/view":      {"agent", 3},
 	"pkg/agent/local":     {"agent", 3},
@@ -88,10 +90,10 @@ func TestFloors(t *testing.T) {
 			t.Errorf("%s imports %s, which has no floor", file, to)
 		case it.floor >= me.floor:
 			t.Errorf("%s: %s (floor %d) imports %s (floor %d)", file, from, me.floor, to, it.floor)
-		case it.wing == "hall" || it.wing == me.wing:
-		case me.wing == "agent" && me.floor >= 6:
+		case it.side == "shared" || it.side == me.side:
+		case me.side == "agent" && me.floor >= 6:
 		default:
-			t.Errorf("%s: %s (%s wing) imports %s (%s wing)", file, from, me.wing, to, it.wing)
+			t.Errorf("%s: %s (%s side) imports %s (%s side)", file, from, me.side, to, it.side)
 		}
 	})
 	for name := range floors {
@@ -118,7 +120,7 @@ func TestLibrariesStayInTheirPackage(t *testing.T) {
 	owners := map[string][]string{
 		"github.com/hashicorp/go-memdb":                {"pkg/agent/state/"},
 		"github.com/hashicorp/serf/serf":               {"pkg/agent/gossip/"},
-		"github.com/hashicorp/raft-boltdb":             {"pkg/agent/seal/"},
+		"github.com/hashicorp/raft-boltdb":             {"pkg/agent/raftlog/"},
 		"github.com/prometheus/client_golang":          {"pkg/agent/"},
 		"github.com/miekg/dns":                         {"pkg/agent/dns/"},
 		"github.com/Masterminds/sprig":                 {"pkg/funcs/"},

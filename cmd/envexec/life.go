@@ -6,7 +6,7 @@ import (
 	"os"
 	"reflect"
 
-	"github.com/muster-dev/muster/cmd/internal/life"
+	"github.com/muster-dev/muster/cmd/internal/daemon"
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/envexec"
 	"github.com/muster-dev/muster/pkg/envexec/config"
@@ -15,12 +15,12 @@ import (
 
 // live runs until the child's end or a signal ends it.
 func (o *options) live(ctx context.Context, s *settings) error {
-	return life.Program[*settings, *envexec.Tool]{
+	return daemon.Program[*settings, *envexec.Tool]{
 		Stderr: o.stderr, LogJSON: o.LogJSON, StatusAddr: o.StatusAddr,
 		Basics: (*settings).basics, New: newTool,
-		Status: func(tool *envexec.Tool) life.Reporter { return tool.Status() },
-		Signals: func(s *settings) life.Signals {
-			return life.Signals{Kill: s.kill, Reload: s.reload, Supervising: true, Others: life.ForChild()}
+		Status: func(tool *envexec.Tool) daemon.Reporter { return tool.Status() },
+		Signals: func(s *settings) daemon.Signals {
+			return daemon.Signals{Kill: s.kill, Reload: s.reload, Supervising: true, Others: daemon.ForChild()}
 		},
 		Load: func() (*settings, error) {
 			s, err := o.load(os.Environ())
@@ -40,8 +40,8 @@ func (o *options) live(ctx context.Context, s *settings) error {
 	}.Run(ctx, s)
 }
 
-func (s *settings) basics() life.Basics {
-	return life.Basics{Level: s.level, PidFile: s.file.PidFile, Warnings: s.warnings}
+func (s *settings) basics() daemon.Basics {
+	return daemon.Basics{Level: s.level, PidFile: s.file.PidFile, Warnings: s.warnings}
 }
 
 // newTool adds to the settings what a Tool needs beside them.
@@ -51,7 +51,7 @@ func newTool(s *settings, log *slog.Logger, others <-chan os.Signal) *envexec.To
 	if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settle has seen it
 		cfg.Rollout = r
 	}
-	cfg.OnReady = func() { life.Notify("READY=1") }
+	cfg.OnReady = func() { daemon.Notify("READY=1") }
 	return envexec.New(cfg)
 }
 

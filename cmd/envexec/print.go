@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/life"
+	"github.com/muster-dev/muster/cmd/internal/daemon"
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/env"
@@ -63,7 +63,7 @@ func (o *options) print(parent context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.tool.Logger = life.Logger(o.stderr, s.level, o.LogJSON)
+	s.tool.Logger = daemon.Logger(o.stderr, s.level, o.LogJSON)
 	for _, text := range s.warnings {
 		s.tool.Logger.Warn(text)
 	}

@@ -7,7 +7,7 @@ import (
 	"reflect"
 	"syscall"
 
-	"github.com/muster-dev/muster/cmd/internal/life"
+	"github.com/muster-dev/muster/cmd/internal/daemon"
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/tmpl/config"
@@ -15,10 +15,10 @@ import (
 
 // live runs until a signal or the Tool's end ends it.
 func (o *options) live(ctx context.Context, s *settings) error {
-	return life.Program[*settings, *tmpl.Tool]{
+	return daemon.Program[*settings, *tmpl.Tool]{
 		Stderr: o.stderr, LogJSON: o.LogJSON, StatusAddr: o.StatusAddr,
 		Basics: (*settings).basics, New: newTool, Signals: (*settings).meanings,
-		Status:  func(tool *tmpl.Tool) life.Reporter { return tool.Status() },
+		Status:  func(tool *tmpl.Tool) daemon.Reporter { return tool.Status() },
 		Load:    func() (*settings, error) { return o.load(os.Environ()) },
 		Failed:  (*tmpl.Tool).Reload, // the templates may be fine
 		Prepare: (*tmpl.Tool).Prepare,
@@ -32,8 +32,8 @@ func (o *options) live(ctx context.Context, s *settings) error {
 	}.Run(ctx, s)
 }
 
-func (s *settings) basics() life.Basics {
-	return life.Basics{Level: s.level, PidFile: s.file.PidFile, Warnings: s.warnings}
+func (s *settings) basics() daemon.Basics {
+	return daemon.Basics{Level: s.level, PidFile: s.file.PidFile, Warnings: s.warnings}
 }
 
 // newTool adds to the settings what a Tool needs beside them.
@@ -43,19 +43,19 @@ func newTool(s *settings, log *slog.Logger, others <-chan os.Signal) *tmpl.Tool 
 	if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settings have seen it
 		cfg.Rollout = r
 	}
-	cfg.OnReady = func() { life.Notify("READY=1") }
+	cfg.OnReady = func() { daemon.Notify("READY=1") }
 	return tmpl.New(cfg)
 }
 
 // meanings are those of signals.
-func (s *settings) meanings() life.Signals {
-	out := life.Signals{Kill: s.kill, Reload: s.reload}
+func (s *settings) meanings() daemon.Signals {
+	out := daemon.Signals{Kill: s.kill, Reload: s.reload}
 	if s.tool.Exec.Command != "" {
 		out.Others = append(out.Others, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
 	}
 	if len(s.tool.Supervise.Command) > 0 && !s.tool.Dry {
 		out.Supervising = true
-		out.Others = append(out.Others, life.ForChild()...)
+		out.Others = append(out.Others, daemon.ForChild()...)
 	}
 	return out
 }

@@ -43,7 +43,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/server"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
-	"github.com/muster-dev/muster/pkg/deliver"
+	"github.com/muster-dev/muster/pkg/handlers"
 )
 
 // userAgent is how an agent calls itself in what it asks of others.
@@ -90,7 +90,7 @@ type Agent struct {
 	names  *names // nil on a server
 	limit  *httpapi.ConnLimit
 
-	watches   *deliver.Set // nil until the API is made
+	watches   *handlers.Set // nil until the API is made
 	telemetry *telemetry
 
 	servers atomic.Int32 // others that live, as gossip last said

@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/api"
-	"github.com/muster-dev/muster/pkg/deliver"
+	"github.com/muster-dev/muster/pkg/handlers"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -44,7 +44,7 @@ func (a *Agent) reloadIfAsked() {
 // next is a configuration that was found good in every part.
 type next struct {
 	cfg     *config.Config
-	watches []deliver.Spec
+	watches []handlers.Spec
 	level   slog.Level
 	policy  jobs.Policy
 }

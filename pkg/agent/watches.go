@@ -8,16 +8,16 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/client"
-	"github.com/muster-dev/muster/pkg/deliver"
+	"github.com/muster-dev/muster/pkg/handlers"
 	"github.com/muster-dev/muster/pkg/proc"
 )
 
-func readWatches(cfg *config.Config) ([]deliver.Spec, error) {
+func readWatches(cfg *config.Config) ([]handlers.Spec, error) {
 	entries := make([]map[string]any, len(cfg.Watches))
 	for i, w := range cfg.Watches {
 		entries[i] = w
 	}
-	specs, err := deliver.Read("watches", entries)
+	specs, err := handlers.Read("watches", entries)
 	if err != nil {
 		return nil, err
 	}
@@ -38,7 +38,7 @@ func readWatches(cfg *config.Config) ([]deliver.Spec, error) {
 
 // makeWatches makes what delivers the watches of the configuration: the same engine
 // as the watch tool, which asks this agent by self.
-func (a *Agent) makeWatches(self http.RoundTripper) (*deliver.Set, error) {
+func (a *Agent) makeWatches(self http.RoundTripper) (*handlers.Set, error) {
 	specs, err := readWatches(a.cfg)
 	if err != nil {
 		return nil, err
@@ -47,8 +47,8 @@ func (a *Agent) makeWatches(self http.RoundTripper) (*deliver.Set, error) {
 	if a.cfg.DataDir != "" {
 		dir = filepath.Join(a.cfg.DataDir, "watches")
 	}
-	return deliver.New(deliver.Config{
-		Client: func(token string) (deliver.Client, error) {
+	return handlers.New(handlers.Config{
+		Client: func(token string) (handlers.Client, error) {
 			c, err := client.New(client.Config{Transport: self, UserAgent: userAgent, Token: token})
 			return asked{c}, err
 		},
@@ -59,4 +59,4 @@ func (a *Agent) makeWatches(self http.RoundTripper) (*deliver.Set, error) {
 
 // asked hides all of a client but what deliver needs: what goes over self has its answer when that
 // is complete, so it carries no streams.
-type asked struct{ deliver.Client }
+type asked struct{ handlers.Client }

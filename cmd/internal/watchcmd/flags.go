@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/connflags"
-	"github.com/muster-dev/muster/pkg/deliver"
+	"github.com/muster-dev/muster/pkg/handlers"
 )
 
 const long = `Watch follows a view of the data (a key, keys, services, nodes, the instances of a
@@ -62,7 +62,7 @@ type options struct {
 	conn           *connflags.Flags
 	args           []string
 
-	spec        deliver.Spec
+	spec        handlers.Spec
 	passing     string
 	shell       string
 	output      string
@@ -71,7 +71,7 @@ type options struct {
 	configs     []string
 	stateDir    string
 	retries     int
-	http        deliver.HTTP
+	http        handlers.HTTP
 	httpHeaders []string
 
 	pidFile, logLevel string

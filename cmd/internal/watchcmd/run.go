@@ -17,10 +17,10 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/connflags"
-	"github.com/muster-dev/muster/cmd/internal/life"
+	"github.com/muster-dev/muster/cmd/internal/daemon"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
-	"github.com/muster-dev/muster/pkg/deliver"
+	"github.com/muster-dev/muster/pkg/handlers"
 	"github.com/muster-dev/muster/pkg/logx"
 	"github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/watch"
@@ -38,14 +38,14 @@ func (f *file) Validate() error { return nil }
 
 // config is what flags, files and environment amount to.
 type config struct {
-	specs   []deliver.Spec
+	specs   []handlers.Spec
 	conn    client.Config
 	token   string // what the token file holds: a reload reads it again
 	retry   watch.Retry
 	level   slog.Level
 	env     []string
 	dir     string
-	handler deliver.Handler // of what has none: prints
+	handler handlers.Handler // of what has none: prints
 	prints  bool            // the first result is printed, and that is all
 
 	warnings []string
@@ -75,7 +75,7 @@ func (o *options) load() (*config, error) {
 		if o.spec.Type != "" || len(o.args) > 0 {
 			return nil, command.Usagef("-config and -type or a handler exclude each other: the files say what is watched")
 		}
-		if c.specs, err = deliver.Read("watches", f.Watches); err != nil {
+		if c.specs, err = handlers.Read("watches", f.Watches); err != nil {
 			return nil, err
 		}
 	} else if err := o.single(c); err != nil {
@@ -130,15 +130,15 @@ func (o *options) single(c *config) error {
 	case o.output == "jsonl":
 		c.handler = printer{o.stdout, false}
 		if s.Initial == "" {
-			s.Initial = deliver.InitialAlways
+			s.Initial = handlers.InitialAlways
 		}
 	case s.Changes:
 		return command.Usagef("-changes needs a handler, or -o jsonl")
 	default:
 		c.handler, c.prints = printer{o.stdout, true}, true
-		s.Initial = deliver.InitialAlways
+		s.Initial = handlers.InitialAlways
 	}
-	c.specs = []deliver.Spec{s}
+	c.specs = []handlers.Spec{s}
 	return nil
 }
 
@@ -221,7 +221,7 @@ func stateDir() (string, error) {
 
 // tool is a Set as life wants it.
 type tool struct {
-	*deliver.Set
+	*handlers.Set
 	once bool
 }
 
@@ -246,17 +246,17 @@ func (o *options) live(ctx context.Context, c *config) error {
 		defer cancel()
 		ctx = limited
 	}
-	err := life.Program[*config, tool]{
+	err := daemon.Program[*config, tool]{
 		Stderr: o.stderr, LogJSON: o.logJSON, StatusAddr: o.statusAddr,
-		Basics: func(c *config) life.Basics {
-			return life.Basics{Level: c.level, PidFile: o.pidFile, Warnings: c.warnings}
+		Basics: func(c *config) daemon.Basics {
+			return daemon.Basics{Level: c.level, PidFile: o.pidFile, Warnings: c.warnings}
 		},
-		Status: func(t tool) life.Reporter { return t.Status() },
+		Status: func(t tool) daemon.Reporter { return t.Status() },
 		New: func(c *config, log *slog.Logger, others <-chan os.Signal) tool {
-			return tool{deliver.New(o.setConfig(c, log, others), c.specs), once}
+			return tool{handlers.New(o.setConfig(c, log, others), c.specs), once}
 		},
-		Signals: func(*config) life.Signals {
-			s := life.Signals{Kill: syscall.SIGINT, Others: []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2}}
+		Signals: func(*config) daemon.Signals {
+			s := daemon.Signals{Kill: syscall.SIGINT, Others: []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2}}
 			if len(o.configs) > 0 {
 				s.Reload = syscall.SIGHUP
 			}
@@ -276,9 +276,9 @@ func (o *options) live(ctx context.Context, c *config) error {
 	return o.ended(ctx, c, err)
 }
 
-func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal) deliver.Config {
-	return deliver.Config{
-		Client: func(token string) (deliver.Client, error) {
+func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal) handlers.Config {
+	return handlers.Config{
+		Client: func(token string) (handlers.Client, error) {
 			conn := c.conn
 			if token != "" {
 				conn.Token, conn.TokenFile = token, ""
@@ -287,7 +287,7 @@ func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal
 		},
 		Retry: c.retry, Address: address(c.conn), Dir: c.dir, DirMay: o.stateDir == "", Logger: log,
 		Handler: c.handler, Shows: true, Env: c.env, Signals: others, Once: o.once || c.prints,
-		OnReady: func() { life.Notify("READY=1") },
+		OnReady: func() { daemon.Notify("READY=1") },
 	}
 }
 
@@ -302,7 +302,7 @@ func address(conn client.Config) string {
 
 // ended gives the end its exit code.
 func (o *options) ended(ctx context.Context, c *config, err error) error {
-	var exited *deliver.ExitError
+	var exited *handlers.ExitError
 	var coded *cli.Error
 	switch {
 	case errors.Is(context.Cause(ctx), errTimeout):
@@ -311,12 +311,12 @@ func (o *options) ended(ctx context.Context, c *config, err error) error {
 		return nil // as in the reference: SIGINT is how one ends it
 	case errors.As(err, &exited):
 		return cli.Exit(exited.Code, fmt.Errorf("handler: %w", err))
-	case errors.Is(err, deliver.ErrNoAnswer) && !c.prints:
+	case errors.Is(err, handlers.ErrNoAnswer) && !c.prints:
 		return cli.Exit(cli.ExitRun, err)
-	case errors.Is(err, deliver.ErrNoAnswer) && errors.Is(err, syscall.ECONNREFUSED):
+	case errors.Is(err, handlers.ErrNoAnswer) && errors.Is(err, syscall.ECONNREFUSED):
 		return cli.Hint(cli.ExitError, fmt.Errorf("Error querying Consul agent: %w", err),
 			"no agent listens there: start one (agent -dev), or name another by -http-addr or MUSTER_HTTP_ADDR")
-	case errors.Is(err, deliver.ErrInUse):
+	case errors.Is(err, handlers.ErrInUse):
 		return cli.Hint(cli.ExitError, err, "-initial=always or never remembers nothing, -state-dir remembers elsewhere")
 	}
 	return err
@@ -328,7 +328,7 @@ type printer struct {
 	indent bool
 }
 
-func (p printer) Handle(_ context.Context, in deliver.Input) error {
+func (p printer) Handle(_ context.Context, in handlers.Input) error {
 	data := in.Data
 	if p.indent {
 		var b bytes.Buffer

@@ -8,11 +8,11 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/agent/raftlog"
 )
 
 // Check reads all that a start on this data directory would read, and says what
-// is damaged or lost (seal.ErrDamaged, seal.ErrLost). Nothing else may use the
+// is damaged or lost (raftlog.ErrDamaged, raftlog.ErrLost). Nothing else may use the
 // directory meanwhile.
 func Check(ctx context.Context, dataDir string, logger *slog.Logger) error {
 	fatal := newFatal()
@@ -30,7 +30,7 @@ func Check(ctx context.Context, dataDir string, logger *slog.Logger) error {
 // IsDamage says whether an error is about damaged or lost data, or data in a format
 // that is not read any more: what a repair is for.
 func IsDamage(err error) bool {
-	return errors.Is(err, seal.ErrDamaged) || errors.Is(err, seal.ErrLost) || errors.Is(err, seal.ErrFormer)
+	return errors.Is(err, raftlog.ErrDamaged) || errors.Is(err, raftlog.ErrLost) || errors.Is(err, raftlog.ErrFormer)
 }
 
 // blind is a state machine that takes everything and keeps nothing.

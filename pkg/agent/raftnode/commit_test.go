@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/agent/raftlog"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -32,7 +32,7 @@ func storedCommit(t *testing.T, dir string) uint64 {
 	if err := os.CopyFS(crashed, os.DirFS(filepath.Join(dir, "raft"))); err != nil {
 		t.Fatal(err)
 	}
-	log, err := seal.Open(crashed, logx.Discard())
+	log, err := raftlog.Open(crashed, logx.Discard())
 	if err != nil {
 		return 0
 	}

@@ -10,7 +10,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/agent/raftlog"
 )
 
 // refusing is a state machine that cannot apply one command.
@@ -118,7 +118,7 @@ func TestSecondVoteStopsTheServer(t *testing.T) {
 		"a second candidate": func(b ballots) { _ = b.Set([]byte("LastVoteCand"), []byte("y")) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			b := ballots{seal.Memory(), newFatal()}
+			b := ballots{raftlog.Memory(), newFatal()}
 			if err := errors.Join(b.SetUint64([]byte("CurrentTerm"), 7), b.SetUint64([]byte("LastVoteTerm"), 7), b.Set([]byte("LastVoteCand"), []byte("x"))); err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +128,7 @@ func TestSecondVoteStopsTheServer(t *testing.T) {
 				t.Error("raft goes on")
 			})
 			raft.Wait()
-			if err := b.fatal.get(); !errors.Is(err, seal.ErrVote) || !strings.Contains(err.Error(), "votes") {
+			if err := b.fatal.get(); !errors.Is(err, raftlog.ErrVote) || !strings.Contains(err.Error(), "votes") {
 				t.Errorf("the reason: %v", err)
 			}
 		})

@@ -7,7 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/agent/raftlog"
 )
 
 // ErrCommittedDeleted is in the chain of the error with which Run ends when raft was
@@ -28,7 +28,7 @@ var ErrCommittedDeleted = errors.New("committed entries were to be deleted")
 // share one history and remember what they promised; so they do not, and the server
 // stops before any more harm is done.
 type stagingLog struct {
-	*seal.Store
+	*raftlog.Store
 	snaps raft.SnapshotStore
 	raft  *atomic.Pointer[raft.Raft]
 

@@ -28,7 +28,7 @@ type Command struct {
 // Propose replicates one command and gives the state machine's result for it.
 // Commands are applied in the order in which they came; those that come together
 // share what they cost (carry.go). When ctx ends after a command has left, its
-// outcome is unknown. A disk that has no room refuses it (seal.ErrFull) before
+// outcome is unknown. A disk that has no room refuses it (raftlog.ErrFull) before
 // anything is proposed.
 func (n *Node) Propose(ctx context.Context, c Command) (any, error) {
 	s, done, err := n.enter()

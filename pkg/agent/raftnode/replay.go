@@ -7,7 +7,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
-	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/agent/raftlog"
 )
 
 // replayBatch is how many entries go to the state machine at once.
@@ -39,7 +39,7 @@ func (s *server) replay(ctx context.Context) error {
 	if stored, err := s.log.StoredCommitIndex(); err != nil {
 		return err
 	} else if stored > max(last, from) {
-		return fmt.Errorf("raft log in %s is %w: entry %d was committed and the log ends at %d", s.cfg.DataDir, seal.ErrDamaged, stored, max(last, from))
+		return fmt.Errorf("raft log in %s is %w: entry %d was committed and the log ends at %d", s.cfg.DataDir, raftlog.ErrDamaged, stored, max(last, from))
 	}
 	batch := make([]*raft.Log, 0, replayBatch)
 	for index := from + 1; index <= last; index++ {
@@ -70,14 +70,14 @@ func (s *server) replay(ctx context.Context) error {
 
 func (s *server) replayError(index, from uint64, err error) error {
 	if errors.Is(err, raft.ErrLogNotFound) {
-		return fmt.Errorf("raft log in %s is %w, it has a hole: the newest snapshot ends at entry %d and entry %d is missing", s.cfg.DataDir, seal.ErrDamaged, from, index)
+		return fmt.Errorf("raft log in %s is %w, it has a hole: the newest snapshot ends at entry %d and entry %d is missing", s.cfg.DataDir, raftlog.ErrDamaged, from, index)
 	}
 	return err
 }
 
 // verifyTrailing reads the entries that the newest snapshot covers: nothing here
 // needs them, but a leader sends them to followers that lag. There may be gaps.
-func verifyTrailing(log *seal.Store, upTo uint64) error {
+func verifyTrailing(log *raftlog.Store, upTo uint64) error {
 	first, err := log.FirstIndex()
 	if err != nil || first == 0 {
 		return err
@@ -109,7 +109,7 @@ func (s *server) checkVote() error {
 	if last, err := s.log.LastIndex(); err != nil || last == 0 || term != 0 {
 		return err
 	}
-	return fmt.Errorf("raft log in %s is %w: it has entries and no term", s.cfg.DataDir, seal.ErrDamaged)
+	return fmt.Errorf("raft log in %s is %w: it has entries and no term", s.cfg.DataDir, raftlog.ErrDamaged)
 }
 
 // restoreNewest gives the index of the newest snapshot, 0 without one.

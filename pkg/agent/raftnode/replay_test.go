@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/agent/raftlog"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -79,7 +79,7 @@ func TestDamageStopsTheStart(t *testing.T) {
 			flip(t, dir, "log-00000001", "line 39")
 		}, []string{"log-00000001", "checksum mismatch"}},
 		{"a missing entry", func(t *testing.T, dir string) {
-			log, err := seal.Open(filepath.Join(dir, "raft"), logx.Discard())
+			log, err := raftlog.Open(filepath.Join(dir, "raft"), logx.Discard())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -147,7 +147,7 @@ func TestDamageStopsTheStart(t *testing.T) {
 // bootstrap can be bootstrapped again.
 func TestHalfBootstrap(t *testing.T) {
 	dir := t.TempDir()
-	log, err := seal.Open(filepath.Join(dir, "raft"), logx.Discard())
+	log, err := raftlog.Open(filepath.Join(dir, "raft"), logx.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestCancelledStart(t *testing.T) {
 	if err := m.Run(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("Run: %v", err)
 	}
-	again, err := seal.Open(filepath.Join(a.dir, "raft"), m.cfg.Logger)
+	again, err := raftlog.Open(filepath.Join(a.dir, "raft"), m.cfg.Logger)
 	if err != nil {
 		t.Fatalf("the log was not closed: %v", err)
 	}

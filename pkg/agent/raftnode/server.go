@@ -13,8 +13,8 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/hclogx"
-	"github.com/muster-dev/muster/pkg/agent/round"
-	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/agent/nextcall"
+	"github.com/muster-dev/muster/pkg/agent/raftlog"
 )
 
 const (
@@ -44,7 +44,7 @@ const (
 type server struct {
 	cfg    Config
 	fatal  *fatal
-	log    *seal.Store
+	log    *raftlog.Store
 	snaps  raft.SnapshotStore
 	fsm    *tracker
 	stream *stream
@@ -54,7 +54,7 @@ type server struct {
 
 	commitAtStart uint64
 	settled       atomic.Uint64 // the state machine holds all of the log up to here
-	verify        round.Shared[struct{}]
+	verify        nextcall.Group[struct{}]
 	carrier       *carrier
 
 	calls    sync.WaitGroup // of the Node's methods; guarded by its mutex
@@ -122,15 +122,15 @@ func withHint(err error) error {
 
 func (s *server) openStores() error {
 	if s.cfg.DataDir == "" {
-		s.log, s.snaps = seal.Memory(), snapshots{raft.NewInmemSnapshotStore()}
+		s.log, s.snaps = raftlog.Memory(), snapshots{raft.NewInmemSnapshotStore()}
 		return nil
 	}
 	dir := filepath.Join(s.cfg.DataDir, "raft")
-	log, err := seal.Open(dir, s.cfg.Logger)
+	log, err := raftlog.Open(dir, s.cfg.Logger)
 	if err != nil {
 		return err
 	}
-	files, err := seal.OpenSnapshots(dir, log.Tend, s.cfg.Logger)
+	files, err := raftlog.OpenSnapshots(dir, log.Tend, s.cfg.Logger)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/muster-dev/muster/pkg/agent/seal"
+	"github.com/muster-dev/muster/pkg/agent/raftlog"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -26,7 +26,7 @@ func harmed(t *testing.T) string {
 	}
 	put(idFile, "11111111-2222-3333-4444-555555555555")
 	put("serf/peers.json", `{"Version": 1, "Peers": [{"Name": "c", "Server": false}, {"Name": "s2", "Server": true}]}`)
-	log, err := seal.Open(filepath.Join(dir, raftDir), logx.Discard())
+	log, err := raftlog.Open(filepath.Join(dir, raftDir), logx.Discard())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestRepairFormerFormat(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, raftDir, "version"), []byte("1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := seal.Open(filepath.Join(dir, raftDir), logx.Discard()); !errors.Is(err, seal.ErrFormer) {
+	if _, err := raftlog.Open(filepath.Join(dir, raftDir), logx.Discard()); !errors.Is(err, raftlog.ErrFormer) {
 		t.Fatal(err)
 	}
 	if err := (Repairer{DataDir: dir, Logger: logx.Discard()}).Repair(t.Context()); err != nil {
@@ -107,7 +107,7 @@ func TestRepairCutOff(t *testing.T) {
 			}
 		}
 		if done < 3 {
-			if log, err := seal.Open(filepath.Join(dir, raftDir), logx.Discard()); err == nil {
+			if log, err := raftlog.Open(filepath.Join(dir, raftDir), logx.Discard()); err == nil {
 				log.Close()
 				t.Errorf("after step %d it starts under its old id", done)
 			}

@@ -37,7 +37,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/raftnode"
-	"github.com/muster-dev/muster/pkg/agent/round"
+	"github.com/muster-dev/muster/pkg/agent/nextcall"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
@@ -125,7 +125,7 @@ type Server struct {
 	timers   atomic.Pointer[ttlTimers] // while this server leads
 	levels   levels
 
-	index, provenIndex round.Shared[uint64] // see CatchUp
+	index, provenIndex nextcall.Group[uint64] // see CatchUp
 
 	tenures chan *tenure // the newest one, for the goroutine that leads
 	tags    chan tag

@@ -1,0 +1,80 @@
+package raftlog
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"hash/crc32"
+)
+
+// Everything in the log and the votes file lies in sectors of 512 bytes, the
+// least that a disk writes or does not write as a whole:
+//
+//	CRC-32C 4 | batch 8 | part 4 | 496 bytes of what is stored
+//
+// Numbers are big-endian. The sum covers the rest of the sector, the file's
+// number and the sector's place in the file, so that a sector that lies in
+// another place than its own is as wrong as one with a flipped bit. A sector that
+// was never written is all zeros, which no written one is: batches count from 1.
+const (
+	sectorSize = 512
+	sectorHead = 4 + 8 + 4
+	sectorRoom = sectorSize - sectorHead
+)
+
+var errMismatch = errors.New("checksum mismatch")
+
+// sealSector completes a sector whose content is in place.
+func sealSector(s []byte, file, at uint32, batch uint64, part uint32) {
+	binary.BigEndian.PutUint64(s[4:], batch)
+	binary.BigEndian.PutUint32(s[12:], part)
+	binary.BigEndian.PutUint32(s, sectorSum(s, file, at))
+}
+
+// openSector verifies a sector and says to which batch it belongs.
+func openSector(s []byte, file, at uint32) (batch uint64, part uint32, err error) {
+	if binary.BigEndian.Uint32(s) != sectorSum(s, file, at) {
+		return 0, 0, fmt.Errorf("sector %d: %w", at, errMismatch)
+	}
+	return binary.BigEndian.Uint64(s[4:]), binary.BigEndian.Uint32(s[12:]), nil
+}
+
+func sectorSum(s []byte, file, at uint32) uint32 {
+	table := crc32.MakeTable(crc32.Castagnoli) // made once, by the library
+	var place [8]byte
+	binary.BigEndian.PutUint32(place[:], file)
+	binary.BigEndian.PutUint32(place[4:], at)
+	return crc32.Update(crc32.Checksum(s[4:], table), table, place[:])
+}
+
+// sectorsFor is how many sectors so many bytes take.
+func sectorsFor(bytes int) uint32 { return uint32((bytes + sectorRoom - 1) / sectorRoom) }
+
+// pack lays a batch out in sectors, appended to out, the first of them at the
+// given place of the file.
+func pack(out, content []byte, file, at uint32, batch uint64) []byte {
+	for part := uint32(0); part < sectorsFor(len(content)); part++ {
+		from := len(out)
+		piece := content[int(part)*sectorRoom:]
+		piece = piece[:min(len(piece), sectorRoom)]
+		out = append(out, make([]byte, sectorHead)...)
+		out = append(out, piece...)
+		out = append(out, make([]byte, sectorRoom-len(piece))...)
+		sealSector(out[from:], file, at+part, batch, part)
+	}
+	return out
+}
+
+// blank says that a sector was never written.
+func blank(s []byte) bool {
+	for _, b := range s {
+		if b != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// newSum starts a CRC-32C.
+func newSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }

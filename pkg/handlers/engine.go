@@ -1,0 +1,144 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// source is what watches have to have in common to be asked together.
+type source struct {
+	token string
+	stale bool
+}
+
+// ErrNoAnswer says that the agent gave none as often as Retry allows.
+var ErrNoAnswer = errors.New("no answer")
+
+// engine follows the queries of one source and hands out what changed.
+type engine struct {
+	w   *watch.Watcher
+	log *slog.Logger
+	end context.CancelFunc
+
+	mu     sync.Mutex // before the Watcher's own
+	latest map[watch.Query]view
+	to     map[watch.Query][]*delivery
+}
+
+// prepare makes the engines that are lacking. Callers hold mu of the Set.
+func (s *Set) prepare(next map[string]*worker) error {
+	for _, w := range next {
+		src := source{w.spec.Token, w.spec.Stale}
+		if s.engines[src] != nil {
+			continue
+		}
+		c, err := s.cfg.Client(src.token)
+		if err != nil {
+			return err
+		}
+		// Each watch is by itself: none waits for another's first answer.
+		cfg := watch.Config{Client: c, Logger: s.cfg.Logger, Retry: s.cfg.Retry, Settle: time.Nanosecond}
+		if src.stale {
+			cfg.MaxStale = math.MaxInt64
+		}
+		s.engines[src] = &engine{
+			w: watch.New(cfg), log: s.cfg.Logger,
+			latest: map[watch.Query]view{}, to: map[watch.Query][]*delivery{},
+		}
+	}
+	return nil
+}
+
+// follow brings the engines to what the workers want, starts and stops them.
+// Callers hold mu.
+func (s *Set) follow() {
+	wanted := map[source]map[watch.Query][]*delivery{}
+	for _, w := range s.workers {
+		src, q := source{w.spec.Token, w.spec.Stale}, w.delivery.query()
+		if wanted[src] == nil {
+			wanted[src] = map[watch.Query][]*delivery{}
+		}
+		wanted[src][q] = append(wanted[src][q], w.delivery)
+	}
+	for src, e := range s.engines {
+		e.set(wanted[src])
+		switch {
+		case len(wanted[src]) == 0:
+			if e.end != nil {
+				e.end()
+			}
+			delete(s.engines, src)
+		case e.end == nil:
+			ctx, end := context.WithCancel(s.ctx)
+			e.end = end
+			s.wg.Go(func() {
+				if err := e.w.Run(ctx); err != nil {
+					s.fail(fmt.Errorf("%w: %w", ErrNoAnswer, err))
+				}
+			})
+			s.wg.Go(func() { e.dispatch(ctx) })
+		}
+	}
+}
+
+// set says who wants what. Those who are new to what is known get it at once.
+func (e *engine) set(to map[watch.Query][]*delivery) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	queries := make([]watch.Query, 0, len(to))
+	for q, all := range to {
+		queries = append(queries, q)
+		v, known := e.latest[q]
+		for _, d := range all {
+			if known && !slices.Contains(e.to[q], d) {
+				d.put(v)
+			}
+		}
+	}
+	for q := range e.latest {
+		if to[q] == nil {
+			delete(e.latest, q)
+		}
+	}
+	e.to = to
+	e.w.Follow(queries)
+}
+
+// dispatch hands out frames until ctx ends.
+func (e *engine) dispatch(ctx context.Context) {
+	for {
+		frame, err := e.w.Next(ctx)
+		if err != nil {
+			return
+		}
+		e.mu.Lock()
+		for q, result := range frame.Results {
+			e.hand(q, result)
+		}
+		e.mu.Unlock()
+	}
+}
+
+// hand gives one result to those who wait for it. Callers hold mu.
+func (e *engine) hand(q watch.Query, r watch.Result) {
+	if e.to[q] == nil {
+		return
+	}
+	v, err := viewOf(r)
+	if err != nil {
+		e.log.Error("cannot use an answer", "query", q.String(), "error", err)
+		return
+	}
+	e.latest[q] = v
+	for _, d := range e.to[q] {
+		d.put(v)
+	}
+}

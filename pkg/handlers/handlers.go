@@ -1,0 +1,350 @@
+// Package handlers brings changes of watched data to handlers: a program that gets
+// the new state on its standard input, an HTTP endpoint, a stream of JSON lines.
+// It is what the watch tool and the agent's watches are made of; following the
+// data is the business of package watch.
+//
+// What it promises, for each watch:
+//
+//   - A handler runs because what is watched differs from what was delivered last,
+//     and for no other reason: no restart, reload, reconnect or index makes it run.
+//     What was delivered last is remembered on disk, durably, unless the watch asks
+//     for another start.
+//   - At least once: a change counts as delivered when the handler has ended well.
+//     Until then it is handed over again, after 1, 2 ... 60 s, or, where states are
+//     not queued, when there is a newer one, which stands for both. Only a limit on
+//     attempts that the watch sets ends this. Events are never merged away, within
+//     what an agent keeps of them.
+//   - One handler at a time runs, below a guard: neither a stop nor kill -9 leaves
+//     anything of it behind.
+//   - What a handler gets has the shapes of the reference's handlers.
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"reflect"
+	"slices"
+	"sync"
+	"syscall"
+
+	"github.com/muster-dev/muster/pkg/proc"
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// MaxWatches bounds the watches of one Set.
+const MaxWatches = 1024
+
+// Config configures a Set. Client and Logger are required.
+type Config struct {
+	// Client gives what asks the agent for those who have this token; "" is no token
+	// of their own.
+	Client  func(token string) (Client, error)
+	Retry   watch.Retry
+	Address string // of the agent, as part of what a watch is remembered by
+	Dir     string // where deliveries are remembered; "": only as long as the Set is there
+	DirMay  bool   // a Dir that cannot be used is said in the log, and done without
+	Logger  *slog.Logger
+
+	Handler Handler          // of watches that have none of their own
+	Shows   bool             // Handler shows events: that is not to have dealt with them
+	Env     []string         // of programs; CONSUL_INDEX is added
+	Capture bool             // log the programs' output in place of passing it on
+	Signals <-chan os.Signal // passed on to programs that run
+
+	Once    bool   // each watch ends after its first delivery, of which there is one attempt
+	Isolate bool   // a watch that cannot run ends alone, and says so in the log
+	OnReady func() // called when all watches are followed
+}
+
+// Set delivers many watches. Its methods may be called from any goroutine.
+type Set struct {
+	cfg Config
+
+	failed chan error    // capacity 1: the first reason to end it all
+	done   chan struct{} // closed when every watch has ended, with Once
+	guards *proc.Pool    // of the programs
+
+	mu      sync.Mutex
+	ctx     context.Context // nil until Run
+	wg      sync.WaitGroup
+	specs   []Spec
+	workers map[string]*worker // by identity
+	engines map[source]*engine
+}
+
+// worker is a delivery at work.
+type worker struct {
+	spec     Spec
+	delivery *delivery
+	stop     context.CancelFunc
+	ended    chan struct{}
+}
+
+// maxGuards is how many guards are kept for the next program.
+const maxGuards = 4
+
+// New makes a Set of watches that were checked. Nothing runs before Run.
+func New(cfg Config, specs []Spec) *Set {
+	return &Set{
+		cfg: cfg, specs: specs, workers: map[string]*worker{}, engines: map[source]*engine{},
+		failed: make(chan error, 1), done: make(chan struct{}), guards: &proc.Pool{Max: maxGuards},
+	}
+}
+
+// Check says what would keep a watch from being delivered however often it is tried: a
+// handler that is not there, or cannot be executed. It starts nothing.
+func (s *Set) Check() error {
+	for _, spec := range s.specs {
+		words := spec.Args
+		if spec.Handler != "" {
+			words = []string{spec.Handler}
+		}
+		if spec.HTTP != nil || len(words) == 0 {
+			continue
+		}
+		if err := proc.Check(words, spec.Shell); err != nil {
+			return fmt.Errorf("watch %s: %w", spec.String(), err)
+		}
+	}
+	return nil
+}
+
+// Run delivers until ctx ends, with Once until every watch has had its turn. It
+// can run once.
+func (s *Set) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer s.guards.Close()
+	defer s.wg.Wait()
+	defer cancel()
+	s.mu.Lock()
+	s.ctx = ctx
+	if s.cfg.Dir != "" {
+		var runs []identity
+		for _, spec := range s.specs {
+			runs = append(runs, spec.identity(s.cfg.Address))
+		}
+		forget(s.cfg.Dir, runs, s.cfg.Logger)
+	}
+	err := s.apply(s.specs)
+	s.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if s.cfg.OnReady != nil {
+		s.cfg.OnReady()
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-s.failed:
+			return err
+		case <-s.done:
+			select {
+			case err := <-s.failed:
+				return err
+			default:
+				return nil
+			}
+		case sig := <-s.cfg.Signals:
+			s.signal(sig)
+		}
+	}
+}
+
+// Replace makes the watches others. Those that are the same before and after go on
+// undisturbed. An error leaves everything as it was.
+func (s *Set) Replace(specs []Spec) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
+		s.specs = specs
+		return nil
+	}
+	return s.apply(specs)
+}
+
+// Specs are the watches as they are now.
+func (s *Set) Specs() []Spec {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx == nil {
+		return slices.Clone(s.specs)
+	}
+	out := make([]Spec, 0, len(s.workers))
+	for _, key := range slices.Sorted(maps.Keys(s.workers)) {
+		out = append(out, s.workers[key].spec)
+	}
+	return out
+}
+
+// apply starts and stops what differs. Callers hold mu.
+func (s *Set) apply(specs []Spec) error {
+	next := map[string]*worker{}
+	for _, spec := range specs {
+		id := spec.identity(s.cfg.Address)
+		key := string(id.bytes())
+		if next[key] != nil {
+			s.cfg.Logger.Warn("a watch is there twice, it is delivered once", "watch", spec.String())
+			continue
+		}
+		if now := s.workers[key]; now != nil && reflect.DeepEqual(now.spec, spec) {
+			next[key] = now
+			continue
+		}
+		w, err := s.worker(spec, id)
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", spec.String(), err)
+		}
+		next[key] = w
+	}
+	if err := s.prepare(next); err != nil {
+		return err
+	}
+	before := s.workers
+	s.workers = next
+	for key, w := range before {
+		if next[key] != w {
+			w.stop()
+		}
+	}
+	for key, w := range next {
+		if old := before[key]; old != w {
+			s.start(w, old)
+		}
+	}
+	s.follow()
+	return nil
+}
+
+// worker makes one; it is started by start.
+func (s *Set) worker(spec Spec, id identity) (*worker, error) {
+	log := s.cfg.Logger.With("watch", spec.String())
+	h, err := s.handler(&spec, log)
+	if err != nil {
+		return nil, err
+	}
+	d := &delivery{spec: spec, id: id, dir: s.cfg.Dir, may: s.cfg.DirMay, handler: h, once: s.cfg.Once, log: log, wake: make(chan struct{}, 1)}
+	if spec.Durable {
+		if !s.cfg.Shows || spec.CheckHandler() == nil {
+			if d.ack, err = s.cfg.Client(spec.Token); err != nil {
+				return nil, err
+			}
+		}
+		d.moved = s.refollow
+		if d.remembers() {
+			d.since.Store(lastPosition(s.cfg.Dir, id))
+		}
+	}
+	return &worker{spec: spec, delivery: d, ended: make(chan struct{})}, nil
+}
+
+func (s *Set) handler(spec *Spec, log *slog.Logger) (Handler, error) {
+	switch {
+	case spec.HTTP != nil:
+		return newPoster(spec.HTTP), nil
+	case len(spec.Args) == 0 && spec.Handler == "":
+		if s.cfg.Handler == nil {
+			return nil, errors.New("Must define a watch handler")
+		}
+		return s.cfg.Handler, nil
+	}
+	words, shell := spec.Args, spec.Shell
+	if spec.Handler != "" {
+		words = []string{spec.Handler}
+	}
+	argv, notice, err := proc.Resolve(words, shell)
+	if err != nil {
+		return nil, err
+	}
+	if notice != "" {
+		log.Info(notice)
+	}
+	if err := proc.Runnable(argv[0]); err != nil && !s.cfg.Isolate { // where one ends alone it may come yet
+		return nil, err
+	}
+	h := &script{argv: argv, env: s.cfg.Env, killTimeout: spec.KillTimeout, guards: s.guards}
+	s.guards.Warm() // it starts while we ask for the data
+	if h.killTimeout == 0 {
+		h.killTimeout = defaultKillTimeout
+	}
+	if s.cfg.Capture {
+		h.capture = log
+	}
+	return h, nil
+}
+
+// start begins to deliver, after the one before of the same identity has ended.
+// Callers hold mu.
+func (s *Set) start(w, before *worker) {
+	ctx, stop := context.WithCancel(s.ctx)
+	w.stop = stop
+	s.wg.Go(func() {
+		defer stop()
+		if before != nil {
+			<-before.ended
+		}
+		err := w.delivery.run(ctx)
+		close(w.ended)
+		s.ended(w, err)
+	})
+}
+
+// ended takes note of a worker that ended by itself.
+func (s *Set) ended(w *worker, err error) {
+	if err != nil && s.cfg.Isolate {
+		w.delivery.log.Error("this watch does not run", "error", err)
+		return
+	}
+	if err != nil {
+		s.fail(err)
+	}
+	if !s.cfg.Once {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, other := range s.workers {
+		select {
+		case <-other.ended:
+		default:
+			return
+		}
+	}
+	select {
+	case <-s.done:
+	default:
+		close(s.done)
+	}
+}
+
+// refollow asks anew after a watch has come far.
+func (s *Set) refollow() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ctx.Err() == nil {
+		s.follow()
+	}
+}
+
+func (s *Set) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+func (s *Set) signal(sig os.Signal) {
+	number, ok := sig.(syscall.Signal)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.workers {
+		if h, is := w.delivery.handler.(*script); is && ok {
+			h.signal(number)
+		}
+	}
+}

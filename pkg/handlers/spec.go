@@ -1,0 +1,303 @@
+package handlers
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/conf"
+	"github.com/muster-dev/muster/pkg/query"
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// Spec is one watch: what is watched, and what is done about a change. The keys
+// are those of the agent's watches; the last block is muster's own.
+type Spec struct {
+	Type        string   `conf:"type"`
+	Key         string   `conf:"key"`
+	Prefix      string   `conf:"prefix"`
+	Service     string   `conf:"service"`
+	Tags        []string `conf:"tag"`
+	PassingOnly *bool    `conf:"passingonly"`
+	State       string   `conf:"state"`
+	Name        string   `conf:"name"`
+	Filter      string   `conf:"filter"`
+	Datacenter  string   `conf:"datacenter"`
+	Token       string   `conf:"token"`
+	Stale       bool     `conf:"stale"`
+
+	Args        []string `conf:"args"`
+	Handler     string   `conf:"handler"` // deprecated in the agent: a command for a shell
+	HandlerType string   `conf:"handler_type"`
+	HTTP        *HTTP    `conf:"http_handler_config"`
+
+	Shell       *bool         `conf:"shell"`        // see proc.Resolve
+	Durable     bool          `conf:"durable"`      // type event: those that the servers keep, acknowledged when delivered
+	Changes     bool          `conf:"changes"`      // hand over what was added, modified, deleted
+	KeepValues  bool          `conf:"keep_values"`  // on disk, so that changes have their old value after a restart too
+	Initial     Initial       `conf:"initial"`      // "" is if-changed
+	Overlap     Overlap       `conf:"overlap"`      // "" is coalesce
+	Settle      time.Duration `conf:"settle"`       // time without a change before a delivery
+	Timeout     time.Duration `conf:"timeout"`      // of one run of the handler; 0: none
+	KillTimeout time.Duration `conf:"kill_timeout"` // from SIGTERM to SIGKILL; 0: 5 s
+	Attempts    int           `conf:"attempts"`     // failed runs after which a change is a dead letter; 0: never
+	DeadLetters string        `conf:"dead_letters"` // file that dead letters are appended to
+}
+
+// Initial says whether what is there when a watch starts is delivered.
+type Initial string
+
+// The values of Initial.
+const (
+	InitialNever     Initial = "never"
+	InitialIfChanged Initial = "if-changed" // unless it is what was delivered last
+	InitialAlways    Initial = "always"
+)
+
+// Overlap says what becomes of changes that come while a handler runs.
+type Overlap string
+
+// The values of Overlap.
+const (
+	OverlapQueue    Overlap = "queue"    // each gets a run of its own, in order
+	OverlapCoalesce Overlap = "coalesce" // the newest state gets one run, events a common one
+	OverlapKill     Overlap = "kill"     // as coalesce, and at once: the handler that runs is killed
+)
+
+// The types of watches.
+const (
+	typeKey       = "key"
+	typeKeyPrefix = "keyprefix"
+	typeServices  = "services"
+	typeNodes     = "nodes"
+	typeService   = "service"
+	typeChecks    = "checks"
+	typeEvent     = "event"
+)
+
+// parameters are what each type takes beside datacenter, token and stale.
+func parameters() map[string][]string {
+	return map[string][]string{
+		typeKey:       {"key"},
+		typeKeyPrefix: {"prefix"},
+		typeServices:  {"filter"},
+		typeNodes:     {"filter"},
+		typeService:   {"service", "tag", "passingonly", "filter"},
+		typeChecks:    {"service", "state", "filter"},
+		typeEvent:     {"name", "durable"},
+	}
+}
+
+// target says what is wrong with the type and its parameters, in the reference's
+// words.
+func (s *Spec) target() error {
+	if s.Type == "" {
+		return errors.New("Watch type must be specified")
+	}
+	takes, ok := parameters()[s.Type]
+	if !ok {
+		return fmt.Errorf("Unsupported watch type: %s", s.Type)
+	}
+	switch {
+	case s.Type == typeKey && s.Key == "":
+		return errors.New("Must specify a single key to watch")
+	case s.Type == typeKeyPrefix && s.Prefix == "":
+		return errors.New("Must specify a single prefix to watch")
+	case s.Type == typeService && s.Service == "":
+		return errors.New("Must specify a single service to watch")
+	case s.Type == typeChecks && s.Service != "" && s.State != "":
+		return errors.New("Cannot specify service and state")
+	case !slices.Contains([]string{"", "any", "passing", "warning", "critical"}, s.State):
+		return fmt.Errorf("Unsupported state: %s", s.State)
+	}
+	var invalid []string
+	for _, p := range []struct {
+		name string
+		set  bool
+	}{
+		{"key", s.Key != ""}, {"prefix", s.Prefix != ""}, {"service", s.Service != ""}, {"tag", len(s.Tags) > 0},
+		{"passingonly", s.PassingOnly != nil}, {"state", s.State != ""}, {"name", s.Name != ""}, {"durable", s.Durable}, {"filter", s.Filter != ""},
+	} {
+		if p.set && !slices.Contains(takes, p.name) {
+			invalid = append(invalid, p.name)
+		}
+	}
+	if len(invalid) > 0 {
+		return fmt.Errorf("Invalid parameters: %v", invalid)
+	}
+	return nil
+}
+
+// Check says what is wrong with a watch, apart from its handler.
+func (s *Spec) Check() error {
+	if err := s.target(); err != nil {
+		return err
+	}
+	if s.Type == typeKey || s.Type == typeKeyPrefix {
+		if _, ok := s.named().Path(); !ok {
+			return fmt.Errorf("%q leads out of the key/value store: a key is written as app/name, without . and ..", s.Key+s.Prefix)
+		}
+	}
+	switch {
+	case !slices.Contains([]Initial{"", InitialNever, InitialIfChanged, InitialAlways}, s.Initial):
+		return fmt.Errorf("initial is %q: want never, if-changed or always", s.Initial)
+	case !slices.Contains([]Overlap{"", OverlapQueue, OverlapCoalesce, OverlapKill}, s.Overlap):
+		return fmt.Errorf("overlap is %q: want queue, coalesce or kill", s.Overlap)
+	case s.Settle < 0 || s.Timeout < 0 || s.KillTimeout < 0:
+		return errors.New("a duration is below zero")
+	case s.Attempts < 0:
+		return errors.New("attempts is below zero")
+	case s.KeepValues && !s.Changes:
+		return errors.New("keep_values goes with changes: nothing else needs old values")
+	case s.DeadLetters != "" && s.Attempts == 0:
+		return errors.New("dead_letters needs attempts: the number of failed runs after which a change is one")
+	}
+	return nil
+}
+
+// CheckHandler says what is wrong with a watch's handler, in the reference's words.
+func (s *Spec) CheckHandler() error {
+	script, http := len(s.Args) > 0 || s.Handler != "", s.HTTP != nil
+	switch {
+	case len(s.Args) > 0 && s.Handler != "", script && http:
+		return errors.New("Only one watch handler allowed")
+	case s.HandlerType != "" && s.HandlerType != "script" && s.HandlerType != "http":
+		return fmt.Errorf("Handler type '%s' not recognized", s.HandlerType)
+	case !script && !http, s.HandlerType == "http" && !http, s.HandlerType == "script" && !script:
+		return errors.New("Must define a watch handler")
+	case http:
+		return s.HTTP.check()
+	}
+	return nil
+}
+
+// Query is what is asked for.
+func (s *Spec) Query() watch.Query {
+	q, params := watch.Query{}, url.Values{}
+	set := func(name, value string) {
+		if value != "" {
+			params.Set(name, value)
+		}
+	}
+	switch s.Type {
+	case typeKey:
+		q.Path, _ = s.named().Path() // Check has found one
+	case typeKeyPrefix:
+		q.Path, _ = s.named().Path()
+		params.Set("recurse", "")
+	case typeServices:
+		q.Path = "/v1/catalog/services"
+	case typeNodes:
+		q.Path = "/v1/catalog/nodes"
+	case typeService:
+		q.Path = "/v1/health/service/" + s.Service
+		params["tag"] = s.Tags
+		if s.PassingOnly != nil && *s.PassingOnly {
+			params.Set("passing", "1")
+		}
+	case typeChecks:
+		switch {
+		case s.Service != "":
+			q.Path = "/v1/health/checks/" + s.Service
+		case s.State != "":
+			q.Path = "/v1/health/state/" + s.State
+		default:
+			q.Path = "/v1/health/state/any"
+		}
+	case typeEvent:
+		q.Path = "/v1/event/list"
+		if s.Durable {
+			q.Path = "/v1/event/log"
+		}
+		set("name", s.Name)
+	}
+	set("filter", s.Filter)
+	set("dc", s.Datacenter)
+	q.Params = params.Encode()
+	return q
+}
+
+// named is what a watch of a key or a prefix asks for by name.
+func (s *Spec) named() query.Query {
+	if s.Type == typeKey {
+		return query.Query{Kind: query.KindKey, Name: strings.TrimPrefix(s.Key, "/")}
+	}
+	return query.Query{Kind: query.KindPrefix, Name: strings.TrimPrefix(s.Prefix, "/")}
+}
+
+// addParam adds one to parameters as url.Values.Encode writes them.
+func addParam(params, name string, value uint64) string {
+	one := name + "=" + strconv.FormatUint(value, 10)
+	if params == "" {
+		return one
+	}
+	return params + "&" + one
+}
+
+// String names a watch in messages.
+func (s *Spec) String() string {
+	out := s.Type
+	for _, p := range []string{s.Key, s.Prefix, s.Service, s.State, s.Name} {
+		if p != "" {
+			out += " " + strconv.Quote(p)
+		}
+	}
+	return out
+}
+
+// identity is what makes two watches the same: what they ask, and of whom, and
+// who handles it. How a handler is run is not part of it, what it is told is.
+func (s *Spec) identity(address string) identity {
+	id := identity{Address: address, Type: s.Type, Query: s.Query().String(), Changes: s.Changes}
+	switch {
+	case s.HTTP != nil:
+		id.Handler = []string{s.HTTP.method(), s.HTTP.Path}
+	case s.Handler != "":
+		id.Handler = []string{s.Handler}
+	default:
+		id.Handler = s.Args
+	}
+	return id
+}
+
+type identity struct {
+	Address string
+	Type    string
+	Query   string
+	Handler []string
+	Changes bool `json:",omitempty"`
+}
+
+// bytes is an identity in the form that is hashed; its fields are all plain.
+func (i identity) bytes() []byte {
+	out, _ := json.Marshal(i)
+	return out
+}
+
+// Read turns the entries of a list of watches into Specs; name is that of the
+// list, for errors.
+func Read(name string, entries []map[string]any) ([]Spec, error) {
+	if len(entries) > MaxWatches {
+		return nil, fmt.Errorf("%s: %d watches are more than %d", name, len(entries), MaxWatches)
+	}
+	out := make([]Spec, len(entries))
+	for i, entry := range entries {
+		at := fmt.Sprintf("%s[%d]", name, i)
+		fitted, err := conf.Fit(at, entry, Spec{})
+		if err != nil {
+			return nil, err
+		}
+		if err := conf.Decode(fitted.Map, &out[i]); err != nil {
+			return nil, fmt.Errorf("%s: %w", at, err)
+		}
+		if err := errors.Join(out[i].Check(), out[i].CheckHandler()); err != nil {
+			return nil, fmt.Errorf("%s: %w", at, err)
+		}
+	}
+	return out, nil
+}

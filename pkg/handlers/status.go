@@ -1,0 +1,113 @@
+package handlers
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/muster-dev/muster/pkg/watch"
+)
+
+// Status is what a Set does at the moment, for people and their monitoring. It holds
+// no data that is watched.
+type Status struct {
+	Watches []WatchStatus   `json:"watches"`
+	Failing []watch.Failure `json:"failing"` // queries without an answer now
+}
+
+// WatchStatus is that of one watch.
+type WatchStatus struct {
+	Watch       string     `json:"watch"`
+	State       string     `json:"state"`
+	Waiting     int        `json:"waiting"` // changes that are not delivered, but for the one that runs
+	Runs        int        `json:"runs"`    // of the handler
+	Failures    int        `json:"failures"`
+	GivenUp     int        `json:"given_up"`
+	LastError   string     `json:"last_error"` // "": the last run was well
+	Index       uint64     `json:"index"`      // of what was delivered last
+	DeliveredAt *time.Time `json:"delivered_at"`
+}
+
+// The states of a watch.
+const (
+	StateUnanswered = "unanswered" // there was no result yet
+	StateIdle       = "idle"       // everything is delivered
+	StateSettling   = "settling"   // a change waits until there are no more
+	StateRunning    = "running"    // the handler runs
+	StateFailed     = "failed"     // it did, and will again
+)
+
+// publish shows what the delivery has come to.
+func (d *delivery) publish(state string) {
+	if state == StateIdle && len(d.pend.views) > 0 {
+		state = StateSettling
+		if d.failures > 0 {
+			state = StateFailed
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now.State, d.now.Waiting = state, len(d.pend.views)
+}
+
+// ran counts a run of the handler.
+func (d *delivery) ran(v view, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now.Runs++
+	if err != nil {
+		d.now.Failures++
+		d.now.LastError = err.Error()
+		return
+	}
+	at := time.Now().UTC()
+	d.now.LastError, d.now.Index, d.now.DeliveredAt = "", v.index, &at
+}
+
+// Status may be asked for at any time.
+func (s *Set) Status() Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := Status{Watches: make([]WatchStatus, 0, len(s.workers)), Failing: []watch.Failure{}}
+	for _, w := range s.workers {
+		w.delivery.mu.Lock()
+		now := w.delivery.now
+		w.delivery.mu.Unlock()
+		now.Watch = w.spec.String()
+		out.Watches = append(out.Watches, now)
+	}
+	for _, e := range s.engines {
+		out.Failing = append(out.Failing, watch.Failures(e.w.Failing())...)
+	}
+	slices.SortFunc(out.Watches, func(a, b WatchStatus) int { return strings.Compare(a.Watch, b.Watch) })
+	return out
+}
+
+// Metrics is the status in Prometheus' text format. Watches of one name, which differ
+// in their handlers, are counted together.
+func (s Status) Metrics() string {
+	var b strings.Builder
+	family := func(name, kind, help string, value func(WatchStatus) float64) {
+		fmt.Fprintf(&b, "# HELP %[1]s %[3]s\n# TYPE %[1]s %[2]s\n", name, kind, help)
+		for i := 0; i < len(s.Watches); {
+			label, sum := s.Watches[i].Watch, 0.0
+			for ; i < len(s.Watches) && s.Watches[i].Watch == label; i++ {
+				sum += value(s.Watches[i])
+			}
+			fmt.Fprintf(&b, "%s{watch=%q} %g\n", name, label, sum) // its name holds no bytes that %q would spell in Go's way
+		}
+	}
+	family("muster_watch_handler_runs_total", "counter", "How often the handler ran.", func(w WatchStatus) float64 { return float64(w.Runs) })
+	family("muster_watch_handler_failures_total", "counter", "How often it failed.", func(w WatchStatus) float64 { return float64(w.Failures) })
+	family("muster_watch_given_up_total", "counter", "Changes that were given up.", func(w WatchStatus) float64 { return float64(w.GivenUp) })
+	family("muster_watch_waiting", "gauge", "Changes that wait for their delivery.", func(w WatchStatus) float64 { return float64(w.Waiting) })
+	family("muster_watch_failing", "gauge", "1 while the last run of the handler was a failure.", func(w WatchStatus) float64 {
+		if w.LastError != "" {
+			return 1
+		}
+		return 0
+	})
+	fmt.Fprintf(&b, "# HELP muster_watch_queries_failing Queries without an answer now.\n# TYPE muster_watch_queries_failing gauge\nmuster_watch_queries_failing %d\n", len(s.Failing))
+	return b.String()
+}
