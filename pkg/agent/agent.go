@@ -33,12 +33,15 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/config"
+	"github.com/muster-dev/muster/pkg/agent/datadir"
 	"github.com/muster-dev/muster/pkg/agent/dns"
 	"github.com/muster-dev/muster/pkg/agent/forward"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
+	"github.com/muster-dev/muster/pkg/agent/httpserver"
 	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/agent/local"
+	"github.com/muster-dev/muster/pkg/agent/lookup"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/server"
 	"github.com/muster-dev/muster/pkg/api"
@@ -78,17 +81,17 @@ type Agent struct {
 	identity *clusterid.Identity // nil on a client
 	joined   chan struct{}       // closed once those to join were tried
 
-	pool   *gossip.Pool
-	bus    *bus.Bus
-	events *jobs.Events
-	server *server.Server // nil on a client
-	local  *local.State
-	runner *jobs.Runner
-	api    *httpapi.API
-	dns    *dns.Server
-	lookup dns.Lookup
-	names  *names // nil on a server
-	limit  *httpapi.ConnLimit
+	pool     *gossip.Pool
+	bus      *bus.Bus
+	events   *jobs.Events
+	server   *server.Server // nil on a client
+	local    *local.State
+	runner   *jobs.Runner
+	api      *httpapi.API
+	dns      *dns.Server
+	lookup   dns.Lookup
+	dnsCache *lookup.Cache // nil on a server
+	http     *httpserver.Server
 
 	watches   *handlers.Set // nil until the API is made
 	telemetry *telemetry
@@ -146,12 +149,10 @@ func (a *Agent) run(ctx context.Context) (err error) {
 	conns := dialer.Transport()
 	defer conns.CloseIdleConnections()
 	transport := clusterid.Transport{Inner: conns, Own: a.cluster}
-	a.limit = httpapi.NewConnLimit(a.cfg.Limits.HTTPMaxConnsPerClient)
-	listeners, err := listenHTTP(a.cfg, a.limit)
-	if err != nil {
+	if a.http, err = httpserver.Listen(a.cfg.Listen.HTTP, a.cfg.UnixSockets, a.cfg.Limits.HTTPMaxConnsPerClient); err != nil {
 		return err
 	}
-	defer closeAll(listeners)
+	defer a.http.Close()
 
 	parts := newStack(a.log)
 	defer parts.stop()
@@ -187,7 +188,7 @@ func (a *Agent) run(ctx context.Context) (err error) {
 	if !a.phase.begin() {
 		return a.pool.Leave() // asked for while we started: who knows us from before is told
 	}
-	a.startEdges(parts, listeners)
+	a.startEdges(parts)
 	if err := a.awaitOpen(ctx, parts); err != nil {
 		return err
 	}
@@ -209,7 +210,7 @@ func (a *Agent) identify(ctx context.Context) (release func(), err error) {
 		return release, err
 	}
 	if a.cfg.DataDir != "" {
-		unlock, err := lockDataDir(a.cfg.DataDir)
+		unlock, err := datadir.Lock(a.cfg.DataDir)
 		if err != nil {
 			return release, err
 		}
@@ -220,7 +221,7 @@ func (a *Agent) identify(ctx context.Context) (release func(), err error) {
 			return release, err
 		}
 	}
-	if a.id, err = config.NodeID(a.cfg.DataDir, a.cfg.NodeID); err != nil {
+	if a.id, err = datadir.NodeID(a.cfg.DataDir, a.cfg.NodeID); err != nil {
 		return release, err
 	}
 	if a.cfg.Server {
@@ -233,16 +234,18 @@ func (a *Agent) identify(ctx context.Context) (release func(), err error) {
 }
 
 // startEdges starts what stands above gossip, the server and the own services.
-func (a *Agent) startEdges(parts *stack, listeners []net.Listener) {
+func (a *Agent) startEdges(parts *stack) {
 	parts.start("bus", a.bus.Run)
 	parts.start("remote execution", a.runner.Run)
 	parts.start("join", a.joiner().run)
 	parts.start("checks", a.local.Run)
-	if a.names != nil {
-		parts.start("names", a.names.Run)
+	if a.dnsCache != nil {
+		parts.start("DNS cache", a.dnsCache.Run)
 	}
 	parts.start("dns", a.dns.Run)
-	parts.start("http", a.web(listeners).run)
+	parts.start("http", func(ctx context.Context) error {
+		return a.http.Run(ctx, a.withProfiles(a.api.Public()), a.cfg.HTTP.MaxHeaderBytes, a.log)
+	})
 	parts.start("watches", a.watches.Run) // above HTTP, which handlers may ask
 	if a.cfg.AutoReloadConfig && len(a.opts.Files) > 0 {
 		parts.start("auto-reload", autoReload{a.opts.Files, a.Reload, a.log}.run)
@@ -289,6 +292,10 @@ func (a *Agent) awaitOpen(ctx context.Context, parts *stack) error {
 	return nil
 }
 
+// serverConnsPerIP is how many connections one address may have to the server
+// port: an agent has one, a server a few.
+const serverConnsPerIP = 256
+
 func (a *Agent) listenServer() (net.Listener, error) {
 	addr := net.JoinHostPort(a.cfg.Bind.String(), strconv.Itoa(a.cfg.Ports.Server))
 	ln, err := net.Listen("tcp", addr)
@@ -332,15 +339,6 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 	}
 	a.ready.Store(true)
 	return nil
-}
-
-func (a *Agent) web(listeners []net.Listener) *web {
-	return &web{
-		listeners: listeners,
-		handler:   a.withProfiles(a.api.Public()),
-		maxHeader: a.cfg.HTTP.MaxHeaderBytes,
-		log:       a.log,
-	}
 }
 
 func (a *Agent) loadLocal() error {

@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync/atomic"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/config"
@@ -19,11 +18,11 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/agent/local"
+	"github.com/muster-dev/muster/pkg/agent/lookup"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/server"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
-	"github.com/muster-dev/muster/pkg/client"
 )
 
 // This file fills each part's small Config from the agent's large one.
@@ -182,28 +181,31 @@ func (a *Agent) taggedAddresses() map[string]string {
 // client the servers' port.
 func (a *Agent) makeLookup(router *forward.Router) (dns.Lookup, error) {
 	if a.server != nil {
-		return serverLookup{dc: a.cfg.Datacenter, views: a.server.Views(), await: a.server.AwaitStale}, nil
+		return lookup.Server{Datacenter: a.cfg.Datacenter, Views: a.server.Views(), Await: a.server.AwaitStale}, nil
 	}
 	toServer := loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if err := router.ToServer(w, r, 0); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})}
-	c, err := client.New(client.Config{Transport: toServer, UserAgent: userAgent})
-	if err != nil {
-		return nil, err
-	}
-	ask := clientLookup{dc: a.cfg.Datacenter, c: c, rules: new(atomic.Pointer[config.DNS])}
-	a.names, err = newNames(ask, router, a.log)
-	return a.names, err
+	var err error
+	a.dnsCache, err = lookup.NewCache(lookup.Config{
+		Datacenter: a.cfg.Datacenter, Rules: lookupRules(a.cfg), Servers: toServer, Stream: router,
+		UserAgent: userAgent, Logger: a.log,
+	})
+	return a.dnsCache, err
+}
+
+func lookupRules(cfg *config.Config) lookup.Rules {
+	return lookup.Rules{AllowStale: cfg.DNS.AllowStale, MaxStale: cfg.DNS.MaxStale}
 }
 
 // dnsConfig takes the settings that a reload can change from cfg, the rest from
 // what the agent was started with.
 func (a *Agent) dnsConfig(cfg *config.Config) dns.Config {
 	d := cfg.DNS
-	if a.names != nil {
-		a.names.rules.Store(&cfg.DNS)
+	if a.dnsCache != nil {
+		a.dnsCache.SetRules(lookupRules(cfg))
 	}
 	return dns.Config{
 		Addrs:              a.cfg.Listen.DNS,

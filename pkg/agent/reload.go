@@ -115,7 +115,7 @@ func (a *Agent) change(n next) {
 	}
 	a.runner.SetPolicy(n.policy)
 	a.local.SetDiscardCheckOutput(n.cfg.DiscardCheckOutput)
-	a.limit.Set(n.cfg.Limits.HTTPMaxConnsPerClient)
+	a.http.SetConnsPerClient(n.cfg.Limits.HTTPMaxConnsPerClient)
 	a.dns.Reload(a.dnsConfig(n.cfg))
 	if a.server == nil {
 		return

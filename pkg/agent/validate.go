@@ -1,6 +1,9 @@
 package agent
 
 import (
+	"log/slog"
+	"strings"
+
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/mux"
@@ -34,4 +37,24 @@ func checkDefinitions(cfg *config.Config) error {
 		Node: api.Node{Node: cfg.NodeName, Datacenter: cfg.Datacenter}, DataDir: cfg.DataDir, Logger: logx.Discard(),
 		EnableScriptChecks: cfg.EnableScriptChecks, EnableLocalScriptChecks: cfg.EnableLocalScriptChecks,
 	}).Check(cfg.Services, cfg.Checks)
+}
+
+// warnOfOutsiders says once what whoever reaches the ports can do, as long as
+// something could be done about it.
+func warnOfOutsiders(log *slog.Logger, encrypted, verified, alone bool) {
+	if alone {
+		return // a development agent on 127.0.0.1
+	}
+	var missing, can []string
+	if !encrypted {
+		missing = append(missing, "encrypt")
+		can = append(can, "whoever reaches the gossip port can join, read the membership, make members up and have living ones taken for failed")
+	}
+	if !verified {
+		missing = append(missing, "tls.internal_rpc.ca_file, cert_file and key_file")
+		can = append(can, "whoever reaches the server port can read and write everything and take part in raft")
+	}
+	if len(missing) > 0 {
+		log.Warn("outsiders are not kept out: "+strings.Join(can, "; ")+": keep these ports to networks that you trust", "missing", missing)
+	}
 }

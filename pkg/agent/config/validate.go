@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/datadir"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -96,7 +97,7 @@ func (c *Config) validateIdentity() error {
 	if strings.TrimSpace(c.NodeName) == "" {
 		return errors.New("node_name cannot be empty")
 	}
-	if c.NodeID != "" && !isUUID(c.NodeID) {
+	if c.NodeID != "" && !datadir.IsNodeID(c.NodeID) {
 		return fmt.Errorf("node_id %q is not a UUID such as 11111111-2222-3333-4444-555555555555", c.NodeID)
 	}
 	if c.Datacenter == "" {

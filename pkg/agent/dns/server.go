@@ -12,6 +12,8 @@ import (
 
 	wire "github.com/miekg/dns"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/muster-dev/muster/pkg/agent/conntable"
 )
 
 // bound is where Run listens, once it does.
@@ -132,7 +134,7 @@ func (s socket) close() { _ = errors.Join(s.udp.Close(), s.tcp.Close()) }
 func (s socket) servers(server *Server, ctx context.Context) []*wire.Server {
 	return []*wire.Server{
 		{PacketConn: s.udp, Handler: server.serve(ctx, "udp"), UDPSize: 4096, ReadTimeout: readTimeout, WriteTimeout: writeTimeout},
-		{Listener: patient{newCapped(s.tcp, MaxPerClient, MaxConnections)}, Handler: server.serve(ctx, "tcp"),
+		{Listener: patient{conntable.New(conntable.Limits{PerAddress: MaxPerClient, Total: MaxConnections}).Listener(s.tcp, nil)}, Handler: server.serve(ctx, "tcp"),
 			ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: func() time.Duration { return idleTimeout }},
 	}
 }

@@ -17,12 +17,14 @@ import (
 // gzipFrom is the size in bytes from which answers are compressed.
 const gzipFrom = 1400
 
+// WriteGrace is how long a client has to take in an answer of common size.
+const WriteGrace = 30 * time.Second
+
 // Answers of more than largeAnswer bytes must be taken in at slowestClient bytes
-// a second, and writeGrace more.
+// a second, with WriteGrace on top.
 const (
 	largeAnswer   = 64 << 10
 	slowestClient = 32 << 10
-	writeGrace    = 30 * time.Second
 )
 
 // countedByServer is up to where net/http itself finds out, and says, how long an
@@ -146,7 +148,7 @@ func (rq *request) send(status int, ctype string, body []byte) {
 	if len(body) > largeAnswer {
 		// A client that stalls would hold the memory. Where the server knows
 		// deadlines; it ends this one with the request.
-		limit := writeGrace + time.Duration(len(body)/slowestClient)*time.Second
+		limit := WriteGrace + time.Duration(len(body)/slowestClient)*time.Second
 		_ = http.NewResponseController(rq.w).SetWriteDeadline(time.Now().Add(limit))
 	}
 	rq.w.WriteHeader(status)

@@ -95,7 +95,7 @@ func (l *lines) send(v any) error {
 
 // allow sets the time in which so many bytes must be taken.
 func (l *lines) allow(n int) {
-	limit := writeGrace + time.Duration(n/slowestClient)*time.Second
+	limit := WriteGrace + time.Duration(n/slowestClient)*time.Second
 	_ = l.control.SetWriteDeadline(time.Now().Add(limit))
 }
 

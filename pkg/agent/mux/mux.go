@@ -19,6 +19,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/conntable"
 )
 
 // The protocols of the port, by their ALPN names.
@@ -57,9 +59,10 @@ type Mux struct {
 	tls   *tls.Config
 	http  *listener
 	raft  *listener
-	conns *connTable
+	conns *conntable.Table
 
 	handshakes sync.WaitGroup
+	pending    queue
 }
 
 // New makes a Mux that accepts nothing before Run.
@@ -78,7 +81,7 @@ func New(cfg Config) *Mux {
 		tls:   cfg.Identity.server(),
 		http:  newListener(cfg.Listener.Addr()),
 		raft:  newListener(cfg.Listener.Addr()),
-		conns: newConnTable(cfg.MaxConnsPerIP, cfg.MaxConns),
+		conns: conntable.New(conntable.Limits{PerAddress: cfg.MaxConnsPerIP, Total: cfg.MaxConns}),
 	}
 }
 
@@ -103,7 +106,7 @@ func (m *Mux) Run(ctx context.Context) error {
 		}
 		_ = m.http.Close()
 		_ = m.raft.Close()
-		m.conns.closeAll()
+		m.conns.Close()
 		m.handshakes.Wait()
 	}()
 	return m.accept(ctx)
@@ -137,17 +140,17 @@ func (m *Mux) accept(ctx context.Context) error {
 
 // begin starts the handshake of one connection, in a goroutine of its own.
 func (m *Mux) begin(ctx context.Context, raw net.Conn) {
-	conn, err := m.conns.add(raw)
+	conn, err := m.conns.Add(raw) // below TLS: what is above stays a plain *tls.Conn
 	if err != nil {
 		m.cfg.Logger.Debug("connection refused", "remote", raw.RemoteAddr(), "err", err)
 		_ = raw.Close()
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.HandshakeTimeout)
-	place := m.conns.queue(cancel, m.cfg.MaxHandshakes)
+	mine := m.pending.add(cancel, m.cfg.MaxHandshakes)
 	m.handshakes.Go(func() {
 		defer cancel()
-		defer m.conns.unqueue(place)
+		defer m.pending.remove(mine)
 		if err := m.hand(ctx, conn); err != nil {
 			m.cfg.Logger.Debug("connection dropped", "remote", raw.RemoteAddr(), "err", err)
 			_ = conn.Close()
@@ -156,7 +159,7 @@ func (m *Mux) begin(ctx context.Context, raw net.Conn) {
 }
 
 // hand shakes hands and gives the connection to its protocol's listener.
-func (m *Mux) hand(ctx context.Context, conn *trackedConn) error {
+func (m *Mux) hand(ctx context.Context, conn net.Conn) error {
 	tc := tls.Server(conn, m.tls)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("handshake: %w", err)
@@ -217,82 +220,28 @@ func (l *listener) deliver(ctx context.Context, c net.Conn) error {
 	}
 }
 
-// connTable knows every open connection, so that all can be closed, and the
-// handshakes under way, oldest first.
-type connTable struct {
-	perIP, most int
-
+// queue notes the handshakes under way, oldest first.
+type queue struct {
 	mu      sync.Mutex
-	open    map[*trackedConn]struct{}
-	byIP    map[string]int
-	pending *list.List // of context.CancelFunc
+	pending list.List // of context.CancelFunc
 }
 
-func newConnTable(perIP, most int) *connTable {
-	return &connTable{
-		perIP:   perIP,
-		most:    most,
-		open:    map[*trackedConn]struct{}{},
-		byIP:    map[string]int{},
-		pending: list.New(),
-	}
-}
-
-func (t *connTable) add(raw net.Conn) (*trackedConn, error) {
-	host, _, err := net.SplitHostPort(raw.RemoteAddr().String())
-	if err != nil {
-		host = raw.RemoteAddr().String()
-	}
-	c := &trackedConn{Conn: raw}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.perIP > 0 && t.byIP[host] >= t.perIP {
-		return nil, fmt.Errorf("%s has %d connections already, the limit per address", host, t.perIP)
-	}
-	if len(t.open) >= t.most {
-		return nil, fmt.Errorf("%d connections are open already, the limit", t.most)
-	}
-	t.open[c] = struct{}{}
-	t.byIP[host]++
-	c.forget = sync.OnceFunc(func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		delete(t.open, c)
-		if t.byIP[host]--; t.byIP[host] == 0 {
-			delete(t.byIP, host)
-		}
-	})
-	return c, nil
-}
-
-// queue notes a handshake. At the cap it ends the oldest one: a handshake takes
+// add notes a handshake. At the limit it ends the oldest one: a handshake takes
 // milliseconds, so the oldest is the one that is going nowhere.
-func (t *connTable) queue(cancel context.CancelFunc, limit int) *list.Element {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for t.pending.Len() >= limit {
-		oldest := t.pending.Remove(t.pending.Front()).(context.CancelFunc)
+func (q *queue) add(cancel context.CancelFunc, limit int) *list.Element {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.pending.Len() >= limit {
+		oldest := q.pending.Remove(q.pending.Front()).(context.CancelFunc)
 		oldest()
 	}
-	return t.pending.PushBack(cancel)
+	return q.pending.PushBack(cancel)
 }
 
-func (t *connTable) unqueue(place *list.Element) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.pending.Remove(place) // does nothing for one that has given way
-}
-
-func (t *connTable) closeAll() {
-	t.mu.Lock()
-	open := make([]*trackedConn, 0, len(t.open))
-	for c := range t.open {
-		open = append(open, c)
-	}
-	t.mu.Unlock()
-	for _, c := range open {
-		_ = c.Close()
-	}
+func (q *queue) remove(e *list.Element) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.pending.Remove(e) // does nothing for one that has given way
 }
 
 // spokenConn gives who dialled raft a limited time to say something: raft dials
@@ -314,15 +263,4 @@ func (c *spokenConn) Read(p []byte) (int, error) {
 		_ = c.SetReadDeadline(time.Time{})
 	}
 	return n, err
-}
-
-// trackedConn lies below TLS: what is above stays a plain *tls.Conn.
-type trackedConn struct {
-	net.Conn
-	forget func()
-}
-
-func (c *trackedConn) Close() error {
-	c.forget()
-	return c.Conn.Close()
 }

@@ -96,7 +96,7 @@ func TestReconnects(t *testing.T) {
 			got, err := get(client, p.addr, "/x")
 			return err == nil && got == "HTTP/2.0 hello /x"
 		})
-		p.mux.conns.closeAll()
+		p.mux.conns.CloseAll()
 	}
 }
 

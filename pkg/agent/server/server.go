@@ -36,8 +36,8 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
-	"github.com/muster-dev/muster/pkg/agent/raftnode"
 	"github.com/muster-dev/muster/pkg/agent/nextcall"
+	"github.com/muster-dev/muster/pkg/agent/raftnode"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"

@@ -1,4 +1,4 @@
-package agent
+package lookup
 
 import (
 	"context"
@@ -10,13 +10,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/forward"
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
-	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -64,19 +62,17 @@ func instanceOf(node, addr, service string, port int) state.Command {
 	}
 }
 
-// namesRig is the DNS side of a client agent beside one server.
-type namesRig struct {
-	*names
+// cacheRig is the DNS side of a client agent beside one server.
+type cacheRig struct {
+	*Cache
 	server *soleServer
 	asked  atomic.Int32 // questions that were sent on, subscriptions aside
 	close  func()       // the server goes away
-	rules  atomic.Pointer[config.DNS]
 }
 
-func newNamesRig(t *testing.T, rules config.DNS) *namesRig {
+func newCacheRig(t *testing.T, rules Rules) *cacheRig {
 	store := state.New()
-	r := &namesRig{server: &soleServer{store: store, board: view.New(store.Snapshot()), index: 9}}
-	r.rules.Store(&rules)
+	r := &cacheRig{server: &soleServer{store: store, board: view.New(store.Snapshot()), index: 9}}
 	served := httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: "s1", Cluster: r.server, Logger: logx.Discard()}).Internal()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path != api.SubscribePath {
@@ -91,21 +87,13 @@ func newNamesRig(t *testing.T, rules config.DNS) *namesRig {
 		Transport: s.Client().Transport, Servers: func() []string { return []string{s.Listener.Addr().String()} },
 		HoldTimeout: 50 * time.Millisecond, Logger: logx.Discard(),
 	})
-	toServer := loopback{http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if err := router.ToServer(w, req, 0); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		}
-	})}
-	c, err := client.New(client.Config{Transport: toServer})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.names, err = newNames(clientLookup{dc: "dc1", c: c, rules: &r.rules}, router, logx.Discard()); err != nil {
+	var err error
+	if r.Cache, err = NewCache(Config{Datacenter: "dc1", Rules: rules, Servers: router, Stream: router, Logger: logx.Discard()}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- r.names.Run(ctx) }()
+	go func() { ended <- r.Cache.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
 		<-ended // with the context's error
@@ -115,7 +103,7 @@ func newNamesRig(t *testing.T, rules config.DNS) *namesRig {
 }
 
 // ports are those of a service's instances, in order of their nodes.
-func (r *namesRig) ports(t *testing.T, name string) (ports []int) {
+func (r *cacheRig) ports(t *testing.T, name string) (ports []int) {
 	t.Helper()
 	found, err := r.ServiceInstances(t.Context(), "dc1", name, nil)
 	if err != nil {
@@ -138,8 +126,8 @@ func until(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-// kept waits until a name is answered from memory.
-func (r *namesRig) kept(t *testing.T, ask func()) {
+// cached waits until a name is answered from memory.
+func (r *cacheRig) cached(t *testing.T, ask func()) {
 	t.Helper()
 	until(t, "the answer is kept", func() bool {
 		before := r.asked.Load()
@@ -148,16 +136,16 @@ func (r *namesRig) kept(t *testing.T, ask func()) {
 	})
 }
 
-var lasting = config.DNS{AllowStale: true, MaxStale: 87600 * time.Hour}
+var lasting = Rules{AllowStale: true, MaxStale: 87600 * time.Hour}
 
-func TestNamesAreAskedOnceAndFollowed(t *testing.T) {
-	r := newNamesRig(t, lasting)
+func TestCacheAreAskedOnceAndFollowed(t *testing.T) {
+	r := newCacheRig(t, lasting)
 	r.server.apply(t, instanceOf("n1", "10.0.0.1", "web", 80))
 	if got := r.ports(t, "web"); len(got) != 1 || got[0] != 80 || r.asked.Load() != 1 {
 		t.Fatalf("the first question: %v, asked %d times", got, r.asked.Load())
 	}
-	r.kept(t, func() { r.ports(t, "Web") }) // names have no case
-	r.kept(t, func() {
+	r.cached(t, func() { r.ports(t, "Web") }) // names have no case
+	r.cached(t, func() {
 		if n, err := r.Node(t.Context(), "dc1", "n1"); err != nil || n == nil || n.Address != "10.0.0.1" {
 			t.Fatalf("node %+v, %v", n, err)
 		}
@@ -185,22 +173,22 @@ func TestNamesAreAskedOnceAndFollowed(t *testing.T) {
 
 // Without servers what is kept is answered as long as it may be that old, and
 // nothing else.
-func TestNamesWithoutServers(t *testing.T) {
+func TestCacheWithoutServers(t *testing.T) {
 	for name, tc := range map[string]struct {
-		rules config.DNS
+		rules Rules
 		keeps bool
 	}{
 		"old answers are allowed":     {lasting, true},
-		"only for an instant":         {config.DNS{AllowStale: true, MaxStale: time.Nanosecond}, false},
-		"no stale answers are wanted": {config.DNS{}, false},
+		"only for an instant":         {Rules{AllowStale: true, MaxStale: time.Nanosecond}, false},
+		"no stale answers are wanted": {Rules{}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newNamesRig(t, lasting)
+			r := newCacheRig(t, lasting)
 			r.server.apply(t, instanceOf("n1", "10.0.0.1", "web", 80))
 			r.ports(t, "web")
-			r.kept(t, func() { r.ports(t, "web") })
+			r.cached(t, func() { r.ports(t, "web") })
 			r.close()
-			r.rules.Store(&tc.rules)
+			r.SetRules(tc.rules)
 			found, err := r.ServiceInstances(t.Context(), "dc1", "web", nil)
 			if tc.keeps != (err == nil && len(found) == 1) {
 				t.Errorf("%+v, %v", found, err)
@@ -213,7 +201,7 @@ func TestNamesWithoutServers(t *testing.T) {
 }
 
 func TestOnlyPlainNamesAreKept(t *testing.T) {
-	r := newNamesRig(t, lasting)
+	r := newCacheRig(t, lasting)
 	for _, name := range []string{"a/b", "a?b", ".hidden", "", "a b", "ü", "a%2Fb"} {
 		for range 3 {
 			before := r.asked.Load()

@@ -1,4 +1,6 @@
-package agent
+// Package datadir is what all parts of an agent share on disk: the directory itself,
+// held by one process at a time, and the node id.
+package datadir
 
 import (
 	"errors"
@@ -10,10 +12,10 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// lockDataDir creates the directory where it is missing, and checks that it can
+// Lock creates the directory where it is missing, and checks that it can
 // be written and that no other agent uses it. The lock is held until release; it
 // goes with the process, however that ends.
-func lockDataDir(dir string) (release func(), err error) {
+func Lock(dir string) (release func(), err error) {
 	if err := durable.MkdirAll(dir, 0o750); err != nil {
 		return nil, fmt.Errorf("create data directory: %w", err)
 	}

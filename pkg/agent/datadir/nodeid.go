@@ -1,4 +1,4 @@
-package config
+package datadir
 
 import (
 	"errors"
@@ -21,7 +21,7 @@ const nodeIDFile = "node-id"
 // agent its identity. Without a data directory an id lasts as long as the agent.
 func NodeID(dataDir, configured string) (string, error) {
 	id := strings.ToLower(strings.TrimSpace(configured))
-	if id != "" && !isUUID(id) {
+	if id != "" && !IsNodeID(id) {
 		return "", fmt.Errorf("node_id %q is not a UUID such as 11111111-2222-3333-4444-555555555555", configured)
 	}
 	if dataDir == "" {
@@ -52,7 +52,8 @@ func NodeID(dataDir, configured string) (string, error) {
 	return id, nil
 }
 
-func isUUID(s string) bool {
+// IsNodeID says whether s has the form of a node id, a UUID with hyphens.
+func IsNodeID(s string) bool {
 	_, err := uuid.Parse(s)
 	return err == nil && len(s) == 36
 }
@@ -66,7 +67,7 @@ func readNodeID(path string) (string, error) {
 		return "", fmt.Errorf("read node id: %w", err)
 	}
 	id := strings.ToLower(strings.TrimSpace(string(data)))
-	if !isUUID(id) {
+	if !IsNodeID(id) {
 		return "", fmt.Errorf("node id in %s is damaged: it holds no UUID; set node_id to the id that this node had, or remove the file to start as a new node", path)
 	}
 	return id, nil

@@ -1,13 +1,15 @@
-package httpapi
+package httpserver
 
 import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/agent/conntable"
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
 )
 
 // MaxConns is how many connections are open at once, over all clients; past it
@@ -42,88 +44,43 @@ const (
 // over all the listeners it is put on; a connection too many is answered 429 or
 // 503 and closed at once. What a client does not take in ends its connection.
 type ConnLimit struct {
-	mu        sync.Mutex
-	most      int
-	mostAll   int
-	all       int
-	open      map[netip.Addr]int
+	conns     *conntable.Table
 	lingering chan struct{}
 }
 
 // NewConnLimit makes a limit; zero or less is none.
 func NewConnLimit(perClient int) *ConnLimit {
 	return &ConnLimit{
-		most:      perClient,
-		mostAll:   MaxConns,
-		open:      map[netip.Addr]int{},
+		conns:     conntable.New(conntable.Limits{PerAddress: perClient, Total: MaxConns}),
 		lingering: make(chan struct{}, maxLingering),
 	}
 }
 
 // Set changes the limit. Open connections stay.
-func (l *ConnLimit) Set(perClient int) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.most = perClient
-}
+func (l *ConnLimit) Set(perClient int) { l.conns.SetPerAddress(perClient) }
 
 // Listener puts the limit on a listener. It belongs below TLS.
 func (l *ConnLimit) Listener(ln net.Listener) net.Listener {
-	return &limitedListener{Listener: ln, limit: l}
-}
-
-// take counts a connection, or returns the answer that refuses it.
-func (l *ConnLimit) take(ip netip.Addr) (refusal string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.most > 0 && l.open[ip] >= l.most {
-		return tooManyConns
-	}
-	if l.all >= l.mostAll {
-		return tooManyAtAll
-	}
-	l.open[ip]++
-	l.all++
-	return ""
-}
-
-func (l *ConnLimit) release(ip netip.Addr) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all--
-	if l.open[ip]--; l.open[ip] <= 0 {
-		delete(l.open, ip)
-	}
+	out := &limitedListener{lingering: l.lingering}
+	out.Listener = l.conns.Listener(ln, out.refuse)
+	return out
 }
 
 type limitedListener struct {
 	net.Listener
-	limit *ConnLimit
+	lingering chan struct{}
 
 	mu     sync.Mutex // orders the last refusals and Close
 	closed bool
 	wg     sync.WaitGroup
 }
 
-// Accept returns connections within the limit, and those whose address is not
-// an IP (unix sockets).
 func (ln *limitedListener) Accept() (net.Conn, error) {
-	for {
-		conn, err := ln.Listener.Accept()
-		if err != nil {
-			return nil, err
-		}
-		from, err := netip.ParseAddrPort(conn.RemoteAddr().String())
-		if err != nil {
-			return conn, nil
-		}
-		ip := from.Addr().Unmap()
-		refusal := ln.limit.take(ip)
-		if refusal == "" {
-			return &limitedConn{Conn: conn, release: sync.OnceFunc(func() { ln.limit.release(ip) })}, nil
-		}
-		ln.refuse(conn, refusal)
+	conn, err := ln.Listener.Accept()
+	if err != nil {
+		return nil, err
 	}
+	return &limitedConn{Conn: conn.(*conntable.Conn)}, nil
 }
 
 // Close also waits for the last refusals.
@@ -136,7 +93,11 @@ func (ln *limitedListener) Close() error {
 	return err
 }
 
-func (ln *limitedListener) refuse(conn net.Conn, answer string) {
+func (ln *limitedListener) refuse(conn net.Conn, why error) {
+	answer := tooManyAtAll
+	if errors.Is(why, conntable.ErrAddress) {
+		answer = tooManyConns
+	}
 	ln.mu.Lock()
 	defer ln.mu.Unlock()
 	if ln.closed {
@@ -144,13 +105,13 @@ func (ln *limitedListener) refuse(conn net.Conn, answer string) {
 		return
 	}
 	select {
-	case ln.limit.lingering <- struct{}{}:
+	case ln.lingering <- struct{}{}:
 	default:
 		_ = conn.Close()
 		return
 	}
 	ln.wg.Go(func() {
-		defer func() { <-ln.limit.lingering }()
+		defer func() { <-ln.lingering }()
 		linger(conn, answer)
 	})
 }
@@ -167,37 +128,23 @@ func linger(conn net.Conn, answer string) {
 	_, _ = io.CopyN(io.Discard, conn, lingerBytes)
 }
 
+// limitedConn bounds how long a client may take to take in what is written.
 type limitedConn struct {
-	net.Conn
-	release func()
+	*conntable.Conn
 
 	// deadline of writes, in Unix nanoseconds: of our own making, or set by a
 	// handler that knows how long its answer may take.
 	own, given atomic.Int64
 }
 
-func (c *limitedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
-}
-
-// CloseWrite lets net/http end an answer before it ends the connection: without
-// it, who is refused waits half a second for the end.
-func (c *limitedConn) CloseWrite() error {
-	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
-		return half.CloseWrite()
-	}
-	return errors.ErrUnsupported
-}
-
-// Write gives the client at least writeGrace to take in what is written, an
+// Write gives the client at least httpapi.WriteGrace to take in what is written, an
 // answer of common size, if no handler has set another time. The deadline is
 // moved far ahead, so that few writes have to move it.
 func (c *limitedConn) Write(p []byte) (int, error) {
 	if c.given.Load() == 0 {
 		now := time.Now()
-		if c.own.Load() < now.Add(writeGrace).UnixNano() {
-			until := now.Add(2 * writeGrace)
+		if c.own.Load() < now.Add(httpapi.WriteGrace).UnixNano() {
+			until := now.Add(2 * httpapi.WriteGrace)
 			c.own.Store(until.UnixNano())
 			if err := c.Conn.SetWriteDeadline(until); err != nil {
 				return 0, err

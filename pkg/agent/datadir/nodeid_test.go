@@ -1,4 +1,4 @@
-package config
+package datadir
 
 import (
 	"os"
@@ -12,7 +12,7 @@ func TestNodeID(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a", "b")
 	file := filepath.Join(dir, "node-id")
 	first, err := NodeID(dir, "")
-	if err != nil || !isUUID(first) {
+	if err != nil || !IsNodeID(first) {
 		t.Fatalf("got %q, %v", first, err)
 	}
 	if again, err := NodeID(dir, ""); err != nil || again != first {
@@ -40,7 +40,7 @@ func TestNodeID(t *testing.T) {
 	}
 	a, errA := NodeID("", "")
 	b, errB := NodeID("", "")
-	if errA != nil || errB != nil || a == b || !isUUID(a) {
+	if errA != nil || errB != nil || a == b || !IsNodeID(a) {
 		t.Errorf("without a directory ids are new: %s %s", a, b)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o600); err != nil {

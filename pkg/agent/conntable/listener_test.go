@@ -1,4 +1,4 @@
-package dns
+package conntable
 
 import (
 	"net"
@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-func TestConnectionsAreBoundedForEachClient(t *testing.T) {
+func TestListener(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln := newCapped(inner, 2, 3)
+	ln := New(Limits{PerAddress: 2, Total: 3}).Listener(inner, nil)
 	defer ln.Close()
 	accepted := make(chan net.Conn, 10)
 	go func() {

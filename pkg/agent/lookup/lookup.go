@@ -1,4 +1,9 @@
-package agent
+// Package lookup is how DNS reaches the catalog: a server reads its own state, a
+// client agent asks a server and keeps what is asked for often (Cache).
+//
+// What it promises: names have no case; no answer is older than the rules of
+// dns_config allow; what a client agent keeps is bounded, whatever is asked.
+package lookup
 
 import (
 	"context"
@@ -7,7 +12,6 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/dns"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -15,30 +19,30 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// serverLookup answers DNS from this server's own state, once that may be asked
-// (a stale read: DNS stays up while there is no leader).
-type serverLookup struct {
-	dc    string
-	views *view.Board
-	await func(ctx context.Context) error
+// Server answers from this server's own state, once that may be asked (a stale
+// read: DNS stays up while there is no leader).
+type Server struct {
+	Datacenter string
+	Views      *view.Board
+	Await      func(ctx context.Context) error // until the state may be asked
 }
 
-func (l serverLookup) snapshot(ctx context.Context, dc string) (*state.Snapshot, error) {
-	if !strings.EqualFold(dc, l.dc) {
+func (l Server) snapshot(ctx context.Context, dc string) (*state.Snapshot, error) {
+	if !strings.EqualFold(dc, l.Datacenter) {
 		return nil, dns.ErrUnknownDatacenter
 	}
-	if err := l.await(ctx); err != nil {
+	if err := l.Await(ctx); err != nil {
 		return nil, err
 	}
-	return l.views.Snapshot(), nil
+	return l.Views.Snapshot(), nil
 }
 
-func (l serverLookup) ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
+func (l Server) ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
 	if _, err := l.snapshot(ctx, dc); err != nil {
 		return nil, err
 	}
 	key := "dns\x00" + strings.ToLower(name+"\x00"+strings.Join(tags, "\x00"))
-	ans, err := l.views.Read(ctx, key, func(s *state.Snapshot) view.Answer {
+	ans, err := l.Views.Read(ctx, key, func(s *state.Snapshot) view.Answer {
 		rows, meta := s.HealthService(name, state.Select{Tags: tags})
 		return view.Answer{Value: rows, Meta: meta}
 	}, 0, 0)
@@ -48,7 +52,7 @@ func (l serverLookup) ServiceInstances(ctx context.Context, dc, name string, tag
 	return ans.Value.([]*api.CheckServiceNode), nil
 }
 
-func (l serverLookup) Node(ctx context.Context, dc, name string) (*api.Node, error) {
+func (l Server) Node(ctx context.Context, dc, name string) (*api.Node, error) {
 	s, err := l.snapshot(ctx, dc)
 	if err != nil {
 		return nil, err
@@ -57,7 +61,7 @@ func (l serverLookup) Node(ctx context.Context, dc, name string) (*api.Node, err
 	return out, nil
 }
 
-func (l serverLookup) NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error) {
+func (l Server) NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error) {
 	s, err := l.snapshot(ctx, dc)
 	if err != nil {
 		return nil, err
@@ -66,7 +70,7 @@ func (l serverLookup) NodeByAddress(ctx context.Context, dc, ip string) (*api.No
 	return out, nil
 }
 
-func (l serverLookup) ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error) {
+func (l Server) ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error) {
 	s, err := l.snapshot(ctx, dc)
 	if err != nil {
 		return nil, err
@@ -75,7 +79,7 @@ func (l serverLookup) ServiceByAddress(ctx context.Context, dc, ip string) (*api
 	return out, nil
 }
 
-func (l serverLookup) Elected(ctx context.Context, dc, name string) (*api.Node, error) {
+func (l Server) Elected(ctx context.Context, dc, name string) (*api.Node, error) {
 	s, err := l.snapshot(ctx, dc)
 	if err != nil {
 		return nil, err
@@ -84,14 +88,14 @@ func (l serverLookup) Elected(ctx context.Context, dc, name string) (*api.Node, 
 	return out, nil
 }
 
-// clientLookup asks a server, any that answers; the leader as dns_config says.
-type clientLookup struct {
+// remote asks a server, any that answers or the leader, as the rules say.
+type remote struct {
 	dc    string
 	c     *client.Client
-	rules *atomic.Pointer[config.DNS]
+	rules *atomic.Pointer[Rules]
 }
 
-func (l clientLookup) options(dc string) (*client.Options, error) {
+func (l remote) options(dc string) (*client.Options, error) {
 	if !strings.EqualFold(dc, l.dc) {
 		return nil, dns.ErrUnknownDatacenter
 	}
@@ -102,7 +106,7 @@ func (l clientLookup) options(dc string) (*client.Options, error) {
 	return &client.Options{Stale: true, MaxStale: rules.MaxStale}, nil
 }
 
-func (l clientLookup) ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
+func (l remote) ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
 	o, err := l.options(dc)
 	if err != nil {
 		return nil, err
@@ -114,7 +118,7 @@ func (l clientLookup) ServiceInstances(ctx context.Context, dc, name string, tag
 	return out, err
 }
 
-func (l clientLookup) services(ctx context.Context, dc, name string) (*api.NodeServices, error) {
+func (l remote) services(ctx context.Context, dc, name string) (*api.NodeServices, error) {
 	o, err := l.options(dc)
 	if err != nil {
 		return nil, err
@@ -123,20 +127,20 @@ func (l clientLookup) services(ctx context.Context, dc, name string) (*api.NodeS
 	return services, err
 }
 
-func (l clientLookup) NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error) {
+func (l remote) NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error) {
 	return inside[api.Node](ctx, l, dc, "by-address/node/"+ip)
 }
 
-func (l clientLookup) ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error) {
+func (l remote) ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error) {
 	return inside[api.ServiceNode](ctx, l, dc, "by-address/service/"+ip)
 }
 
-func (l clientLookup) Elected(ctx context.Context, dc, name string) (*api.Node, error) {
+func (l remote) Elected(ctx context.Context, dc, name string) (*api.Node, error) {
 	return inside[api.Node](ctx, l, dc, "elected/"+url.PathEscape(name))
 }
 
 // inside asks what the public API has no question for.
-func inside[T any](ctx context.Context, l clientLookup, dc, path string) (*T, error) {
+func inside[T any](ctx context.Context, l remote, dc, path string) (*T, error) {
 	o, err := l.options(dc)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package agent
+package lookup
 
 import (
 	"fmt"
@@ -15,17 +15,17 @@ var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 func named(name any) watch.Query { return watch.Query{Path: fmt.Sprint("/v1/health/service/", name)} }
 
 // check that what is counted is what is there, and within the limits.
-func (s *shelf) check(t *testing.T) {
+func (s *answers) check(t *testing.T) {
 	t.Helper()
-	things, listed, followed := 0, 0, 0
+	instances, listed, followed := 0, 0, 0
 	for q, e := range s.byQuery {
-		if e.query != q || e.in == nil && !e.followed {
+		if e.query != q || e.list == nil && !e.followed {
 			t.Fatalf("%v: kept for nothing: %+v", q, e)
 		}
-		if e.in != nil {
+		if e.list != nil {
 			listed++
-			things += e.things
-			if e.in != s.home(e) || e.place.Value != e {
+			instances += e.instances
+			if e.list != s.listFor(e) || e.element.Value != e {
 				t.Fatalf("%v is not where it belongs", q)
 			}
 		}
@@ -33,17 +33,17 @@ func (s *shelf) check(t *testing.T) {
 			followed++
 		}
 	}
-	if things != s.things || listed != s.names.Len()+s.absent.Len()+s.once.Len() {
-		t.Fatalf("%d things counted, %d there; %d answers there", s.things, things, listed)
+	if instances != s.instances || listed != s.names.Len()+s.absent.Len()+s.once.Len() {
+		t.Fatalf("%d instances counted, %d there; %d answers there", s.instances, instances, listed)
 	}
-	if s.names.Len() > maxNames || s.absent.Len() > maxAbsent || s.once.Len() > maxAbsent || things > maxThings || followed > maxNames+maxAbsent {
-		t.Fatalf("too many: %d names, %d absent, %d asked for once, %d things, %d followed", s.names.Len(), s.absent.Len(), s.once.Len(), things, followed)
+	if s.names.Len() > maxNames || s.absent.Len() > maxAbsent || s.once.Len() > maxAbsent || instances > maxInstances || followed > maxNames+maxAbsent {
+		t.Fatalf("too many: %d names, %d absent, %d asked for once, %d instances, %d followed", s.names.Len(), s.absent.Len(), s.once.Len(), instances, followed)
 	}
 }
 
-func TestShelfKeepsWhatTheStreamBrings(t *testing.T) {
-	s := newShelf()
-	if !s.missed(named("web"), 2, noon) {
+func TestAnswersKeepsWhatTheStreamBrings(t *testing.T) {
+	s := newAnswers()
+	if !s.miss(named("web"), 2, noon) {
 		t.Error("the first question for a name that exists is no news")
 	}
 	if _, ok := s.get(named("web"), noon); ok {
@@ -52,14 +52,14 @@ func TestShelfKeepsWhatTheStreamBrings(t *testing.T) {
 	if all, changed := s.follow(noon); !changed || !slices.Equal(all, []watch.Query{named("web")}) {
 		t.Errorf("to follow: %v, %v", all, changed)
 	}
-	if s.missed(named("web"), 2, noon) {
+	if s.miss(named("web"), 2, noon) {
 		t.Error("what is followed is news")
 	}
-	s.take(named("web"), "two", 2)
+	s.update(named("web"), "two", 2)
 	if v, ok := s.get(named("web"), noon); !ok || v != "two" {
 		t.Errorf("got %v, %v", v, ok)
 	}
-	s.take(named("web"), "none", 0) // deregistered
+	s.update(named("web"), "none", 0) // deregistered
 	if v, ok := s.get(named("web"), noon); !ok || v != "none" {
 		t.Errorf("got %v, %v", v, ok)
 	}
@@ -69,16 +69,16 @@ func TestShelfKeepsWhatTheStreamBrings(t *testing.T) {
 	}
 }
 
-func TestShelfForgetsWhatNobodyAsksFor(t *testing.T) {
-	s := newShelf()
+func TestAnswersForgetsWhatNobodyAsksFor(t *testing.T) {
+	s := newAnswers()
 	for _, name := range []string{"web", "db"} {
-		s.missed(named(name), 1, noon)
+		s.miss(named(name), 1, noon)
 		s.follow(noon)
-		s.take(named(name), name, 1)
+		s.update(named(name), name, 1)
 	}
-	later := noon.Add(keepUnasked)
+	later := noon.Add(keepUnused)
 	s.get(named("db"), later.Add(-time.Second))
-	s.take(named("web"), "changed", 1) // is no question
+	s.update(named("web"), "changed", 1) // is no question
 	if all, changed := s.follow(later); !changed || !slices.Equal(all, []watch.Query{named("db")}) {
 		t.Errorf("to follow: %v, %v", all, changed)
 	}
@@ -90,13 +90,13 @@ func TestShelfForgetsWhatNobodyAsksFor(t *testing.T) {
 
 // A name that is driven out and asked for again before the stream has left it out
 // stays followed: nothing would bring its answer again.
-func TestShelfTakesBackWhatItDropped(t *testing.T) {
-	s := newShelf()
-	s.missed(named("web"), 1, noon)
+func TestAnswersTakesBackWhatItDropped(t *testing.T) {
+	s := newAnswers()
+	s.miss(named("web"), 1, noon)
 	s.follow(noon)
-	s.take(named("web"), "web", 1)
+	s.update(named("web"), "web", 1)
 	for i := range maxNames {
-		s.missed(named(i), 1, noon)
+		s.miss(named(i), 1, noon)
 	}
 	if v, ok := s.get(named("web"), noon); !ok || v != "web" {
 		t.Errorf("got %v, %v", v, ok)
@@ -107,13 +107,13 @@ func TestShelfTakesBackWhatItDropped(t *testing.T) {
 	s.check(t)
 }
 
-func TestShelfAndRandomNames(t *testing.T) {
-	s := newShelf()
+func TestAnswersAndRandomNames(t *testing.T) {
+	s := newAnswers()
 	for _, absent := range []bool{false, true, true} {
-		s.missed(named(absent), map[bool]int{false: 1, true: 0}[absent], noon)
+		s.miss(named(absent), map[bool]int{false: 1, true: 0}[absent], noon)
 	}
 	for i := range 100_000 {
-		if s.missed(named(i), 0, noon) {
+		if s.miss(named(i), 0, noon) {
 			t.Fatal("a name that does not exist is followed because it was asked for once")
 		}
 	}
@@ -123,17 +123,17 @@ func TestShelfAndRandomNames(t *testing.T) {
 	s.check(t)
 }
 
-func TestShelfKeepsNoHugeAnswer(t *testing.T) {
-	s := newShelf()
-	if s.missed(named("huge"), maxOfOne+1, noon) {
+func TestAnswersKeepsNoHugeAnswer(t *testing.T) {
+	s := newAnswers()
+	if s.miss(named("huge"), maxPerAnswer+1, noon) {
 		t.Error("a huge answer is to be followed")
 	}
-	s.missed(named("grows"), 1, noon)
+	s.miss(named("grows"), 1, noon)
 	s.follow(noon)
-	if s.take(named("grows"), "", maxOfOne); len(s.byQuery) != 1 {
+	if s.update(named("grows"), "", maxPerAnswer); len(s.byQuery) != 1 {
 		t.Error("what just fits is not kept")
 	}
-	if !s.take(named("grows"), "", maxOfOne+1) {
+	if !s.update(named("grows"), "", maxPerAnswer+1) {
 		t.Error("an answer that has become huge is followed on")
 	}
 	if _, ok := s.get(named("grows"), noon); ok {
@@ -147,9 +147,9 @@ func TestShelfKeepsNoHugeAnswer(t *testing.T) {
 
 // Whatever is asked and brought, it stays within its limits, and what it answers is
 // what came last.
-func TestShelfAtRandom(t *testing.T) {
+func TestAnswersAtRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	s, now := newShelf(), noon
+	s, now := newAnswers(), noon
 	last := map[watch.Query]int{}
 	followed := map[watch.Query]bool{}
 	for range 200_000 {
@@ -161,12 +161,12 @@ func TestShelfAtRandom(t *testing.T) {
 				t.Fatalf("%v: %v, followed %v, want %d", q, v, followed[q], last[q])
 			}
 			if !ok {
-				s.missed(q, rnd.IntN(3)*rnd.IntN(30), now)
+				s.miss(q, rnd.IntN(3)*rnd.IntN(30), now)
 			}
 		case 0:
 			if followed[q] {
 				last[q] = rnd.Int()
-				s.take(q, last[q], rnd.IntN(2)*rnd.IntN(maxOfOne+10))
+				s.update(q, last[q], rnd.IntN(2)*rnd.IntN(maxPerAnswer+10))
 			}
 		case 1:
 			now = now.Add(time.Duration(rnd.IntN(200)) * time.Millisecond)

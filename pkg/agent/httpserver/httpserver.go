@@ -1,4 +1,10 @@
-package agent
+// Package httpserver listens on an agent's client addresses, TCP and unix sockets,
+// and serves the HTTP API there.
+//
+// What it promises: the addresses are opened all or none; connections are bounded,
+// of each client and in all, and a refused one is told why; who takes no answer in
+// loses its connection; at the end blocked reads are answered first.
+package httpserver
 
 import (
 	"context"
@@ -21,63 +27,43 @@ import (
 const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
-	drainTime         = 2 * time.Second
-
-	// serverConnsPerIP is how many connections one address may have to the server
-	// port: an agent has one, a server a few.
-	serverConnsPerIP = 256
+	shutdownTimeout   = 2 * time.Second // for the answers that are under way
 )
 
-// warnOfOutsiders says once what whoever reaches the ports can do, as long as
-// something could be done about it.
-func warnOfOutsiders(log *slog.Logger, encrypted, verified, alone bool) {
-	if alone {
-		return // a development agent on 127.0.0.1
-	}
-	var missing, can []string
-	if !encrypted {
-		missing = append(missing, "encrypt")
-		can = append(can, "whoever reaches the gossip port can join, read the membership, make members up and have living ones taken for failed")
-	}
-	if !verified {
-		missing = append(missing, "tls.internal_rpc.ca_file, cert_file and key_file")
-		can = append(can, "whoever reaches the server port can read and write everything and take part in raft")
-	}
-	if len(missing) > 0 {
-		log.Warn("outsiders are not kept out: "+strings.Join(can, "; ")+": keep these ports to networks that you trust", "missing", missing)
-	}
-}
-
-// web is the HTTP API on the client addresses.
-type web struct {
+// Server is the HTTP API on the client addresses.
+type Server struct {
 	listeners []net.Listener
-	handler   http.Handler
-	maxHeader int
-	log       *slog.Logger
+	limit     *ConnLimit
 }
 
-// listenHTTP opens the client addresses, all or none.
-func listenHTTP(cfg *config.Config, limit *httpapi.ConnLimit) ([]net.Listener, error) {
-	var all []net.Listener
-	for _, addr := range cfg.Listen.HTTP {
-		ln, err := listen(addr, cfg.UnixSockets)
+// Listen opens the addresses, "host:port" or "unix://path", all or none. A client
+// address may have perClient connections; zero or less is no limit. The caller
+// closes the server, or runs it.
+func Listen(addrs []string, sockets config.UnixSockets, perClient int) (*Server, error) {
+	s := &Server{limit: NewConnLimit(perClient)}
+	for _, addr := range addrs {
+		ln, err := listen(addr, sockets)
 		if err != nil {
-			closeAll(all)
+			s.Close()
 			return nil, fmt.Errorf("listen for HTTP on %s: %w; set ports.http or client_addr to a free one", addr, err)
 		}
 		if ln.Addr().Network() == "tcp" {
-			ln = limit.Listener(ln)
+			ln = s.limit.Listener(ln)
 		}
-		all = append(all, ln)
+		s.listeners = append(s.listeners, ln)
 	}
-	return all, nil
+	return s, nil
 }
 
-func closeAll(listeners []net.Listener) {
-	for _, ln := range listeners {
+// Close closes what Listen opened.
+func (s *Server) Close() {
+	for _, ln := range s.listeners {
 		_ = ln.Close()
 	}
 }
+
+// SetConnsPerClient changes the limit of connections. Open ones stay.
+func (s *Server) SetConnsPerClient(limit int) { s.limit.Set(limit) }
 
 func listen(addr string, sockets config.UnixSockets) (net.Listener, error) {
 	path, ok := strings.CutPrefix(addr, "unix://")
@@ -152,38 +138,38 @@ func idOf(name string, lookup func(string) (string, error)) (int, error) {
 	return strconv.Atoi(id)
 }
 
-// run serves until ctx ends. Blocked queries are answered first, with what they
-// see at that moment.
-func (w *web) run(ctx context.Context) error {
-	if len(w.listeners) == 0 {
+// Run serves until ctx ends. Blocked queries are answered first, with what they
+// see at that moment. maxHeader is the limit of a request's headers in bytes.
+func (s *Server) Run(ctx context.Context, handler http.Handler, maxHeader int, log *slog.Logger) error {
+	if len(s.listeners) == 0 {
 		<-ctx.Done()
 		return nil
 	}
 	base, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	srv := &http.Server{
-		Handler:           w.handler,
+		Handler:           handler,
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    w.maxHeader,
+		MaxHeaderBytes:    maxHeader,
 		BaseContext:       func(net.Listener) context.Context { return base },
-		ErrorLog:          slog.NewLogLogger(w.log.Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	served := make(chan error, len(w.listeners))
-	for _, ln := range w.listeners {
+	served := make(chan error, len(s.listeners))
+	for _, ln := range s.listeners {
 		go func() { served <- srv.Serve(ln) }()
 	}
 	var err error
-	running := len(w.listeners)
+	running := len(s.listeners)
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 		running--
 	}
 	cancel(httpapi.ErrStopping)
-	drain, stop := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	last, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer stop()
-	if srv.Shutdown(drain) != nil {
+	if srv.Shutdown(last) != nil {
 		_ = srv.Close()
 	}
 	for range running {
