@@ -54,6 +54,7 @@ var floors = map[string]struct {
 
 	"pkg/agent/state":      {"agent", 2},
 	"pkg/agent/conntable":  {"agent", 1},
+	"pkg/agent/retryjoin":  {"agent", 3},
 	"pkg/agent/datadir":    {"agent", 1},
 	"pkg/agent/lookup":     {"agent", 5},
 	"pkg/agent/httpserver": {"agent", 5},

@@ -43,6 +43,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/lookup"
 	"github.com/muster-dev/muster/pkg/agent/mux"
+	"github.com/muster-dev/muster/pkg/agent/retryjoin"
 	"github.com/muster-dev/muster/pkg/agent/server"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
@@ -237,7 +238,7 @@ func (a *Agent) identify(ctx context.Context) (release func(), err error) {
 func (a *Agent) startEdges(parts *stack) {
 	parts.start("bus", a.bus.Run)
 	parts.start("remote execution", a.runner.Run)
-	parts.start("join", a.joiner().run)
+	parts.start("join", a.joiner().Run)
 	parts.start("checks", a.local.Run)
 	if a.dnsCache != nil {
 		parts.start("DNS cache", a.dnsCache.Run)
@@ -248,7 +249,9 @@ func (a *Agent) startEdges(parts *stack) {
 	})
 	parts.start("watches", a.watches.Run) // above HTTP, which handlers may ask
 	if a.cfg.AutoReloadConfig && len(a.opts.Files) > 0 {
-		parts.start("auto-reload", autoReload{a.opts.Files, a.Reload, a.log}.run)
+		parts.start("auto-reload", func(ctx context.Context) error {
+			return config.WatchFiles(ctx, a.opts.Files, a.Reload, a.log)
+		})
 	}
 }
 
@@ -352,16 +355,17 @@ func (a *Agent) loadLocal() error {
 	return nil
 }
 
-func (a *Agent) joiner() *joiner {
+func (a *Agent) joiner() *retryjoin.Joiner {
 	me := a.pool.Local()
 	self := map[string]bool{net.JoinHostPort(me.Addr, strconv.Itoa(int(me.Port))): true}
 	if ip := a.cfg.SerfBind; ip.IsValid() && !ip.IsUnspecified() {
 		self[netip.AddrPortFrom(ip, me.Port).String()] = true
 	}
-	return &joiner{
-		pool: a.pool, addrs: a.cfg.RetryJoin, self: self, port: a.cfg.Ports.SerfLAN,
-		interval: a.cfg.RetryInterval, most: a.cfg.RetryMax, tried: sync.OnceFunc(func() { close(a.joined) }), log: a.log,
-	}
+	return retryjoin.New(retryjoin.Config{
+		Pool: a.pool, Addrs: a.cfg.RetryJoin, Self: self, Port: a.cfg.Ports.SerfLAN,
+		Interval: a.cfg.RetryInterval, MaxAttempts: a.cfg.RetryMax,
+		Tried: sync.OnceFunc(func() { close(a.joined) }), Logger: a.log,
+	})
 }
 
 // cluster is the id of the cluster that this agent belongs to, "" while it knows none.

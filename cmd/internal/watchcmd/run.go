@@ -46,7 +46,7 @@ type config struct {
 	env     []string
 	dir     string
 	handler handlers.Handler // of what has none: prints
-	prints  bool            // the first result is printed, and that is all
+	prints  bool             // the first result is printed, and that is all
 
 	warnings []string
 }

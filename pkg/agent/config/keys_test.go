@@ -62,7 +62,7 @@ func filledFrom() map[string]string {
 // nothing, in silence, lets its owner believe in a protection, or look for a fault
 // where none is. A new key fails here until a part of the agent reads it.
 func TestEveryKeyIsHonouredOrSaysNot(t *testing.T) {
-	agent := selectors(t, "../*.go", "../../../cmd/agent/*.go")
+	agent := selectors(t, "../*.go", "../httpserver/*.go", "../../../cmd/agent/*.go")
 	checks := selectors(t, "../local/*.go", "../check/*.go")
 	moved := map[string]bool{}
 	for _, mv := range moves() {

@@ -1,4 +1,4 @@
-package agent
+package config
 
 import (
 	"context"
@@ -10,28 +10,21 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// reloadSettle is how long the files must be quiet before they are read:
+// quietTime is how long the files must be quiet before they are read:
 // editors and package managers write several times.
-const reloadSettle = 200 * time.Millisecond
+const quietTime = 200 * time.Millisecond
 
-// autoReload reads the configuration again when its files change
-// (auto_reload_config).
-type autoReload struct {
-	paths  []string // files and directories
-	reload func() error
-	log    *slog.Logger
-}
-
-// run watches until ctx ends. It watches directories, since a file that is
-// replaced is another one under the same name.
-func (w autoReload) run(ctx context.Context) error {
+// WatchFiles calls reload after the files and directories of a configuration have
+// changed, until ctx ends (auto_reload_config). It watches directories, since a file
+// that is replaced is another one under the same name.
+func WatchFiles(ctx context.Context, paths []string, reload func() error, log *slog.Logger) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
 		return fmt.Errorf("watch configuration files: %w", err)
 	}
 	defer watcher.Close()
 	named := map[string]bool{}
-	for _, path := range w.paths {
+	for _, path := range paths {
 		path = filepath.Clean(path)
 		named[path] = true
 		// For a directory both: itself for its files, its parent for itself.
@@ -50,16 +43,16 @@ func (w autoReload) run(ctx context.Context) error {
 			return nil
 		case event := <-watcher.Events:
 			if event.Op != fsnotify.Chmod && (named[event.Name] || named[filepath.Dir(event.Name)]) {
-				quiet.Reset(reloadSettle)
+				quiet.Reset(quietTime)
 			}
 		case err := <-watcher.Errors:
-			w.log.Warn("watching configuration files", "error", err)
+			log.Warn("watching configuration files", "error", err)
 		case <-quiet.C:
 			for path := range named {
 				_ = watcher.Add(path) // a file that was replaced is watched anew
 			}
-			if err := w.reload(); err != nil {
-				w.log.Error("reload failed, nothing changed", "error", err)
+			if err := reload(); err != nil {
+				log.Error("reload failed, nothing changed", "error", err)
 			}
 		}
 	}

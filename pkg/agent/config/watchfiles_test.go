@@ -1,4 +1,4 @@
-package agent
+package config
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-func TestAutoReload(t *testing.T) {
+func TestWatchFiles(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "agent.hcl")
 	confd := filepath.Join(dir, "conf.d")
@@ -20,14 +20,11 @@ func TestAutoReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	reloads := make(chan struct{}, 10)
-	w := autoReload{
-		paths:  []string{file, confd},
-		reload: func() error { reloads <- struct{}{}; return nil },
-		log:    logx.Discard(),
-	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- w.run(ctx) }()
+	go func() {
+		done <- WatchFiles(ctx, []string{file, confd}, func() error { reloads <- struct{}{}; return nil }, logx.Discard())
+	}()
 
 	// Until the watcher is there, changes go unseen: write until one is not.
 	for seen := false; !seen; {
@@ -35,7 +32,7 @@ func TestAutoReload(t *testing.T) {
 		select {
 		case <-reloads:
 			seen = true
-		case <-time.After(2 * reloadSettle):
+		case <-time.After(2 * quietTime):
 		}
 	}
 	for name, change := range map[string]func(){
@@ -56,7 +53,7 @@ func TestAutoReload(t *testing.T) {
 	select {
 	case <-reloads:
 		t.Error("a reload for a file that is none of ours")
-	case <-time.After(3 * reloadSettle):
+	case <-time.After(3 * quietTime):
 	}
 	cancel()
 	if err := <-done; err != nil {
