@@ -56,7 +56,7 @@ func musterColumn(name, bin string) *column {
 		name: name, port: "8500",
 		command: func(n node) []string { return append([]string{filepath.Join(bin, "agent")}, agentFlags(n)...) },
 		tool: func(name string) string {
-			if name == "exec" { // which is done when all have answered, so that this only is patience
+			if name == "exec" { // which is done when all have answered, so that this only is maxWait
 				name += " -wait=1m"
 			}
 			return filepath.Join(bin, name)

@@ -46,7 +46,7 @@ func (c *conn) connect() (err error) {
 	if c.net != nil {
 		return nil
 	}
-	if c.net, err = net.DialTimeout("tcp", c.addr, patience); err == nil {
+	if c.net, err = net.DialTimeout("tcp", c.addr, maxWait); err == nil {
 		c.in = bufio.NewReader(c.net)
 	} else {
 		c.net = nil
@@ -81,7 +81,7 @@ func (c *conn) send(method, path string, body []byte) error {
 	c.out = append(append(b, "\r\n\r\n"...), body...)
 	var deadline time.Time
 	if !c.parked {
-		deadline = time.Now().Add(patience / 2)
+		deadline = time.Now().Add(maxWait / 2)
 	}
 	_ = c.net.SetDeadline(deadline) // fails only where the write does
 	_, err := c.net.Write(c.out)

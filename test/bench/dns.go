@@ -58,7 +58,7 @@ func asker(ip string, q []byte) func() (int, error) {
 			return 0, err
 		}
 		binary.BigEndian.PutUint16(q, binary.BigEndian.Uint16(q)+1)
-		if err := c.SetDeadline(time.Now().Add(patience / 4)); err != nil {
+		if err := c.SetDeadline(time.Now().Add(maxWait / 4)); err != nil {
 			return 0, err
 		}
 		if _, err := c.Write(q); err != nil {

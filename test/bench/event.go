@@ -78,7 +78,7 @@ func (r *run) fire(c cluster, by string, told func(i int) []time.Time) {
 					missing++
 				}
 			}
-			if missing > 0 && time.Since(sent) < patience/4 {
+			if missing > 0 && time.Since(sent) < maxWait/4 {
 				return false
 			}
 			lost += missing

@@ -54,7 +54,7 @@ func (r *run) load(c int, on pids, worker func(i int) (op func() error, done fun
 	cpu, t0 := on.cpu(), time.Now()
 	phase.Store(measuring)
 	r.pass(r.o.d)
-	for waited := time.Now(); ended.Load() == 0 && r.ctx.Err() == nil && time.Since(waited) < patience; {
+	for waited := time.Now(); ended.Load() == 0 && r.ctx.Err() == nil && time.Since(waited) < maxWait; {
 		r.pass(time.Millisecond) // a short load on a busy machine
 	}
 	phase.Store(stopping)

@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// patience is how long something may take to happen, and setTime a set.
+// maxWait is how long something may take to happen, and setTime a set.
 const (
-	patience = 60 * time.Second
+	maxWait = 60 * time.Second
 	setTime  = 10 * time.Minute
 )
 
@@ -141,8 +141,8 @@ func (r *run) await(what string, ok func() bool, by ...*process) {
 			default:
 			}
 		}
-		if time.Since(t0) > patience {
-			check(fmt.Errorf("no %s within %v", what, patience))
+		if time.Since(t0) > maxWait {
+			check(fmt.Errorf("no %s within %v", what, maxWait))
 		}
 	}
 }
