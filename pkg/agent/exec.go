@@ -11,6 +11,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/forward"
 	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 )
 
@@ -32,7 +33,7 @@ func (a *Agent) makeRunner(router *forward.Router, own *client.Client) (err erro
 	inside := loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.server != nil {
 			a.api.Internal().ServeHTTP(w, r)
-		} else if err := router.ToServer(w, r, 0); err != nil {
+		} else if err := router.ToServer(w, r, r.Method == http.MethodGet, api.MaxForwards-1); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})}

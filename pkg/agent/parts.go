@@ -184,7 +184,7 @@ func (a *Agent) makeLookup(router *forward.Router) (dns.Lookup, error) {
 		return lookup.Server{Datacenter: a.cfg.Datacenter, Views: a.server.Views(), Await: a.server.AwaitStale}, nil
 	}
 	toServer := loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := router.ToServer(w, r, 0); err != nil {
+		if err := router.ToServer(w, r, true, api.MaxForwards-1); err != nil {
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})}

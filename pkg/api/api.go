@@ -21,8 +21,17 @@ const (
 	HeaderReason       = "X-Consul-Reason"
 	HeaderToken        = "X-Consul-Token"
 
-	// HeaderHops counts how often a request was forwarded between agents. It is
-	// muster's own and honoured on the server port only.
+	// HeaderTarget says whom an agent that forwards a request takes the receiver
+	// for, TargetServer or TargetLeader. A server that is addressed as the leader
+	// answers as the leader or not at all: it never forwards. HeaderForwards says how
+	// many more times any other server may forward the request. Both are muster's own
+	// and honoured on the server port only.
+	HeaderTarget   = "X-Muster-Target"
+	HeaderForwards = "X-Muster-Max-Forwards"
+
+	// HeaderHops is what agents of versions without these two headers send and
+	// understand: 2 is the leader, anything else any server, which may forward once.
+	// It is sent to a leader until there is no such version to be upgraded from.
 	HeaderHops = "X-Muster-Hops"
 
 	// HeaderLockToken is the fencing token of a lock that was just acquired: the
@@ -32,6 +41,16 @@ const (
 	// HeaderCluster says between agents which cluster the sender belongs to.
 	HeaderCluster = "X-Muster-Cluster"
 )
+
+// Values of HeaderTarget.
+const (
+	TargetServer = "server" // any server
+	TargetLeader = "leader"
+)
+
+// MaxForwards is how many times a request is forwarded at most: from a client agent
+// to a server, and from there to the leader.
+const MaxForwards = 2
 
 // Limits with their defaults; the agent's configuration can change those that
 // have a key (named in the comment).

@@ -75,10 +75,11 @@ func New(cfg Config) *Router {
 	}}}
 }
 
-// ToServer sends r to any server and writes its answer. hops is how often the
-// request has been forwarded before. While no server can be reached it tries
-// again, for HoldTimeout at most.
-func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, hops int) error {
+// ToServer sends r to any server, which may forward it so many times, and writes its
+// answer. A safe request changes nothing (RFC 9110, 9.2.1): it is sent again though
+// it may have arrived. While no server can be
+// reached it tries again, for HoldTimeout at most.
+func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, safe bool, forwards int) error {
 	ctx, cancel := context.WithTimeout(r.Context(), f.cfg.HoldTimeout)
 	defer cancel()
 	pause := retryFirst
@@ -90,7 +91,7 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, hops int) erro
 		last := error(nil)
 		order, known := f.candidates()
 		for _, addr := range order {
-			resp, sent, err := f.send(r, addr, hops)
+			resp, sent, err := f.send(r, addr, api.TargetServer, forwards)
 			if err == nil {
 				f.answered(addr, order, known)
 				return f.answer(w, resp)
@@ -98,7 +99,7 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, hops int) erro
 			if r.Context().Err() != nil {
 				return r.Context().Err()
 			}
-			if sent && !safe(r) {
+			if sent && !safe {
 				return unknown(addr, err)
 			}
 			last = fmt.Errorf("forward to server %s: %w", addr, err)
@@ -112,8 +113,8 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, hops int) erro
 	}
 }
 
-// RoundTrip sends a read to any server, trying each once, and gives the answer as it
-// comes: for streams that this agent follows itself.
+// RoundTrip sends a safe request to any server, trying each once, and gives the answer
+// as it comes: for streams that this agent follows itself.
 func (f *Router) RoundTrip(r *http.Request) (*http.Response, error) {
 	r, err := replayable(r)
 	if err != nil {
@@ -122,12 +123,12 @@ func (f *Router) RoundTrip(r *http.Request) (*http.Response, error) {
 	err = api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoServers)
 	order, known := f.candidates()
 	for _, addr := range order {
-		resp, sent, failed := f.send(r, addr, 0)
+		resp, _, failed := f.send(r, addr, api.TargetServer, api.MaxForwards-1)
 		if failed == nil {
 			f.answered(addr, order, known)
 			return resp, nil
 		}
-		if err = fmt.Errorf("send to server %s: %w", addr, failed); sent && !safe(r) || r.Context().Err() != nil {
+		if err = fmt.Errorf("send to server %s: %w", addr, failed); r.Context().Err() != nil {
 			break
 		}
 	}
@@ -195,19 +196,19 @@ func (f *Router) answered(addr string, order, known []string) {
 	f.prefer.Store(&preference{sticky, known})
 }
 
-// ToLeader sends r to the leader at addr and writes its answer. It does not try
-// again; see ErrNotLeader.
-func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, addr string, hops int) error {
+// ToLeader sends r to the leader at addr, which never forwards it, and writes its
+// answer. It does not try again; see ErrNotLeader. safe is as in ToServer.
+func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, addr string) error {
 	r, err := replayable(r)
 	if err != nil {
 		return err
 	}
-	resp, sent, err := f.send(r, addr, hops)
+	resp, sent, err := f.send(r, addr, api.TargetLeader, 0)
 	if err != nil {
 		if r.Context().Err() != nil {
 			return r.Context().Err()
 		}
-		if !sent || safe(r) {
+		if !sent || safe {
 			f.cfg.Logger.Debug("leader not reached", "addr", addr, "error", err)
 			return ErrNotLeader
 		}
@@ -228,17 +229,8 @@ func unknown(addr string, err error) error {
 		"%s: the connection to %s broke after the request was sent (%v); read before you write again", api.ErrUnknownWrite, addr, err)
 }
 
-// safe tells requests that may be sent twice.
-func safe(r *http.Request) bool {
-	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return true
-	}
-	return r.URL.Path == api.SubscribePath
-}
-
 // send reports whether the request may have reached the other side.
-func (f *Router) send(r *http.Request, addr string, hops int) (resp *http.Response, sent bool, err error) {
+func (f *Router) send(r *http.Request, addr, target string, forwards int) (resp *http.Response, sent bool, err error) {
 	var wrote atomic.Bool
 	// Called once anything of the request may be on the wire, and before an error
 	// of RoundTrip; GotConn is not called on connections that are kept by hand.
@@ -247,7 +239,7 @@ func (f *Router) send(r *http.Request, addr string, hops int) (resp *http.Respon
 	out.RequestURI = ""
 	out.URL.Scheme, out.URL.Host, out.Host = "https", addr, addr
 	out.Header.Del("Connection")
-	out.Header.Set(api.HeaderHops, strconv.Itoa(hops+1))
+	address(out.Header, target, forwards)
 	out.Body = nil
 	if r.GetBody != nil && r.ContentLength != 0 {
 		if out.Body, err = r.GetBody(); err != nil {
@@ -256,6 +248,21 @@ func (f *Router) send(r *http.Request, addr string, hops int) (resp *http.Respon
 	}
 	resp, err = f.cfg.Transport.RoundTrip(out)
 	return resp, wrote.Load(), err
+}
+
+// address says in a request's headers to whom it goes, and what may become of it there.
+func address(h http.Header, target string, forwards int) {
+	values := []string{target, ""}
+	h[api.HeaderTarget] = values[:1:1]
+	if target == api.TargetLeader {
+		values[1] = "2"
+		h[api.HeaderHops] = values[1:]
+		delete(h, api.HeaderForwards)
+		return
+	}
+	values[1] = strconv.Itoa(forwards)
+	h[api.HeaderForwards] = values[1:]
+	delete(h, api.HeaderHops)
 }
 
 // noLeader recognises the one answer that proves that nothing was proposed, and

@@ -63,8 +63,8 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	w.Header().Set(api.HeaderIndex, "7")
 	w.WriteHeader(http.StatusTeapot)
-	fmt.Fprintf(w, "%s %s hops=%s token=%s body=%s", r.Method, r.URL.RequestURI(),
-		r.Header.Get(api.HeaderHops), r.Header.Get(api.HeaderToken), body)
+	fmt.Fprintf(w, "%s %s to=%s forwards=%s hops=%s token=%s body=%s", r.Method, r.URL.RequestURI(),
+		r.Header.Get(api.HeaderTarget), r.Header.Get(api.HeaderForwards), r.Header.Get(api.HeaderHops), r.Header.Get(api.HeaderToken), body)
 }
 
 func TestToServerCarriesRequestAndAnswer(t *testing.T) {
@@ -73,11 +73,13 @@ func TestToServerCarriesRequestAndAnswer(t *testing.T) {
 
 	r := httptest.NewRequest("PUT", "/v1/kv/a%2Fb?flags=3", strings.NewReader("value"))
 	r.Header.Set(api.HeaderToken, "secret")
+	r.Header.Set(api.HeaderTarget, api.TargetLeader) // what a client says of that is not passed on
+	r.Header.Set(api.HeaderHops, "7")
 	w := httptest.NewRecorder()
-	if err := f.ToServer(w, r, 1); err != nil {
+	if err := f.ToServer(w, r, false, 1); err != nil {
 		t.Fatal(err)
 	}
-	want := "PUT /v1/kv/a%2Fb?flags=3 hops=2 token=secret body=value"
+	want := "PUT /v1/kv/a%2Fb?flags=3 to=server forwards=1 hops= token=secret body=value"
 	if w.Code != http.StatusTeapot || w.Body.String() != want || w.Header().Get(api.HeaderIndex) != "7" {
 		t.Fatalf("got %d %q %v, want 418 %q", w.Code, w.Body, w.Header(), want)
 	}
@@ -91,7 +93,7 @@ func TestToServerWithoutServers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			f := newRouter(t, 50*time.Millisecond, servers...)
 			w := httptest.NewRecorder()
-			err := f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a", nil), 0)
+			err := f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a", nil), true, 1)
 			var status *api.StatusError
 			if !errors.As(err, &status) || status.Code != 500 || !strings.HasPrefix(status.Text, api.ErrNoServers) {
 				t.Fatalf("error %v, want 500 %s", err, api.ErrNoServers)
@@ -115,13 +117,13 @@ func TestBrokenConnection(t *testing.T) {
 		unknown := func(err error) bool { return err != nil && strings.HasPrefix(err.Error(), api.ErrUnknownWrite) }
 		write := func() *http.Request { return httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")) }
 		f := newRouter(t, time.Second)
-		if err := f.ToLeader(httptest.NewRecorder(), write(), addr(broken), 0); !unknown(err) {
+		if err := f.ToLeader(httptest.NewRecorder(), write(), false, addr(broken)); !unknown(err) {
 			t.Errorf("to the leader: error %v, want %s", err, api.ErrUnknownWrite)
 		}
 		for range 20 { // whichever is asked first
 			before := met.Load()
 			f := newRouter(t, time.Second, addr(broken), addr(good))
-			err := f.ToServer(httptest.NewRecorder(), write(), 0)
+			err := f.ToServer(httptest.NewRecorder(), write(), false, 1)
 			if broke := met.Load() > before; unknown(err) != broke || err != nil != broke {
 				t.Errorf("error %v, the connection broke: %v", err, broke)
 			}
@@ -130,7 +132,7 @@ func TestBrokenConnection(t *testing.T) {
 	t.Run("a read is asked elsewhere", func(t *testing.T) {
 		f := newRouter(t, time.Second, addr(broken), addr(good))
 		w := httptest.NewRecorder()
-		if err := f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a", nil), 0); err != nil || w.Code != http.StatusTeapot {
+		if err := f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a", nil), true, 1); err != nil || w.Code != http.StatusTeapot {
 			t.Fatalf("error %v, status %d", err, w.Code)
 		}
 	})
@@ -147,7 +149,7 @@ func TestRoundTripAsksTheNextWhileNothingWasSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "hops=1 token= body=queries") {
+	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "to=server forwards=1 hops= token= body=queries") {
 		t.Errorf("got %q, %v", body, err)
 	}
 	if resp, err := ask(); err == nil {
@@ -159,7 +161,7 @@ func TestRoundTripAsksTheNextWhileNothingWasSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "hops=1 token= body=queries") {
+		if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "to=server forwards=1 hops= token= body=queries") {
 			t.Errorf("after a server that broke: %q, %v", body, err)
 		}
 		resp.Body.Close()
@@ -178,7 +180,7 @@ func TestBodyIsSentWholeAgain(t *testing.T) {
 		r := httptest.NewRequest("POST", api.SubscribePath, io.MultiReader(strings.NewReader("queries"))) // which cannot be rewound
 		r.ContentLength = int64(len("queries"))
 		w := httptest.NewRecorder()
-		if err := f.ToServer(w, r, 0); err != nil || !strings.HasSuffix(w.Body.String(), "body=queries") {
+		if err := f.ToServer(w, r, true, 1); err != nil || !strings.HasSuffix(w.Body.String(), "body=queries") {
 			t.Fatalf("got %q, %v", w.Body, err)
 		}
 	}
@@ -187,12 +189,13 @@ func TestBodyIsSentWholeAgain(t *testing.T) {
 	r := httptest.NewRequest("POST", api.SubscribePath, strings.NewReader("queries"))
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("queries")), nil }
 	for to, want := range map[string]error{addr(reads): ErrNotLeader, deadAddr(t): ErrNotLeader} {
-		if err := f.ToLeader(httptest.NewRecorder(), r, to, 0); !errors.Is(err, want) {
+		if err := f.ToLeader(httptest.NewRecorder(), r, true, to); !errors.Is(err, want) {
 			t.Errorf("%v", err)
 		}
 	}
+	r.Header.Set(api.HeaderForwards, "7")
 	w := httptest.NewRecorder()
-	if err := f.ToLeader(w, r, addr(good), 0); err != nil || !strings.HasSuffix(w.Body.String(), "body=queries") {
+	if err := f.ToLeader(w, r, true, addr(good)); err != nil || !strings.HasSuffix(w.Body.String(), "to=leader forwards= hops=2 token= body=queries") {
 		t.Errorf("got %q, %v", w.Body, err)
 	}
 }
@@ -270,7 +273,7 @@ func TestToLeaderSaysWhenNothingWasDone(t *testing.T) {
 	})
 	f := newRouter(t, time.Second)
 	for name, to := range map[string]string{"refused": addr(refuses), "unreachable": deadAddr(t)} {
-		err := f.ToLeader(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")), to, 0)
+		err := f.ToLeader(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")), false, to)
 		if !errors.Is(err, ErrNotLeader) {
 			t.Errorf("%s: error %v, want ErrNotLeader", name, err)
 		}
@@ -282,7 +285,7 @@ func TestOtherErrorsPassThrough(t *testing.T) {
 	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) { http.Error(w, text[:16], 500) })
 	f := newRouter(t, time.Second)
 	w := httptest.NewRecorder()
-	if err := f.ToLeader(w, httptest.NewRequest("GET", "/v1/kv/a", nil), addr(s), 0); err != nil {
+	if err := f.ToLeader(w, httptest.NewRequest("GET", "/v1/kv/a", nil), true, addr(s)); err != nil {
 		t.Fatal(err)
 	}
 	if w.Code != 500 || w.Body.String() != text[:16]+"\n" {
@@ -301,7 +304,7 @@ func TestCancellationReachesTheOtherEnd(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- f.ToServer(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/kv/a?index=1", nil).WithContext(ctx), 0)
+		done <- f.ToServer(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/kv/a?index=1", nil).WithContext(ctx), true, 1)
 	}()
 	<-arrived
 	cancel()

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -33,8 +34,8 @@ func TestBrokenWriteOnServerPort(t *testing.T) {
 		Transport: transport, Servers: func() []string { return []string{port} }, HoldTimeout: time.Second, Logger: logx.Discard(),
 	})
 	for name, send := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"to a server":   func(w http.ResponseWriter, r *http.Request) error { return f.ToServer(w, r, 0) },
-		"to the leader": func(w http.ResponseWriter, r *http.Request) error { return f.ToLeader(w, r, port, 0) },
+		"to a server":   func(w http.ResponseWriter, r *http.Request) error { return f.ToServer(w, r, false, 1) },
+		"to the leader": func(w http.ResponseWriter, r *http.Request) error { return f.ToLeader(w, r, false, port) },
 	} {
 		arrived.Store(0)
 		err := send(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")))
@@ -48,7 +49,7 @@ func TestBrokenWriteOnServerPort(t *testing.T) {
 }
 
 // servePort runs a server port and returns its address.
-func servePort(t *testing.T, identity *mux.Identity, h http.HandlerFunc) string {
+func servePort(t testing.TB, identity *mux.Identity, h http.HandlerFunc) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -65,4 +66,39 @@ func servePort(t *testing.T, identity *mux.Identity, h http.HandlerFunc) string 
 		<-ended
 	})
 	return ln.Addr().String()
+}
+
+// BenchmarkForward is what a request costs that is sent on: both ends of the server
+// port are in this process.
+func BenchmarkForward(b *testing.B) {
+	identity, err := mux.LoadIdentity(mux.Files{}, logx.Discard())
+	if err != nil {
+		b.Fatal(err)
+	}
+	port := servePort(b, identity, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "true")
+	})
+	transport := mux.NewDialer(identity, 0).Transport()
+	b.Cleanup(transport.CloseIdleConnections)
+	f := New(Config{
+		Transport: transport, Servers: func() []string { return []string{port} }, HoldTimeout: time.Second, Logger: logx.Discard(),
+	})
+	for name, send := range map[string]func(w http.ResponseWriter) error{
+		"stale read": func(w http.ResponseWriter) error {
+			return f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a?stale", nil), true, 1)
+		},
+		"write": func(w http.ResponseWriter) error {
+			return f.ToLeader(w, httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("value")), false, port)
+		},
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := send(httptest.NewRecorder()); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
 }

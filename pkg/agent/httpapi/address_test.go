@@ -22,7 +22,7 @@ func TestInsideRoutes(t *testing.T) {
 		}
 	}
 	get := func(path string) (string, int) {
-		w := r.send(t.Context(), r.api.Internal(), "GET /v1/internal/"+path, "", api.HeaderHops, "1")
+		w := r.send(t.Context(), r.api.Internal(), "GET /v1/internal/"+path, "")
 		return w.Body.String(), w.Code
 	}
 	var node api.Node

@@ -167,7 +167,7 @@ func TestBlockedReadFollowsTheLeader(t *testing.T) {
 		r.cluster.depose("l:2")
 		time.Sleep(time.Second)
 		w := b.answered()
-		if w == nil || w.Body.String() != "from leader l:2 hop 2" {
+		if w == nil || w.Body.String() != "from leader l:2 forwards 0" {
 			t.Fatalf("answered %v", w)
 		}
 		if len(r.forward.calls) != 1 || !strings.Contains(r.forward.calls[0], "index=1") || !strings.Contains(r.forward.calls[0], "wait=6") {

@@ -80,8 +80,11 @@ func (rq *request) query(wait string) string {
 // written or seen elsewhere before it asked. So who came late shares one more
 // flight, which begins after all of them and is answered at once.
 func (a *API) toServer(rq *request) error {
+	if rq.forwards == 0 {
+		return api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoServers)
+	}
 	if !rq.coalesces() {
-		return a.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.hops)
+		return rq.forward()
 	}
 	over := time.NewTimer(rq.wait())
 	defer over.Stop()
@@ -95,7 +98,7 @@ func (a *API) toServer(rq *request) error {
 			case f.err != nil:
 				return f.err
 			case f.answer == nil:
-				return a.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.hops)
+				return rq.forward()
 			case f.ranOut(rq.index) && rq.wait() > 0:
 				continue // the flight waited as long as a server lets it, the reader has not
 			case f.number <= earlier && rq.mode != stale && rq.ctx.Err() == nil:
@@ -106,12 +109,17 @@ func (a *API) toServer(rq *request) error {
 		case <-over.C:
 			a.flights.leave(key, f)
 			rq.shortenWait()
-			return a.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.hops)
+			return rq.forward()
 		case <-rq.ctx.Done():
 			a.flights.leave(key, f)
 			return rq.ctx.Err()
 		}
 	}
+}
+
+// forward sends the request to a server, and answers with its answer.
+func (rq *request) forward() error {
+	return rq.api.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.safe(), rq.forwards-1)
 }
 
 // board joins the flight of a key, or starts it: after another one that which
@@ -144,13 +152,13 @@ func (a *API) start(rq *request, key string) *flight {
 		a.flights.byKey = map[string]*flight{}
 	}
 	a.flights.byKey[key] = f
-	go a.fly(key, f, r, rq.hops)
+	go a.fly(key, f, r, rq.forwards-1)
 	return f
 }
 
 // fly asks a server. Whatever ends an answer midway leaves the readers to ask for
 // themselves.
-func (a *API) fly(key string, f *flight, r *http.Request, hops int) {
+func (a *API) fly(key string, f *flight, r *http.Request, forwards int) {
 	defer close(f.done)
 	defer a.flights.end(key, f)
 	defer func() {
@@ -159,7 +167,7 @@ func (a *API) fly(key string, f *flight, r *http.Request, hops int) {
 		}
 	}()
 	got := &recorded{header: http.Header{}, status: http.StatusOK}
-	if f.err = a.cfg.Forward.ToServer(got, r, hops); f.err == nil && !got.cut {
+	if f.err = a.cfg.Forward.ToServer(got, r, true, forwards); f.err == nil && !got.cut {
 		f.answer = got
 	}
 }

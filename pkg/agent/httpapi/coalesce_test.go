@@ -23,17 +23,17 @@ type upstream struct {
 	open   atomic.Int32
 }
 
-func (u *upstream) ToServer(w http.ResponseWriter, r *http.Request, hops int) error {
+func (u *upstream) ToServer(w http.ResponseWriter, r *http.Request, safe bool, forwards int) error {
 	u.asked.Add(1)
 	u.open.Add(1)
 	defer u.open.Add(-1)
 	r = r.Clone(r.Context())
-	r.Header.Set(api.HeaderHops, strconv.Itoa(hops+1))
+	r.Header.Set(api.HeaderForwards, strconv.Itoa(forwards))
 	u.server.Internal().ServeHTTP(w, r)
 	return r.Context().Err()
 }
 
-func (u *upstream) ToLeader(http.ResponseWriter, *http.Request, string, int) error {
+func (u *upstream) ToLeader(http.ResponseWriter, *http.Request, bool, string) error {
 	panic("a client agent does not ask the leader")
 }
 
@@ -91,9 +91,9 @@ type slowWay struct {
 	hold atomic.Pointer[chan struct{}]
 }
 
-func (u *slowWay) ToServer(w http.ResponseWriter, r *http.Request, hops int) error {
+func (u *slowWay) ToServer(w http.ResponseWriter, r *http.Request, safe bool, forwards int) error {
 	got := httptest.NewRecorder()
-	err := u.upstream.ToServer(got, r, hops)
+	err := u.upstream.ToServer(got, r, safe, forwards)
 	if hold := u.hold.Load(); hold != nil {
 		<-*hold
 	}

@@ -42,7 +42,7 @@ func (rq *request) fail(err error) {
 		err = ErrStopping
 	}
 	code, text := statusOf(err)
-	if isNoLeader(err) && rq.hops == 0 {
+	if isNoLeader(err) && !rq.forwarded {
 		rq.whyNoLeader()
 	}
 	// A read of the catalog or of sessions that failed has headers like one that

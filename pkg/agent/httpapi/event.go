@@ -64,7 +64,7 @@ func (rq *request) fireDurable(w http.ResponseWriter, r *http.Request) {
 	r = r.Clone(r.Context())
 	r.URL.Path, r.URL.RawPath = eventLogPath+rq.name, ""
 	r.Body = io.NopCloser(bytes.NewReader(rq.body))
-	rq.api.serve(w, r, rq.door)
+	rq.api.serve(w, r, rq.origin)
 }
 
 func (a *API) eventLogFire(rq *request) (any, error) {

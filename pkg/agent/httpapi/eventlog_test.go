@@ -93,9 +93,9 @@ func TestDurableEventsAreForwarded(t *testing.T) {
 	r.must("PUT /v1/event/ack/id", "")
 	r.must("PUT /v1/event/ack/id?node=b", "")
 	want := []string{
-		"server hop 1 PUT /v1/event/log/x?durable&ttl=1h body",
-		"server hop 1 PUT /v1/event/ack/id?node=n1",
-		"server hop 1 PUT /v1/event/ack/id?node=b",
+		"server forwards 1 PUT /v1/event/log/x?durable&ttl=1h body",
+		"server forwards 1 PUT /v1/event/ack/id?node=n1",
+		"server forwards 1 PUT /v1/event/ack/id?node=b",
 	}
 	if got := strings.Join(r.forward.calls, "\n"); got != strings.Join(want, "\n") {
 		t.Errorf("forwarded\n%s", got)

@@ -25,7 +25,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"strconv"
 	"sync"
 	"time"
 
@@ -106,11 +105,10 @@ type Agent interface {
 	Reload() error
 }
 
-// Forwarder sends a request to another agent; see package forward. hops counts
-// how often it was forwarded before.
+// Forwarder sends a request to another agent; see package forward.
 type Forwarder interface {
-	ToServer(w http.ResponseWriter, r *http.Request, hops int) error
-	ToLeader(w http.ResponseWriter, r *http.Request, addr string, hops int) error
+	ToServer(w http.ResponseWriter, r *http.Request, safe bool, forwards int) error
+	ToLeader(w http.ResponseWriter, r *http.Request, safe bool, addr string) error
 }
 
 // Config of an API. Zero limits and times mean the defaults.
@@ -191,31 +189,4 @@ func orDefault[T time.Duration | int64](v *T, def T) {
 	if *v <= 0 {
 		*v = def
 	}
-}
-
-// Public is the handler of the client addresses. What a client says about hops is
-// not believed; what http_config says of who may do what holds here, and here only.
-func (a *API) Public() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.serve(w, r, door{public: true})
-	})
-}
-
-// Own is the handler of what this agent asks itself.
-func (a *API) Own() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		a.serve(w, r, door{})
-	})
-}
-
-// Internal is the handler of the server port, where other agents forward to. It
-// counts hops, and offers the cluster's data but not this agent's own endpoints.
-func (a *API) Internal() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		hops, err := strconv.Atoi(r.Header.Get(api.HeaderHops))
-		if err != nil || hops < hopServer {
-			hops = hopServer
-		}
-		a.serve(w, r, door{hops: hops})
-	})
 }

@@ -52,7 +52,7 @@ func (a *API) run(rq *request) {
 // not to be it, until the hold timeout ends.
 func (a *API) runAtLeader(rq *request) {
 	hold := a.cfg.HoldTimeout
-	if rq.hops >= hopLeader {
+	if rq.toLeader {
 		hold = min(hold, leaderPatience)
 	}
 	rq.deadline = time.Now().Add(hold)
@@ -61,7 +61,7 @@ func (a *API) runAtLeader(rq *request) {
 		if err == nil {
 			return
 		}
-		if !isNoLeader(err) || rq.hops >= hopLeader || time.Now().Add(pause).After(rq.deadline) {
+		if !isNoLeader(err) || rq.toLeader || time.Now().Add(pause).After(rq.deadline) {
 			rq.fail(err)
 			return
 		}
@@ -94,17 +94,25 @@ func (a *API) tryLeader(rq *request) error {
 		return err
 	case self:
 		return a.runAsLeader(rq)
-	case rq.hops >= hopLeader:
+	case rq.forwards == 0:
 		return errNoLeader
 	}
-	// One hop is left, whether this agent or another was asked first.
-	return a.cfg.Forward.ToLeader(rq.w, rq.outgoing(), addr, hopLeader-1)
+	return a.cfg.Forward.ToLeader(rq.w, rq.outgoing(), rq.safe(), addr)
 }
 
 // fitsFollower tells reads of the replicated state. A blocking one would go on after
 // its server has lost sight of the leader.
 func (rq *request) fitsFollower() bool {
-	return rq.hops < hopLeader && rq.index == 0 && rq.route.kind != plain && rq.r.Method == http.MethodGet
+	return !rq.toLeader && rq.index == 0 && rq.route.kind != plain && rq.r.Method == http.MethodGet
+}
+
+// safe tells requests that may be sent twice, because they change nothing.
+func (rq *request) safe() bool {
+	switch rq.r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return true
+	}
+	return rq.route.path == api.SubscribePath
 }
 
 // outgoing is the request with the body that was read in, to be sent. It is a copy,

@@ -25,42 +25,42 @@ func TestWhereRequestsRun(t *testing.T) {
 	}{
 		{"client agent", asClient, nil, map[string]string{
 			"GET /v1/agent/services":        "",
-			"GET /v1/status/leader":         "server hop 1 GET /v1/status/leader",
-			"GET /v1/catalog/nodes?stale":   "server hop 1 GET /v1/catalog/nodes?stale",
-			"GET /v1/kv/a?index=3&wait=10s": "server hop 1 GET /v1/kv/a?index=3&wait=10m0s",
-			"PUT /v1/kv/a":                  "server hop 1 PUT /v1/kv/a body",
+			"GET /v1/status/leader":         "server forwards 1 GET /v1/status/leader",
+			"GET /v1/catalog/nodes?stale":   "server forwards 1 GET /v1/catalog/nodes?stale",
+			"GET /v1/kv/a?index=3&wait=10s": "server forwards 1 GET /v1/kv/a?index=3&wait=10m0s",
+			"PUT /v1/kv/a":                  "server forwards 1 PUT /v1/kv/a body",
 		}},
 		{"follower", nil, follow("l:1"), map[string]string{
 			"GET /v1/agent/services":          "",
 			"GET /v1/status/leader":           "",
 			"GET /v1/catalog/nodes?stale":     "",
-			"GET /v1/catalog/nodes":           "leader l:1 hop 2 GET /v1/catalog/nodes",
-			"GET /v1/kv/a?consistent":         "leader l:1 hop 2 GET /v1/kv/a?consistent",
-			"PUT /v1/kv/a?stale":              "leader l:1 hop 2 PUT /v1/kv/a?stale body",
-			"DELETE /v1/kv/a":                 "leader l:1 hop 2 DELETE /v1/kv/a",
-			"GET /v1/catalog/nodes?leader=":   "leader l:1 hop 2 GET /v1/catalog/nodes?leader=",
-			"GET /v1/health/state/any?cached": "leader l:1 hop 2 GET /v1/health/state/any?cached",
+			"GET /v1/catalog/nodes":           "leader l:1 forwards 0 GET /v1/catalog/nodes",
+			"GET /v1/kv/a?consistent":         "leader l:1 forwards 0 GET /v1/kv/a?consistent",
+			"PUT /v1/kv/a?stale":              "leader l:1 forwards 0 PUT /v1/kv/a?stale body",
+			"DELETE /v1/kv/a":                 "leader l:1 forwards 0 DELETE /v1/kv/a",
+			"GET /v1/catalog/nodes?leader=":   "leader l:1 forwards 0 GET /v1/catalog/nodes?leader=",
+			"GET /v1/health/state/any?cached": "leader l:1 forwards 0 GET /v1/health/state/any?cached",
 		}},
 		{"follower that catches up", nil, func(c *fakeCluster) { c.follower, c.caughtUp = "l:1", true }, map[string]string{
 			"GET /v1/catalog/nodes":               "",
 			"GET /v1/session/list?consistent":     "",
-			"GET /v1/kv/a?index=3&wait=10s":       "leader l:1 hop 2 GET /v1/kv/a?index=3&wait=10s",
-			"GET /v1/operator/raft/configuration": "leader l:1 hop 2 GET /v1/operator/raft/configuration",
-			"PUT /v1/kv/a":                        "leader l:1 hop 2 PUT /v1/kv/a body",
+			"GET /v1/kv/a?index=3&wait=10s":       "leader l:1 forwards 0 GET /v1/kv/a?index=3&wait=10s",
+			"GET /v1/operator/raft/configuration": "leader l:1 forwards 0 GET /v1/operator/raft/configuration",
+			"PUT /v1/kv/a":                        "leader l:1 forwards 0 PUT /v1/kv/a body",
 		}},
 		{"leader", nil, nil, map[string]string{
 			"GET /v1/catalog/nodes": "", "GET /v1/catalog/nodes?consistent": "", "PUT /v1/kv/a": "",
 		}},
 		{"follower too stale", nil, func(c *fakeCluster) { c.follower, c.contact = "l:1", time.Minute }, map[string]string{
 			"GET /v1/catalog/nodes?max_stale=2m":  "",
-			"GET /v1/catalog/nodes?max_stale=10s": "leader l:1 hop 2 GET /v1/catalog/nodes?max_stale=10s",
+			"GET /v1/catalog/nodes?max_stale=10s": "leader l:1 forwards 0 GET /v1/catalog/nodes?max_stale=10s",
 			"GET /v1/kv/?keys&max_stale=10s":      "",
 		}},
 		{"discovery_max_stale", func(c *Config) { c.DiscoveryMaxStale = time.Hour }, follow("l:1"), map[string]string{
 			"GET /v1/catalog/nodes":            "",
-			"GET /v1/catalog/nodes?leader":     "leader l:1 hop 2 GET /v1/catalog/nodes?leader",
-			"GET /v1/catalog/nodes?consistent": "leader l:1 hop 2 GET /v1/catalog/nodes?consistent",
-			"GET /v1/kv/?keys":                 "leader l:1 hop 2 GET /v1/kv/?keys",
+			"GET /v1/catalog/nodes?leader":     "leader l:1 forwards 0 GET /v1/catalog/nodes?leader",
+			"GET /v1/catalog/nodes?consistent": "leader l:1 forwards 0 GET /v1/catalog/nodes?consistent",
+			"GET /v1/kv/?keys":                 "leader l:1 forwards 0 GET /v1/kv/?keys",
 		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -124,33 +124,85 @@ func TestStaleReadOnlyTxnRunsOnFollower(t *testing.T) {
 	}
 }
 
-func TestHopsAreBounded(t *testing.T) {
-	r := newRig(t)
-	r.cluster.set(follow("l:1"))
-	ctx := context.Background()
-	for hops, want := range map[string]string{"": "from leader l:1 hop 2", "1": "from leader l:1 hop 2", "2": api.ErrNoLeader, "99": api.ErrNoLeader, "-5": "from leader l:1 hop 2", "x": "from leader l:1 hop 2"} {
-		w := r.send(ctx, r.api.Internal(), "PUT /v1/kv/a", "v", api.HeaderHops, hops)
-		if w.Body.String() != want {
-			t.Errorf("%q hops: %d %q, want %q", hops, w.Code, w.Body, want)
+// forwarded is what a request's headers say of its way so far: by the two headers, or
+// by the one that versions without them send.
+var forwarded = []struct {
+	name     string
+	header   []string
+	toLeader bool
+	last     bool // it is not to be forwarded again
+}{
+	{"nothing", nil, false, false},
+	{"to a server", []string{api.HeaderTarget, api.TargetServer, api.HeaderForwards, "1"}, false, false},
+	{"to a server, for the last time", []string{api.HeaderTarget, api.TargetServer, api.HeaderForwards, "0"}, false, true},
+	{"to a server, below zero", []string{api.HeaderTarget, api.TargetServer, api.HeaderForwards, "-1"}, false, true},
+	{"to the leader", []string{api.HeaderTarget, api.TargetLeader, api.HeaderForwards, "0"}, true, true},
+	{"to the leader, which is not to forward it whatever is said", []string{api.HeaderTarget, api.TargetLeader, api.HeaderForwards, "5"}, true, true},
+	{"to nobody that is known", []string{api.HeaderTarget, "x", api.HeaderForwards, "x"}, false, false},
+
+	{"by an old agent, to a server", []string{api.HeaderHops, "1"}, false, false},
+	{"by an old server, to the leader", []string{api.HeaderHops, "2"}, true, true},
+	{"by an old server, too often", []string{api.HeaderHops, "99"}, true, true},
+	{"by an old agent, nonsense", []string{api.HeaderHops, "x"}, false, false},
+	// An old server knows one of the three headers, and passes the others on as they came.
+	{"by an old server, for a new agent", []string{api.HeaderTarget, api.TargetServer, api.HeaderForwards, "1", api.HeaderHops, "2"}, true, true},
+}
+
+// A request travels agent -> server -> leader at most.
+func TestForwardsAreBounded(t *testing.T) {
+	for _, c := range forwarded {
+		r := newRig(t)
+		r.cluster.set(follow("l:1"))
+		want := "from leader l:1 forwards 0"
+		if c.last {
+			want = api.ErrNoLeader
+		}
+		if w := r.send(t.Context(), r.api.Internal(), "PUT /v1/kv/a", "v", c.header...); w.Body.String() != want {
+			t.Errorf("%s: %d %q, want %q", c.name, w.Code, w.Body, want)
+		}
+		// A client's own word counts for nothing.
+		if w := r.do("PUT /v1/kv/a", "v", c.header...); w.Code != 200 {
+			t.Errorf("a client's %v was believed: %d %q", c.header, w.Code, w.Body)
 		}
 	}
-	// A client's own word on hops counts for nothing.
-	if w := r.do("PUT /v1/kv/a", "v", api.HeaderHops, "2"); w.Code != 200 {
-		t.Errorf("a client's hop header was believed: %d %q", w.Code, w.Body)
+	agent := newRig(t, asClient)
+	w := agent.send(t.Context(), agent.api.Internal(), "PUT /v1/kv/a", "v", api.HeaderForwards, "0")
+	if w.Body.String() != api.ErrNoServers || len(agent.forward.calls) != 0 {
+		t.Errorf("at an agent that is no server, for the last time: %q, forwarded %q", w.Body, agent.forward.calls)
+	}
+}
+
+func TestWhatMayBeSentTwice(t *testing.T) {
+	for _, change := range []func(*Config){asClient, func(*Config) {}} {
+		r := newRig(t, change)
+		r.cluster.set(follow("l:1"))
+		for target, want := range map[string]bool{
+			"GET /v1/kv/a": true, "POST /v1/subscribe": true,
+			"PUT /v1/kv/a": false, "DELETE /v1/kv/a": false, "PUT /v1/txn": false, "PUT /v1/session/renew/x": false,
+		} {
+			r.forward.safe = nil
+			if r.do(target, ""); !slices.Equal(r.forward.safe, []bool{want}) {
+				t.Errorf("%s may be sent twice: %v, want %v", target, r.forward.safe, want)
+			}
+		}
 	}
 }
 
 // A request waits for a leader for the hold timeout, but for a moment only where
 // it was sent on to one: who sent it can look elsewhere.
 func TestHowLongALeaderIsAwaited(t *testing.T) {
-	for hops, want := range map[string]time.Duration{"1": 7 * time.Second, "2": leaderPatience} {
+	for _, c := range forwarded {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRig(t, func(c *Config) { c.HoldTimeout = 0 })
 			r.cluster.set(func(c *fakeCluster) { c.electing = true })
+			want := 7 * time.Second
+			if c.toLeader {
+				want = leaderPatience
+			}
 			began := time.Now()
-			w := r.send(context.Background(), r.api.Internal(), "GET /v1/kv/a", "", api.HeaderHops, hops)
+			w := r.send(context.Background(), r.api.Internal(), "GET /v1/kv/a", "", c.header...)
 			if took := time.Since(began); took != want || w.Body.String() != api.ErrNoLeader || w.Code != 500 {
-				t.Errorf("%s hops: %d %q after %v, want %v", hops, w.Code, w.Body, took, want)
+				t.Errorf("%s: %d %q after %v, want %v", c.name, w.Code, w.Body, took, want)
 			}
 		})
 	}

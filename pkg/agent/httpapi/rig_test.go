@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -258,13 +259,16 @@ func (fakeCatalog) NodeChecks(context.Context, string) ([]*api.HealthCheck, erro
 type fakeForward struct {
 	mu    sync.Mutex
 	calls []string
+	safe  []bool
 	errs  []error // one for each of the next calls
 }
 
-func (f *fakeForward) record(w http.ResponseWriter, r *http.Request, to string) error {
+func (f *fakeForward) record(w http.ResponseWriter, r *http.Request, safe bool, forwards int, to string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	body, _ := io.ReadAll(r.Body)
+	f.safe = append(f.safe, safe)
+	to += " forwards " + strconv.Itoa(forwards)
 	f.calls = append(f.calls, strings.TrimSpace(to+" "+r.Method+" "+r.URL.RequestURI()+" "+string(body)))
 	if len(f.errs) > 0 {
 		err := f.errs[0]
@@ -277,12 +281,12 @@ func (f *fakeForward) record(w http.ResponseWriter, r *http.Request, to string) 
 	return err
 }
 
-func (f *fakeForward) ToServer(w http.ResponseWriter, r *http.Request, hops int) error {
-	return f.record(w, r, "server hop "+string(rune('0'+hops+1)))
+func (f *fakeForward) ToServer(w http.ResponseWriter, r *http.Request, safe bool, forwards int) error {
+	return f.record(w, r, safe, forwards, "server")
 }
 
-func (f *fakeForward) ToLeader(w http.ResponseWriter, r *http.Request, addr string, hops int) error {
-	return f.record(w, r, "leader "+addr+" hop "+string(rune('0'+hops+1)))
+func (f *fakeForward) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, addr string) error {
+	return f.record(w, r, safe, 0, "leader "+addr)
 }
 
 // rig is an API with everything around it faked but the state.

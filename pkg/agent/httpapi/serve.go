@@ -18,12 +18,6 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// How far a request has come; the value of api.HeaderHops.
-const (
-	hopServer = 1 // sent to any server
-	hopLeader = 2 // sent to the leader: never sent on
-)
-
 const (
 	// bodyTimeout is how long a client may take to send its body.
 	bodyTimeout = 30 * time.Second
@@ -48,12 +42,6 @@ const (
 
 var errNoLeader = api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoLeader)
 
-// door is where a request came in.
-type door struct {
-	public bool // at a client address
-	hops   int  // how often it was forwarded; above 0 it came over the server port
-}
-
 // request is one request on its way through the dispatcher to its handler.
 type request struct {
 	api   *API
@@ -64,7 +52,7 @@ type request struct {
 	route *route
 	name  string // what follows the route's path
 	body  []byte
-	door
+	origin
 	wrote bool // an answer has begun
 
 	ask      func(view.Query) view.Answer // answers what the handler reads; nil: the newest state, see subscribe
@@ -73,14 +61,14 @@ type request struct {
 	params
 }
 
-func (a *API) serve(w http.ResponseWriter, r *http.Request, in door) {
-	rq := &request{api: a, w: w, r: r, ctx: r.Context(), h: w.Header(), door: in}
+func (a *API) serve(w http.ResponseWriter, r *http.Request, from origin) {
+	rq := &request{api: a, w: w, r: r, ctx: r.Context(), h: w.Header(), origin: from}
 	var began time.Time
 	if a.cfg.Logger.Enabled(rq.ctx, slog.LevelDebug) {
 		began = time.Now()
 	}
 	defer func() { a.finish(rq, began, recover()) }()
-	if in.public {
+	if from.public {
 		for name, value := range a.cfg.ResponseHeaders {
 			rq.h.Set(name, value)
 		}
@@ -106,7 +94,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, in door) {
 // locate finds the route, or answers that there is none.
 func (a *API) locate(rq *request) bool {
 	p := rq.r.URL.Path
-	if rt, name := a.spelt(rq.r.URL); rt != nil && rt.served(rq.hops > 0) {
+	if rt, name := a.spelt(rq.r.URL); rt != nil && rt.served(rq.forwarded) {
 		rq.route, rq.name = rt, name
 		return true
 	}
@@ -125,7 +113,7 @@ func (a *API) locate(rq *request) bool {
 	switch {
 	case redirect:
 		rq.redirect(p + "/")
-	case rt != nil && rt.served(rq.hops > 0):
+	case rt != nil && rt.served(rq.forwarded):
 		rq.route, rq.name = rt, name
 		return true
 	case p == "/":
@@ -292,7 +280,7 @@ func (rq *request) closeAfter() {
 // what only it knows to be forbidden, before it goes anywhere.
 func (rq *request) complete() error {
 	switch {
-	case rq.hops > 0:
+	case rq.forwarded:
 	case rq.route.path == api.SubscribePath:
 		return rq.checkFollowed()
 	case rq.route.path == sessionCreatePath:

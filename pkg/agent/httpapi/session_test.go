@@ -138,7 +138,7 @@ func TestSessionIsTheAskedAgents(t *testing.T) {
 	}
 	server := sessionRig(t)
 	_, body, _ := strings.Cut(client.forward.calls[0], "{")
-	w := server.send(context.Background(), server.api.Internal(), "PUT /v1/session/create", "{"+body, api.HeaderHops, "1")
+	w := server.send(context.Background(), server.api.Internal(), "PUT /v1/session/create", "{"+body)
 	if w.Code != 500 || w.Body.String() != "apply failed: Missing node registration" {
 		t.Errorf("the server made of it: %d %s", w.Code, w.Body)
 	}

@@ -305,7 +305,7 @@ func TestSubscriptionThatWaitsGoesToTheNextLeader(t *testing.T) {
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			if got := r.must("POST "+api.SubscribePath, body); got != "from leader l:2 hop 2" {
+			if got := r.must("POST "+api.SubscribePath, body); got != "from leader l:2 forwards 0" {
 				t.Errorf("answered %q", got)
 			}
 		}()
