@@ -30,7 +30,7 @@ type content struct {
 	Open     bool           `json:",omitempty"` // there was no raft state yet
 	Start    uint64         // of this server
 	Runs     []string       // names of the last starts, the newest last
-	Peers    map[string]met `json:",omitempty"` // by server id
+	Peers    map[string]peerStart `json:",omitempty"` // by server id
 	Outdated string         `json:",omitempty"` // why the directory may not be used
 }
 
