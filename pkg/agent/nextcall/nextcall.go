@@ -20,16 +20,16 @@ type Group[T any] struct {
 	Call func() (T, error)
 
 	mu      sync.Mutex
-	calling  bool
+	calling bool
 	stopped bool
 	next    *call[T]
 	run     sync.WaitGroup
 }
 
 type call[T any] struct {
-	done   chan struct{}
+	done  chan struct{}
 	value T
-	err    error
+	err   error
 }
 
 // Do returns the answer to a question that is put after the call, or why there is

@@ -188,5 +188,5 @@ func (f *memoryFile) write(p []byte, at int64) error {
 }
 
 func (f *memoryFile) writeLazy(p []byte, at int64) error { return f.write(p, at) }
-func (f *memoryFile) size() (int64, error)          { return int64(len(f.data)), nil }
-func (f *memoryFile) close() error                  { return nil }
+func (f *memoryFile) size() (int64, error)               { return int64(len(f.data)), nil }
+func (f *memoryFile) close() error                       { return nil }

@@ -13,9 +13,9 @@ import (
 // and is on disk before the next batch begins; deleting is a batch, too. Segments
 // without a living entry are removed.
 type entryLog struct {
-	dir    files
-	segmentSize  int64              // bytes of a segment
-	stored func(batch uint64) // is told what is on disk
+	dir         files
+	segmentSize int64              // bytes of a segment
+	stored      func(batch uint64) // is told what is on disk
 
 	// writing is held over a write, mu only while what readers see is changed;
 	// who needs both takes writing first.

@@ -27,10 +27,10 @@ const (
 	lockTry  = 20 * time.Millisecond
 
 	// A segment's size is a part of the disk reserve, within these bounds.
-	segmentShare  = 4
-	minSegmentOnDisk   = 256 << 10
-	maxSegmentOnDisk    = 4 << 20
-	segmentInMemory = 64 << 10
+	segmentShare     = 4
+	minSegmentOnDisk = 256 << 10
+	maxSegmentOnDisk = 4 << 20
+	segmentInMemory  = 64 << 10
 )
 
 // Open opens the log in dir, and makes it where there is none yet.

@@ -21,8 +21,8 @@ const (
 
 	// The reserve: this share of the file system, within these bounds.
 	reserveShare = 50 // 2%
-	minReserve = 1 << 20
-	maxReserve  = 64 << 20
+	minReserve   = 1 << 20
+	maxReserve   = 64 << 20
 
 	// writeFactor is how much room a command needs for each of its bytes: the log
 	// takes whole sectors, and leaves the end of a segment free. A new segment is a

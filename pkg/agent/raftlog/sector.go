@@ -18,8 +18,8 @@ import (
 // another place than its own is as wrong as one with a flipped bit. A sector that
 // was never written is all zeros, which no written one is: batches count from 1.
 const (
-	sectorSize = 512
-	sectorHead = 4 + 8 + 4
+	sectorSize    = 512
+	sectorHead    = 4 + 8 + 4
 	sectorPayload = sectorSize - sectorHead
 )
 

@@ -46,9 +46,9 @@ const (
 // Snapshots is raft's SnapshotStore. It never passes over a snapshot that cannot
 // be read in favour of an older one.
 type Snapshots struct {
-	dir    string
-	logger *slog.Logger
-	checkSpace   func() error // an error: no place for another one
+	dir        string
+	logger     *slog.Logger
+	checkSpace func() error // an error: no place for another one
 
 	lock sync.Mutex // over the removal of old ones
 }

@@ -22,8 +22,8 @@ const (
 type batcher struct {
 	submit func(flight []*proposal)
 
-	mu     sync.Mutex
-	queue  []*proposal
+	mu      sync.Mutex
+	queue   []*proposal
 	running bool
 }
 

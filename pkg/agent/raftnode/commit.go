@@ -9,8 +9,8 @@ import (
 // to be committed. Under load that goes to disk with the entries themselves;
 // when writes pause, the last ones need a write of its own.
 const (
-	commitIdle = 50 * time.Millisecond // without a new entry
-	commitMaxDelay  = time.Second           // at the latest, and after a failure
+	commitIdle     = 50 * time.Millisecond // without a new entry
+	commitMaxDelay = time.Second           // at the latest, and after a failure
 )
 
 // keepCommitIndex stores the commit index whenever writes pause, and at the end.

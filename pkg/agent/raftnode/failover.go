@@ -48,9 +48,9 @@ const (
 	// idlePause is how often a server without a leader looks whether it has one to
 	// watch, ownPause one that leads itself, or has too few others to ask.
 	noLeaderPause = 100 * time.Millisecond
-	leaderPause  = time.Second
+	leaderPause   = time.Second
 
-	dialTimeout   = 250 * time.Millisecond // a connection attempt
+	dialTimeout = 250 * time.Millisecond // a connection attempt
 	peerTimeout = 500 * time.Millisecond // a question to another voter
 
 	// Survivors stand one after the other, those who know most first: two at once
@@ -78,14 +78,14 @@ func (w ProbeReport) ranksBefore(id string, other ProbeReport, otherID string) b
 
 // sighting is what a follower knows of its leader at one moment.
 type leaderState struct {
-	term   uint64
-	leader string    // id; "": nobody to watch, or no right to stand
-	leads    bool      // this server leads
-	addrs  []string  // every address that it is known by
-	heard  time.Time // when it was heard last
-	receiving  bool      // somebody's messages come, on connections that are open
-	others []raft.Server
-	voters int // all of them, the leader and this one included
+	term      uint64
+	leader    string    // id; "": nobody to watch, or no right to stand
+	leads     bool      // this server leads
+	addrs     []string  // every address that it is known by
+	heard     time.Time // when it was heard last
+	receiving bool      // somebody's messages come, on connections that are open
+	others    []raft.Server
+	voters    int // all of them, the leader and this one included
 }
 
 func (a leaderState) same(b leaderState) bool {
@@ -94,17 +94,17 @@ func (a leaderState) same(b leaderState) bool {
 
 // sentinel watches the leader of one server.
 type failoverProbe struct {
-	id      string
-	observe     func() leaderState
+	id       string
+	observe  func() leaderState
 	logEnd   func() ProbeReport
-	refused func(ctx context.Context, addr string) bool
-	ask     func(ctx context.Context, voter raft.Server, leader string, term uint64) (ProbeReport, error)
-	campaign   func() error
-	logger  *slog.Logger
+	refused  func(ctx context.Context, addr string) bool
+	ask      func(ctx context.Context, voter raft.Server, leader string, term uint64) (ProbeReport, error)
+	campaign func() error
+	logger   *slog.Logger
 
 	silentSince time.Time     // the silence that is being looked into
-	pause      time.Duration // before the next try in it
-	campaigned      uint64        // the term in which it has stood
+	pause       time.Duration // before the next try in it
+	campaigned  uint64        // the term in which it has stood
 }
 
 // run ends when done is closed.
@@ -294,7 +294,9 @@ func (s *server) observeLeader() leaderState {
 }
 
 // flows says whether messages still come, from whomever.
-func (s *server) receiving() bool { return s.stream.receivedWithin(activeTime * time.Duration(s.cfg.Multiplier)) }
+func (s *server) receiving() bool {
+	return s.stream.receivedWithin(activeTime * time.Duration(s.cfg.Multiplier))
+}
 
 // heard is when a leader was heard last, also if raft has not had time for it yet.
 func (s *server) heard(leader raft.ServerID, term uint64) time.Time {

@@ -48,7 +48,7 @@ func dead() *watched {
 			}
 			return now
 		},
-		logEnd:   func() ProbeReport { return ProbeReport{LastTerm: 7, Last: 9} },
+		logEnd:  func() ProbeReport { return ProbeReport{LastTerm: 7, Last: 9} },
 		refused: func(_ context.Context, addr string) bool { w.probes.Add(1); return w.ports[addr]() },
 		ask: func(_ context.Context, v raft.Server, leader string, term uint64) (ProbeReport, error) {
 			if said, ok := w.says[string(v.ID)]; ok && leader == w.now.leader && term == w.now.term {

@@ -27,11 +27,11 @@ import (
 // cluster id refuses that. No wanted id means anybody: a server that raft's
 // configuration has no more.
 const (
-	maxID      = 254 // the longest id that can be asked for
-	handshakeMark  = 0xff
-	maxHandshake   = 8 << 10
-	handshakeTimeout  = rpcTimeout // to hear and answer a greeting
-	maxLogged = 64         // how many lines are remembered, not to be said again
+	maxID            = 254 // the longest id that can be asked for
+	handshakeMark    = 0xff
+	maxHandshake     = 8 << 10
+	handshakeTimeout = rpcTimeout // to hear and answer a greeting
+	maxLogged        = 64         // how many lines are remembered, not to be said again
 )
 
 // greeting is what each frame holds.

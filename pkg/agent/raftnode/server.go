@@ -53,7 +53,7 @@ type server struct {
 	raft   *raft.Raft
 
 	commitAtStart uint64
-	appliedCommit       atomic.Uint64 // the state machine holds all of the log up to here
+	appliedCommit atomic.Uint64 // the state machine holds all of the log up to here
 	proofs        nextcall.Group[struct{}]
 	batcher       *batcher
 
@@ -238,7 +238,7 @@ func (s *server) stop() error {
 	s.awaitCalls()
 	s.transferLeadership()
 	stopped := s.raft.Shutdown()
-	s.stream.closeAll()        // or raft would wait for answers that nobody needs
+	s.stream.closeAll()    // or raft would wait for answers that nobody needs
 	err := stopped.Error() // closes the transport, too
 	s.trans.CloseStreams()
 	if !s.stream.wait(closeTimeout) {

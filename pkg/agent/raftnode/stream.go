@@ -23,11 +23,11 @@ type stream struct {
 	ctx    context.Context // ends all dials
 	cancel context.CancelFunc
 
-	mu      sync.Mutex
+	mu     sync.Mutex
 	closed bool
-	open    map[net.Conn]*streamConn
-	conns   sync.WaitGroup      // raft closes each connection when it is done with it
-	logged    map[string]struct{} // what was logged
+	open   map[net.Conn]*streamConn
+	conns  sync.WaitGroup      // raft closes each connection when it is done with it
+	logged map[string]struct{} // what was logged
 }
 
 var _ raft.StreamLayer = (*stream)(nil)
@@ -38,7 +38,7 @@ func newStream(cfg Config, fail func(error)) *stream {
 		Listener: cfg.Listener,
 		cfg:      cfg,
 		fail:     fail,
-		logged:     map[string]struct{}{},
+		logged:   map[string]struct{}{},
 		ctx:      ctx,
 		cancel:   cancel,
 		open:     map[net.Conn]*streamConn{},
@@ -143,9 +143,9 @@ func (s *stream) wait(limit time.Duration) bool {
 // read, if it was accepted, whom the other end wants.
 type streamConn struct {
 	net.Conn
-	untrack func()
-	handshake  func(net.Conn) error      // nil once it has been done, and where this end dialled
-	heard  atomic.Pointer[time.Time] // when something came; nil where this end dialled
+	untrack   func()
+	handshake func(net.Conn) error      // nil once it has been done, and where this end dialled
+	heard     atomic.Pointer[time.Time] // when something came; nil where this end dialled
 }
 
 func (c *streamConn) Read(p []byte) (int, error) { // one goroutine of raft's reads

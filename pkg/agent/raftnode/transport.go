@@ -29,10 +29,10 @@ type transport struct {
 	raft                   *atomic.Pointer[raft.Raft]
 	acks                   *acks
 
-	heard atomic.Pointer[contact]
-	rpcs  chan raft.RPC
+	heard      atomic.Pointer[contact]
+	rpcs       chan raft.RPC
 	heartbeats chan raft.RPC // one that was answered and that raft has not seen
-	done  <-chan struct{}
+	done       <-chan struct{}
 }
 
 // contact is the newest message of a leader.
@@ -57,11 +57,11 @@ func newTransport(inner *raft.NetworkTransport, cfg Config, running *atomic.Poin
 			ID:              []byte(id),
 			Addr:            inner.EncodePeer(id, raft.ServerAddress(cfg.Address)),
 		},
-		raft:  running,
-		acks:  acks,
-		rpcs:  make(chan raft.RPC),
+		raft:       running,
+		acks:       acks,
+		rpcs:       make(chan raft.RPC),
 		heartbeats: make(chan raft.RPC, 1),
-		done:  done,
+		done:       done,
 	}
 }
 

@@ -24,8 +24,8 @@ import (
 const helloPath = "/v1/internal/hello"
 
 const (
-	helloTimeout  = 2 * time.Second // to ask a server who it is
-	helloRetry = 5 * time.Second
+	helloTimeout = 2 * time.Second // to ask a server who it is
+	helloRetry   = 5 * time.Second
 )
 
 // RunTag is how a start of a server is named in its tags.

@@ -10,7 +10,7 @@ import (
 const (
 	transferTimeout = 2 * time.Second
 	removalTimeout  = 2 * time.Second
-	removalCheck = 20 * time.Millisecond
+	removalCheck    = 20 * time.Millisecond
 )
 
 // Leave leaves the cluster for good: leadership goes to another server, the pool

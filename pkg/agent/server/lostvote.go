@@ -23,8 +23,8 @@ import (
 // it is known that the id has no vote in the one that exists (judgeVotes).
 
 const (
-	voterPath  = "/v1/internal/raft-voter"
-	voteRetry = time.Second
+	voterPath   = "/v1/internal/raft-voter"
+	voteRetry   = time.Second
 	voteTimeout = 2 * time.Second
 )
 

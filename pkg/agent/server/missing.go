@@ -21,7 +21,7 @@ const (
 // absentees remembers who was met, and since when who is missing. Names are in
 // lower case.
 type missingNodes struct {
-	seen   map[string]bool
+	seen  map[string]bool
 	since map[string]time.Time
 }
 

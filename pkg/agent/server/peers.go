@@ -20,7 +20,7 @@ import (
 // Where servers ask each other for their place in the log, and whether a leader
 // refuses connections.
 const (
-	statsPath   = "/v1/internal/raft-stats"
+	statsPath = "/v1/internal/raft-stats"
 	probePath = "/v1/internal/raft-witness"
 )
 

@@ -146,7 +146,7 @@ func (s *Server) AwaitStale(ctx context.Context) error {
 const (
 	recheckApplied = 20 * time.Millisecond
 	leaderTimeout  = time.Second
-	leaderRetry = 100 * time.Millisecond
+	leaderRetry    = 100 * time.Millisecond
 )
 
 // watchCatchUp returns once this server may answer stale reads: at once if the

@@ -116,26 +116,26 @@ type Server struct {
 	// members fires when the gossip pool has changed.
 	members broadcast
 
-	gate     *raftGate
-	bootstraps   atomic.Bool            // this server is among those that begin a cluster
-	started  atomic.Bool            // raft runs, or has run
-	ready    atomic.Pointer[leadership] // the tenure for which this server is ready to answer
-	caughtUp atomic.Bool            // see AwaitStale
-	pilot    atomic.Pointer[autopilotState]
-	timers   atomic.Pointer[ttlTimers] // while this server leads
-	levels   levels
+	gate       *raftGate
+	bootstraps atomic.Bool                // this server is among those that begin a cluster
+	started    atomic.Bool                // raft runs, or has run
+	ready      atomic.Pointer[leadership] // the tenure for which this server is ready to answer
+	caughtUp   atomic.Bool                // see AwaitStale
+	pilot      atomic.Pointer[autopilotState]
+	timers     atomic.Pointer[ttlTimers] // while this server leads
+	levels     levels
 
 	index, provenIndex nextcall.Group[uint64] // see CatchUp
 
 	leaderships chan *leadership // the newest one, for the goroutine that leads
-	tags    chan tag
-	current *leadership // touched by raft's leadership callback, after its end by Run
+	tags        chan tag
+	current     *leadership // touched by raft's leadership callback, after its end by Run
 
 	replaces string // the id of the server that this one replaces; set by Run before its goroutines start
 
-	logExists sync.Once
-	clusterNamed     broadcast // fires when the state has brought a cluster id
-	refusals   said      // what was logged of servers and agents that were refused
+	logExists    sync.Once
+	clusterNamed broadcast // fires when the state has brought a cluster id
+	refusals     said      // what was logged of servers and agents that were refused
 
 	missing missingNodes // touched by the goroutine that leads
 }
@@ -157,13 +157,13 @@ func New(cfg Config) *Server {
 	}
 	store := state.New()
 	s := &Server{
-		cfg:     cfg,
-		views:   view.New(store.Snapshot()),
-		began:   time.Now(),
+		cfg:         cfg,
+		views:       view.New(store.Snapshot()),
+		began:       time.Now(),
 		leaderships: make(chan *leadership, 1),
-		tags:    make(chan tag, 8),
-		missing:  newMissingNodes(),
-		gate:    newRaftGate(cfg.Raft.Listener),
+		tags:        make(chan tag, 8),
+		missing:     newMissingNodes(),
+		gate:        newRaftGate(cfg.Raft.Listener),
 	}
 	ask := s.askProbe
 	if cfg.Raft.NoLeaderProbe {
@@ -176,12 +176,12 @@ func New(cfg Config) *Server {
 		FSM:               &fsm{store: store, views: s.views, applied: s.stateChanged, fail: func(err error) { s.node.Fail(err) }},
 		Group:             state.Group,
 		Identity:          cfg.Identity,
-		CheckPeer:             s.checkPeer,
+		CheckPeer:         s.checkPeer,
 		Listener:          s.gate,
 		Dial:              cfg.Raft.Dial,
 		AddressOf:         s.addressOf,
 		OnLeader:          s.onLeader,
-		AskPeer:               ask,
+		AskPeer:           ask,
 		Multiplier:        cfg.Raft.Multiplier,
 		SnapshotThreshold: cfg.Raft.SnapshotThreshold,
 		SnapshotInterval:  cfg.Raft.SnapshotInterval,
