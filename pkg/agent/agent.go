@@ -371,7 +371,7 @@ func (a *Agent) joiner() *retryjoin.Joiner {
 // cluster is the id of the cluster that this agent belongs to, "" while it knows none.
 func (a *Agent) cluster() string {
 	if a.identity != nil {
-		if id := a.identity.Settled(); id != "" {
+		if id := a.identity.Confirmed(); id != "" {
 			return id
 		}
 	}

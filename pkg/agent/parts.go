@@ -62,7 +62,7 @@ func (a *Agent) gossipConfig() gossip.Config {
 	g := a.cfg.GossipLAN
 	var cluster, run string
 	if a.identity != nil {
-		cluster, run = a.identity.Settled(), server.RunTag(a.identity.Hello(""))
+		cluster, run = a.identity.Confirmed(), server.RunTag(a.identity.Hello(""))
 	}
 	return gossip.Config{
 		Cluster:    cluster,

@@ -44,9 +44,9 @@ var (
 
 const (
 	// keptRuns is how many starts of a server can be told from those of a copy.
-	keptRuns = 64
+	maxRuns = 64
 	// keptPeers bounds how many servers are remembered; who was met longest ago goes.
-	keptPeers = 64
+	maxPeers = 64
 	// maxName bounds what is remembered of each: ids are UUIDs.
 	maxName = 64
 	// maxReason bounds what is kept of why a directory is outdated, in bytes.
@@ -79,7 +79,7 @@ func (h Hello) runAt(start uint64) (string, bool) {
 }
 
 // met is what is remembered of a server: its newest start.
-type met struct {
+type peerStart struct {
 	Start uint64
 	Run   string
 	At    time.Time // when it was first met in this start
@@ -112,7 +112,7 @@ func Open(dataDir, id string) (*Identity, error) {
 		saved.Start = uint64(time.Now().UnixMilli())
 	}
 	saved.Runs = append(saved.Runs, newRun())
-	saved.Runs = slices.Clone(saved.Runs[max(0, len(saved.Runs)-keptRuns):])
+	saved.Runs = slices.Clone(saved.Runs[max(0, len(saved.Runs)-maxRuns):])
 	if err := i.save(saved); err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (i *Identity) Cluster() string {
 }
 
 // Settled is Cluster, but "" while the server may still come to belong to another.
-func (i *Identity) Settled() string {
+func (i *Identity) Confirmed() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if i.saved.Open {
@@ -165,7 +165,7 @@ func (i *Identity) Join(cluster string) error {
 
 // Settle says whether the server has raft state. What it joined before it had any is
 // forgotten, since nothing came of it; from the first state on it is for good.
-func (i *Identity) Settle(hasState bool) error {
+func (i *Identity) Confirm(hasState bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	switch {
@@ -180,7 +180,7 @@ func (i *Identity) Settle(hasState bool) error {
 
 // Meet judges a server, and remembers its start. The error says why nothing may be
 // taken from it or given to it; nothing is remembered then.
-func (i *Identity) Meet(h Hello) error {
+func (i *Identity) VerifyPeer(h Hello) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if own := i.saved.Cluster; own != "" && h.Cluster != "" && own != h.Cluster {
@@ -205,8 +205,8 @@ func (i *Identity) Meet(h Hello) error {
 		}
 	}
 	return i.update(func(c *content) {
-		c.Peers[h.ID] = met{h.Start, h.Run(), time.Now().UTC()}
-		for len(c.Peers) > keptPeers {
+		c.Peers[h.ID] = peerStart{h.Start, h.Run(), time.Now().UTC()}
+		for len(c.Peers) > maxPeers {
 			oldest := slices.MinFunc(slices.Collect(maps.Keys(c.Peers)), func(a, b string) int {
 				return cmp.Or(c.Peers[a].At.Compare(c.Peers[b].At), cmp.Compare(a, b))
 			})
@@ -236,7 +236,7 @@ func (i *Identity) update(change func(*content)) error {
 	next := i.saved
 	next.Peers = maps.Clone(next.Peers)
 	if next.Peers == nil {
-		next.Peers = map[string]met{}
+		next.Peers = map[string]peerStart{}
 	}
 	change(&next)
 	return i.save(next)
@@ -264,7 +264,7 @@ type Founder struct {
 
 // Founded is the id of the cluster that these found: all of them derive the same
 // one, and nobody will ever again, since one who founds anew has started anew.
-func Founded(founders []Founder) string {
+func FoundedBy(founders []Founder) string {
 	sorted := slices.SortedFunc(slices.Values(founders), func(a, b Founder) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Run, b.Run))
 	})

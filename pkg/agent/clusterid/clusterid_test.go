@@ -30,30 +30,30 @@ func TestJoin(t *testing.T) {
 		t.Errorf("a second id: %v", err)
 	}
 	i = open(t, dir, "a")
-	if i.Cluster() != "one" || i.Settled() != "" {
-		t.Errorf("it joined %q and belongs to %q", i.Cluster(), i.Settled())
+	if i.Cluster() != "one" || i.Confirmed() != "" {
+		t.Errorf("it joined %q and belongs to %q", i.Cluster(), i.Confirmed())
 	}
-	if err := i.Settle(false); err != nil || i.Cluster() != "" {
+	if err := i.Confirm(false); err != nil || i.Cluster() != "" {
 		t.Errorf("without state it joined %q, %v", i.Cluster(), err)
 	}
-	if err := errors.Join(i.Join("two"), i.Settle(true), i.Settle(false)); err != nil {
+	if err := errors.Join(i.Join("two"), i.Confirm(true), i.Confirm(false)); err != nil {
 		t.Fatal(err)
 	}
-	if i = open(t, dir, "a"); i.Settled() != "two" {
-		t.Errorf("it belongs to %q", i.Settled())
+	if i = open(t, dir, "a"); i.Confirmed() != "two" {
+		t.Errorf("it belongs to %q", i.Confirmed())
 	}
 }
 
 func TestMeetForeign(t *testing.T) {
 	i := open(t, t.TempDir(), "a")
 	other := open(t, t.TempDir(), "b")
-	if err := errors.Join(i.Join("one"), i.Meet(other.Hello(""))); err != nil {
+	if err := errors.Join(i.Join("one"), i.VerifyPeer(other.Hello(""))); err != nil {
 		t.Errorf("one that belongs to no cluster: %v", err)
 	}
 	if err := other.Join("two"); err != nil {
 		t.Fatal(err)
 	}
-	err := i.Meet(other.Hello(""))
+	err := i.VerifyPeer(other.Hello(""))
 	if !errors.Is(err, ErrForeign) || !strings.Contains(err.Error(), "one") || !strings.Contains(err.Error(), "two") {
 		t.Errorf("one of another cluster: %v", err)
 	}
@@ -65,45 +65,45 @@ func TestMeetCopies(t *testing.T) {
 	dir, backup, witness := t.TempDir(), filepath.Join(t.TempDir(), "b"), t.TempDir()
 	b := open(t, dir, "b")
 	peer := open(t, witness, "a")
-	if err := peer.Meet(b.Hello("")); err != nil {
+	if err := peer.VerifyPeer(b.Hello("")); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := peer.Meet(open(t, dir, "b").Hello("")); err != nil {
+		if err := peer.VerifyPeer(open(t, dir, "b").Hello("")); err != nil {
 			t.Fatalf("a later start: %v", err)
 		}
 	}
 	peer = open(t, witness, "a") // what it knows is on disk
-	if err := peer.Meet(b.Hello("")); !errors.Is(err, ErrOutdated) {
+	if err := peer.VerifyPeer(b.Hello("")); !errors.Is(err, ErrOutdated) {
 		t.Errorf("an earlier start: %v", err)
 	}
-	for n := range keptRuns / 2 {
-		if err := peer.Meet(open(t, backup, "b").Hello("")); !errors.Is(err, ErrOutdated) {
+	for n := range maxRuns / 2 {
+		if err := peer.VerifyPeer(open(t, backup, "b").Hello("")); !errors.Is(err, ErrOutdated) {
 			t.Fatalf("start %d of a copy: %v", n, err)
 		}
 	}
-	if err := peer.Meet(open(t, dir, "b").Hello("")); err != nil {
+	if err := peer.VerifyPeer(open(t, dir, "b").Hello("")); err != nil {
 		t.Errorf("the right one, after all: %v", err)
 	}
-	if err := peer.Meet(open(t, t.TempDir(), "b").Hello("")); err != nil {
+	if err := peer.VerifyPeer(open(t, t.TempDir(), "b").Hello("")); err != nil {
 		t.Errorf("an empty directory is no copy: %v", err)
 	}
 }
 
 func TestPeersAreBounded(t *testing.T) {
 	i := open(t, "", "a")
-	for n := range 2 * keptPeers {
-		if err := i.Meet(Hello{ID: fmt.Sprint(n), Start: 1, Runs: []string{"r"}}); err != nil {
+	for n := range 2 * maxPeers {
+		if err := i.VerifyPeer(Hello{ID: fmt.Sprint(n), Start: 1, Runs: []string{"r"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := len(i.saved.Peers); n != keptPeers {
+	if n := len(i.saved.Peers); n != maxPeers {
 		t.Errorf("%d are remembered", n)
 	}
-	if !i.Knows(fmt.Sprint(2*keptPeers-1), 1, "r") || i.Knows("0", 1, "r") {
+	if !i.Knows(fmt.Sprint(2*maxPeers-1), 1, "r") || i.Knows("0", 1, "r") {
 		t.Error("it is not the oldest that went")
 	}
 }
@@ -174,31 +174,31 @@ func TestCutOffWrite(t *testing.T) {
 func TestFullFile(t *testing.T) {
 	dir := t.TempDir()
 	i := open(t, dir, "a")
-	for range keptRuns {
+	for range maxRuns {
 		i = open(t, dir, "a")
 	}
-	for n := range keptPeers + 1 {
+	for n := range maxPeers + 1 {
 		name := fmt.Sprintf("%064d", n)
-		if err := i.Meet(Hello{ID: name, Start: 1 << 63, Runs: []string{name}}); err != nil {
+		if err := i.VerifyPeer(Hello{ID: name, Start: 1 << 63, Runs: []string{name}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := i.MarkOutdated(strings.Repeat("y", 1<<16)); err != nil {
 		t.Fatal(err)
 	}
-	if err := i.Meet(Hello{ID: strings.Repeat("x", maxName+1), Runs: []string{"r"}}); err == nil {
+	if err := i.VerifyPeer(Hello{ID: strings.Repeat("x", maxName+1), Runs: []string{"r"}}); err == nil {
 		t.Error("a longer name is taken")
 	}
 }
 
 func TestFounded(t *testing.T) {
 	a, b := Founder{"a", "1"}, Founder{"b", "2"}
-	if Founded([]Founder{a, b}) != Founded([]Founder{b, a}) {
+	if FoundedBy([]Founder{a, b}) != FoundedBy([]Founder{b, a}) {
 		t.Error("the order counts")
 	}
 	seen := map[string]bool{New(): true, New(): true}
 	for _, set := range [][]Founder{{a, b}, {a}, {{"a", "2"}, b}, {{"b", "1"}, {"a", "2"}}} {
-		seen[Founded(set)] = true
+		seen[FoundedBy(set)] = true
 	}
 	if len(seen) != 6 {
 		t.Errorf("only %d of 6 are different", len(seen))

@@ -25,13 +25,13 @@ const (
 
 type content struct {
 	Version  int
-	Number   uint64         // of the write, from 1
-	Cluster  string         `json:",omitempty"`
-	Open     bool           `json:",omitempty"` // there was no raft state yet
-	Start    uint64         // of this server
-	Runs     []string       // names of the last starts, the newest last
-	Peers    map[string]met `json:",omitempty"` // by server id
-	Outdated string         `json:",omitempty"` // why the directory may not be used
+	Number   uint64               // of the write, from 1
+	Cluster  string               `json:",omitempty"`
+	Open     bool                 `json:",omitempty"` // there was no raft state yet
+	Start    uint64               // of this server
+	Runs     []string             // names of the last starts, the newest last
+	Peers    map[string]peerStart `json:",omitempty"` // by server id
+	Outdated string               `json:",omitempty"` // why the directory may not be used
 }
 
 func pathIn(dataDir string) string {

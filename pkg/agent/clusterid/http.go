@@ -42,7 +42,7 @@ func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 // Guard answers requests of agents of this cluster, and of those that belong to none
 // yet, by next. Others are refused with 421 before anything is done. own is the id
 // of this server's cluster, "" while it has none; refused is told of each refusal.
-func Guard(next http.Handler, own func() string, refused func(r *http.Request, err error)) http.Handler {
+func RefuseForeign(next http.Handler, own func() string, refused func(r *http.Request, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mine, theirs := own(), r.Header.Get(api.HeaderCluster)
 		if mine != "" {

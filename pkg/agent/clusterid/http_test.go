@@ -35,7 +35,7 @@ func TestRequestsBetweenClusters(t *testing.T) {
 			}
 		})
 		if tt.guarded {
-			h = Guard(h, func() string { return tt.asked }, func(*http.Request, error) { refused++ })
+			h = RefuseForeign(h, func() string { return tt.asked }, func(*http.Request, error) { refused++ })
 		}
 		srv := httptest.NewServer(h)
 		c := http.Client{Transport: Transport{Inner: http.DefaultTransport, Own: func() string { return tt.asks }}}

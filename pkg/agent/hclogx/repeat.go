@@ -13,16 +13,16 @@ import (
 
 const (
 	// remind is after which time what goes on is said again, with how often it was.
-	remind = time.Minute
+	reminderInterval = time.Minute
 	// most bounds what is remembered.
-	most = 1024
+	maxRepeats = 1024
 )
 
 // repeats remembers what was said: raft says what goes wrong each time that it tries,
 // which for a server that is down is many times a second.
 type repeats struct {
 	mu   sync.Mutex
-	said map[string]*repeated
+	seen map[string]*repeated
 	now  func() time.Time
 }
 
@@ -31,7 +31,7 @@ type repeated struct {
 	times int // that were not said since
 }
 
-func newRepeats() *repeats { return &repeats{said: map[string]*repeated{}, now: time.Now} }
+func newRepeats() *repeats { return &repeats{seen: map[string]*repeated{}, now: time.Now} }
 
 // level is the one at which a record is to be logged, and how often the same was held
 // back before. A peer that is back, or a new leader, makes everything news again.
@@ -40,22 +40,22 @@ func (r *repeats) level(level slog.Level, msg string, args []any) (slog.Level, i
 	defer r.mu.Unlock()
 	switch {
 	case msg == "pipelining replication" || msg == "entering leader state":
-		clear(r.said)
+		clear(r.seen)
 		return level, 0
-	case level < slog.LevelInfo, level == slog.LevelInfo && !slices.Contains(noisy(), msg):
+	case level < slog.LevelInfo, level == slog.LevelInfo && !slices.Contains(repeatedByRaft(), msg):
 		return level, 0
 	}
-	key := msg + about(args)
+	key := msg + subject(args)
 	now := r.now()
-	was := r.said[key]
-	if was == nil || now.Sub(was.since) >= remind {
+	was := r.seen[key]
+	if was == nil || now.Sub(was.since) >= reminderInterval {
 		held := 0
 		if was != nil {
 			held = was.times
-		} else if len(r.said) >= most {
-			clear(r.said)
+		} else if len(r.seen) >= maxRepeats {
+			clear(r.seen)
 		}
-		r.said[key] = &repeated{since: now}
+		r.seen[key] = &repeated{since: now}
 		return level, held
 	}
 	was.times++
@@ -63,12 +63,12 @@ func (r *repeats) level(level slog.Level, msg string, args []any) (slog.Level, i
 }
 
 // noisy are what raft tells at each election that comes to nothing.
-func noisy() []string {
+func repeatedByRaft() []string {
 	return []string{"entering candidate state", "pre-vote campaign failed, waiting for election timeout"}
 }
 
 // about is whom a record speaks of: the same of another is not the same.
-func about(args []any) string {
+func subject(args []any) string {
 	var out string
 	for i := 0; i+1 < len(args); i += 2 {
 		if key, ok := args[i].(string); ok && slices.Contains([]string{"peer", "target", "server-id", "id", "name", "address"}, key) {

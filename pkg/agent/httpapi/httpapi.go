@@ -63,8 +63,8 @@ type Leadership interface {
 	// that the leader held at a moment after the call, with proof one at which a
 	// majority still took it for the leader.
 	CatchUp(ctx context.Context, proof bool) bool
-	// Settle waits until the state here holds all that is committed; leader only.
-	Settle(ctx context.Context) error
+	// AwaitCommitted waits until the state here holds all that is committed; leader only.
+	AwaitCommitted(ctx context.Context) error
 	// VerifyLeader confirms with a majority that this server leads.
 	VerifyLeader(ctx context.Context) error
 	// RenewSession makes the TTL of a session begin anew, after it has confirmed

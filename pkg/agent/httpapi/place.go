@@ -135,7 +135,7 @@ func (a *API) runAsLeader(rq *request) error {
 	case rq.mode == consistent && rq.readOnly():
 		err = a.cfg.Cluster.VerifyLeader(rq.ctx)
 	case rq.r.Method == http.MethodGet, rq.route.path == txnPath, rq.route.path == api.SubscribePath:
-		err = a.cfg.Cluster.Settle(rq.ctx)
+		err = a.cfg.Cluster.AwaitCommitted(rq.ctx)
 	}
 	if err != nil {
 		return err

@@ -92,7 +92,7 @@ func (c *fakeCluster) CatchUp(_ context.Context, proof bool) bool {
 	return c.caughtUp
 }
 
-func (c *fakeCluster) Settle(context.Context) error {
+func (c *fakeCluster) AwaitCommitted(context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.settled++

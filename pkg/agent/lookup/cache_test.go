@@ -32,7 +32,7 @@ func (s *soleServer) Views() *view.Board                                { return
 func (s *soleServer) Leads() bool                                       { return true }
 func (s *soleServer) AwaitLeader(context.Context) (bool, string, error) { return true, "", nil }
 func (s *soleServer) AwaitStale(context.Context) error                  { return nil }
-func (s *soleServer) Settle(context.Context) error                      { return nil }
+func (s *soleServer) AwaitCommitted(context.Context) error              { return nil }
 func (s *soleServer) LastContact() time.Duration                        { return 0 }
 func (s *soleServer) KnownLeader() bool                                 { return true }
 func (s *soleServer) WhileLeading(ctx context.Context) (context.Context, context.CancelFunc) {

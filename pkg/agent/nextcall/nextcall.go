@@ -17,19 +17,19 @@ var ErrStopped = errors.New("no more questions are put")
 // Group is a question that many may share. Ask puts it; it has to return
 // sometime, whatever happens. The zero value with Ask set is ready for use.
 type Group[T any] struct {
-	Ask func() (T, error)
+	Call func() (T, error)
 
 	mu      sync.Mutex
-	asking  bool
+	calling bool
 	stopped bool
 	next    *call[T]
 	run     sync.WaitGroup
 }
 
 type call[T any] struct {
-	done   chan struct{}
-	answer T
-	err    error
+	done  chan struct{}
+	value T
+	err   error
 }
 
 // Do returns the answer to a question that is put after the call, or why there is
@@ -42,7 +42,7 @@ func (s *Group[T]) Do(ctx context.Context) (T, error) {
 	}
 	select {
 	case <-mine.done:
-		return mine.answer, mine.err
+		return mine.value, mine.err
 	case <-ctx.Done():
 		return none, context.Cause(ctx)
 	}
@@ -57,25 +57,25 @@ func (s *Group[T]) join() *call[T] {
 	if s.next == nil {
 		s.next = &call[T]{done: make(chan struct{})}
 	}
-	if !s.asking {
-		s.asking = true
-		s.run.Go(s.askAll)
+	if !s.calling {
+		s.calling = true
+		s.run.Go(s.callAll)
 	}
 	return s.next
 }
 
 // askAll asks until nobody waits.
-func (s *Group[T]) askAll() {
+func (s *Group[T]) callAll() {
 	for {
 		s.mu.Lock()
 		now := s.next
 		s.next = nil
-		s.asking = now != nil
+		s.calling = now != nil
 		s.mu.Unlock()
 		if now == nil {
 			return
 		}
-		now.answer, now.err = s.Ask()
+		now.value, now.err = s.Call()
 		close(now.done)
 	}
 }

@@ -18,7 +18,7 @@ func TestShares(t *testing.T) {
 			err error
 		}
 		asked, answers, failed := 0, make(chan answer), errors.New("no majority")
-		s := &Group[int]{Ask: func() (int, error) { asked++; a := <-answers; return a.n, a.err }}
+		s := &Group[int]{Call: func() (int, error) { asked++; a := <-answers; return a.n, a.err }}
 
 		var first, rest sync.WaitGroup
 		first.Go(func() {
@@ -60,7 +60,7 @@ func TestShares(t *testing.T) {
 func TestStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answers := make(chan int)
-		s := &Group[int]{Ask: func() (int, error) { return <-answers, nil }}
+		s := &Group[int]{Call: func() (int, error) { return <-answers, nil }}
 		var caller, stopping sync.WaitGroup
 		caller.Go(func() {
 			if n, err := s.Do(t.Context()); n != 7 || err != nil {

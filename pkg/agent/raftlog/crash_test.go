@@ -261,7 +261,7 @@ func TestStopAtAnyWrite(t *testing.T) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		m := newMachine(random)
 		fails := int(seed%3) * 5
-		usual := int64(leastSegment + random.IntN(20)*sectorSize)
+		usual := int64(minSegment + random.IntN(20)*sectorSize)
 		now := model{first: 1, terms: map[uint64]uint64{}, values: map[string]uint64{commitKey: 0, termKey: 0, voteTermKey: 0, candidateKey: 0}}
 		may := possible{[]model{now}, []model{now}}
 		known := false

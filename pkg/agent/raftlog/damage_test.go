@@ -96,7 +96,7 @@ func refusal(t *testing.T, what string, all map[string][]byte) error {
 // refused at its opening, or nothing is missing. That it was killed a moment after
 // its last write, without a word about its end but the note, makes no difference.
 func TestEveryFlippedBitIsSeen(t *testing.T) {
-	for _, usual := range []int64{leastSegment, 16 * sectorSize} {
+	for _, usual := range []int64{minSegment, 16 * sectorSize} {
 		good := written(t, usual)
 		if err := refusal(t, "whole", good); err != nil {
 			t.Fatal(err)
@@ -200,7 +200,7 @@ func TestBlankTailIsMissed(t *testing.T) {
 // TestMisplacedIsSeen: whole, intact sectors and files in the wrong place, or from
 // another time.
 func TestMisplacedIsSeen(t *testing.T) {
-	good := written(t, leastSegment)
+	good := written(t, minSegment)
 	names := slices.Sorted(maps.Keys(good))
 	for _, a := range names {
 		for _, b := range names {
@@ -312,7 +312,7 @@ func TestOpenRefuses(t *testing.T) {
 	}{
 		{"former format", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, versionFile), "1\n")
-		}, "was written by a development version of muster", ErrFormer},
+		}, "was written by a development version of muster", ErrOldFormat},
 		{"newer format", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, versionFile), "3\n")
 		}, "is from a newer version of muster: it has format 3, this version reads 2", nil},
@@ -358,7 +358,7 @@ func TestOpenRefuses(t *testing.T) {
 			if !strings.Contains(err.Error(), tt.want) || !strings.Contains(err.Error(), dir) {
 				t.Errorf("%v\nwants %q and %q in it", err, tt.want, dir)
 			}
-			for _, kind := range []error{ErrDamaged, ErrLost, ErrFormer} {
+			for _, kind := range []error{ErrDamaged, ErrLost, ErrOldFormat} {
 				if errors.Is(err, kind) != (tt.is == kind) {
 					t.Errorf("%v: is %q: %t", err, kind, tt.is != kind)
 				}

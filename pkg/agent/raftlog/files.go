@@ -32,7 +32,7 @@ type file interface {
 	// write returns when the bytes are on disk.
 	write(p []byte, at int64) error
 	// note writes bytes that may reach the disk much later, or never.
-	note(p []byte, at int64) error
+	writeLazy(p []byte, at int64) error
 	size() (int64, error)
 	close() error
 }
@@ -89,7 +89,7 @@ type diskFile struct {
 
 func (f *diskFile) write(p []byte, at int64) error { return writeSynced(f.File, p, at) }
 
-func (f *diskFile) note(p []byte, at int64) error {
+func (f *diskFile) writeLazy(p []byte, at int64) error {
 	if f.lazy == nil {
 		lazy, err := os.OpenFile(f.Name(), os.O_RDWR, 0)
 		if err != nil {
@@ -187,6 +187,6 @@ func (f *memoryFile) write(p []byte, at int64) error {
 	return nil
 }
 
-func (f *memoryFile) note(p []byte, at int64) error { return f.write(p, at) }
-func (f *memoryFile) size() (int64, error)          { return int64(len(f.data)), nil }
-func (f *memoryFile) close() error                  { return nil }
+func (f *memoryFile) writeLazy(p []byte, at int64) error { return f.write(p, at) }
+func (f *memoryFile) size() (int64, error)               { return int64(len(f.data)), nil }
+func (f *memoryFile) close() error                       { return nil }

@@ -14,7 +14,7 @@ import (
 // that what is behind them is reached.
 func FuzzOpen(f *testing.F) {
 	m := &memory{held: map[string]*memoryFile{}}
-	s, err := openFiles(m, leastSegment, false)
+	s, err := openFiles(m, minSegment, false)
 	if err != nil {
 		f.Fatal(err)
 	}

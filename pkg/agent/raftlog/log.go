@@ -13,9 +13,9 @@ import (
 // and is on disk before the next batch begins; deleting is a batch, too. Segments
 // without a living entry are removed.
 type entryLog struct {
-	dir    files
-	usual  int64              // bytes of a segment
-	stored func(batch uint64) // is told what is on disk
+	dir         files
+	segmentSize int64              // bytes of a segment
+	stored      func(batch uint64) // is told what is on disk
 
 	// writing is held over a write, mu only while what readers see is changed;
 	// who needs both takes writing first.
@@ -28,11 +28,11 @@ type entryLog struct {
 	mu       sync.RWMutex
 	segments []*segment // the last one is written to
 	first    uint64     // index of entries[0]
-	entries  []place
+	entries  []location
 }
 
 // place is where an entry lies, and the commit index that came with it.
-type place struct {
+type location struct {
 	segment *segment
 	at      uint64 // in the segment's content
 	size    int
@@ -104,14 +104,14 @@ func (l *entryLog) store(logs []*raft.Log, commit uint64) error {
 	at += batchHead + commitSize
 	for _, log := range logs {
 		size := entrySize(log)
-		l.add(log.Index, place{seg, at, size, commit})
+		l.add(log.Index, location{seg, at, size, commit})
 		at += uint64(size)
 	}
 	return nil
 }
 
 // add puts an entry into the index. The caller holds mu.
-func (l *entryLog) add(index uint64, p place) {
+func (l *entryLog) add(index uint64, p location) {
 	switch {
 	case len(l.entries) == 0 || index < l.first || index > l.last()+1:
 		l.first, l.entries = index, l.entries[:0]
@@ -122,7 +122,7 @@ func (l *entryLog) add(index uint64, p place) {
 }
 
 // cut deletes the entries from min to max, at either end.
-func (l *entryLog) cut(min, max uint64) error {
+func (l *entryLog) deleteRange(min, max uint64) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	first, last := l.first, l.last() // nobody else changes them
@@ -142,12 +142,12 @@ func (l *entryLog) cut(min, max uint64) error {
 	if _, _, err := l.append(); err != nil {
 		return err
 	}
-	l.keep(first, last)
+	l.trim(first, last)
 	return l.removeOld()
 }
 
 // keep drops what is outside.
-func (l *entryLog) keep(first, last uint64) {
+func (l *entryLog) trim(first, last uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if last < l.last() {
@@ -155,7 +155,7 @@ func (l *entryLog) keep(first, last uint64) {
 	}
 	if first > l.first {
 		// Into a slice of its own: the old one holds on to closed segments.
-		l.entries = append([]place(nil), l.entries[min(first-l.first, uint64(len(l.entries))):]...)
+		l.entries = append([]location(nil), l.entries[min(first-l.first, uint64(len(l.entries))):]...)
 		l.first = first
 	}
 }
@@ -184,7 +184,7 @@ func (l *entryLog) append() (_ *segment, at uint64, err error) {
 	need := sectorsFor(len(l.content))
 	seg := l.segments[len(l.segments)-1]
 	if l.torn > 0 {
-		if err := wipe(seg, seg.end, l.torn); err != nil {
+		if err := zeroSectors(seg, seg.end, l.torn); err != nil {
 			return nil, 0, err
 		}
 		l.torn = 0
@@ -194,7 +194,7 @@ func (l *entryLog) append() (_ *segment, at uint64, err error) {
 			return nil, 0, err
 		}
 	}
-	at = uint64(seg.end) * sectorRoom
+	at = uint64(seg.end) * sectorPayload
 	if err := l.write(seg, l.content); err != nil {
 		return nil, 0, err
 	}
@@ -209,7 +209,7 @@ func (l *entryLog) append() (_ *segment, at uint64, err error) {
 // is an error if the next one is not there.
 func (l *entryLog) nextSegment(need uint32) (*segment, error) {
 	now := l.segments[len(l.segments)-1]
-	h := head{size: uint64(l.usual), batch: l.batch + 2, first: l.first, last: l.last()}
+	h := head{size: uint64(l.segmentSize), batch: l.batch + 2, first: l.first, last: l.last()}
 	next, err := makeSegment(l.dir, now.number+1, need, h)
 	if err != nil {
 		return nil, err
@@ -239,7 +239,7 @@ func (l *entryLog) write(seg *segment, content []byte) error {
 }
 
 // wipe makes sectors blank.
-func wipe(seg *segment, from, n uint32) error {
+func zeroSectors(seg *segment, from, n uint32) error {
 	if err := seg.write(make([]byte, int(n)*sectorSize), int64(from)*sectorSize); err != nil {
 		return fmt.Errorf("write %s: %w", seg.path, err)
 	}

@@ -21,8 +21,8 @@ const (
 
 // checkMember refuses a directory without a log whose id has had one. dir is the
 // log's; known says that a log is there.
-func checkMember(dir string, known bool) error {
-	if known {
+func checkMember(dir string, exists bool) error {
+	if exists {
 		return nil
 	}
 	data := filepath.Dir(dir)

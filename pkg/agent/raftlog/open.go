@@ -27,10 +27,10 @@ const (
 	lockTry  = 20 * time.Millisecond
 
 	// A segment's size is a part of the disk reserve, within these bounds.
-	segmentShare  = 4
-	leastOnDisk   = 256 << 10
-	mostOnDisk    = 4 << 20
-	usualInMemory = 64 << 10
+	segmentShare     = 4
+	minSegmentOnDisk = 256 << 10
+	maxSegmentOnDisk = 4 << 20
+	segmentInMemory  = 64 << 10
 )
 
 // Open opens the log in dir, and makes it where there is none yet.
@@ -47,24 +47,24 @@ func Open(dir string, logger *slog.Logger) (_ *Store, err error) {
 			_ = unlock()
 		}
 	}()
-	known, err := readVersion(dir)
+	exists, err := readVersion(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := checkMember(dir, known); err != nil {
+	if err := checkMember(dir, exists); err != nil {
 		return nil, err
 	}
 	reserve, err := newReserve(dir, logger)
 	if err != nil {
 		return nil, err
 	}
-	usual := min(max(int64(reserve.size)/segmentShare, leastOnDisk), mostOnDisk)
-	s, err := openFiles(disk{dir}, usual, known)
+	segmentSize := min(max(int64(reserve.size)/segmentShare, minSegmentOnDisk), maxSegmentOnDisk)
+	s, err := openFiles(disk{dir}, segmentSize, exists)
 	if err != nil {
 		return nil, err
 	}
 	s.reserve, s.unlock = reserve, unlock
-	if err := s.mark(dir, known); err != nil {
+	if err := s.mark(dir, exists); err != nil {
 		return nil, errors.Join(err, s.log.close(), s.votes.close())
 	}
 	logger.Debug("raft log opened", "path", dir, "format", formatVersion)
@@ -73,7 +73,7 @@ func Open(dir string, logger *slog.Logger) (_ *Store, err error) {
 
 // Memory makes a store that lives as long as the process, for -dev.
 func Memory() *Store {
-	s, err := openFiles(&memory{held: map[string]*memoryFile{}}, usualInMemory, false)
+	s, err := openFiles(&memory{held: map[string]*memoryFile{}}, segmentInMemory, false)
 	if err != nil {
 		panic(err) // nothing in it can fail
 	}
@@ -81,13 +81,13 @@ func Memory() *Store {
 }
 
 // openFiles opens votes and log. known says that they were made before.
-func openFiles(dir files, usual int64, known bool) (*Store, error) {
-	v, err := findVotes(dir, known)
+func openFiles(dir files, segmentSize int64, exists bool) (*Store, error) {
+	v, err := findVotes(dir, exists)
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{votes: v, unlock: func() error { return nil }}
-	if s.log, err = openLog(dir, usual, v.newest.Load(), v.stored); err == nil {
+	if s.log, err = openLog(dir, segmentSize, v.newest.Load(), v.stored); err == nil {
 		var commit uint64
 		if commit, err = s.GetCommitIndex(); err == nil {
 			return s, s.StageCommitIndex(commit)
@@ -100,12 +100,12 @@ func openFiles(dir files, usual int64, known bool) (*Store, error) {
 // findVotes opens the votes of a directory that is known, which has to have a log,
 // too. In one that is not, a first start may have been cut off: it had no entries,
 // so what it made is made again.
-func findVotes(dir files, known bool) (*votes, error) {
+func findVotes(dir files, exists bool) (*votes, error) {
 	segments, err := dir.names(segmentPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("read the directory of raft's log: %w", err)
 	}
-	if known {
+	if exists {
 		there, err := dir.names(votesFile)
 		if err == nil && len(there) == 0 {
 			return nil, fmt.Errorf("raft's votes in %s are gone, so that this server may not start again under its old id: %w", dir.path(votesFile), ErrLost)
@@ -127,8 +127,8 @@ func findVotes(dir files, known bool) (*votes, error) {
 }
 
 // mark says of a new directory, last of all, that it is whole.
-func (s *Store) mark(dir string, known bool) error {
-	if !known {
+func (s *Store) mark(dir string, exists bool) error {
+	if !exists {
 		// It syncs the directory, and with that the other files' names.
 		text := []byte(strconv.Itoa(formatVersion) + "\n")
 		if err := durable.WriteFile(filepath.Join(dir, versionFile), text, 0o600); err != nil {
@@ -162,7 +162,7 @@ func lock(dir string) (unlock func() error, err error) {
 
 // readVersion says whether the directory was in use before, and refuses one
 // that a newer muster wrote.
-func readVersion(dir string) (known bool, err error) {
+func readVersion(dir string) (exists bool, err error) {
 	path := filepath.Join(dir, versionFile)
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -176,7 +176,7 @@ func readVersion(dir string) (known bool, err error) {
 		return false, fmt.Errorf("format file %s is %w: it holds %.20q instead of a number", path, ErrDamaged, text)
 	}
 	if version < formatVersion {
-		return false, fmt.Errorf("data directory %s was written by a development version of muster: %w, %d, while this version reads %d: go on with that version, or begin anew with another data directory", dir, ErrFormer, version, formatVersion)
+		return false, fmt.Errorf("data directory %s was written by a development version of muster: %w, %d, while this version reads %d: go on with that version, or begin anew with another data directory", dir, ErrOldFormat, version, formatVersion)
 	}
 	if version > formatVersion {
 		return false, fmt.Errorf("data directory %s is from a newer version of muster: it has format %d, this version reads %d: start the newer version again", dir, version, formatVersion)

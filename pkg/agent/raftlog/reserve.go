@@ -21,8 +21,8 @@ const (
 
 	// The reserve: this share of the file system, within these bounds.
 	reserveShare = 50 // 2%
-	leastReserve = 1 << 20
-	mostReserve  = 64 << 20
+	minReserve   = 1 << 20
+	maxReserve   = 64 << 20
 
 	// writeFactor is how much room a command needs for each of its bytes: the log
 	// takes whole sectors, and leaves the end of a segment free. A new segment is a
@@ -51,11 +51,11 @@ func newReserve(dir string, logger *slog.Logger) (*reserve, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.size = min(max(total/reserveShare, leastReserve), mostReserve)
+	r.size = min(max(total/reserveShare, minReserve), maxReserve)
 	if info, err := os.Stat(r.path()); err == nil {
 		r.held = info.Size() > 0
 	} else if free > r.floor()+2*r.size {
-		if err := r.take(); err != nil {
+		if err := r.create(); err != nil {
 			logger.Warn("could not make the disk reserve", "path", r.path(), "error", err)
 		}
 	}
@@ -79,7 +79,7 @@ func space(dir string) (total, free uint64, err error) {
 
 // admit lets a command of so many bytes in, or says why not. The caller calls
 // done once it is stored, or was not.
-func (r *reserve) admit(size int) (done func(), err error) {
+func (r *reserve) claim(size int) (done func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	need := uint64(size) * writeFactor
@@ -124,14 +124,14 @@ func (r *reserve) check(more uint64) {
 		r.logger.Info("there is room on the disk again, writes are accepted", "directory", r.dir)
 	}
 	if !r.held && free >= need+2*r.size {
-		if err := r.take(); err != nil {
+		if err := r.create(); err != nil {
 			r.logger.Warn("could not make the disk reserve", "path", r.path(), "error", err)
 		}
 	}
 }
 
 // take makes the reserve file, with all its blocks.
-func (r *reserve) take() error {
+func (r *reserve) create() error {
 	f, err := os.OpenFile(r.path(), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func (r *reserve) take() error {
 }
 
 // giveUp frees the reserve for raft's own writes; false if there is none.
-func (r *reserve) giveUp() bool {
+func (r *reserve) release() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.held {
@@ -161,9 +161,9 @@ func (r *reserve) giveUp() bool {
 }
 
 // again runs a write, and once more with the reserve's room if there was none.
-func (r *reserve) again(write func() error) error {
+func (r *reserve) withReserve(write func() error) error {
 	err := write()
-	if r != nil && errors.Is(err, syscall.ENOSPC) && r.giveUp() {
+	if r != nil && errors.Is(err, syscall.ENOSPC) && r.release() {
 		err = write()
 	}
 	return err
@@ -172,16 +172,16 @@ func (r *reserve) again(write func() error) error {
 // Admit lets a command of so many bytes in, or says that the disk has no room for
 // it (ErrFull). The caller calls done when it is stored, or was not. A store in
 // memory has room for everything.
-func (s *Store) Admit(size int) (done func(), err error) {
+func (s *Store) ClaimSpace(size int) (done func(), err error) {
 	if s.reserve == nil {
 		return func() {}, nil
 	}
-	return s.reserve.admit(size)
+	return s.reserve.claim(size)
 }
 
 // Tend is to be called now and then: it notices that there is room again, and
 // takes the reserve back. It says why commands are refused, if they are.
-func (s *Store) Tend() error {
+func (s *Store) CheckSpace() error {
 	if s.reserve == nil {
 		return nil
 	}

@@ -9,8 +9,8 @@ import (
 // openLog reads the whole log, verifies it, and takes back what a write that was
 // cut off has left. atLeast is the newest batch that is known to have been
 // stored; see the package's comment for why nothing else is ever taken back.
-func openLog(dir files, usual int64, atLeast uint64, stored func(uint64)) (_ *entryLog, err error) {
-	l := &entryLog{dir: dir, usual: max(usual, leastSegment), stored: stored, first: 1}
+func openLog(dir files, segmentSize int64, atLeast uint64, stored func(uint64)) (_ *entryLog, err error) {
+	l := &entryLog{dir: dir, segmentSize: max(segmentSize, minSegment), stored: stored, first: 1}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
@@ -21,7 +21,7 @@ func openLog(dir files, usual int64, atLeast uint64, stored func(uint64)) (_ *en
 		return nil, err
 	}
 	if len(numbers) == 0 {
-		seg, err := makeSegment(dir, 1, 0, head{size: uint64(l.usual), batch: 1, first: 1})
+		seg, err := makeSegment(dir, 1, 0, head{size: uint64(l.segmentSize), batch: 1, first: 1})
 		if err != nil {
 			return nil, err
 		}
@@ -45,7 +45,7 @@ func openLog(dir files, usual int64, atLeast uint64, stored func(uint64)) (_ *en
 			break
 		}
 	}
-	return l, l.settle(atLeast)
+	return l, l.checkEnds(atLeast)
 }
 
 // segmentNumbers are those of the segments there are, without gaps.
@@ -132,7 +132,7 @@ func (l *entryLog) scan(number uint32, oldest bool) (goesOn bool, err error) {
 		if n > maxEntries {
 			return false, seg.damaged(errContent)
 		}
-		l.batch, l.first, l.entries = h.batch-1, h.first, make([]place, n)
+		l.batch, l.first, l.entries = h.batch-1, h.first, make([]location, n)
 	case h.batch != l.batch+1 || h.first != l.first || h.last != l.last():
 		return false, seg.damaged(errors.New("it does not go on where the one before it ends"))
 	}
@@ -144,7 +144,7 @@ func (l *entryLog) scan(number uint32, oldest bool) (goesOn bool, err error) {
 		if !whole {
 			break
 		}
-		if goesOn, err = l.take(seg, content); err != nil {
+		if goesOn, err = l.applyBatch(seg, content); err != nil {
 			return false, seg.damaged(fmt.Errorf("batch at sector %d: %w", seg.end, err))
 		}
 		seg.end += sectorsFor(len(content))
@@ -157,8 +157,8 @@ func (l *entryLog) scan(number uint32, oldest bool) (goesOn bool, err error) {
 const maxEntries = 1 << 24
 
 // take puts one batch into the index.
-func (l *entryLog) take(seg *segment, content []byte) (end bool, err error) {
-	at := uint64(seg.end)*sectorRoom + batchHead
+func (l *entryLog) applyBatch(seg *segment, content []byte) (end bool, err error) {
+	at := uint64(seg.end)*sectorPayload + batchHead
 	body := content[batchHead:]
 	switch kind := content[0]; {
 	case kind == batchEnd && len(body) == 0:
@@ -168,7 +168,7 @@ func (l *entryLog) take(seg *segment, content []byte) (end bool, err error) {
 		if first < l.first || last > l.last() {
 			return false, errContent
 		}
-		l.keep(first, last)
+		l.trim(first, last)
 		return false, nil
 	case kind == batchEntries && len(body) >= commitSize:
 		commit := binary.BigEndian.Uint64(body)
@@ -178,7 +178,7 @@ func (l *entryLog) take(seg *segment, content []byte) (end bool, err error) {
 			if err != nil || (before > 0 && index != before+1) {
 				return false, errContent
 			}
-			l.add(index, place{seg, at, size, commit})
+			l.add(index, location{seg, at, size, commit})
 			before, at, body = index, at+uint64(size), body[size:]
 		}
 		return false, nil
@@ -199,7 +199,7 @@ func (l *entryLog) checkRest(seg *segment, r *reader, ended bool) error {
 		if blank(s) {
 			continue
 		}
-		batch, part, err := openSector(s, seg.number, at)
+		batch, part, err := verifySector(s, seg.number, at)
 		if err == nil && (ended || batch != l.batch+1 || part != at-seg.end) {
 			err = fmt.Errorf("sector %d belongs to batch %d, and batch %d before it is not whole", at, batch, l.batch+1)
 		}
@@ -211,12 +211,12 @@ func (l *entryLog) checkRest(seg *segment, r *reader, ended bool) error {
 	if torn == 0 {
 		return nil
 	}
-	return wipe(seg, seg.end, torn)
+	return zeroSectors(seg, seg.end, torn)
 }
 
 // settle makes sure that nothing is missing at either end, and removes segments
 // that a stop has left behind.
-func (l *entryLog) settle(atLeast uint64) error {
+func (l *entryLog) checkEnds(atLeast uint64) error {
 	newest := l.segments[len(l.segments)-1]
 	if l.batch < atLeast {
 		return newest.damaged(fmt.Errorf("batch %d was stored, and it ends with batch %d", atLeast, l.batch))
@@ -273,7 +273,7 @@ func (r *reader) batch(seg *segment, number uint64) (content []byte, whole bool,
 		if blank(s) {
 			return nil, false, nil
 		}
-		has, place, err := openSector(s, seg.number, at)
+		has, place, err := verifySector(s, seg.number, at)
 		if err == nil && (has != number || place != part) {
 			err = fmt.Errorf("sector %d is part %d of batch %d instead of part %d of batch %d", at, place, has, part, number)
 		}

@@ -18,22 +18,22 @@ import (
 // another place than its own is as wrong as one with a flipped bit. A sector that
 // was never written is all zeros, which no written one is: batches count from 1.
 const (
-	sectorSize = 512
-	sectorHead = 4 + 8 + 4
-	sectorRoom = sectorSize - sectorHead
+	sectorSize    = 512
+	sectorHead    = 4 + 8 + 4
+	sectorPayload = sectorSize - sectorHead
 )
 
 var errMismatch = errors.New("checksum mismatch")
 
 // sealSector completes a sector whose content is in place.
-func sealSector(s []byte, file, at uint32, batch uint64, part uint32) {
+func finishSector(s []byte, file, at uint32, batch uint64, part uint32) {
 	binary.BigEndian.PutUint64(s[4:], batch)
 	binary.BigEndian.PutUint32(s[12:], part)
 	binary.BigEndian.PutUint32(s, sectorSum(s, file, at))
 }
 
 // openSector verifies a sector and says to which batch it belongs.
-func openSector(s []byte, file, at uint32) (batch uint64, part uint32, err error) {
+func verifySector(s []byte, file, at uint32) (batch uint64, part uint32, err error) {
 	if binary.BigEndian.Uint32(s) != sectorSum(s, file, at) {
 		return 0, 0, fmt.Errorf("sector %d: %w", at, errMismatch)
 	}
@@ -49,19 +49,19 @@ func sectorSum(s []byte, file, at uint32) uint32 {
 }
 
 // sectorsFor is how many sectors so many bytes take.
-func sectorsFor(bytes int) uint32 { return uint32((bytes + sectorRoom - 1) / sectorRoom) }
+func sectorsFor(bytes int) uint32 { return uint32((bytes + sectorPayload - 1) / sectorPayload) }
 
 // pack lays a batch out in sectors, appended to out, the first of them at the
 // given place of the file.
 func pack(out, content []byte, file, at uint32, batch uint64) []byte {
 	for part := uint32(0); part < sectorsFor(len(content)); part++ {
 		from := len(out)
-		piece := content[int(part)*sectorRoom:]
-		piece = piece[:min(len(piece), sectorRoom)]
+		piece := content[int(part)*sectorPayload:]
+		piece = piece[:min(len(piece), sectorPayload)]
 		out = append(out, make([]byte, sectorHead)...)
 		out = append(out, piece...)
-		out = append(out, make([]byte, sectorRoom-len(piece))...)
-		sealSector(out[from:], file, at+part, batch, part)
+		out = append(out, make([]byte, sectorPayload-len(piece))...)
+		finishSector(out[from:], file, at+part, batch, part)
 	}
 	return out
 }

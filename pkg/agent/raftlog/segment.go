@@ -20,7 +20,7 @@ const (
 	segmentHead   = 1 + 4*8
 
 	// leastSegment holds a head, a batch of one sector and the batch that ends it.
-	leastSegment = 3 * sectorSize
+	minSegment = 3 * sectorSize
 )
 
 // segment is one open file. Only what is written changes end.
@@ -59,7 +59,7 @@ func (h head) sector(number uint32) []byte {
 }
 
 func readHead(s []byte, number uint32) (head, error) {
-	if _, _, err := openSector(s, number, 0); err != nil {
+	if _, _, err := verifySector(s, number, 0); err != nil {
 		return head{}, err
 	}
 	content := s[sectorHead:]
@@ -75,8 +75,8 @@ func readHead(s []byte, number uint32) (head, error) {
 }
 
 // makeSegment makes one that holds at least so many sectors of batches.
-func makeSegment(dir files, number uint32, least uint32, h head) (*segment, error) {
-	sectors := max(uint32(h.size/sectorSize), least+2) // its head, and the end
+func makeSegment(dir files, number uint32, minSectors uint32, h head) (*segment, error) {
+	sectors := max(uint32(h.size/sectorSize), minSectors+2) // its head, and the end
 	h.size = uint64(sectors) * sectorSize
 	name := segmentName(number)
 	f, err := dir.create(name, int64(h.size))
@@ -92,8 +92,8 @@ func makeSegment(dir files, number uint32, least uint32, h head) (*segment, erro
 // read gives bytes of the segment's content, and verifies each sector it takes
 // them from. at counts the bytes of content from the start of the file.
 func (s *segment) read(at uint64, size int) ([]byte, error) {
-	first := uint32(at / sectorRoom)
-	skip := int(at % sectorRoom)
+	first := uint32(at / sectorPayload)
+	skip := int(at % sectorPayload)
 	raw := make([]byte, int(sectorsFor(skip+size))*sectorSize)
 	if _, err := s.ReadAt(raw, int64(first)*sectorSize); err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.path, err)
@@ -101,7 +101,7 @@ func (s *segment) read(at uint64, size int) ([]byte, error) {
 	content := raw[:0] // it is shorter than raw, and behind where it is read
 	for i := range len(raw) / sectorSize {
 		sector := raw[i*sectorSize:][:sectorSize]
-		if _, _, err := openSector(sector, s.number, first+uint32(i)); err != nil {
+		if _, _, err := verifySector(sector, s.number, first+uint32(i)); err != nil {
 			return nil, s.damaged(err)
 		}
 		content = append(content, sector[sectorHead:]...)

@@ -46,9 +46,9 @@ const (
 // Snapshots is raft's SnapshotStore. It never passes over a snapshot that cannot
 // be read in favour of an older one.
 type Snapshots struct {
-	dir    string
-	logger *slog.Logger
-	room   func() error // an error: no place for another one
+	dir        string
+	logger     *slog.Logger
+	checkSpace func() error // an error: no place for another one
 
 	lock sync.Mutex // over the removal of old ones
 }
@@ -63,10 +63,10 @@ type snapshotMeta struct {
 // OpenSnapshots opens the snapshots beside the log, and removes what a snapshot
 // that was cut off has left. room, which may be nil, says whether there is place
 // for another one.
-func OpenSnapshots(dir string, room func() error, logger *slog.Logger) (*Snapshots, error) {
-	s := &Snapshots{dir: filepath.Join(dir, snapshotDir), logger: logger, room: room}
-	if s.room == nil {
-		s.room = func() error { return nil }
+func OpenSnapshots(dir string, checkSpace func() error, logger *slog.Logger) (*Snapshots, error) {
+	s := &Snapshots{dir: filepath.Join(dir, snapshotDir), logger: logger, checkSpace: checkSpace}
+	if s.checkSpace == nil {
+		s.checkSpace = func() error { return nil }
 	}
 	if err := durable.MkdirAll(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make snapshot directory: %w", err)
@@ -234,7 +234,7 @@ func (s *Snapshots) Create(version raft.SnapshotVersion, index, term uint64, con
 	if version != 1 {
 		return nil, fmt.Errorf("make a snapshot: unknown version %d", version)
 	}
-	if err := s.room(); err != nil {
+	if err := s.checkSpace(); err != nil {
 		return nil, fmt.Errorf("make a snapshot: %w", err)
 	}
 	id := fmt.Sprintf("%d-%d-%d", term, index, time.Now().UnixMilli())

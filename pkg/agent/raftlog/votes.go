@@ -83,13 +83,13 @@ func (v *votes) load() error {
 	}
 	r := reader{file: v.file, sectors: votesPages * votesPage}
 	var numbers [2]uint64
-	var ballots [2]ballot
+	var ballots [2]voteState
 	for i := range uint32(2) {
 		s, err := r.sector(i * votesPage)
 		if err != nil {
 			return err
 		}
-		n, _, err := openSector(s, votesID, i*votesPage)
+		n, _, err := verifySector(s, votesID, i*votesPage)
 		if err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func (v *votes) load() error {
 		if err != nil {
 			return fmt.Errorf("sector %d: %w", i*votesPage, err)
 		}
-		numbers[i], ballots[i] = n, ballotOf(values)
+		numbers[i], ballots[i] = n, voteStateOf(values)
 		if n >= v.number {
 			v.number, v.values = n, values
 			v.newest.Store(newest)
@@ -107,7 +107,7 @@ func (v *votes) load() error {
 	if numbers[now] != v.number || numbers[before]+1 != v.number {
 		return errVotes
 	}
-	if err := errors.Join(ballots[before].sound(), ballots[before].risesTo(ballots[now])); err != nil {
+	if err := errors.Join(ballots[before].valid(), ballots[before].canFollow(ballots[now])); err != nil {
 		return err
 	}
 	for i := range uint32(2) {
@@ -116,7 +116,7 @@ func (v *votes) load() error {
 		if err != nil {
 			return err
 		}
-		if batch, _, err := openSector(s, votesID, at); err == nil {
+		if batch, _, err := verifySector(s, votesID, at); err == nil {
 			v.newest.Store(max(v.newest.Load(), batch))
 		}
 	}
@@ -154,7 +154,7 @@ func (v *votes) set(key string, val []byte) error {
 	if key == candidateKey && v.voteTerm != nil {
 		values[voteTermKey] = v.voteTerm
 	}
-	if err := ballotOf(v.values).allows(ballotOf(values)); err != nil {
+	if err := voteStateOf(v.values).canReplace(voteStateOf(values)); err != nil {
 		return fmt.Errorf("write %s: %w", v.path, err)
 	}
 	return v.put(values)
@@ -168,7 +168,7 @@ func (v *votes) put(values map[string][]byte) error {
 		content = binary.BigEndian.AppendUint16(content, uint16(len(val)))
 		content = append(content, key...)
 		content = append(content, val...)
-		if len(key) == 0 || len(key) > 255 || len(content) > sectorRoom {
+		if len(key) == 0 || len(key) > 255 || len(content) > sectorPayload {
 			return fmt.Errorf("write %s: no place for %d bytes of %.40q", v.path, len(val), key)
 		}
 	}
@@ -197,5 +197,5 @@ func (v *votes) stored(batch uint64) {
 	v.newest.Store(batch)
 	at := uint32((2 + batch%2) * votesPage)
 	v.buf = pack(v.buf[:0], []byte{0}, votesID, at, batch)
-	_ = v.note(v.buf, int64(at)*sectorSize)
+	_ = v.writeLazy(v.buf, int64(at)*sectorSize)
 }

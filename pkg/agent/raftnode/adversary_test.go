@@ -139,7 +139,7 @@ func (a *adversary) act(t *testing.T) {
 	pause(100)
 	a.wires.set(true, last...)
 	if a.random.IntN(4) > 0 {
-		_ = others[a.random.IntN(2)].peek().standNow() // it may not be a follower just now
+		_ = others[a.random.IntN(2)].current().campaignNow() // it may not be a follower just now
 	}
 	pause(400)
 	for _, x := range append(held, last...) { // what was held comes back piece by piece
@@ -205,7 +205,7 @@ func (in input) do(m *member) (output, error) {
 		_, err := m.Propose(ctx, Command{Data: []byte(in.key + "=" + in.value)})
 		return output{}, err
 	}
-	term, leads := m.peek().leads()
+	term, leads := m.current().leads()
 	if !leads || m.ready(term) != nil {
 		return output{}, ErrNotLeader
 	}
@@ -215,7 +215,7 @@ func (in input) do(m *member) (output, error) {
 		}
 		return output{}, err
 	}
-	if now, _ := m.peek().leads(); now != term {
+	if now, _ := m.current().leads(); now != term {
 		return output{}, ErrNotLeader // the barrier was of another reign
 	}
 	out := output{term: term}
@@ -239,7 +239,7 @@ func (m *member) ready(term uint64) error {
 	if err := m.Barrier(ctx); err != nil {
 		return err
 	}
-	if now, leads := m.peek().leads(); !leads || now != term {
+	if now, leads := m.current().leads(); !leads || now != term {
 		return ErrNotLeader
 	}
 	m.barrier = term

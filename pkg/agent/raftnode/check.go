@@ -19,7 +19,7 @@ func Check(ctx context.Context, dataDir string, logger *slog.Logger) error {
 	s := &server{
 		cfg:   Config{DataDir: dataDir, Logger: logger},
 		fatal: fatal,
-		fsm:   &tracker{inner: blind{}, fatal: fatal},
+		fsm:   &tracker{inner: discardFSM{}, fatal: fatal},
 	}
 	if err := s.openStores(); err != nil {
 		return err
@@ -30,18 +30,18 @@ func Check(ctx context.Context, dataDir string, logger *slog.Logger) error {
 // IsDamage says whether an error is about damaged or lost data, or data in a format
 // that is not read any more: what a repair is for.
 func IsDamage(err error) bool {
-	return errors.Is(err, raftlog.ErrDamaged) || errors.Is(err, raftlog.ErrLost) || errors.Is(err, raftlog.ErrFormer)
+	return errors.Is(err, raftlog.ErrDamaged) || errors.Is(err, raftlog.ErrLost) || errors.Is(err, raftlog.ErrOldFormat)
 }
 
 // blind is a state machine that takes everything and keeps nothing.
-type blind struct{}
+type discardFSM struct{}
 
-func (blind) ApplyBatch(logs []*raft.Log) []any { return make([]any, len(logs)) }
-func (blind) Apply(*raft.Log) any               { return nil }
+func (discardFSM) ApplyBatch(logs []*raft.Log) []any { return make([]any, len(logs)) }
+func (discardFSM) Apply(*raft.Log) any               { return nil }
 
-func (blind) Snapshot() (raft.FSMSnapshot, error) { return nil, errors.New("nothing is kept") }
+func (discardFSM) Snapshot() (raft.FSMSnapshot, error) { return nil, errors.New("nothing is kept") }
 
-func (blind) Restore(r io.ReadCloser) error {
+func (discardFSM) Restore(r io.ReadCloser) error {
 	_, err := io.Copy(io.Discard, r)
 	return err
 }

@@ -202,11 +202,11 @@ func (c *cluster) nameOf(addr string) string {
 	return ""
 }
 
-func (c *cluster) ask(ctx context.Context, voter raft.Server, leader string, term uint64) (Witness, error) {
+func (c *cluster) ask(ctx context.Context, voter raft.Server, leader string, term uint64) (ProbeReport, error) {
 	c.mu.Lock()
 	m := c.members[string(voter.ID)]
 	c.mu.Unlock()
-	return m.Witness(ctx, leader, term)
+	return m.ProbeLeader(ctx, leader, term)
 }
 
 // prepare makes a server with its port, on a new address; dir "" is memory.
@@ -219,7 +219,7 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 	open := &deafened{Listener: ln, closed: make(chan struct{})}
 	port := mux.New(mux.Config{Listener: open, Identity: c.id, Logger: logx.Discard()})
 	m := &member{id: id, addr: ln.Addr().String(), dir: dir, tape: &tape{}, reigns: &reigns{}, said: &said{}, deafen: open.deafen}
-	var ask func(context.Context, raft.Server, string, uint64) (Witness, error)
+	var ask func(context.Context, raft.Server, string, uint64) (ProbeReport, error)
 	if c.confirm {
 		ask = c.ask
 	}
@@ -240,7 +240,7 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 	m.Node = New(Config{
 		ID: id, Address: m.addr, DataDir: dir, FSM: fsm, Group: group, Identity: identity, Multiplier: c.slow,
 		Listener: port.Raft(), Dial: dial, AddressOf: c.addressOf,
-		OnLeader: m.reigns.note, Ask: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
+		OnLeader: m.reigns.note, AskPeer: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -264,7 +264,7 @@ func (c *cluster) start(id, dir string) *member {
 	}()
 	m.die = func() {
 		_ = stopPort()
-		m.peek().stream.drop()
+		m.current().stream.closeAll()
 	}
 	m.stop = sync.OnceValue(func() error {
 		cancel()

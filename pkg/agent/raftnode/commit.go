@@ -9,20 +9,20 @@ import (
 // to be committed. Under load that goes to disk with the entries themselves;
 // when writes pause, the last ones need a write of its own.
 const (
-	commitPause = 50 * time.Millisecond // without a new entry
-	commitLate  = time.Second           // at the latest, and after a failure
+	commitIdle     = 50 * time.Millisecond // without a new entry
+	commitMaxDelay = time.Second           // at the latest, and after a failure
 )
 
 // keepCommitIndex stores the commit index whenever writes pause, and at the end.
 // Writes that never pause cost one more fsync a second.
-func (s *server) keepCommitIndex() {
+func (s *server) persistCommitIndex() {
 	stored, failing := s.commitAtStart, false
 	for {
 		err := s.fsm.await(context.Background(), stored+1, s.done)
 		if stopped := err != nil; stopped && s.fsm.Applied() <= stored {
 			return
 		} else if !stopped && !failing {
-			s.awaitPause()
+			s.awaitIdle()
 		}
 		// Raft's own entries follow those that are applied: store them along.
 		index := max(s.fsm.Applied(), s.raft.CommitIndex())
@@ -31,7 +31,7 @@ func (s *server) keepCommitIndex() {
 				s.cfg.Logger.Warn("could not store the commit index: after a crash this server may have to wait for a leader before it answers with its newest entries", "index", index, "err", err)
 			}
 			failing = true
-			if !s.sleep(commitLate) {
+			if !s.sleep(commitMaxDelay) {
 				return
 			}
 			continue
@@ -41,10 +41,10 @@ func (s *server) keepCommitIndex() {
 }
 
 // awaitPause returns when nothing has been applied for a while.
-func (s *server) awaitPause() {
-	for waited := time.Duration(0); waited < commitLate; waited += commitPause {
+func (s *server) awaitIdle() {
+	for waited := time.Duration(0); waited < commitMaxDelay; waited += commitIdle {
 		before := s.fsm.Applied()
-		if !s.sleep(commitPause) || s.fsm.Applied() == before {
+		if !s.sleep(commitIdle) || s.fsm.Applied() == before {
 			return
 		}
 	}

@@ -102,7 +102,7 @@ func TestTermThatCannotBeStored(t *testing.T) {
 	}
 	c.write(all, "one")
 	c.wantLines([]*member{m}, "one")
-	_ = m.peek().log.Close() // no write goes through any more
+	_ = m.current().log.Close() // no write goes through any more
 	elect(t, all[slices.Index(all, lead)^1])
 	err := <-ended
 	if err == nil || !strings.Contains(err.Error(), "votes") || !strings.Contains(err.Error(), "cannot store its vote") {
@@ -113,12 +113,12 @@ func TestTermThatCannotBeStored(t *testing.T) {
 
 // TestSecondVoteStopsTheServer: whoever asks for it, nothing after the call is done.
 func TestSecondVoteStopsTheServer(t *testing.T) {
-	for what, second := range map[string]func(b ballots){
-		"a lower term":       func(b ballots) { _ = b.SetUint64([]byte("CurrentTerm"), 6) },
-		"a second candidate": func(b ballots) { _ = b.Set([]byte("LastVoteCand"), []byte("y")) },
+	for what, second := range map[string]func(b voteStore){
+		"a lower term":       func(b voteStore) { _ = b.SetUint64([]byte("CurrentTerm"), 6) },
+		"a second candidate": func(b voteStore) { _ = b.Set([]byte("LastVoteCand"), []byte("y")) },
 	} {
 		t.Run(what, func(t *testing.T) {
-			b := ballots{raftlog.Memory(), newFatal()}
+			b := voteStore{raftlog.Memory(), newFatal()}
 			if err := errors.Join(b.SetUint64([]byte("CurrentTerm"), 7), b.SetUint64([]byte("LastVoteTerm"), 7), b.Set([]byte("LastVoteCand"), []byte("x"))); err != nil {
 				t.Fatal(err)
 			}

@@ -71,7 +71,7 @@ type Config struct {
 	// not meet it are refused. Nil: nobody is refused but who wants another id.
 	Identity *clusterid.Identity
 	// Judge has a say in that before, if it is not nil.
-	Judge func(clusterid.Hello) error
+	CheckPeer func(clusterid.Hello) error
 
 	Listener net.Listener // accepts raft streams; Run closes it
 	Dial     func(ctx context.Context, addr string) (net.Conn, error)
@@ -88,7 +88,7 @@ type Config struct {
 	// Ask asks another voter whether the leader of that term refuses its
 	// connections, too; it answers with Node.Witness. Nil: nobody is asked, this
 	// server bears witness against nobody, and a dead leader is found by the timers.
-	Ask func(ctx context.Context, voter raft.Server, leader string, term uint64) (Witness, error)
+	AskPeer func(ctx context.Context, voter raft.Server, leader string, term uint64) (ProbeReport, error)
 
 	Multiplier        int           // of the timers' 1000 ms; 1
 	SnapshotThreshold uint64        // entries since the last snapshot; 16384
@@ -152,7 +152,7 @@ func (n *Node) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	n.takeRules(s)
+	n.applySnapshotRules(s)
 
 	select {
 	case <-ctx.Done():
@@ -193,7 +193,7 @@ func (n *Node) enter() (s *server, done func(), err error) {
 }
 
 // peek gives the server for a look at raft's variables, nil if it does not run.
-func (n *Node) peek() *server {
+func (n *Node) current() *server {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.server
@@ -201,7 +201,7 @@ func (n *Node) peek() *server {
 
 // Leader is who leads, as far as this server knows; "" for nobody.
 func (n *Node) Leader() (id, addr string) {
-	s := n.peek()
+	s := n.current()
 	if s == nil {
 		return "", ""
 	}
@@ -211,13 +211,13 @@ func (n *Node) Leader() (id, addr string) {
 
 // IsLeader says whether this server believes that it leads. VerifyLeader makes sure.
 func (n *Node) IsLeader() bool {
-	s := n.peek()
+	s := n.current()
 	return s != nil && s.raft.State() == raft.Leader
 }
 
 // Term is raft's current term, 0 while it does not run.
 func (n *Node) Term() uint64 {
-	if s := n.peek(); s != nil {
+	if s := n.current(); s != nil {
 		return s.raft.CurrentTerm()
 	}
 	return 0
@@ -230,7 +230,7 @@ func (n *Node) LeadsIn(term uint64) bool { return n.IsLeader() && n.Term() == te
 // AppliedIndex is the newest entry that the state machine holds. Entries that
 // are raft's own do not count.
 func (n *Node) AppliedIndex() uint64 {
-	if s := n.peek(); s != nil {
+	if s := n.current(); s != nil {
 		return s.fsm.Applied()
 	}
 	return 0
@@ -248,7 +248,7 @@ func (n *Node) AwaitApplied(ctx context.Context, index uint64) error {
 
 // LastIndex is the newest entry here, committed or not.
 func (n *Node) LastIndex() uint64 {
-	if s := n.peek(); s != nil {
+	if s := n.current(); s != nil {
 		return s.raft.LastIndex()
 	}
 	return 0
@@ -256,7 +256,7 @@ func (n *Node) LastIndex() uint64 {
 
 // CommitIndex is the newest entry that this server knows to be committed.
 func (n *Node) CommitIndex() uint64 {
-	if s := n.peek(); s != nil {
+	if s := n.current(); s != nil {
 		return max(s.raft.CommitIndex(), s.commitAtStart)
 	}
 	return 0
@@ -265,7 +265,7 @@ func (n *Node) CommitIndex() uint64 {
 // CommitAtStart is the commit index that was stored before this run. It was
 // applied before Started returned.
 func (n *Node) CommitAtStart() uint64 {
-	if s := n.peek(); s != nil {
+	if s := n.current(); s != nil {
 		return s.commitAtStart
 	}
 	return 0
@@ -274,7 +274,7 @@ func (n *Node) CommitAtStart() uint64 {
 // LastContact is the time since a leader was last heard: 0 at the leader itself,
 // negative if there never was one.
 func (n *Node) LastContact() time.Duration {
-	s := n.peek()
+	s := n.current()
 	if s == nil {
 		return -1
 	}
@@ -290,7 +290,7 @@ func (n *Node) LastContact() time.Duration {
 
 // Stats is raft's own, as text.
 func (n *Node) Stats() map[string]string {
-	s := n.peek()
+	s := n.current()
 	if s == nil {
 		return map[string]string{}
 	}

@@ -125,7 +125,7 @@ func TestHerald(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		from, done, slow := make(chan bool), make(chan struct{}), make(chan struct{})
 		var heard []bool
-		h := newHerald(from, func(leader bool) {
+		h := newLeaderNotifier(from, func(leader bool) {
 			heard = append(heard, leader)
 			<-slow
 		})
@@ -171,12 +171,12 @@ func TestVerdict(t *testing.T) {
 		{nil, ErrNotRunning, ErrUnknown},
 	}
 	for _, tt := range tests {
-		got := verdict(tt.future, tt.err)
+		got := outcomeError(tt.future, tt.err)
 		if !errors.Is(got, tt.want) || !errors.Is(got, tt.err) || errors.Is(got, ErrNotLeader) == errors.Is(got, ErrUnknown) {
 			t.Errorf("%v of entry %v: %v", tt.err, tt.future, got)
 		}
 	}
-	if err := verdict(indexed(9), nil); err != nil {
+	if err := outcomeError(indexed(9), nil); err != nil {
 		t.Error(err)
 	}
 }
@@ -189,7 +189,7 @@ func (i indexed) Error() error  { return nil }
 // TestReadersWaitForTheStateMachine: committed is not applied.
 func TestReadersWaitForTheStateMachine(t *testing.T) {
 	for name, ready := range map[string]func(*Node, context.Context) error{
-		"VerifyLeader": (*Node).VerifyLeader, "Settle": (*Node).Settle,
+		"VerifyLeader": (*Node).VerifyLeader, "Settle": (*Node).AwaitCommitted,
 	} {
 		t.Run(name, func(t *testing.T) { testReaderWaits(t, ready) })
 	}

@@ -10,7 +10,7 @@ import (
 
 // provePause is how long a proof waits for answers before it has raft send new
 // heartbeats.
-const provePause = 20 * time.Millisecond
+const proofRetry = 20 * time.Millisecond
 
 // prove makes sure that this server led at a moment after the call: that a majority
 // of the voters acknowledged, in the term in which it leads, something that was
@@ -25,7 +25,7 @@ func (s *server) prove() (proof struct{}, err error) {
 	began, after := time.Now(), s.acks.sent.Load()
 	limit := time.NewTimer(2 * s.timer()) // by then raft itself has stepped down
 	defer limit.Stop()
-	var beats <-chan error // raft's verdict on the heartbeats that were sent last
+	var heartbeats <-chan error // raft's verdict on the heartbeats that were sent last
 	for {
 		next := s.acks.next()
 		if s.acks.proves(term, after) {
@@ -35,19 +35,19 @@ func (s *server) prove() (proof struct{}, err error) {
 			s.acks.lease.renew(began)
 			return proof, nil
 		}
-		if beats == nil {
-			beats = s.sendBeats()
+		if heartbeats == nil {
+			heartbeats = s.sendHeartbeats()
 		}
 		select {
 		case <-next:
-		case err := <-beats:
+		case err := <-heartbeats:
 			if err != nil {
 				return proof, fmt.Errorf("%w: %w", ErrNotLeader, err)
 			}
-			beats = nil
+			heartbeats = nil
 			select {
 			case <-next:
-			case <-time.After(provePause):
+			case <-time.After(proofRetry):
 			case <-s.done:
 			}
 		case <-limit.C:
@@ -58,7 +58,7 @@ func (s *server) prove() (proof struct{}, err error) {
 	}
 }
 
-func (s *server) sendBeats() <-chan error {
+func (s *server) sendHeartbeats() <-chan error {
 	verdict := make(chan error, 1)
 	go func() { verdict <- s.raft.VerifyLeader().Error() }()
 	return verdict
@@ -100,10 +100,10 @@ func (n *Node) VerifyLeader(ctx context.Context) error {
 		return ErrNotLeader
 	}
 	commit := s.raft.CommitIndex()
-	if err := s.share(ctx); err != nil {
+	if err := s.proveShared(ctx); err != nil {
 		return err
 	}
-	return s.settle(ctx, commit)
+	return s.awaitApplied(ctx, commit)
 }
 
 // Settle makes sure that a read of the state machine, at a leader that has done its
@@ -112,8 +112,8 @@ func (n *Node) VerifyLeader(ctx context.Context) error {
 // at the call: a follower may have applied, and shown, what its leader has not
 // applied yet. It takes a proof first if nobody has confirmed the leadership for so
 // long, because this process was paused or the network is slow.
-func (n *Node) Settle(ctx context.Context) error {
-	if s := n.peek(); s != nil && s.acks.lease.holds() && s.raft.CommitIndex() <= s.settled.Load() {
+func (n *Node) AwaitCommitted(ctx context.Context) error {
+	if s := n.current(); s != nil && s.acks.lease.holds() && s.raft.CommitIndex() <= s.appliedCommit.Load() {
 		return nil
 	}
 	s, done, err := n.enter()
@@ -122,16 +122,16 @@ func (n *Node) Settle(ctx context.Context) error {
 	}
 	defer done()
 	if !s.acks.lease.holds() {
-		if err := s.share(ctx); err != nil {
+		if err := s.proveShared(ctx); err != nil {
 			return err
 		}
 	}
-	return s.settle(ctx, s.raft.CommitIndex())
+	return s.awaitApplied(ctx, s.raft.CommitIndex())
 }
 
 // share takes a proof together with all who need one now.
-func (s *server) share(ctx context.Context) error {
-	if _, err := s.verify.Do(ctx); err != nil {
+func (s *server) proveShared(ctx context.Context) error {
+	if _, err := s.proofs.Do(ctx); err != nil {
 		return fmt.Errorf("verify the leadership: %w", err)
 	}
 	return nil

@@ -53,12 +53,12 @@ func TestOldAnswersProveNothing(t *testing.T) {
 		rest = append(rest, wire{m.id, old.id, true})
 	}
 	c.wires.set(true, append(slices.Clone(answers), rest...)...)
-	before := old.peek().acks.sent.Load()
+	before := old.current().acks.sent.Load()
 	until(t, "heartbeats are answered and the answers are held", func() bool {
 		heard := func(m *member) bool {
-			return time.Since(m.peek().trans.heardFrom(raft.ServerID(old.id), old.peek().raft.CurrentTerm())) < time.Second
+			return time.Since(m.current().trans.heardFrom(raft.ServerID(old.id), old.current().raft.CurrentTerm())) < time.Second
 		}
-		return old.peek().acks.sent.Load() >= before+4 && heard(all[1]) && heard(all[2])
+		return old.current().acks.sent.Load() >= before+4 && heard(all[1]) && heard(all[2])
 	})
 	var requests []wire
 	for _, m := range all[1:] {
@@ -90,7 +90,7 @@ func TestOldAnswersProveNothing(t *testing.T) {
 // elect makes a server stand, as evidence does, and waits until it leads.
 func elect(t *testing.T, m *member) {
 	t.Helper()
-	if err := m.peek().standNow(); err != nil {
+	if err := m.current().campaignNow(); err != nil {
 		t.Fatal(err)
 	}
 	until(t, m.id+" leads", func() bool {

@@ -43,7 +43,7 @@ func (n *Node) Propose(ctx context.Context, c Command) (any, error) {
 		return nil, unproposed(context.Cause(ctx))
 	}
 	p := &proposal{Command: c, done: make(chan struct{})}
-	s.carrier.add(p)
+	s.batcher.add(p)
 	select {
 	case <-p.done:
 		return p.result, p.err
@@ -52,10 +52,10 @@ func (n *Node) Propose(ctx context.Context, c Command) (any, error) {
 	case <-s.done:
 		err = ErrNotRunning
 	}
-	if s.carrier.withdraw(p) {
+	if s.batcher.withdraw(p) {
 		return nil, unproposed(err)
 	}
-	return nil, verdict(nil, err)
+	return nil, outcomeError(nil, err)
 }
 
 func unproposed(why error) error {
@@ -72,7 +72,7 @@ func (n *Node) Barrier(ctx context.Context) error {
 	}
 	defer done()
 	f, err := await(ctx, s, func() raft.Future { return s.raft.Barrier(enqueueTimeout) })
-	return verdict(f, err)
+	return outcomeError(f, err)
 }
 
 // await waits for a future of raft's, which knows no contexts.
@@ -99,7 +99,7 @@ func await[F raft.Future](ctx context.Context, s *server, begin func() F) (F, er
 
 // verdict says of a failed future, or of a wait for one that was given up,
 // whether its entry can have been proposed.
-func verdict(f raft.Future, err error) error {
+func outcomeError(f raft.Future, err error) error {
 	switch {
 	case err == nil:
 		return nil
@@ -117,7 +117,7 @@ func verdict(f raft.Future, err error) error {
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
-func (s *server) settle(ctx context.Context, commit uint64) error {
+func (s *server) awaitApplied(ctx context.Context, commit uint64) error {
 	index, err := s.lastForFSM(commit)
 	if err != nil {
 		return err
@@ -125,8 +125,8 @@ func (s *server) settle(ctx context.Context, commit uint64) error {
 	if err := s.fsm.await(ctx, index, s.done); err != nil {
 		return err
 	}
-	for was := s.settled.Load(); was < commit && !s.settled.CompareAndSwap(was, commit); {
-		was = s.settled.Load()
+	for was := s.appliedCommit.Load(); was < commit && !s.appliedCommit.CompareAndSwap(was, commit); {
+		was = s.appliedCommit.Load()
 	}
 	return nil
 }

@@ -24,14 +24,14 @@ func (n *Node) SetSnapshotRules(r SnapshotRules) error {
 		return nil // takeRules does it
 	}
 	defer done()
-	return s.setRules(r)
+	return s.setSnapshotRules(r)
 }
 
 // takeRules puts into effect what changed while raft started. A node calls it as
 // soon as it can be found running.
-func (n *Node) takeRules(s *server) {
+func (n *Node) applySnapshotRules(s *server) {
 	if r := n.SnapshotRules(); r != (SnapshotRules{s.cfg.SnapshotThreshold, s.cfg.SnapshotInterval, s.cfg.TrailingLogs}) {
-		if err := s.setRules(r); err != nil {
+		if err := s.setSnapshotRules(r); err != nil {
 			s.cfg.Logger.Warn("raft keeps the settings that it was started with", "err", err)
 		}
 	}
@@ -44,7 +44,7 @@ func (n *Node) SnapshotRules() SnapshotRules {
 	return SnapshotRules{n.cfg.SnapshotThreshold, n.cfg.SnapshotInterval, n.cfg.TrailingLogs}
 }
 
-func (s *server) setRules(r SnapshotRules) error {
+func (s *server) setSnapshotRules(r SnapshotRules) error {
 	rc := s.raft.ReloadableConfig()
 	rc.SnapshotThreshold, rc.SnapshotInterval, rc.TrailingLogs = r.Threshold, r.Interval, r.TrailingLogs
 	if err := s.raft.ReloadConfig(rc); err != nil {

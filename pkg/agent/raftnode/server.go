@@ -33,11 +33,11 @@ const (
 
 	// At the stop: how long calls that are under way may take to end, and how
 	// long raft may take to let go of its connections.
-	drainTime = time.Second
+	callsTimeout = time.Second
 	// handOverTime is how long a successor may take: about ten milliseconds is
 	// usual, and one that is stopping too never comes.
-	handOverTime = 250 * time.Millisecond
-	closeTime    = 2 * time.Second
+	transferTimeout = 250 * time.Millisecond
+	closeTimeout    = 2 * time.Second
 )
 
 // server is everything that lives while raft runs.
@@ -53,9 +53,9 @@ type server struct {
 	raft   *raft.Raft
 
 	commitAtStart uint64
-	settled       atomic.Uint64 // the state machine holds all of the log up to here
-	verify        nextcall.Group[struct{}]
-	carrier       *carrier
+	appliedCommit atomic.Uint64 // the state machine holds all of the log up to here
+	proofs        nextcall.Group[struct{}]
+	batcher       *batcher
 
 	calls    sync.WaitGroup // of the Node's methods; guarded by its mutex
 	stopping bool           // likewise
@@ -130,7 +130,7 @@ func (s *server) openStores() error {
 	if err != nil {
 		return err
 	}
-	files, err := raftlog.OpenSnapshots(dir, log.Tend, s.cfg.Logger)
+	files, err := raftlog.OpenSnapshots(dir, log.CheckSpace, s.cfg.Logger)
 	if err != nil {
 		return errors.Join(err, log.Close())
 	}
@@ -152,10 +152,10 @@ func (s *server) startRaft() error {
 		ServerAddressProvider: addresses{self: s.cfg, raft: running.Load},
 	}), s.cfg, &running, s.acks, s.done)
 	s.helpers.Go(s.trans.run)
-	log := &stagingLog{Store: s.log, snaps: s.snaps, raft: &running, applied: s.fsm.Applied, fail: s.fatal.set}
-	r, err := raft.NewRaft(s.raftConfig(notify), s.fsm, log, ballots{s.log, s.fatal}, s.snaps, s.trans)
+	log := &logStore{Store: s.log, snaps: s.snaps, raft: &running, applied: s.fsm.Applied, fail: s.fatal.set}
+	r, err := raft.NewRaft(s.raftConfig(notify), s.fsm, log, voteStore{s.log, s.fatal}, s.snaps, s.trans)
 	if err != nil {
-		s.stream.drop()
+		s.stream.closeAll()
 		_ = s.trans.Close()
 		close(s.done)
 		s.helpers.Wait()
@@ -163,15 +163,15 @@ func (s *server) startRaft() error {
 	}
 	running.Store(r)
 	s.raft = r
-	s.verify.Ask = s.prove
-	s.carrier = &carrier{fly: s.fly}
-	s.helpers.Go(func() { newHerald(notify, s.cfg.OnLeader).run(s.done) })
-	s.helpers.Go(s.keepCommitIndex)
-	s.helpers.Go(s.keepReserve)
-	if s.cfg.Ask != nil {
-		s.helpers.Go(func() { s.sentinel().run(s.done) })
+	s.proofs.Call = s.prove
+	s.batcher = &batcher{submit: s.submit}
+	s.helpers.Go(func() { newLeaderNotifier(notify, s.cfg.OnLeader).run(s.done) })
+	s.helpers.Go(s.persistCommitIndex)
+	s.helpers.Go(s.maintainReserve)
+	if s.cfg.AskPeer != nil {
+		s.helpers.Go(func() { s.failoverProbe().run(s.done) })
 	}
-	s.hurryIfAlone()
+	s.electSingleVoter()
 	return nil
 }
 
@@ -199,10 +199,10 @@ func (s *server) raftConfig(notify chan<- bool) *raft.Config {
 
 // keepReserve makes the disk reserve again once there is room, and tells the operator
 // while there is none: a follower has nobody who proposes to be told.
-func (s *server) keepReserve() {
+func (s *server) maintainReserve() {
 	for s.sleep(reserveCheck) {
 		full := 0
-		if s.log.Tend() != nil { // logged when it begins and when it ends
+		if s.log.CheckSpace() != nil { // logged when it begins and when it ends
 			full = 1
 		}
 		metrics.SetGauge([]string{"raft", "disk", "full"}, float32(full))
@@ -213,7 +213,7 @@ func (s *server) keepReserve() {
 // heartbeat first, though there is nobody to hear from; setting a shorter one
 // ends the wait, and as a heartbeat below the lease is refused, the timers begin
 // a millisecond longer than they have to be.
-func (s *server) hurryIfAlone() {
+func (s *server) electSingleVoter() {
 	voters, me := 0, false
 	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
 		if server.Suffrage == raft.Voter {
@@ -235,19 +235,19 @@ func (s *server) hurryIfAlone() {
 // stop ends everything, what needs the rest first: calls, leadership, raft and
 // its connections, the transport, the stores.
 func (s *server) stop() error {
-	s.drain()
-	s.handOver()
+	s.awaitCalls()
+	s.transferLeadership()
 	stopped := s.raft.Shutdown()
-	s.stream.drop()        // or raft would wait for answers that nobody needs
+	s.stream.closeAll()    // or raft would wait for answers that nobody needs
 	err := stopped.Error() // closes the transport, too
 	s.trans.CloseStreams()
-	if !s.stream.wait(closeTime) {
-		s.cfg.Logger.Warn("raft did not let go of its connections in time", "waited", closeTime)
+	if !s.stream.wait(closeTimeout) {
+		s.cfg.Logger.Warn("raft did not let go of its connections in time", "waited", closeTimeout)
 	}
 	close(s.done)
 	s.helpers.Wait()
 	s.calls.Wait()
-	s.verify.Stop()
+	s.proofs.Stop()
 	if err := errors.Join(err, s.log.Close()); err != nil {
 		return fmt.Errorf("stop raft: %w", err)
 	}
@@ -256,7 +256,7 @@ func (s *server) stop() error {
 
 // drain lets the calls that are under way end: raft never answers some of those
 // that are cut off by its shutdown.
-func (s *server) drain() {
+func (s *server) awaitCalls() {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -264,13 +264,13 @@ func (s *server) drain() {
 	}()
 	select {
 	case <-done:
-	case <-time.After(drainTime):
+	case <-time.After(callsTimeout):
 	}
 }
 
 // handOver gives the leadership to another voter, so that the others need not
 // find out by their timers that we are gone.
-func (s *server) handOver() {
+func (s *server) transferLeadership() {
 	if s.raft.State() != raft.Leader {
 		return
 	}
@@ -284,8 +284,8 @@ func (s *server) handOver() {
 				if err != nil {
 					s.cfg.Logger.Warn("could not hand over the leadership before the stop", "err", err)
 				}
-			case <-time.After(handOverTime):
-				s.cfg.Logger.Warn("nobody took over the leadership before the stop", "waited", handOverTime)
+			case <-time.After(transferTimeout):
+				s.cfg.Logger.Warn("nobody took over the leadership before the stop", "waited", transferTimeout)
 			}
 			return
 		}

@@ -23,11 +23,11 @@ type stream struct {
 	ctx    context.Context // ends all dials
 	cancel context.CancelFunc
 
-	mu      sync.Mutex
-	dropped bool
-	open    map[net.Conn]*streamConn
-	users   sync.WaitGroup      // raft closes each connection when it is done with it
-	said    map[string]struct{} // what was logged
+	mu     sync.Mutex
+	closed bool
+	open   map[net.Conn]*streamConn
+	conns  sync.WaitGroup      // raft closes each connection when it is done with it
+	logged map[string]struct{} // what was logged
 }
 
 var _ raft.StreamLayer = (*stream)(nil)
@@ -38,7 +38,7 @@ func newStream(cfg Config, fail func(error)) *stream {
 		Listener: cfg.Listener,
 		cfg:      cfg,
 		fail:     fail,
-		said:     map[string]struct{}{},
+		logged:   map[string]struct{}{},
 		ctx:      ctx,
 		cancel:   cancel,
 		open:     map[net.Conn]*streamConn{},
@@ -54,7 +54,7 @@ func (s *stream) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.track(c, s.greeted)
+	return s.track(c, s.acceptHandshake)
 }
 
 // Dial takes the addresses that package raft has from addresses.ServerAddr.
@@ -70,34 +70,34 @@ func (s *stream) Dial(target raft.ServerAddress, timeout time.Duration) (net.Con
 	if err != nil {
 		return nil, err
 	}
-	if err := s.greet(tracked, id, timeout); err != nil {
+	if err := s.handshake(tracked, id, timeout); err != nil {
 		return nil, errors.Join(fmt.Errorf("ask for server %s at %s: %w", id, addr, err), tracked.Close())
 	}
 	return tracked, nil
 }
 
-func (s *stream) track(c net.Conn, greet func(net.Conn) error) (net.Conn, error) {
+func (s *stream) track(c net.Conn, handshake func(net.Conn) error) (net.Conn, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.dropped {
+	if s.closed {
 		_ = c.Close()
 		return nil, net.ErrClosed
 	}
-	tracked := &streamConn{Conn: c, greet: greet, forget: sync.OnceFunc(func() {
+	tracked := &streamConn{Conn: c, handshake: handshake, untrack: sync.OnceFunc(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.open, c)
-		s.users.Done()
+		s.conns.Done()
 	})}
 	s.open[c] = tracked
-	s.users.Add(1)
+	s.conns.Add(1)
 	return tracked, nil
 }
 
 // brings says whether anything has come within a time on a connection that was
 // accepted and is still open: whoever sent it lives, for the end of a process is
 // the end of its connections.
-func (s *stream) brings(within time.Duration) bool {
+func (s *stream) receivedWithin(within time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, c := range s.open {
@@ -110,11 +110,11 @@ func (s *stream) brings(within time.Duration) bool {
 
 // drop ends every connection and every dial, and lets no new one begin. Raft's
 // goroutines notice by the errors.
-func (s *stream) drop() {
+func (s *stream) closeAll() {
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.dropped = true
+	s.closed = true
 	for c := range s.open {
 		// Below TLS, whose own Close waits to say goodbye to a peer that may be gone.
 		if over, ok := c.(interface{ NetConn() net.Conn }); ok {
@@ -129,7 +129,7 @@ func (s *stream) wait(limit time.Duration) bool {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.users.Wait()
+		s.conns.Wait()
 	}()
 	select {
 	case <-done:
@@ -143,17 +143,17 @@ func (s *stream) wait(limit time.Duration) bool {
 // read, if it was accepted, whom the other end wants.
 type streamConn struct {
 	net.Conn
-	forget func()
-	greet  func(net.Conn) error      // nil once it has been done, and where this end dialled
-	heard  atomic.Pointer[time.Time] // when something came; nil where this end dialled
+	untrack   func()
+	handshake func(net.Conn) error      // nil once it has been done, and where this end dialled
+	heard     atomic.Pointer[time.Time] // when something came; nil where this end dialled
 }
 
 func (c *streamConn) Read(p []byte) (int, error) { // one goroutine of raft's reads
-	if c.greet != nil {
-		if err := c.greet(c.Conn); err != nil {
+	if c.handshake != nil {
+		if err := c.handshake(c.Conn); err != nil {
 			return 0, err
 		}
-		c.greet = nil
+		c.handshake = nil
 		c.heard.Store(&time.Time{})
 	}
 	n, err := c.Conn.Read(p)
@@ -165,7 +165,7 @@ func (c *streamConn) Read(p []byte) (int, error) { // one goroutine of raft's re
 }
 
 func (c *streamConn) Close() error {
-	c.forget()
+	c.untrack()
 	return c.Conn.Close()
 }
 

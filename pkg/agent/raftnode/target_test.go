@@ -62,7 +62,7 @@ func TestTarget(t *testing.T) {
 			t.Errorf("%q is split into %q and %q", at, id, addr)
 		}
 	}
-	if err := sayWhom(nil, strings.Repeat("x", maxID+1), time.Second); err == nil {
+	if err := handshakeByID(nil, strings.Repeat("x", maxID+1), time.Second); err == nil {
 		t.Error("an id that is too long is sent")
 	}
 }

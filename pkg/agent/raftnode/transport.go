@@ -29,10 +29,10 @@ type transport struct {
 	raft                   *atomic.Pointer[raft.Raft]
 	acks                   *acks
 
-	heard atomic.Pointer[contact]
-	rpcs  chan raft.RPC
-	beats chan raft.RPC // one that was answered and that raft has not seen
-	done  <-chan struct{}
+	heard      atomic.Pointer[contact]
+	rpcs       chan raft.RPC
+	heartbeats chan raft.RPC // one that was answered and that raft has not seen
+	done       <-chan struct{}
 }
 
 // contact is the newest message of a leader.
@@ -57,11 +57,11 @@ func newTransport(inner *raft.NetworkTransport, cfg Config, running *atomic.Poin
 			ID:              []byte(id),
 			Addr:            inner.EncodePeer(id, raft.ServerAddress(cfg.Address)),
 		},
-		raft:  running,
-		acks:  acks,
-		rpcs:  make(chan raft.RPC),
-		beats: make(chan raft.RPC, 1),
-		done:  done,
+		raft:       running,
+		acks:       acks,
+		rpcs:       make(chan raft.RPC),
+		heartbeats: make(chan raft.RPC, 1),
+		done:       done,
 	}
 }
 
@@ -74,18 +74,18 @@ func (t *transport) run() {
 		var rpc raft.RPC
 		select {
 		case rpc = <-t.NetworkTransport.Consumer():
-			t.note(rpc)
-		case rpc = <-t.beats:
+			t.recordContact(rpc)
+		case rpc = <-t.heartbeats:
 		case <-t.done:
 			return
 		}
-		if !t.pass(rpc) {
+		if !t.deliver(rpc) {
 			return
 		}
 	}
 }
 
-func (t *transport) pass(rpc raft.RPC) bool {
+func (t *transport) deliver(rpc raft.RPC) bool {
 	select {
 	case t.rpcs <- rpc:
 		return true
@@ -95,7 +95,7 @@ func (t *transport) pass(rpc raft.RPC) bool {
 }
 
 // note remembers when a leader was heard, before raft's main goroutine has time.
-func (t *transport) note(rpc raft.RPC) {
+func (t *transport) recordContact(rpc raft.RPC) {
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
 		t.heard.Store(&contact{raft.ServerID(req.ID), req.Term, time.Now()})
@@ -115,23 +115,23 @@ func (t *transport) heardFrom(leader raft.ServerID, term uint64) time.Time {
 // SetHeartbeatHandler takes raft's handler and does not use it.
 func (t *transport) SetHeartbeatHandler(handler func(raft.RPC)) {
 	if handler != nil {
-		t.NetworkTransport.SetHeartbeatHandler(t.beat)
+		t.NetworkTransport.SetHeartbeatHandler(t.heartbeat)
 	}
 }
 
 // beat is called on the goroutine of a connection.
-func (t *transport) beat(rpc raft.RPC) {
-	t.note(rpc)
+func (t *transport) heartbeat(rpc raft.RPC) {
+	t.recordContact(rpc)
 	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
 	if !ok || !t.follows(req) {
-		t.pass(rpc)
+		t.deliver(rpc)
 		return
 	}
 	rpc.Respond(&raft.AppendEntriesResponse{
 		RPCHeader: t.header, Term: req.Term, LastLog: t.raft.Load().LastIndex(), Success: true,
 	}, nil)
 	select {
-	case t.beats <- raft.RPC{Command: req, RespChan: make(chan raft.RPCResponse, 1)}:
+	case t.heartbeats <- raft.RPC{Command: req, RespChan: make(chan raft.RPCResponse, 1)}:
 	default: // raft is busy, and one waits already
 	}
 }

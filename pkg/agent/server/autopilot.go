@@ -54,7 +54,7 @@ func (s *Server) newAutopilot(helpers *sync.WaitGroup) (*autopilot.Autopilot, er
 		return nil, err
 	}
 	conf := s.cfg.Autopilot
-	return autopilot.New(r, pilotDelegate{s, helpers},
+	return autopilot.New(r, autopilotDelegate{s, helpers},
 		autopilot.WithLogger(hclogx.New(s.cfg.Logger)),
 		autopilot.WithPromoter(&promoter{}),
 		autopilot.WithUpdateInterval(conf.UpdateInterval),
@@ -62,12 +62,12 @@ func (s *Server) newAutopilot(helpers *sync.WaitGroup) (*autopilot.Autopilot, er
 }
 
 // pilotDelegate is how autopilot sees the cluster.
-type pilotDelegate struct {
+type autopilotDelegate struct {
 	s       *Server
 	helpers *sync.WaitGroup
 }
 
-func (d pilotDelegate) AutopilotConfig() *autopilot.Config {
+func (d autopilotDelegate) AutopilotConfig() *autopilot.Config {
 	conf := d.s.cfg.Autopilot
 	return &autopilot.Config{
 		CleanupDeadServers:      !conf.KeepDeadServers,
@@ -80,18 +80,18 @@ func (d pilotDelegate) AutopilotConfig() *autopilot.Config {
 
 // NotifyState makes the leader look again when somebody has become a voter: a
 // repaired server's former self can go then.
-func (d pilotDelegate) NotifyState(st *autopilot.State) {
+func (d autopilotDelegate) NotifyState(st *autopilot.State) {
 	if old := d.s.pilot.Swap(st); old == nil || len(old.Voters) != len(st.Voters) {
 		d.s.members.fire()
 	}
 }
 
-func (d pilotDelegate) KnownServers() map[raft.ServerID]*autopilot.Server {
+func (d autopilotDelegate) KnownServers() map[raft.ServerID]*autopilot.Server {
 	known := map[raft.ServerID]*autopilot.Server{}
 	leader, _ := d.s.node.Leader()
 	for _, m := range d.s.cfg.Pool.Members() {
 		srv, ok := gossip.ServerOf(m)
-		if !ok || d.s.foreign(m) {
+		if !ok || d.s.isForeign(m) {
 			continue
 		}
 		id := raft.ServerID(srv.ID)
@@ -121,7 +121,7 @@ func nodeStatus(status int) autopilot.NodeStatus {
 
 // FetchServerStats asks every server for its place in the log. Who does not
 // answer is missing in the result.
-func (d pilotDelegate) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
+func (d autopilotDelegate) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
 	var lock sync.Mutex
 	found := map[raft.ServerID]*autopilot.ServerStats{}
 	var asking sync.WaitGroup
@@ -143,7 +143,7 @@ func (d pilotDelegate) FetchServerStats(ctx context.Context, servers map[raft.Se
 
 // RemoveFailedServer makes a dead server leave the pool; that it left then
 // removes it from raft's configuration and from the catalog.
-func (d pilotDelegate) RemoveFailedServer(srv *autopilot.Server) {
+func (d autopilotDelegate) RemoveFailedServer(srv *autopilot.Server) {
 	if srv.NodeStatus != autopilot.NodeFailed {
 		return // those that left are removed already
 	}

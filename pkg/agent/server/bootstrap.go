@@ -25,7 +25,7 @@ import (
 
 // settleTime is waited when more servers than needed are there: their views of
 // the pool may still differ.
-const settleTime = 500 * time.Millisecond
+const agreeTime = 500 * time.Millisecond
 
 type tag struct{ key, value string }
 
@@ -57,7 +57,7 @@ func (s *Server) setTag(ctx context.Context, key, value string) {
 // runBootstrap returns once this server has raft state: its own, or what a
 // leader has sent.
 func (s *Server) runBootstrap(ctx context.Context) {
-	if s.alone() && !s.awaitJoined(ctx) {
+	if s.bootstrapsAlone() && !s.awaitJoined(ctx) {
 		return
 	}
 	proposed := ""
@@ -67,7 +67,7 @@ func (s *Server) runBootstrap(ctx context.Context) {
 		next := s.changed.next()
 		if has, err := s.node.HasState(); err != nil || has {
 			if err == nil {
-				if err := s.settle(ctx, true); err != nil {
+				if err := s.confirmCluster(ctx, true); err != nil {
 					s.node.Fail(err)
 				}
 				s.setTag(ctx, gossip.TagBoot, "1")
@@ -75,13 +75,13 @@ func (s *Server) runBootstrap(ctx context.Context) {
 			}
 			return
 		}
-		set, crowd, conflict := s.candidates()
+		set, surplus, conflict := s.founders()
 		if conflict != "" && !warned {
 			s.cfg.Logger.Error("the cluster cannot begin: servers disagree on bootstrap_expect", "this server", s.cfg.Expect, "other", conflict)
 			warned = true
 		}
-		key := setKey(set)
-		if key != "" && s.begins.CompareAndSwap(false, true) {
+		key := clusterIDOf(set)
+		if key != "" && s.bootstraps.CompareAndSwap(false, true) {
 			s.changed.fire() // whoever sees what we propose may begin before us: see admit
 		}
 		if key != proposed {
@@ -95,11 +95,11 @@ func (s *Server) runBootstrap(ctx context.Context) {
 			if since.IsZero() {
 				since = time.Now()
 			}
-			if wait = time.Until(since.Add(settleTime)); !crowd || wait <= 0 {
-				if s.begin(set) {
+			if wait = time.Until(since.Add(agreeTime)); !surplus || wait <= 0 {
+				if s.bootstrap(set) {
 					continue
 				}
-				wait = settleTime
+				wait = agreeTime
 			}
 		}
 		if !waitFor(ctx, next, wait) {
@@ -129,11 +129,11 @@ func waitFor(ctx context.Context, next <-chan struct{}, d time.Duration) bool {
 // candidates are the servers to begin with, sorted by id; none while it cannot
 // be. crowd says that there are more than needed, conflict names a server that
 // expects another number.
-func (s *Server) candidates() (set []gossip.Server, crowd bool, conflict string) {
+func (s *Server) founders() (set []gossip.Server, surplus bool, conflict string) {
 	self := gossip.Server{ID: s.cfg.NodeID, Name: s.cfg.NodeName, Addr: s.cfg.Address, Tags: map[string]string{gossip.TagRun: RunTag(s.cfg.Identity.Hello(""))}}
-	if s.alone() {
+	if s.bootstrapsAlone() {
 		if other, exists := s.existing(); exists {
-			s.sayExists.Do(func() {
+			s.logExists.Do(func() {
 				s.cfg.Logger.Error("this server founds no cluster, though it is told to (-bootstrap or -bootstrap-expect=1): one exists, and it waits to be taken in there; remove that setting",
 					"known from", other.Name, "address", other.Addr, "cluster", other.Cluster())
 			})
@@ -164,16 +164,16 @@ func (s *Server) candidates() (set []gossip.Server, crowd bool, conflict string)
 		return nil, false, conflict
 	}
 	slices.SortFunc(set, func(a, b gossip.Server) int { return cmp.Compare(a.ID, b.ID) })
-	crowd = len(set) > s.cfg.Expect
+	surplus = len(set) > s.cfg.Expect
 	set = set[:s.cfg.Expect]
 	if !slices.ContainsFunc(set, func(srv gossip.Server) bool { return srv.ID == self.ID }) {
 		return nil, false, "" // the others begin and add this one
 	}
-	return set, crowd, ""
+	return set, surplus, ""
 }
 
 // alone says whether this server is to found a cluster by itself.
-func (s *Server) alone() bool { return s.cfg.Bootstrap || s.cfg.Expect == 1 }
+func (s *Server) bootstrapsAlone() bool { return s.cfg.Bootstrap || s.cfg.Expect == 1 }
 
 // existing is a member of a cluster that exists, even if it has failed.
 func (s *Server) existing() (gossip.Server, bool) {
@@ -200,7 +200,7 @@ func (s *Server) awaitJoined(ctx context.Context) bool {
 }
 
 // setKey is the id of the cluster that these servers found; "" for none.
-func setKey(set []gossip.Server) string {
+func clusterIDOf(set []gossip.Server) string {
 	if len(set) == 0 {
 		return ""
 	}
@@ -208,7 +208,7 @@ func setKey(set []gossip.Server) string {
 	for i, srv := range set {
 		founders[i] = clusterid.Founder{ID: srv.ID, Run: srv.Tags[gossip.TagRun]}
 	}
-	return clusterid.Founded(founders)
+	return clusterid.FoundedBy(founders)
 }
 
 // agreed says whether everybody in the set proposes it.
@@ -223,12 +223,12 @@ func (s *Server) agreed(set []gossip.Server, key string) bool {
 
 // begin writes the first configuration. The others of the set may do so too:
 // they write the same.
-func (s *Server) begin(set []gossip.Server) bool {
+func (s *Server) bootstrap(set []gossip.Server) bool {
 	servers := make([]raft.Server, len(set))
 	for i, srv := range set {
 		servers[i] = raft.Server{Suffrage: raft.Voter, ID: raft.ServerID(srv.ID), Address: raft.ServerAddress(srv.Addr)}
 	}
-	id := setKey(set)
+	id := clusterIDOf(set)
 	if err := s.cfg.Identity.Join(id); err != nil {
 		s.cfg.Logger.Info("this server founds no cluster: a leader was quicker", "error", err)
 		return false

@@ -46,7 +46,7 @@ func TestCandidates(t *testing.T) {
 		{what: "clients do not count", expect: 3, members: []api.Member{me, expecting(1, alive), client("c", 3, "10.0.0.3", alive)}},
 	} {
 		s := &Server{cfg: Config{NodeName: "s2", NodeID: uuid(2), Expect: c.expect, Identity: inMemory(t, uuid(2)), Logger: logx.Discard(), Pool: fixedPool{members: c.members}}}
-		set, crowd, conflict := s.candidates()
+		set, crowd, conflict := s.founders()
 		if len(set) != len(c.want) || crowd != c.crowd || conflict != c.conflict {
 			t.Errorf("%s: %v, crowd %v, conflict %q", c.what, set, crowd, conflict)
 			continue
@@ -71,7 +71,7 @@ func (p fixedPool) ServerByID(id string) (gossip.Server, bool) {
 func TestAgreed(t *testing.T) {
 	s := &Server{cfg: Config{NodeID: uuid(1), Identity: inMemory(t, uuid(1))}}
 	set := []gossip.Server{{ID: uuid(1)}, {ID: uuid(2)}, {ID: uuid(3)}}
-	key := setKey(set)
+	key := clusterIDOf(set)
 	if s.agreed(set, key) {
 		t.Error("agreed though nobody else proposes anything")
 	}
@@ -81,7 +81,7 @@ func TestAgreed(t *testing.T) {
 	if !s.agreed(set, key) {
 		t.Error("not agreed though everybody proposes the same")
 	}
-	set[2].Tags = map[string]string{gossip.TagProposal: setKey(set[:2])}
+	set[2].Tags = map[string]string{gossip.TagProposal: clusterIDOf(set[:2])}
 	if s.agreed(set, key) {
 		t.Error("agreed though one proposes another set")
 	}

@@ -115,7 +115,7 @@ func startServer(t *testing.T, o testOptions) *testServer {
 		t.Fatal(err)
 	}
 	ts.pool = gossip.New(gossip.Config{
-		Cluster: who.Settled(), Run: RunTag(who.Hello("")),
+		Cluster: who.Confirmed(), Run: RunTag(who.Hello("")),
 		NodeName: o.name, NodeID: id, Datacenter: "dc1", Server: true, ServerPort: ln.Addr().(*net.TCPAddr).Port,
 		Level: state.Level, Build: "1.2.3:abcdef01", Expect: o.expect, BindAddr: "127.0.0.1", DataDir: o.dir, Logger: log,
 		Timing:   gossip.Timing{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond},

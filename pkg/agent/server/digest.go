@@ -18,7 +18,7 @@ type stateDigest struct {
 }
 
 func (s *Server) digest(*http.Request) (any, error) {
-	snap := s.board.Snapshot()
+	snap := s.views.Snapshot()
 	sum := sha256.New()
 	if err := snap.Write(sum); err != nil {
 		return nil, err

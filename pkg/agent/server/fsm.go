@@ -14,7 +14,7 @@ import (
 // calls it from one goroutine.
 type fsm struct {
 	store   *state.Store
-	board   *view.Board
+	views   *view.Board
 	applied func() // called after each publication
 	// fail ends this server: what it cannot read, others have applied.
 	fail func(error)
@@ -35,7 +35,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 			return results[:i] // nobody hears of them
 		}
 	}
-	f.board.Publish(f.store.Snapshot(), touched)
+	f.views.Publish(f.store.Snapshot(), touched)
 	f.applied()
 	return results
 }
@@ -51,7 +51,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		f.fail(err) // raft would only fetch it again, without end
 		return err
 	}
-	f.board.PublishAll(f.store.Snapshot())
+	f.views.PublishAll(f.store.Snapshot())
 	f.applied()
 	return nil
 }

@@ -24,8 +24,8 @@ import (
 const helloPath = "/v1/internal/hello"
 
 const (
-	meetTime  = 2 * time.Second // to ask a server who it is
-	meetAgain = 5 * time.Second
+	helloTimeout = 2 * time.Second // to ask a server who it is
+	helloRetry   = 5 * time.Second
 )
 
 // RunTag is how a start of a server is named in its tags.
@@ -38,7 +38,7 @@ func runOf(srv gossip.Server) (start uint64, run string) {
 }
 
 // foreign says whether a member is a server of another cluster.
-func (s *Server) foreign(m api.Member) bool {
+func (s *Server) isForeign(m api.Member) bool {
 	srv, ok := gossip.ServerOf(m)
 	own := s.cfg.Identity.Cluster()
 	return ok && own != "" && srv.Cluster() != "" && srv.Cluster() != own
@@ -46,11 +46,11 @@ func (s *Server) foreign(m api.Member) bool {
 
 // settle notes, once there is raft state, that the cluster id is for good, and tells
 // the members.
-func (s *Server) settle(ctx context.Context, hasState bool) error {
-	if err := s.cfg.Identity.Settle(hasState); err != nil {
+func (s *Server) confirmCluster(ctx context.Context, hasState bool) error {
+	if err := s.cfg.Identity.Confirm(hasState); err != nil {
 		return err
 	}
-	if id := s.cfg.Identity.Settled(); id != "" {
+	if id := s.cfg.Identity.Confirmed(); id != "" {
 		s.setTag(ctx, gossip.TagCluster, id)
 	}
 	return nil
@@ -58,7 +58,7 @@ func (s *Server) settle(ctx context.Context, hasState bool) error {
 
 // checkState compares the cluster id of the state with this server's, and takes it
 // over if that has none. Raft's goroutine calls it with each new state.
-func (s *Server) checkState(snap *state.Snapshot) {
+func (s *Server) checkClusterID(snap *state.Snapshot) {
 	id := snap.ClusterID()
 	if id == "" || id == s.cfg.Identity.Cluster() {
 		return
@@ -70,24 +70,24 @@ func (s *Server) checkState(snap *state.Snapshot) {
 	case err != nil:
 		s.cfg.Logger.Warn("could not store the id of the cluster; it will be tried again", "error", err)
 	default:
-		s.named.fire()
+		s.clusterNamed.fire()
 	}
 }
 
 // runIdentity tells the members of a cluster id that has come with the state, and gets
 // to know the servers that start: the votes of one that has forgotten its own count only
 // if nobody else remembers. It returns when ctx ends.
-func (s *Server) runIdentity(ctx context.Context) {
+func (s *Server) runIdentities(ctx context.Context) {
 	for {
-		changed, named := s.members.next(), s.named.next()
+		changed, named := s.members.next(), s.clusterNamed.next()
 		if has, err := s.node.HasState(); err == nil && has {
-			if err := s.settle(ctx, true); err != nil {
+			if err := s.confirmCluster(ctx, true); err != nil {
 				s.cfg.Logger.Warn("could not store the id of the cluster; it will be tried again", "error", err)
 			}
 		}
 		wait := time.Duration(-1)
-		if !s.meetServers(ctx) {
-			wait = meetAgain
+		if !s.verifyServers(ctx) {
+			wait = helloRetry
 		}
 		var after <-chan time.Time
 		if wait >= 0 {
@@ -105,32 +105,32 @@ func (s *Server) runIdentity(ctx context.Context) {
 
 // meetServers asks those whose start is not known who they are. It returns false if one
 // did not answer.
-func (s *Server) meetServers(ctx context.Context) bool {
+func (s *Server) verifyServers(ctx context.Context) bool {
 	all := true
 	for _, m := range s.cfg.Pool.Members() {
 		srv, ok := gossip.ServerOf(m)
 		start, run := runOf(srv)
-		if !ok || m.Status != api.MemberAlive || srv.ID == s.cfg.NodeID || run == "" || s.foreign(m) || s.cfg.Identity.Knows(srv.ID, start, run) {
+		if !ok || m.Status != api.MemberAlive || srv.ID == s.cfg.NodeID || run == "" || s.isForeign(m) || s.cfg.Identity.Knows(srv.ID, start, run) {
 			continue
 		}
 		var h clusterid.Hello
-		ask, cancel := context.WithTimeout(ctx, meetTime)
+		ask, cancel := context.WithTimeout(ctx, helloTimeout)
 		err := s.askServer(ask, srv.Addr, helloPath, &h)
 		cancel()
 		if err != nil || h.ID != srv.ID {
 			all = false
 			continue
 		}
-		if err := s.cfg.Identity.Meet(h); err != nil {
-			s.sayRefused(srv, err)
+		if err := s.cfg.Identity.VerifyPeer(h); err != nil {
+			s.logRefused(srv, err)
 		}
 	}
 	return all
 }
 
 // sayRefused logs once for each start of a server why nothing is exchanged with it.
-func (s *Server) sayRefused(srv gossip.Server, why error) {
-	if s.refused.first("server " + srv.ID + srv.Tags[gossip.TagRun]) {
+func (s *Server) logRefused(srv gossip.Server, why error) {
+	if s.refusals.first("server " + srv.ID + srv.Tags[gossip.TagRun]) {
 		s.cfg.Logger.Error("refused a server", "name", srv.Name, "id", srv.ID, "address", srv.Addr, "error", why)
 	}
 }
@@ -161,7 +161,7 @@ func (s *said) first(key string) bool {
 // judge refuses a raft stream with a server that lives elsewhere, as gossip sees it: of
 // two that run under one id the newcomer is turned away. A server that belongs to no
 // cluster yet is taken in by the one whose pool it has joined, and by no other.
-func (s *Server) judge(h clusterid.Hello) error {
+func (s *Server) checkPeer(h clusterid.Hello) error {
 	own := s.cfg.Identity.Hello("")
 	if h.ID == own.ID && h.Run() == own.Run() { // a server sends itself the order to stand for election
 		return nil
@@ -187,7 +187,7 @@ func (s *Server) hello(*http.Request) (any, error) {
 
 // nameCluster puts the cluster's id into the state, if it has none.
 func (s *Server) nameCluster(ctx context.Context) error {
-	if s.board.Snapshot().ClusterID() != "" || s.writeLevel() < state.LevelClusterID {
+	if s.views.Snapshot().ClusterID() != "" || s.writeLevel() < state.LevelClusterID {
 		return nil
 	}
 	id := s.cfg.Identity.Cluster()
@@ -202,12 +202,12 @@ func (s *Server) nameCluster(ctx context.Context) error {
 
 // admissible asks a server that is to be added whether it belongs to this cluster, or to
 // none yet; what gossip says may be older.
-func (s *Server) admissible(ctx context.Context, srv gossip.Server) error {
+func (s *Server) verifyNewServer(ctx context.Context, srv gossip.Server) error {
 	if srv.Level < state.LevelClusterID { // it does not know the question
 		return nil
 	}
 	var h clusterid.Hello
-	ask, cancel := context.WithTimeout(ctx, meetTime)
+	ask, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	err := s.askServer(ask, srv.Addr, helloPath, &h)
 	switch {
@@ -216,5 +216,5 @@ func (s *Server) admissible(ctx context.Context, srv gossip.Server) error {
 	case h.ID != srv.ID:
 		return fmt.Errorf("at %s there is the server %s and not %s", srv.Addr, h.ID, srv.ID)
 	}
-	return s.cfg.Identity.Meet(h)
+	return s.cfg.Identity.VerifyPeer(h)
 }

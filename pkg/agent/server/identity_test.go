@@ -20,7 +20,7 @@ func TestClusterGetsItsID(t *testing.T) {
 	leaderOf(t, all)
 	id := func(ts *testServer) string { return ts.Views().Snapshot().ClusterID() }
 	for _, ts := range all {
-		until(t, ts.name+" has an id", func() bool { return id(ts) != "" && id(ts) == ts.cfg.Identity.Settled() && id(ts) == id(all[0]) })
+		until(t, ts.name+" has an id", func() bool { return id(ts) != "" && id(ts) == ts.cfg.Identity.Confirmed() && id(ts) == id(all[0]) })
 		until(t, "all say so", func() bool {
 			for _, other := range all {
 				if srv, ok := ts.pool.ServerByID(other.cfg.NodeID); !ok || srv.Cluster() != id(ts) {
@@ -116,11 +116,11 @@ func TestForeignServersAreNotAdded(t *testing.T) {
 	}
 	s := New(Config{NodeName: "s1", NodeID: uuid(1), Expect: 3, Identity: id, Pool: fixedPool{members: members}, Logger: logx.Discard()})
 	for i, want := range []bool{false, true, false} {
-		if got := s.foreign(members[i]); got != want {
+		if got := s.isForeign(members[i]); got != want {
 			t.Errorf("%s is foreign: %v", members[i].Name, got)
 		}
 	}
-	known := pilotDelegate{s: s}.KnownServers()
+	known := autopilotDelegate{s: s}.KnownServers()
 	if len(known) != 2 {
 		t.Errorf("autopilot sees %v", known)
 	}
@@ -153,7 +153,7 @@ func TestJudge(t *testing.T) {
 		"itself":                    {id.Hello("10.0.0.1:8300"), true},
 		"its double":                {inMemory(t, uuid(1)).Hello("10.0.0.1:8300"), false},
 	} {
-		if err := s.judge(tt.h); (err == nil) != tt.ok {
+		if err := s.checkPeer(tt.h); (err == nil) != tt.ok {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -184,7 +184,7 @@ func TestJudgeVotes(t *testing.T) {
 		"earlier versions, a majority":       {known: []string{"a", "b", "c"}, answers: map[string]voterAnswer{"a": {}, "b": {}}},
 		"earlier versions, one":              {known: []string{"a", "b", "c"}, answers: map[string]voterAnswer{"a": {}}, unknown: true},
 	} {
-		votes, err := judgeVotes(tt.known, tt.answers)
+		votes, err := decideVote(tt.known, tt.answers)
 		if votes != tt.votes || (err != nil) != tt.unknown {
 			t.Errorf("%s: %v, %v", what, votes, err)
 		}
@@ -219,11 +219,11 @@ func TestLeaderAsksWhoItAdds(t *testing.T) {
 		leaderOf(t, []*testServer{ts})
 	}
 	srv := gossip.Server{ID: two.cfg.NodeID, Name: "s2", Addr: two.cfg.Address, Level: state.Level}
-	if err := one.admissible(t.Context(), srv); !errors.Is(err, clusterid.ErrForeign) {
+	if err := one.verifyNewServer(t.Context(), srv); !errors.Is(err, clusterid.ErrForeign) {
 		t.Errorf("a server of another cluster: %v", err)
 	}
 	srv.ID = uuid(9)
-	if err := one.admissible(t.Context(), srv); err == nil {
+	if err := one.verifyNewServer(t.Context(), srv); err == nil {
 		t.Error("a server that is not there")
 	}
 }

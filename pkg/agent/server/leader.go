@@ -20,7 +20,7 @@ const (
 const newLeaderEvent = "consul:new-leader"
 
 // tenure is one time of leading.
-type tenure struct {
+type leadership struct {
 	ctx context.Context // ends with it, a little later: raft's callback has to come first
 	end context.CancelFunc
 	// term is where this server became ready, set before it is. A leadership that was
@@ -30,21 +30,21 @@ type tenure struct {
 
 // onLeader is raft's callback: one call after the other, and quick.
 func (s *Server) onLeader(leads bool) {
-	s.endTenure()
+	s.endLeadership()
 	if leads {
-		t := &tenure{}
+		t := &leadership{}
 		t.ctx, t.end = context.WithCancel(context.Background())
 		s.current = t
 		select {
-		case <-s.tenures: // nobody has taken it, and it is over
+		case <-s.leaderships: // nobody has taken it, and it is over
 		default:
 		}
-		s.tenures <- t
+		s.leaderships <- t
 	}
 	s.changed.fire()
 }
 
-func (s *Server) endTenure() {
+func (s *Server) endLeadership() {
 	if s.current != nil {
 		s.current.end()
 		s.current = nil
@@ -52,19 +52,19 @@ func (s *Server) endTenure() {
 }
 
 // runTenures does the leader's duties whenever this server leads.
-func (s *Server) runTenures(ctx context.Context) {
+func (s *Server) runLeaderships(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case t := <-s.tenures:
+		case t := <-s.leaderships:
 			s.lead(ctx, t)
 		}
 	}
 }
 
 // lead returns when the tenure, or ctx, has ended.
-func (s *Server) lead(ctx context.Context, t *tenure) {
+func (s *Server) lead(ctx context.Context, t *leadership) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(t.ctx, cancel)()
@@ -91,8 +91,8 @@ func (s *Server) lead(ctx context.Context, t *tenure) {
 	if err != nil {
 		return // raft has ended
 	}
-	helpers.Go(func() { s.keepTime(ctx, t, timers) })
-	helpers.Go(func() { s.keepJobs(ctx) })
+	helpers.Go(func() { s.expireSessions(ctx, t, timers) })
+	helpers.Go(func() { s.expireJobs(ctx) })
 	pilot.Start(ctx)
 	defer func() {
 		<-pilot.Stop()
@@ -103,7 +103,7 @@ func (s *Server) lead(ctx context.Context, t *tenure) {
 
 // becomeReady applies what was committed before the election and registers this
 // server. It tries until it succeeds or ctx ends.
-func (s *Server) becomeReady(ctx context.Context, t *tenure) bool {
+func (s *Server) becomeReady(ctx context.Context, t *leadership) bool {
 	pause := firstRetry
 	for {
 		t.term = s.node.Term()
@@ -136,7 +136,7 @@ func (s *Server) establish(ctx context.Context) error {
 	if !ok {
 		return errors.New("the gossip pool does not know this server")
 	}
-	for _, cmd := range s.planAlive(s.board.Snapshot(), self) {
+	for _, cmd := range s.planAlive(s.views.Snapshot(), self) {
 		if _, err := s.proposeOwn(ctx, cmd); err != nil {
 			return fmt.Errorf("register this server in the catalog: %w", err)
 		}

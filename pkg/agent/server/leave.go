@@ -8,9 +8,9 @@ import (
 // How long a leaving server waits for its successor and for its removal from
 // raft's configuration. Neither is needed for the cluster to go on.
 const (
-	transferTime = 2 * time.Second
-	removalTime  = 2 * time.Second
-	removalCheck = 20 * time.Millisecond
+	transferTimeout = 2 * time.Second
+	removalTimeout  = 2 * time.Second
+	removalCheck    = 20 * time.Millisecond
 )
 
 // Leave leaves the cluster for good: leadership goes to another server, the pool
@@ -21,7 +21,7 @@ func (s *Server) Leave(ctx context.Context) error {
 	servers, _, err := s.node.Configuration()
 	alone := err != nil || len(servers) < 2
 	if id, _ := s.node.Leader(); id == s.cfg.NodeID && !alone {
-		transfer, cancel := context.WithTimeout(ctx, transferTime)
+		transfer, cancel := context.WithTimeout(ctx, transferTimeout)
 		if err := s.node.TransferLeadership(transfer, ""); err != nil {
 			s.cfg.Logger.Warn("no other server takes over the leadership; leaving all the same", "error", err)
 		}
@@ -39,7 +39,7 @@ func (s *Server) Leave(ctx context.Context) error {
 // awaitRemoval lets raft run until the leader has removed this server, so that
 // the others hear its last acknowledgement instead of a silence.
 func (s *Server) awaitRemoval(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, removalTime)
+	ctx, cancel := context.WithTimeout(ctx, removalTimeout)
 	defer cancel()
 	tick := time.NewTicker(removalCheck) // raft does not tell a follower
 	defer tick.Stop()

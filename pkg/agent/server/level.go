@@ -44,7 +44,7 @@ func (s *Server) writeLevel() int {
 // poolLevel is the lowest level of a pool's servers that a cluster with this level
 // in use can have, at most this program's.
 func (s *Server) poolLevel(members []api.Member, used int) int {
-	used = max(used, s.board.Snapshot().Level())
+	used = max(used, s.views.Snapshot().Level())
 	level := state.Level
 	for _, m := range members {
 		if srv, ok := gossip.ServerOf(m); ok && m.Status != api.MemberLeft && srv.Level >= used {
@@ -59,7 +59,7 @@ func (s *Server) poolLevel(members []api.Member, used int) int {
 func (s *Server) mayAdd(srv gossip.Server) (ok bool, inUse int) {
 	s.levels.mu.Lock()
 	defer s.levels.mu.Unlock()
-	inUse = max(s.levels.used, s.board.Snapshot().Level())
+	inUse = max(s.levels.used, s.views.Snapshot().Level())
 	if srv.Level < inUse {
 		return false, inUse
 	}

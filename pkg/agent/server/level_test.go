@@ -29,7 +29,7 @@ func TestLevelIsOfOneLookAtTheMembers(t *testing.T) {
 	var now atomic.Pointer[[]api.Member]
 	set := func(all ...api.Member) { now.Store(&all) }
 	s := planner()
-	s.board = view.New(state.New().Snapshot())
+	s.views = view.New(state.New().Snapshot())
 	var during func()
 	s.cfg.Pool = slowPool{members: func() []api.Member {
 		seen := slices.Clone(*now.Load())
@@ -78,7 +78,7 @@ func TestLevelIsOfOneLookAtTheMembers(t *testing.T) {
 		t.Fatal(err)
 	}
 	store.ApplyBatch([]state.Entry{{Index: 1, Data: state.Group([][]byte{data})}})
-	next.board = view.New(store.Snapshot())
+	next.views = view.New(store.Snapshot())
 	if ok, inUse := next.mayAdd(gossip.Server{Level: 2}); ok || inUse != state.LevelGroups {
 		t.Errorf("after a group in the log a server of level 2 may be added: %v (in use %d)", ok, inUse)
 	}

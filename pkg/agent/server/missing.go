@@ -14,31 +14,31 @@ import (
 // back yet while this server itself has only started: to drop it at once would
 // empty the catalog at every restart of a lone server.
 const (
-	absentGrace = 15 * time.Second // then it is critical
-	absentLimit = 72 * time.Hour   // then it goes, as a failed member does
+	missingGrace = 15 * time.Second // then it is critical
+	missingLimit = 72 * time.Hour   // then it goes, as a failed member does
 )
 
 // absentees remembers who was met, and since when who is missing. Names are in
 // lower case.
-type absentees struct {
-	met   map[string]bool
+type missingNodes struct {
+	seen  map[string]bool
 	since map[string]time.Time
 }
 
-func newAbsentees() absentees {
-	return absentees{met: map[string]bool{}, since: map[string]time.Time{}}
+func newMissingNodes() missingNodes {
+	return missingNodes{seen: map[string]bool{}, since: map[string]time.Time{}}
 }
 
 // plan says what to write for the absent, and when to look again at the latest.
-func (a absentees) plan(snap *state.Snapshot, members []api.Member, now time.Time) ([]state.Command, time.Duration) {
+func (a missingNodes) plan(snap *state.Snapshot, members []api.Member, now time.Time) ([]state.Command, time.Duration) {
 	here := make(map[string]bool, len(members))
 	for _, m := range members {
 		name := strings.ToLower(m.Name)
-		here[name], a.met[name] = true, true
+		here[name], a.seen[name] = true, true
 		delete(a.since, name)
 	}
 	var plan []state.Command
-	again := absentLimit
+	again := missingLimit
 	known := make(map[string]bool)
 	nodes, _ := snap.Nodes(nil)
 	for _, n := range nodes {
@@ -55,10 +55,10 @@ func (a absentees) plan(snap *state.Snapshot, members []api.Member, now time.Tim
 	return plan, again
 }
 
-func (a absentees) planOne(snap *state.Snapshot, n *api.Node, name string, now time.Time) ([]state.Command, time.Duration) {
+func (a missingNodes) planOne(snap *state.Snapshot, n *api.Node, name string, now time.Time) ([]state.Command, time.Duration) {
 	gone := []state.Command{&state.Deregister{Node: n.Node, Left: true}}
-	if a.met[name] {
-		return gone, absentLimit
+	if a.seen[name] {
+		return gone, missingLimit
 	}
 	since, ok := a.since[name]
 	if !ok {
@@ -66,20 +66,20 @@ func (a absentees) planOne(snap *state.Snapshot, n *api.Node, name string, now t
 		a.since[name] = now
 	}
 	switch missing := now.Sub(since); {
-	case missing < absentGrace:
-		return nil, absentGrace - missing
-	case missing < absentLimit:
-		return planFailed(snap, n.Node, n.ID), absentLimit - missing
+	case missing < missingGrace:
+		return nil, missingGrace - missing
+	case missing < missingLimit:
+		return planFailed(snap, n.Node, n.ID), missingLimit - missing
 	default:
-		return gone, absentLimit
+		return gone, missingLimit
 	}
 }
 
 // forget keeps the maps as small as catalog and pool are.
-func (a absentees) forget(known, here map[string]bool) {
-	for name := range a.met {
+func (a missingNodes) forget(known, here map[string]bool) {
+	for name := range a.seen {
 		if !known[name] && !here[name] {
-			delete(a.met, name)
+			delete(a.seen, name)
 		}
 	}
 	for name := range a.since {

@@ -20,8 +20,8 @@ import (
 // Where servers ask each other for their place in the log, and whether a leader
 // refuses connections.
 const (
-	statsPath   = "/v1/internal/raft-stats"
-	witnessPath = "/v1/internal/raft-witness"
+	statsPath = "/v1/internal/raft-stats"
+	probePath = "/v1/internal/raft-witness"
 )
 
 const maxAnswer = 4096
@@ -38,9 +38,9 @@ type peerStats struct {
 // Handler answers, on the server port, what only servers ask each other, and
 // leaves everything else to next.
 func (s *Server) Handler(next http.Handler) http.Handler {
-	return clusterid.Guard(s.private(next), s.cfg.Identity.Cluster, func(r *http.Request, err error) {
+	return clusterid.RefuseForeign(s.private(next), s.cfg.Identity.Cluster, func(r *http.Request, err error) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		if s.refused.first("agent " + host) {
+		if s.refusals.first("agent " + host) {
 			s.cfg.Logger.Error("refused the requests of an agent", "address", host, "error", err)
 		}
 	})
@@ -53,8 +53,8 @@ func (s *Server) private(next http.Handler) http.Handler {
 		case r.Method != http.MethodGet:
 		case r.URL.Path == statsPath:
 			answer = func(*http.Request) (any, error) { return s.ownStats(), nil }
-		case r.URL.Path == witnessPath:
-			answer = s.witness
+		case r.URL.Path == probePath:
+			answer = s.probeReport
 		case r.URL.Path == voterPath:
 			answer = s.voter
 		case r.URL.Path == indexPath:
@@ -83,19 +83,19 @@ func (s *Server) private(next http.Handler) http.Handler {
 }
 
 // witness answers whether this server's connections to a leader are refused.
-func (s *Server) witness(r *http.Request) (any, error) {
+func (s *Server) probeReport(r *http.Request) (any, error) {
 	term, err := strconv.ParseUint(r.URL.Query().Get("term"), 10, 64)
 	if err != nil {
 		return nil, fmt.Errorf("which term: %w", err)
 	}
-	return s.node.Witness(r.Context(), r.URL.Query().Get("leader"), term)
+	return s.node.ProbeLeader(r.Context(), r.URL.Query().Get("leader"), term)
 }
 
 // askWitness asks a voter that.
-func (s *Server) askWitness(ctx context.Context, voter raft.Server, leader string, term uint64) (raftnode.Witness, error) {
-	var said raftnode.Witness
+func (s *Server) askProbe(ctx context.Context, voter raft.Server, leader string, term uint64) (raftnode.ProbeReport, error) {
+	var said raftnode.ProbeReport
 	query := url.Values{"leader": {leader}, "term": {strconv.FormatUint(term, 10)}}
-	err := s.askServer(ctx, s.addressIn(voter), witnessPath+"?"+query.Encode(), &said)
+	err := s.askServer(ctx, s.addressIn(voter), probePath+"?"+query.Encode(), &said)
 	return said, err
 }
 

@@ -66,48 +66,48 @@ func TestPlanIsIdempotent(t *testing.T) {
 		what   string
 		member api.Member
 		want   int // commands
-		check  func(record) error
+		check  func(catalogEntry) error
 	}{
-		{"client comes", client("n", 2, "10.0.0.2", api.MemberAlive), 1, func(r record) error {
+		{"client comes", client("n", 2, "10.0.0.2", api.MemberAlive), 1, func(r catalogEntry) error {
 			return r.expect("10.0.0.2", api.HealthPassing, false)
 		}},
-		{"client fails", client("n", 2, "10.0.0.2", api.MemberFailed), 1, func(r record) error {
+		{"client fails", client("n", 2, "10.0.0.2", api.MemberFailed), 1, func(r catalogEntry) error {
 			return r.expect("10.0.0.2", api.HealthCritical, false)
 		}},
-		{"client is back elsewhere", client("n", 2, "10.0.0.9", api.MemberAlive), 1, func(r record) error {
+		{"client is back elsewhere", client("n", 2, "10.0.0.9", api.MemberAlive), 1, func(r catalogEntry) error {
 			if r.node.TaggedAddresses["lan"] != "10.0.0.9" {
 				return fmt.Errorf("tagged addresses %v", r.node.TaggedAddresses)
 			}
 			return r.expect("10.0.0.9", api.HealthPassing, false)
 		}},
-		{"leaving is not left", client("n", 2, "10.0.0.9", api.MemberLeaving), 0, func(r record) error {
+		{"leaving is not left", client("n", 2, "10.0.0.9", api.MemberLeaving), 0, func(r catalogEntry) error {
 			return r.expect("10.0.0.9", api.HealthPassing, false)
 		}},
-		{"client becomes a server", server("n", 2, "10.0.0.9", api.MemberAlive), 1, func(r record) error {
+		{"client becomes a server", server("n", 2, "10.0.0.9", api.MemberAlive), 1, func(r catalogEntry) error {
 			return r.expect("10.0.0.9", api.HealthPassing, true)
 		}},
-		{"server gets another version", server("n", 2, "10.0.0.9", api.MemberAlive, "build", "1.0.1:bbbbbbbb"), 1, func(r record) error {
+		{"server gets another version", server("n", 2, "10.0.0.9", api.MemberAlive, "build", "1.0.1:bbbbbbbb"), 1, func(r catalogEntry) error {
 			if r.service.Meta["version"] != "1.0.1" {
 				return fmt.Errorf("meta %v", r.service.Meta)
 			}
 			return nil
 		}},
-		{"server becomes a client", client("n", 2, "10.0.0.9", api.MemberAlive), 1, func(r record) error {
+		{"server becomes a client", client("n", 2, "10.0.0.9", api.MemberAlive), 1, func(r catalogEntry) error {
 			return r.expect("10.0.0.9", api.HealthPassing, false)
 		}},
-		{"another agent's failure", client("n", 77, "10.0.0.9", api.MemberFailed), 0, func(r record) error {
+		{"another agent's failure", client("n", 77, "10.0.0.9", api.MemberFailed), 0, func(r catalogEntry) error {
 			return r.expect("10.0.0.9", api.HealthPassing, false)
 		}},
-		{"another agent's leave", client("n", 77, "10.0.0.9", api.MemberLeft), 0, func(r record) error {
+		{"another agent's leave", client("n", 77, "10.0.0.9", api.MemberLeft), 0, func(r catalogEntry) error {
 			return r.expect("10.0.0.9", api.HealthPassing, false)
 		}},
-		{"client leaves", client("n", 2, "10.0.0.9", api.MemberLeft), 1, func(r record) error {
+		{"client leaves", client("n", 2, "10.0.0.9", api.MemberLeft), 1, func(r catalogEntry) error {
 			if r.node != nil {
 				return errors.New("the node is still there")
 			}
 			return nil
 		}},
-		{"who is unknown and fails is not registered", client("n", 2, "10.0.0.9", api.MemberFailed), 0, func(r record) error { return nil }},
+		{"who is unknown and fails is not registered", client("n", 2, "10.0.0.9", api.MemberFailed), 0, func(r catalogEntry) error { return nil }},
 	}
 	for _, step := range steps {
 		plan := s.planMember(c.store.Snapshot(), step.member)
@@ -124,7 +124,7 @@ func TestPlanIsIdempotent(t *testing.T) {
 	}
 }
 
-func (r record) expect(addr, status string, service bool) error {
+func (r catalogEntry) expect(addr, status string, service bool) error {
 	if r.node == nil || r.health == nil {
 		return errors.New("not registered")
 	}
@@ -173,7 +173,7 @@ func TestAbsentees(t *testing.T) {
 	}
 	c.apply(&state.Register{Node: &api.Node{Node: "byhand", Address: "10.0.0.5"}})
 
-	a := newAbsentees()
+	a := newMissingNodes()
 	now := time.Now()
 	step := func(members ...api.Member) (int, time.Duration) {
 		t.Helper()
@@ -181,29 +181,29 @@ func TestAbsentees(t *testing.T) {
 		c.apply(plan...)
 		return len(plan), again
 	}
-	if n, again := step(met); n != 0 || again != absentGrace {
+	if n, again := step(met); n != 0 || again != missingGrace {
 		t.Errorf("at the start: %d commands, again in %v", n, again)
 	}
 	if n, _ := step(); n != 1 || lookUp(c.store.Snapshot(), "met").node != nil {
 		t.Errorf("who was met and is gone should be deregistered at once: %d commands", n)
 	}
-	now = now.Add(absentGrace)
+	now = now.Add(missingGrace)
 	if n, _ := step(); n != 1 || lookUp(c.store.Snapshot(), "unmet").health.Status != api.HealthCritical {
 		t.Errorf("who was never met should be critical after the grace: %d commands", n)
 	}
-	if n, again := step(); n != 0 || again > absentLimit {
+	if n, again := step(); n != 0 || again > missingLimit {
 		t.Errorf("planned again: %d commands, again in %v", n, again)
 	}
 	// Seen in between: the clock starts anew, and it counts as met.
-	now = now.Add(absentLimit)
+	now = now.Add(missingLimit)
 	if n, _ := step(unmet); n != 0 {
 		t.Errorf("a member is treated as absent: %d commands", n)
 	}
 	if n, _ := step(); n != 1 || lookUp(c.store.Snapshot(), "unmet").node != nil {
 		t.Errorf("it was met now, and should go: %d commands", n)
 	}
-	if n, _ := step(); n != 0 || len(a.met) != 0 || len(a.since) != 0 {
-		t.Errorf("still remembered: %v, %v", a.met, a.since)
+	if n, _ := step(); n != 0 || len(a.seen) != 0 || len(a.since) != 0 {
+		t.Errorf("still remembered: %v, %v", a.seen, a.since)
 	}
 	if lookUp(c.store.Snapshot(), "byhand").node == nil {
 		t.Error("a node without serfHealth was removed")
@@ -213,10 +213,10 @@ func TestAbsentees(t *testing.T) {
 func TestAbsentForThreeDays(t *testing.T) {
 	c := newCatalog(t)
 	c.apply(planner().planMember(c.store.Snapshot(), client("n", 2, "10.0.0.2", api.MemberAlive))...)
-	a := newAbsentees()
+	a := newMissingNodes()
 	began := time.Now()
 	a.plan(c.store.Snapshot(), nil, began)
-	plan, _ := a.plan(c.store.Snapshot(), nil, began.Add(absentLimit))
+	plan, _ := a.plan(c.store.Snapshot(), nil, began.Add(missingLimit))
 	if len(plan) != 1 {
 		t.Fatalf("planned %d commands", len(plan))
 	}

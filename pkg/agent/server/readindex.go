@@ -16,11 +16,11 @@ const indexPath = "/v1/internal/read-index"
 const (
 	// askIndexTime is how long the leader may take; after it the request itself
 	// is sent to it, which says what is wrong.
-	askIndexTime = 500 * time.Millisecond
+	readIndexTimeout = 500 * time.Millisecond
 	// behindTime is how long this server may lag behind the leader's answer. Raft
 	// tells a follower what is committed with the next entry, or 50 ms later: then
 	// the leader is quicker.
-	behindTime = 2 * time.Millisecond
+	maxLag = 2 * time.Millisecond
 )
 
 // leaderIndex is the newest entry that a leader's readers have seen.
@@ -45,15 +45,15 @@ func (s *Server) CatchUp(ctx context.Context, proof bool) bool {
 	if s.node.AppliedIndex() >= index {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, behindTime)
+	ctx, cancel := context.WithTimeout(ctx, maxLag)
 	defer cancel()
 	return s.node.AwaitApplied(ctx, index) == nil
 }
 
 // shareIndex lets the leader be asked, until ctx ends.
 func (s *Server) shareIndex(ctx context.Context) {
-	s.index.Ask = func() (uint64, error) { return s.askIndex(ctx, indexPath) }
-	s.provenIndex.Ask = func() (uint64, error) { return s.askIndex(ctx, indexPath+"?consistent") }
+	s.index.Call = func() (uint64, error) { return s.askIndex(ctx, indexPath) }
+	s.provenIndex.Call = func() (uint64, error) { return s.askIndex(ctx, indexPath+"?consistent") }
 }
 
 func (s *Server) askIndex(ctx context.Context, path string) (uint64, error) {
@@ -61,7 +61,7 @@ func (s *Server) askIndex(ctx context.Context, path string) (uint64, error) {
 	if l.ID == "" || l.Self {
 		return 0, errNoLeader()
 	}
-	ctx, cancel := context.WithTimeout(ctx, askIndexTime)
+	ctx, cancel := context.WithTimeout(ctx, readIndexTimeout)
 	defer cancel()
 	var at leaderIndex
 	err := s.askServer(ctx, l.Addr, path, &at)
@@ -76,17 +76,17 @@ func (s *Server) readIndex(r *http.Request) (any, error) {
 		}
 	} else if !s.Leads() {
 		return nil, errNoLeader()
-	} else if err := s.Settle(r.Context()); err != nil {
+	} else if err := s.AwaitCommitted(r.Context()); err != nil {
 		return nil, err
 	}
 	// Readers see a state a moment before it counts as applied.
-	return leaderIndex{max(s.node.AppliedIndex(), s.board.Snapshot().Index())}, nil
+	return leaderIndex{max(s.node.AppliedIndex(), s.views.Snapshot().Index())}, nil
 }
 
 // Settle returns once this server's state holds everything that is committed: a
 // leader's answers must not be older than what a follower has shown before.
-func (s *Server) Settle(ctx context.Context) error {
-	if err := s.node.Settle(ctx); err != nil {
+func (s *Server) AwaitCommitted(ctx context.Context) error {
+	if err := s.node.AwaitCommitted(ctx); err != nil {
 		return mapRaftError(err)
 	}
 	return nil

@@ -145,8 +145,8 @@ func (s *Server) AwaitStale(ctx context.Context) error {
 // state machine has fired for it, and a leader may not answer at first.
 const (
 	recheckApplied = 20 * time.Millisecond
-	askLeaderTime  = time.Second
-	askLeaderAgain = 100 * time.Millisecond
+	leaderTimeout  = time.Second
+	leaderRetry    = 100 * time.Millisecond
 )
 
 // watchCatchUp returns once this server may answer stale reads: at once if the
@@ -178,13 +178,13 @@ func (s *Server) leaderApplied(ctx context.Context) (uint64, bool) {
 		case l.Self && s.isReady():
 			return s.node.AppliedIndex(), true
 		case l.ID != "" && !l.Self:
-			asking, cancel := context.WithTimeout(ctx, askLeaderTime)
+			asking, cancel := context.WithTimeout(ctx, leaderTimeout)
 			stats, err := s.statsOf(asking, l.ID, l.Addr)
 			cancel()
 			if err == nil && stats.Applied > 0 {
 				return stats.Applied, true
 			}
-			delay = askLeaderAgain
+			delay = leaderRetry
 		}
 		if !waitFor(ctx, next, delay) {
 			return 0, false

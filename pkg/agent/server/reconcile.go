@@ -38,9 +38,9 @@ func (s *Server) reconcile(ctx context.Context, pilot *autopilot.Autopilot) (tim
 	if err := s.nameCluster(ctx); err != nil {
 		return s.cfg.ReconcileInterval, err
 	}
-	members := slices.DeleteFunc(slices.Clone(s.cfg.Pool.Members()), s.foreign)
-	snap := s.board.Snapshot()
-	plan, again := s.absent.plan(snap, members, time.Now())
+	members := slices.DeleteFunc(slices.Clone(s.cfg.Pool.Members()), s.isForeign)
+	snap := s.views.Snapshot()
+	plan, again := s.missing.plan(snap, members, time.Now())
 	for _, m := range members {
 		plan = append(plan, s.planMember(snap, m)...)
 	}
@@ -106,18 +106,18 @@ func (s *Server) planMember(snap *state.Snapshot, m api.Member) []state.Command 
 }
 
 // record is what the catalog has of a member; nil where it has nothing.
-type record struct {
+type catalogEntry struct {
 	node    *api.Node
 	service *api.NodeService // the consul service
 	health  *api.HealthCheck // serfHealth
 }
 
-func lookUp(snap *state.Snapshot, name string) record {
+func lookUp(snap *state.Snapshot, name string) catalogEntry {
 	found, _ := snap.NodeServices(name)
 	if found == nil || !strings.EqualFold(found.Node.Node, name) { // found by an id that begins like the name
-		return record{}
+		return catalogEntry{}
 	}
-	r := record{node: found.Node, service: found.Services[serverService]}
+	r := catalogEntry{node: found.Node, service: found.Services[serverService]}
 	checks, _ := snap.HealthNode(found.Node.Node)
 	for _, c := range checks {
 		if c.CheckID == api.SerfHealthID && c.ServiceID == "" {
@@ -292,9 +292,9 @@ func (s *Server) addServer(ctx context.Context, pilot *autopilot.Autopilot, srv 
 	if ok, inUse := s.mayAdd(srv); !ok {
 		return fmt.Errorf("it is at feature level %d and this cluster has written at level %d, which it cannot read: upgrade that server", srv.Level, inUse)
 	}
-	switch err := s.admissible(ctx, srv); {
+	switch err := s.verifyNewServer(ctx, srv); {
 	case errors.Is(err, clusterid.ErrForeign), errors.Is(err, clusterid.ErrOutdated):
-		s.sayRefused(srv, err)
+		s.logRefused(srv, err)
 		return nil
 	case err != nil:
 		return err

@@ -77,7 +77,7 @@ func (r Repairer) Repair(ctx context.Context) error {
 	if !raftnode.IsDamage(damage) && !errors.Is(damage, clusterid.ErrOutdated) && !errors.Is(damage, clusterid.ErrDamaged) {
 		return fmt.Errorf("repair: %w", damage)
 	}
-	if err := r.refuse(id); err != nil {
+	if err := r.checkPossible(id); err != nil {
 		return fmt.Errorf("repair: %w: %w", err, damage)
 	}
 	r.Logger.Warn("moving damaged raft data aside", "damage", damage)
@@ -85,7 +85,7 @@ func (r Repairer) Repair(ctx context.Context) error {
 }
 
 // refuse says why this server cannot be repaired by joining others.
-func (r Repairer) refuse(id string) error {
+func (r Repairer) checkPossible(id string) error {
 	if r.Alone || (len(r.Join) == 0 && !r.knowsServers()) {
 		return fmt.Errorf("no other server is known from which this one could get its data; its snapshots are: %s; restore the data directory from a backup", r.snapshots())
 	}
@@ -193,16 +193,16 @@ func (s *Server) runReplacing(ctx context.Context) {
 // hasReplaced says whether this server votes and the former one is gone.
 func (s *Server) hasReplaced() bool {
 	servers, _, err := s.node.Configuration()
-	return err == nil && votes(servers, s.cfg.NodeID) && !contains(servers, s.replaces)
+	return err == nil && isVoter(servers, s.cfg.NodeID) && !isConfigured(servers, s.replaces)
 }
 
-func votes(servers []raft.Server, id string) bool {
+func isVoter(servers []raft.Server, id string) bool {
 	return slices.ContainsFunc(servers, func(srv raft.Server) bool {
 		return string(srv.ID) == id && srv.Suffrage == raft.Voter
 	})
 }
 
-func contains(servers []raft.Server, id string) bool {
+func isConfigured(servers []raft.Server, id string) bool {
 	return slices.ContainsFunc(servers, func(srv raft.Server) bool { return string(srv.ID) == id })
 }
 
@@ -216,7 +216,7 @@ func (s *Server) removeReplaced(pilot *autopilot.Autopilot, alive map[string]gos
 	var failed error
 	for _, srv := range alive {
 		former := srv.Tags[tagReplaces]
-		if _, lives := alive[former]; former == "" || lives || !votes(servers, srv.ID) || !contains(servers, former) {
+		if _, lives := alive[former]; former == "" || lives || !isVoter(servers, srv.ID) || !isConfigured(servers, former) {
 			continue
 		}
 		if err := s.removeServer(pilot, gossip.Server{ID: former, Name: srv.Name}, alive); err != nil {

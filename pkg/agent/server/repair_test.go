@@ -67,7 +67,7 @@ func TestRepair(t *testing.T) {
 	if err := s.takeReplaces(); err != nil || s.replaces == "" {
 		t.Errorf("replaces %q, %v", s.replaces, err)
 	}
-	if set, _, _ := s.candidates(); s.cfg.Expect != 0 || set != nil {
+	if set, _, _ := s.founders(); s.cfg.Expect != 0 || set != nil {
 		t.Error("a repaired server would begin a cluster")
 	}
 }
@@ -79,7 +79,7 @@ func TestRepairFormerFormat(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, raftDir, "version"), []byte("1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := raftlog.Open(filepath.Join(dir, raftDir), logx.Discard()); !errors.Is(err, raftlog.ErrFormer) {
+	if _, err := raftlog.Open(filepath.Join(dir, raftDir), logx.Discard()); !errors.Is(err, raftlog.ErrOldFormat) {
 		t.Fatal(err)
 	}
 	if err := (Repairer{DataDir: dir, Logger: logx.Discard()}).Repair(t.Context()); err != nil {

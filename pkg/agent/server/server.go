@@ -107,7 +107,7 @@ const (
 type Server struct {
 	cfg   Config
 	node  *raftnode.Node
-	board *view.Board
+	views *view.Board
 	began time.Time // set by Run before its goroutines start
 
 	// changed fires whenever one of the answers in reads.go may have become
@@ -116,28 +116,28 @@ type Server struct {
 	// members fires when the gossip pool has changed.
 	members broadcast
 
-	gate     *gate
-	begins   atomic.Bool            // this server is among those that begin a cluster
-	started  atomic.Bool            // raft runs, or has run
-	ready    atomic.Pointer[tenure] // the tenure for which this server is ready to answer
-	caughtUp atomic.Bool            // see AwaitStale
-	pilot    atomic.Pointer[autopilotState]
-	timers   atomic.Pointer[ttlTimers] // while this server leads
-	levels   levels
+	gate       *raftGate
+	bootstraps atomic.Bool                // this server is among those that begin a cluster
+	started    atomic.Bool                // raft runs, or has run
+	ready      atomic.Pointer[leadership] // the tenure for which this server is ready to answer
+	caughtUp   atomic.Bool                // see AwaitStale
+	pilot      atomic.Pointer[autopilotState]
+	timers     atomic.Pointer[ttlTimers] // while this server leads
+	levels     levels
 
 	index, provenIndex nextcall.Group[uint64] // see CatchUp
 
-	tenures chan *tenure // the newest one, for the goroutine that leads
-	tags    chan tag
-	current *tenure // touched by raft's leadership callback, after its end by Run
+	leaderships chan *leadership // the newest one, for the goroutine that leads
+	tags        chan tag
+	current     *leadership // touched by raft's leadership callback, after its end by Run
 
 	replaces string // the id of the server that this one replaces; set by Run before its goroutines start
 
-	sayExists sync.Once
-	named     broadcast // fires when the state has brought a cluster id
-	refused   said      // what was logged of servers and agents that were refused
+	logExists    sync.Once
+	clusterNamed broadcast // fires when the state has brought a cluster id
+	refusals     said      // what was logged of servers and agents that were refused
 
-	absent absentees // touched by the goroutine that leads
+	missing missingNodes // touched by the goroutine that leads
 }
 
 // New makes a server. It does nothing until Run.
@@ -157,15 +157,15 @@ func New(cfg Config) *Server {
 	}
 	store := state.New()
 	s := &Server{
-		cfg:     cfg,
-		board:   view.New(store.Snapshot()),
-		began:   time.Now(),
-		tenures: make(chan *tenure, 1),
-		tags:    make(chan tag, 8),
-		absent:  newAbsentees(),
-		gate:    newGate(cfg.Raft.Listener),
+		cfg:         cfg,
+		views:       view.New(store.Snapshot()),
+		began:       time.Now(),
+		leaderships: make(chan *leadership, 1),
+		tags:        make(chan tag, 8),
+		missing:     newMissingNodes(),
+		gate:        newRaftGate(cfg.Raft.Listener),
 	}
-	ask := s.askWitness
+	ask := s.askProbe
 	if cfg.Raft.NoLeaderProbe {
 		ask = nil
 	}
@@ -173,15 +173,15 @@ func New(cfg Config) *Server {
 		ID:                cfg.NodeID,
 		Address:           cfg.Address,
 		DataDir:           cfg.Raft.DataDir,
-		FSM:               &fsm{store: store, board: s.board, applied: s.stateChanged, fail: func(err error) { s.node.Fail(err) }},
+		FSM:               &fsm{store: store, views: s.views, applied: s.stateChanged, fail: func(err error) { s.node.Fail(err) }},
 		Group:             state.Group,
 		Identity:          cfg.Identity,
-		Judge:             s.judge,
+		CheckPeer:         s.checkPeer,
 		Listener:          s.gate,
 		Dial:              cfg.Raft.Dial,
 		AddressOf:         s.addressOf,
 		OnLeader:          s.onLeader,
-		Ask:               ask,
+		AskPeer:           ask,
 		Multiplier:        cfg.Raft.Multiplier,
 		SnapshotThreshold: cfg.Raft.SnapshotThreshold,
 		SnapshotInterval:  cfg.Raft.SnapshotInterval,
@@ -212,7 +212,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.node.Started(ctx) == nil { // else Run of the node says what is wrong
 		s.startDuties(ctx, &duties)
 		duties.Go(func() {
-			if err := s.admit(ctx); err != nil {
+			if err := s.runGate(ctx); err != nil {
 				cancel(err)
 			}
 		})
@@ -223,9 +223,9 @@ func (s *Server) Run(ctx context.Context) error {
 	s.provenIndex.Stop()
 	stopRaft()
 	err := <-ended
-	s.endTenure()
+	s.endLeadership()
 	s.changed.fire()
-	if cause := context.Cause(ctx); errors.Is(cause, errForgot) {
+	if cause := context.Cause(ctx); errors.Is(cause, errLostVote) {
 		err = cause
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -239,7 +239,7 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 		return // raft has ended already
 	}
 	if has, err := s.node.HasState(); err == nil {
-		if err := s.settle(ctx, has); err != nil {
+		if err := s.confirmCluster(ctx, has); err != nil {
 			s.node.Fail(err)
 			return
 		}
@@ -250,9 +250,9 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 	duties.Go(func() { s.watchCatchUp(ctx) })
 	duties.Go(func() { s.runBootstrap(ctx) })
 	duties.Go(func() { s.sendTags(ctx) })
-	duties.Go(func() { s.runIdentity(ctx) })
+	duties.Go(func() { s.runIdentities(ctx) })
 	duties.Go(func() { s.runReplacing(ctx) })
-	duties.Go(func() { s.runTenures(ctx) })
+	duties.Go(func() { s.runLeaderships(ctx) })
 }
 
 // MembersChanged tells the server that the gossip pool has changed. It returns
@@ -265,12 +265,12 @@ func (s *Server) MembersChanged() {
 
 // stateChanged is called by raft with each new state.
 func (s *Server) stateChanged() {
-	s.checkState(s.board.Snapshot())
+	s.checkClusterID(s.views.Snapshot())
 	s.changed.fire()
 }
 
 // Views is where the replicated state is read.
-func (s *Server) Views() *view.Board { return s.board }
+func (s *Server) Views() *view.Board { return s.views }
 
 // watchLeader fires changed whenever raft hears of another leader.
 func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error {

@@ -320,7 +320,7 @@ func TestReadyIsOfATerm(t *testing.T) {
 	if !leader.Leads() || now.term != leader.node.Term() {
 		t.Fatalf("leads: %v, ready in term %d of %d", leader.Leads(), now.term, leader.node.Term())
 	}
-	before := &tenure{ctx: t.Context(), end: func() {}, term: now.term - 1} // whose end nobody has told
+	before := &leadership{ctx: t.Context(), end: func() {}, term: now.term - 1} // whose end nobody has told
 	leader.ready.Store(before)
 	if leader.Leads() {
 		t.Error("it answers as the leader of an earlier term")

@@ -30,7 +30,7 @@ func (s *Server) RenewSession(ctx context.Context, id string) (*api.Session, err
 	if err := s.VerifyLeader(ctx); err != nil {
 		return nil, err
 	}
-	session, _ := s.board.Snapshot().Session(id)
+	session, _ := s.views.Snapshot().Session(id)
 	if session == nil {
 		return nil, nil
 	}
@@ -43,11 +43,11 @@ func (s *Server) RenewSession(ctx context.Context, id string) (*api.Session, err
 
 // keepTime ends what time ends, while this server leads: sessions by their TTL,
 // keys by theirs.
-func (s *Server) keepTime(ctx context.Context, t *tenure, timers *ttlTimers) {
+func (s *Server) expireSessions(ctx context.Context, t *leadership, timers *ttlTimers) {
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	parts.Go(func() { s.followSessions(ctx, timers) })
-	parts.Go(func() { s.keepReaping(ctx) })
+	parts.Go(func() { s.reapKeys(ctx) })
 	timers.run(ctx, func(id string) error {
 		if !s.node.LeadsIn(t.term) {
 			return errNoLeader() // others have led meanwhile, and have renewed it perhaps
@@ -66,7 +66,7 @@ func (s *Server) keepTime(ctx context.Context, t *tenure, timers *ttlTimers) {
 func (s *Server) followSessions(ctx context.Context, timers *ttlTimers) {
 	var index uint64
 	for {
-		ans, err := s.board.Read(ctx, "", func(snap *state.Snapshot) view.Answer {
+		ans, err := s.views.Read(ctx, "", func(snap *state.Snapshot) view.Answer {
 			sessions, meta := snap.Sessions()
 			return view.Answer{Value: sessions, Meta: meta}
 		}, index, time.Hour)
@@ -80,7 +80,7 @@ func (s *Server) followSessions(ctx context.Context, timers *ttlTimers) {
 }
 
 // keepReaping removes keys when their time is over.
-func (s *Server) keepReaping(ctx context.Context) {
+func (s *Server) reapKeys(ctx context.Context) {
 	next := func(snap *state.Snapshot) view.Answer {
 		at, meta := snap.NextReap()
 		return view.Answer{Value: at, Meta: meta}
@@ -88,7 +88,7 @@ func (s *Server) keepReaping(ctx context.Context) {
 	// The first one also mends what a leader with a wrong clock has set.
 	begun, pause := false, firstRetry
 	for ctx.Err() == nil {
-		ans := next(s.board.Snapshot())
+		ans := next(s.views.Snapshot())
 		wait := recheckTime
 		if at := ans.Value.(time.Time); !at.IsZero() {
 			if wait = min(wait, time.Until(at)); wait <= 0 || !begun {
@@ -102,7 +102,7 @@ func (s *Server) keepReaping(ctx context.Context) {
 				continue
 			}
 		}
-		_, _ = s.board.Read(ctx, "", next, ans.Meta.Index, wait) // an error is ctx's
+		_, _ = s.views.Read(ctx, "", next, ans.Meta.Index, wait) // an error is ctx's
 	}
 }
 
@@ -127,7 +127,7 @@ func newTTLTimers(multiplier float64) *ttlTimers {
 }
 
 // life is how long a session lives without renewal, 0 for ever.
-func (t *ttlTimers) life(s *api.Session) time.Duration {
+func (t *ttlTimers) lifetime(s *api.Session) time.Duration {
 	ttl := state.SessionTTL(s)
 	if ttl <= 0 {
 		return 0
@@ -142,7 +142,7 @@ func (t *ttlTimers) set(sessions []*api.Session) (active int) {
 	defer t.lock.Unlock()
 	there := make(map[string]bool, len(sessions))
 	for _, s := range sessions {
-		if life := t.life(s); life > 0 {
+		if life := t.lifetime(s); life > 0 {
 			there[s.ID] = true
 			if _, runs := t.due[s.ID]; !runs {
 				t.start(s.ID, time.Now().Add(life))
@@ -160,7 +160,7 @@ func (t *ttlTimers) set(sessions []*api.Session) (active int) {
 
 // renew starts a session's timer again; false if it is too late.
 func (t *ttlTimers) renew(s *api.Session) bool {
-	life := t.life(s)
+	life := t.lifetime(s)
 	if life == 0 {
 		return true
 	}
@@ -197,7 +197,7 @@ func (t *ttlTimers) run(ctx context.Context, end func(id string) error) {
 	ends.SetLimit(maxProposals)
 	defer func() { _ = ends.Wait() }()
 	for {
-		over, wait := t.takeOver()
+		over, wait := t.takeExpired()
 		for _, id := range over {
 			ends.Go(func() error {
 				for pause := firstRetry; end(id) != nil && sleep(ctx, pause); pause = min(2*pause, lastRetry) {
@@ -219,7 +219,7 @@ func (t *ttlTimers) run(ctx context.Context, end func(id string) error) {
 
 // takeOver gives the sessions whose time is over, each once, and how long to wait
 // for the next.
-func (t *ttlTimers) takeOver() (over []string, wait time.Duration) {
+func (t *ttlTimers) takeExpired() (over []string, wait time.Duration) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	now := time.Now()

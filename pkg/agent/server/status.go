@@ -18,7 +18,7 @@ import (
 // It never waits.
 func (s *Server) StatusLeader() string {
 	l := s.leader()
-	if l.ID == "" || !inCatalog(s.board.Snapshot(), s.nameOf(l.ID)) {
+	if l.ID == "" || !inCatalog(s.views.Snapshot(), s.nameOf(l.ID)) {
 		return ""
 	}
 	return l.Addr

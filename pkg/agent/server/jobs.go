@@ -11,12 +11,12 @@ import (
 )
 
 // overdue is how much longer than its time a run may take to be reported.
-const overdue = 30 * time.Second
+const reportGrace = 30 * time.Second
 
 // keepJobs gives up, while this server leads, the targets of jobs that nobody will
 // answer for, and forgets jobs that ended long ago. Nodes had no leader to answer
 // to before, so their time begins with this tenure.
-func (s *Server) keepJobs(ctx context.Context) {
+func (s *Server) expireJobs(ctx context.Context) {
 	began := time.Now()
 	open := func(snap *state.Snapshot) view.Answer {
 		targets, meta := snap.OpenTargets()
@@ -24,9 +24,9 @@ func (s *Server) keepJobs(ctx context.Context) {
 	}
 	pause := firstRetry
 	for ctx.Err() == nil {
-		snap := s.board.Snapshot()
+		snap := s.views.Snapshot()
 		targets, meta := snap.OpenTargets()
-		lost, wait := givenUp(targets, time.Now(), began)
+		lost, wait := lostTargets(targets, time.Now(), began)
 		var cmd state.Command
 		if len(lost) > 0 {
 			cmd = &state.JobReport{Results: lost}
@@ -36,7 +36,7 @@ func (s *Server) keepJobs(ctx context.Context) {
 			}
 		}
 		if cmd == nil {
-			_, _ = s.board.Read(ctx, "", open, meta.Index, max(wait, time.Millisecond)) // an error is ctx's
+			_, _ = s.views.Read(ctx, "", open, meta.Index, max(wait, time.Millisecond)) // an error is ctx's
 			continue
 		}
 		if _, err := s.proposeOwn(ctx, cmd); err == nil {
@@ -50,7 +50,7 @@ func (s *Server) keepJobs(ctx context.Context) {
 }
 
 // givenUp lists the targets that are lost, and says when to look again.
-func givenUp(targets []state.OpenTarget, now, began time.Time) (lost []api.ExecResult, wait time.Duration) {
+func lostTargets(targets []state.OpenTarget, now, began time.Time) (lost []api.ExecResult, wait time.Duration) {
 	wait = recheckTime
 	for _, t := range targets {
 		since := t.Since
@@ -61,7 +61,7 @@ func givenUp(targets []state.OpenTarget, now, began time.Time) (lost []api.ExecR
 		if t.State == api.ExecRunning {
 			limit, why = t.Timeout, "its agent does not say how it ended"
 			if limit > 0 {
-				limit += overdue
+				limit += reportGrace
 			}
 		}
 		left := since.Add(limit).Sub(now)

@@ -112,9 +112,9 @@ func TestLogGuard(t *testing.T) {
 	all := c.found(1)
 	c.leader(all)
 	ours(c, all)
-	s := all[0].peek()
+	s := all[0].current()
 	var failed error
-	log := &stagingLog{Store: s.log, snaps: s.snaps, raft: new(atomic.Pointer[raft.Raft]), applied: s.fsm.Applied, fail: func(err error) { failed = err }}
+	log := &logStore{Store: s.log, snaps: s.snaps, raft: new(atomic.Pointer[raft.Raft]), applied: s.fsm.Applied, fail: func(err error) { failed = err }}
 	commit := max(s.fsm.Applied(), s.raft.CommitIndex())
 	for _, tt := range []struct {
 		first, last uint64
@@ -123,7 +123,7 @@ func TestLogGuard(t *testing.T) {
 		{commit, commit, true}, {2, 5, true}, {1, commit + 9, true}, {commit + 1, commit + 5, false}, {commit + 1, commit, false},
 	} {
 		failed = nil
-		if err := log.keep(tt.first, tt.last); (err != nil) != tt.refused || errors.Is(failed, ErrCommittedDeleted) != tt.refused {
+		if err := log.refuseCommitted(tt.first, tt.last); (err != nil) != tt.refused || errors.Is(failed, ErrCommittedDeleted) != tt.refused {
 			t.Errorf("%d to %d of %d committed: %v, fail(%v)", tt.first, tt.last, commit, err, failed)
 		}
 	}
@@ -134,7 +134,7 @@ func TestLogGuard(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := log.keep(1, metas[0].Index); err != nil {
+	if err := log.refuseCommitted(1, metas[0].Index); err != nil {
 		t.Errorf("what a snapshot holds may not go: %v", err)
 	}
 }
@@ -198,10 +198,10 @@ func TestNewServerTakesTheId(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.wantLines([]*member{d}, lines...)
-	if err := d.cfg.Identity.Settle(true); err != nil {
+	if err := d.cfg.Identity.Confirm(true); err != nil {
 		t.Fatal(err)
 	}
-	if got := d.cfg.Identity.Settled(); got != "ours" {
+	if got := d.cfg.Identity.Confirmed(); got != "ours" {
 		t.Errorf("it belongs to %q", got)
 	}
 }

@@ -27,15 +27,15 @@ import (
 // cluster id refuses that. No wanted id means anybody: a server that raft's
 // configuration has no more.
 const (
-	maxID      = 254 // the longest id that can be asked for
-	greetMark  = 0xff
-	maxGreet   = 8 << 10
-	greetTime  = rpcTimeout // to hear and answer a greeting
-	saidBefore = 64         // how many lines are remembered, not to be said again
+	maxID            = 254 // the longest id that can be asked for
+	handshakeMark    = 0xff
+	maxHandshake     = 8 << 10
+	handshakeTimeout = rpcTimeout // to hear and answer a greeting
+	maxLogged        = 64         // how many lines are remembered, not to be said again
 )
 
 // greeting is what each frame holds.
-type greeting struct {
+type handshakeFrame struct {
 	Want  string           `json:",omitempty"`
 	Hello *clusterid.Hello `json:",omitempty"`
 
@@ -43,11 +43,11 @@ type greeting struct {
 	Outdated bool   `json:",omitempty"` // because of clusterid.ErrOutdated
 }
 
-func refusal(err error) greeting {
+func refusal(err error) handshakeFrame {
 	if err == nil {
-		return greeting{}
+		return handshakeFrame{}
 	}
-	return greeting{Refused: err.Error(), Outdated: errors.Is(err, clusterid.ErrOutdated)}
+	return handshakeFrame{Refused: err.Error(), Outdated: errors.Is(err, clusterid.ErrOutdated)}
 }
 
 func (s *stream) hello() *clusterid.Hello {
@@ -59,151 +59,151 @@ func (s *stream) hello() *clusterid.Hello {
 }
 
 // greet begins a connection that was dialled.
-func (s *stream) greet(c net.Conn, id string, timeout time.Duration) error {
+func (s *stream) handshake(c net.Conn, id string, timeout time.Duration) error {
 	if s.cfg.Identity == nil || s.cfg.Identity.Cluster() == "" {
-		return sayWhom(c, id, timeout)
+		return handshakeByID(c, id, timeout)
 	}
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	if err := writeGreeting(c, []byte{greetMark}, greeting{Want: id, Hello: s.hello()}); err != nil {
+	if err := writeHandshake(c, []byte{handshakeMark}, handshakeFrame{Want: id, Hello: s.hello()}); err != nil {
 		return err
 	}
-	answer, err := readGreeting(c)
+	answer, err := readHandshake(c)
 	if err != nil {
 		return fmt.Errorf("no answer to the greeting: %w", err)
 	}
 	if answer.Refused != "" {
 		return s.refusedBy(answer, c)
 	}
-	judged := s.judge(answer.Hello)
-	if err := writeGreeting(c, nil, refusal(judged)); err != nil {
-		return errors.Join(judged, err)
+	refused := s.checkPeer(answer.Hello)
+	if err := writeHandshake(c, nil, refusal(refused)); err != nil {
+		return errors.Join(refused, err)
 	}
-	if judged != nil {
-		s.sayRefused(answer.Hello, c, judged)
-		return judged
+	if refused != nil {
+		s.logRefused(answer.Hello, c, refused)
+		return refused
 	}
 	return c.SetDeadline(time.Time{})
 }
 
 // greeted hears the greeting of a connection that was accepted. One that is refused
 // ends without an error: raft would log it ten times a second.
-func (s *stream) greeted(c net.Conn) error {
-	if err := c.SetWriteDeadline(time.Now().Add(greetTime)); err != nil {
+func (s *stream) acceptHandshake(c net.Conn) error {
+	if err := c.SetWriteDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return err
 	}
 	first := make([]byte, 1)
 	if _, err := io.ReadFull(c, first); err != nil {
 		return err
 	}
-	if first[0] != greetMark {
-		return s.greetedByID(c, int(first[0]))
+	if first[0] != handshakeMark {
+		return s.acceptByID(c, int(first[0]))
 	}
-	if err := c.SetReadDeadline(time.Now().Add(greetTime)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return err
 	}
-	asked, err := readGreeting(c)
+	request, err := readHandshake(c)
 	if err != nil {
 		return err
 	}
-	if asked.Want != "" && asked.Want != s.cfg.ID {
-		s.sayOther(asked.Want, c)
-		_ = writeGreeting(c, nil, greeting{ // who has gone need not know
+	if request.Want != "" && request.Want != s.cfg.ID {
+		s.logWrongServer(request.Want, c)
+		_ = writeHandshake(c, nil, handshakeFrame{ // who has gone need not know
 			Refused: fmt.Sprintf("the server at %s has the id %s: the one that is looked for is not there any more", s.cfg.Address, s.cfg.ID)})
 		return io.EOF
 	}
-	judged := s.judge(asked.Hello)
-	if judged == nil && s.cfg.Identity != nil && asked.Want == s.cfg.ID {
-		judged = s.cfg.Identity.Join(asked.Hello.Cluster) // before anything that it sends is stored
+	refused := s.checkPeer(request.Hello)
+	if refused == nil && s.cfg.Identity != nil && request.Want == s.cfg.ID {
+		refused = s.cfg.Identity.Join(request.Hello.Cluster) // before anything that it sends is stored
 	}
-	if judged != nil {
-		s.sayRefused(asked.Hello, c, judged)
-		_ = writeGreeting(c, nil, refusal(judged)) // who has gone need not know
+	if refused != nil {
+		s.logRefused(request.Hello, c, refused)
+		_ = writeHandshake(c, nil, refusal(refused)) // who has gone need not know
 		return io.EOF
 	}
-	if err := writeGreeting(c, nil, greeting{Hello: s.hello()}); err != nil {
+	if err := writeHandshake(c, nil, handshakeFrame{Hello: s.hello()}); err != nil {
 		return err
 	}
-	verdict, err := readGreeting(c)
+	answer, err := readHandshake(c)
 	if err != nil {
 		return err
 	}
-	if verdict.Refused != "" {
-		_ = s.refusedBy(verdict, c)
+	if answer.Refused != "" {
+		_ = s.refusedBy(answer, c)
 		return io.EOF
 	}
 	return c.SetDeadline(time.Time{})
 }
 
 // greetedByID hears the greeting of a server without a cluster id.
-func (s *stream) greetedByID(c net.Conn, size int) error {
+func (s *stream) acceptByID(c net.Conn, size int) error {
 	id := make([]byte, size)
 	if _, err := io.ReadFull(c, id); err != nil {
 		return err
 	}
 	if len(id) > 0 && string(id) != s.cfg.ID {
-		s.sayOther(string(id), c)
+		s.logWrongServer(string(id), c)
 		return io.EOF
 	}
 	if s.cfg.Identity != nil && s.cfg.Identity.Cluster() != "" {
-		s.say("nameless "+hostOf(c), "a server without a cluster id is refused: it is of an earlier version, or has no data; it is taken in when it runs this version and this cluster's leader knows it", "from", c.RemoteAddr())
+		s.logOnce("nameless "+hostOf(c), "a server without a cluster id is refused: it is of an earlier version, or has no data; it is taken in when it runs this version and this cluster's leader knows it", "from", c.RemoteAddr())
 		return io.EOF
 	}
 	return c.SetWriteDeadline(time.Time{})
 }
 
 // judge says why nothing may be exchanged with a server.
-func (s *stream) judge(h *clusterid.Hello) error {
+func (s *stream) checkPeer(h *clusterid.Hello) error {
 	switch {
 	case h == nil:
 		return errors.New("it does not say who it is")
-	case s.cfg.Judge != nil:
-		if err := s.cfg.Judge(*h); err != nil {
+	case s.cfg.CheckPeer != nil:
+		if err := s.cfg.CheckPeer(*h); err != nil {
 			return err
 		}
 	}
 	if s.cfg.Identity == nil {
 		return nil
 	}
-	return s.cfg.Identity.Meet(*h)
+	return s.cfg.Identity.VerifyPeer(*h)
 }
 
 // refusedBy is the error of being refused. A server that was told that it is
 // outdated stops, for good: it must not stand, vote or acknowledge.
-func (s *stream) refusedBy(g greeting, c net.Conn) error {
+func (s *stream) refusedBy(g handshakeFrame, c net.Conn) error {
 	err := fmt.Errorf("the server at %s refuses this one: %s", c.RemoteAddr(), g.Refused)
 	if g.Outdated && s.cfg.Identity != nil {
 		why := fmt.Sprintf("the server at %s says so: %s", c.RemoteAddr(), g.Refused)
 		s.fail(errors.Join(clusterid.Outdated(why), s.cfg.Identity.MarkOutdated(why)))
 		return err
 	}
-	s.say("refused by "+hostOf(c)+g.Refused, "another server refuses this one", "address", c.RemoteAddr(), "error", g.Refused)
+	s.logOnce("refused by "+hostOf(c)+g.Refused, "another server refuses this one", "address", c.RemoteAddr(), "error", g.Refused)
 	return err
 }
 
-func (s *stream) sayRefused(h *clusterid.Hello, c net.Conn, why error) {
+func (s *stream) logRefused(h *clusterid.Hello, c net.Conn, why error) {
 	id, at := "", ""
 	if h != nil {
 		id, at = h.ID, h.Address
 	}
-	s.say("refuse "+id+hostOf(c)+why.Error(), "refused to talk raft with another server", "id", id, "address", at, "remote", c.RemoteAddr(), "error", why)
+	s.logOnce("refuse "+id+hostOf(c)+why.Error(), "refused to talk raft with another server", "id", id, "address", at, "remote", c.RemoteAddr(), "error", why)
 }
 
-func (s *stream) sayOther(wanted string, c net.Conn) {
-	s.say("other "+wanted, "the cluster looks for another server at this address, and does not get its vote from this one: if that one's data directory was lost, the leader will replace it",
+func (s *stream) logWrongServer(wanted string, c net.Conn) {
+	s.logOnce("other "+wanted, "the cluster looks for another server at this address, and does not get its vote from this one: if that one's data directory was lost, the leader will replace it",
 		"wanted", wanted, "this server", s.cfg.ID, "address", s.cfg.Address, "from", c.RemoteAddr())
 }
 
 // say logs what was not logged under this key before.
-func (s *stream) say(key, text string, args ...any) {
+func (s *stream) logOnce(key, text string, args ...any) {
 	s.mu.Lock()
-	_, known := s.said[key]
+	_, known := s.logged[key]
 	if !known {
-		if len(s.said) >= saidBefore {
-			clear(s.said)
+		if len(s.logged) >= maxLogged {
+			clear(s.logged)
 		}
-		s.said[key] = struct{}{}
+		s.logged[key] = struct{}{}
 	}
 	s.mu.Unlock()
 	if !known {
@@ -216,9 +216,9 @@ func hostOf(c net.Conn) string {
 	return host
 }
 
-func writeGreeting(c net.Conn, head []byte, g greeting) error {
+func writeHandshake(c net.Conn, head []byte, g handshakeFrame) error {
 	body, err := json.Marshal(g)
-	if err == nil && len(body) > maxGreet {
+	if err == nil && len(body) > maxHandshake {
 		err = fmt.Errorf("a greeting of %d bytes is too long", len(body))
 	}
 	if err != nil {
@@ -228,13 +228,13 @@ func writeGreeting(c net.Conn, head []byte, g greeting) error {
 	return err
 }
 
-func readGreeting(c net.Conn) (g greeting, err error) {
+func readHandshake(c net.Conn) (g handshakeFrame, err error) {
 	size := make([]byte, 2)
 	if _, err := io.ReadFull(c, size); err != nil {
 		return g, err
 	}
 	n := int(size[0])<<8 | int(size[1])
-	if n > maxGreet {
+	if n > maxHandshake {
 		return g, fmt.Errorf("a greeting of %d bytes is too long", n)
 	}
 	body := make([]byte, n)
@@ -245,7 +245,7 @@ func readGreeting(c net.Conn) (g greeting, err error) {
 }
 
 // sayWhom begins a connection that was dialled by a server without a cluster id.
-func sayWhom(c net.Conn, id string, timeout time.Duration) error {
+func handshakeByID(c net.Conn, id string, timeout time.Duration) error {
 	if len(id) > maxID {
 		return fmt.Errorf("its id has %d bytes, more than %d", len(id), maxID)
 	}

@@ -26,7 +26,7 @@ func TestVoterWithoutMemoryIsRefused(t *testing.T) {
 		}
 	}})
 	again.join(stays)
-	if err := <-ended; !errors.Is(err, errForgot) {
+	if err := <-ended; !errors.Is(err, errLostVote) {
 		t.Fatalf("it ended with %v", err)
 	}
 	if has, err := again.node.HasState(); err == nil && has {

@@ -41,7 +41,7 @@ func (n *Node) Bootstrap(servers []raft.Server) error {
 	if err := s.raft.BootstrapCluster(raft.Configuration{Servers: servers}).Error(); err != nil {
 		return fmt.Errorf("bootstrap a cluster of %d servers: %w", len(servers), err)
 	}
-	s.hurryIfAlone()
+	s.electSingleVoter()
 	return nil
 }
 
@@ -82,7 +82,7 @@ func (n *Node) change(ctx context.Context, what string, begin func(*raft.Raft) r
 	}
 	defer done()
 	f, err := await(ctx, s, func() raft.IndexFuture { return begin(s.raft) })
-	if err := verdict(f, err); err != nil {
+	if err := outcomeError(f, err); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil

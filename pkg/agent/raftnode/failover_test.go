@@ -20,11 +20,11 @@ import (
 
 // watched is a world around one sentinel, in virtual time.
 type watched struct {
-	sentinel
-	now    sighting
+	failoverProbe
+	now    leaderState
 	heard  func() time.Time // instead of now.heard
 	ports  map[string]func() bool
-	says   map[string]Witness // by voter; who is not there does not answer
+	says   map[string]ProbeReport // by voter; who is not there does not answer
 	probes atomic.Int32
 	stands atomic.Int32
 }
@@ -32,31 +32,31 @@ type watched struct {
 // dead is a follower a of three, whose leader c has just died; b confirms it.
 func dead() *watched {
 	w := &watched{
-		now: sighting{
+		now: leaderState{
 			term: 7, leader: "c", addrs: []string{"c1"}, heard: time.Now(), voters: 3,
 			others: []raft.Server{{ID: "b"}},
 		},
 		ports: map[string]func() bool{"c1": func() bool { return true }},
-		says:  map[string]Witness{"b": {Refused: true, LastTerm: 7, Last: 9}},
+		says:  map[string]ProbeReport{"b": {Refused: true, LastTerm: 7, Last: 9}},
 	}
-	w.sentinel = sentinel{
+	w.failoverProbe = failoverProbe{
 		id: "a", logger: logx.Discard(),
-		see: func() sighting {
+		observe: func() leaderState {
 			now := w.now
 			if w.heard != nil {
 				now.heard = w.heard()
 			}
 			return now
 		},
-		place:   func() Witness { return Witness{LastTerm: 7, Last: 9} },
+		logEnd:  func() ProbeReport { return ProbeReport{LastTerm: 7, Last: 9} },
 		refused: func(_ context.Context, addr string) bool { w.probes.Add(1); return w.ports[addr]() },
-		ask: func(_ context.Context, v raft.Server, leader string, term uint64) (Witness, error) {
+		ask: func(_ context.Context, v raft.Server, leader string, term uint64) (ProbeReport, error) {
 			if said, ok := w.says[string(v.ID)]; ok && leader == w.now.leader && term == w.now.term {
 				return said, nil
 			}
-			return Witness{}, errors.New("no answer")
+			return ProbeReport{}, errors.New("no answer")
 		},
-		stand: func() error { w.stands.Add(1); return nil },
+		campaign: func() error { w.stands.Add(1); return nil },
 	}
 	return w
 }
@@ -66,7 +66,7 @@ func (w *watched) stoodAfter(t *testing.T, limit time.Duration) time.Duration {
 	t.Helper()
 	at := time.Duration(-1)
 	began := time.Now()
-	w.sentinel.stand = func() error {
+	w.failoverProbe.campaign = func() error {
 		if w.stands.Add(1) == 1 {
 			at = time.Since(began)
 		}
@@ -90,18 +90,18 @@ func TestSentinel(t *testing.T) {
 		world func(w *watched)
 		want  time.Duration
 	}{
-		"a dead leader": {func(*watched) {}, silence},
+		"a dead leader": {func(*watched) {}, silenceTime},
 		"the other one knows more and goes first": {func(w *watched) {
-			w.says["b"] = Witness{Refused: true, LastTerm: 7, Last: 10}
-		}, silence + stagger},
+			w.says["b"] = ProbeReport{Refused: true, LastTerm: 7, Last: 10}
+		}, silenceTime + stagger},
 		"the other one knows less": {func(w *watched) {
-			w.says["b"] = Witness{Refused: true, LastTerm: 6, Last: 100}
-		}, silence},
-		"the later name waits": {func(w *watched) { w.id = "z" }, silence + stagger},
+			w.says["b"] = ProbeReport{Refused: true, LastTerm: 6, Last: 100}
+		}, silenceTime},
+		"the later name waits": {func(w *watched) { w.id = "z" }, silenceTime + stagger},
 		"it dies between two tries": {func(w *watched) {
 			began := time.Now()
 			w.ports["c1"] = func() bool { return time.Since(began) > 100*time.Millisecond }
-		}, 3 * silence},
+		}, 3 * silenceTime},
 		"a leader that is paused": {func(w *watched) { w.ports["c1"] = func() bool { return false } }, never},
 		"a leader that speaks": {func(w *watched) {
 			began := time.Now()
@@ -109,13 +109,13 @@ func TestSentinel(t *testing.T) {
 		}, never},
 		"a leader that speaks again while others are asked": {func(w *watched) {
 			ask, began := w.ask, time.Now()
-			w.ask = func(ctx context.Context, v raft.Server, leader string, term uint64) (Witness, error) {
+			w.ask = func(ctx context.Context, v raft.Server, leader string, term uint64) (ProbeReport, error) {
 				w.heard = func() time.Time { return began.Add(time.Since(began).Truncate(50 * time.Millisecond)) }
 				return ask(ctx, v, leader, term)
 			}
 		}, never},
 		"a leader that is restarted before our turn": {func(w *watched) {
-			w.says["b"] = Witness{Refused: true, LastTerm: 8}
+			w.says["b"] = ProbeReport{Refused: true, LastTerm: 8}
 			began := time.Now()
 			w.ports["c1"] = func() bool { return time.Since(began) < 150*time.Millisecond }
 		}, never},
@@ -123,7 +123,7 @@ func TestSentinel(t *testing.T) {
 			w.now.addrs = []string{"c0", "c1"}
 			w.ports["c0"] = func() bool { return false }
 		}, never},
-		"a leader that the other one reaches": {func(w *watched) { w.says["b"] = Witness{LastTerm: 7} }, never},
+		"a leader that the other one reaches": {func(w *watched) { w.says["b"] = ProbeReport{LastTerm: 7} }, never},
 		"nobody else answers":                 {func(w *watched) { w.says = nil }, never},
 		"two voters":                          {func(w *watched) { w.now.voters, w.now.others = 2, nil }, never},
 		"one witness is no majority of five":  {func(w *watched) { w.now.voters = 5 }, never},
@@ -132,7 +132,7 @@ func TestSentinel(t *testing.T) {
 		"somebody else leads when our turn is": {func(w *watched) {
 			w.id = "z"
 			ask := w.ask
-			w.ask = func(ctx context.Context, v raft.Server, leader string, term uint64) (Witness, error) {
+			w.ask = func(ctx context.Context, v raft.Server, leader string, term uint64) (ProbeReport, error) {
 				said, err := ask(ctx, v, leader, term)
 				w.now.term, w.now.leader = 8, ""
 				return said, err
@@ -248,18 +248,18 @@ func TestLivingLeaderIsNotDeposed(t *testing.T) {
 	leader := c.leader(all)
 	c.write(all, "one")
 	c.wantLines(all, "one")
-	term := leader.peek().raft.CurrentTerm()
+	term := leader.current().raft.CurrentTerm()
 	leader.deafen()
 	if !portRefused(t.Context(), leader.addr) {
 		t.Fatal("the port does not refuse")
 	}
-	before := leader.peek().acks.sent.Load()
+	before := leader.current().acks.sent.Load()
 	until(t, "there were many silences between its messages", func() bool {
-		deposed := slices.ContainsFunc(all, func(m *member) bool { return m.peek().raft.CurrentTerm() != term })
-		return deposed || leader.peek().acks.sent.Load() > before+200
+		deposed := slices.ContainsFunc(all, func(m *member) bool { return m.current().raft.CurrentTerm() != term })
+		return deposed || leader.current().acks.sent.Load() > before+200
 	})
 	for _, m := range all {
-		if now := m.peek().raft.CurrentTerm(); now != term || strings.Contains(m.said.String(), "standing for election at once") {
+		if now := m.current().raft.CurrentTerm(); now != term || strings.Contains(m.said.String(), "standing for election at once") {
 			t.Errorf("%s is in term %d, the living leader's was %d", m.id, now, term)
 		}
 	}
@@ -282,15 +282,15 @@ func TestNoWitnessWhenSwitchedOff(t *testing.T) {
 	c.leader(all)
 	c.write(all, "one")
 	c.wantLines(all, "one")
-	term := all[0].peek().raft.CurrentTerm()
+	term := all[0].current().raft.CurrentTerm()
 	all[0].die()
-	s := all[1].peek()
-	until(t, "its connections have ended", func() bool { return !s.flows() })
-	if s.witness(t.Context(), all[0].id, term).Refused {
+	s := all[1].current()
+	until(t, "its connections have ended", func() bool { return !s.receiving() })
+	if s.probeReport(t.Context(), all[0].id, term).Refused {
 		t.Error("it bears witness")
 	}
-	s.cfg.Ask = c.ask
-	if !s.witness(t.Context(), all[0].id, term).Refused {
+	s.cfg.AskPeer = c.ask
+	if !s.probeReport(t.Context(), all[0].id, term).Refused {
 		t.Error("switched on, it does not")
 	}
 }

@@ -4,7 +4,7 @@ import "sync"
 
 // herald carries raft's leadership changes to a callback. Raft blocks until it
 // has been heard, so listening and calling are two goroutines.
-type herald struct {
+type leaderNotifier struct {
 	from <-chan bool
 	call func(bool)
 
@@ -13,12 +13,12 @@ type herald struct {
 	more    chan struct{} // one slot
 }
 
-func newHerald(from <-chan bool, call func(bool)) *herald {
-	return &herald{from: from, call: call, more: make(chan struct{}, 1)}
+func newLeaderNotifier(from <-chan bool, call func(bool)) *leaderNotifier {
+	return &leaderNotifier{from: from, call: call, more: make(chan struct{}, 1)}
 }
 
 // run ends when done is closed. A leadership that was announced is ended first.
-func (h *herald) run(done <-chan struct{}) {
+func (h *leaderNotifier) run(done <-chan struct{}) {
 	var listening sync.WaitGroup
 	defer listening.Wait()
 	listening.Go(func() { h.listen(done) })
@@ -45,7 +45,7 @@ func (h *herald) run(done <-chan struct{}) {
 	}
 }
 
-func (h *herald) listen(done <-chan struct{}) {
+func (h *leaderNotifier) listen(done <-chan struct{}) {
 	for {
 		select {
 		case leader := <-h.from:
@@ -56,7 +56,7 @@ func (h *herald) listen(done <-chan struct{}) {
 	}
 }
 
-func (h *herald) put(leader bool) {
+func (h *leaderNotifier) put(leader bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if n := len(h.pending); n > 0 && h.pending[n-1] && !leader {
@@ -70,7 +70,7 @@ func (h *herald) put(leader bool) {
 	}
 }
 
-func (h *herald) next() (leader, ok bool) {
+func (h *leaderNotifier) next() (leader, ok bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.pending) == 0 {

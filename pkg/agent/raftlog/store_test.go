@@ -296,7 +296,7 @@ func reopen(dir files) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return openFiles(dir, leastSegment, len(there) > 0)
+	return openFiles(dir, minSegment, len(there) > 0)
 }
 
 func open(t *testing.T, dir string) *Store {

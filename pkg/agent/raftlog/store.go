@@ -67,7 +67,7 @@ var ErrLost = errors.New("its data is lost")
 
 // ErrFormer is in the chain of the error about a directory in a format that is not
 // read any more.
-var ErrFormer = errors.New("in a former format")
+var ErrOldFormat = errors.New("in a former format")
 
 // Store is raft's LogStore, StableStore and CommitTrackingLogStore. It is safe
 // for concurrent use, as raft needs it.
@@ -129,7 +129,7 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 		return nil
 	}
 	commit := s.staged.Load()
-	if err := s.reserve.again(func() error { return s.log.store(logs, commit) }); err != nil {
+	if err := s.reserve.withReserve(func() error { return s.log.store(logs, commit) }); err != nil {
 		return fmt.Errorf("store %d raft entries: %w", len(logs), err)
 	}
 	return nil
@@ -138,7 +138,7 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 // DeleteRange deletes the entries from min to max, both included. They lie at the
 // log's beginning or at its end.
 func (s *Store) DeleteRange(min, max uint64) error {
-	if err := s.reserve.again(func() error { return s.log.cut(min, max) }); err != nil {
+	if err := s.reserve.withReserve(func() error { return s.log.deleteRange(min, max) }); err != nil {
 		return fmt.Errorf("delete raft entries %d to %d: %w", min, max, err)
 	}
 	return nil
@@ -187,7 +187,7 @@ func (s *Store) GetCommitIndex() (uint64, error) {
 // in a term are refused with ErrVote; the term of a vote is stored with its
 // candidate, which has to follow.
 func (s *Store) Set(key, val []byte) error {
-	if err := s.reserve.again(func() error { return s.votes.set(string(key), val) }); err != nil {
+	if err := s.reserve.withReserve(func() error { return s.votes.set(string(key), val) }); err != nil {
 		return fmt.Errorf("store raft's %s: %w", key, err)
 	}
 	return nil

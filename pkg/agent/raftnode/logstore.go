@@ -27,7 +27,7 @@ var ErrCommittedDeleted = errors.New("committed entries were to be deleted")
 // when a leader has other entries at those indexes, which cannot be while all servers
 // share one history and remember what they promised; so they do not, and the server
 // stops before any more harm is done.
-type stagingLog struct {
+type logStore struct {
 	*raftlog.Store
 	snaps raft.SnapshotStore
 	raft  *atomic.Pointer[raft.Raft]
@@ -36,9 +36,9 @@ type stagingLog struct {
 	fail    func(error)
 }
 
-func (l *stagingLog) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
+func (l *logStore) StoreLog(log *raft.Log) error { return l.StoreLogs([]*raft.Log{log}) }
 
-func (l *stagingLog) StoreLogs(logs []*raft.Log) error {
+func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	if r := l.raft.Load(); r != nil {
 		if err := l.StageCommitIndex(r.CommitIndex()); err != nil {
 			return err
@@ -51,7 +51,7 @@ func (l *stagingLog) StoreLogs(logs []*raft.Log) error {
 	if err != nil {
 		return err
 	}
-	if err := l.keep(logs[0].Index, last); err != nil { // a store replaces what it has from there on
+	if err := l.refuseCommitted(logs[0].Index, last); err != nil { // a store replaces what it has from there on
 		return err
 	}
 	return l.Store.StoreLogs(logs)
@@ -59,15 +59,15 @@ func (l *stagingLog) StoreLogs(logs []*raft.Log) error {
 
 // DeleteRange is called for what a snapshot holds, and for the log's end where the
 // leader has something else.
-func (l *stagingLog) DeleteRange(first, last uint64) error {
-	if err := l.keep(first, last); err != nil {
+func (l *logStore) DeleteRange(first, last uint64) error {
+	if err := l.refuseCommitted(first, last); err != nil {
 		return err
 	}
 	return l.Store.DeleteRange(first, last)
 }
 
 // keep refuses that entries go that are committed and in no snapshot.
-func (l *stagingLog) keep(first, last uint64) error {
+func (l *logStore) refuseCommitted(first, last uint64) error {
 	if first > last {
 		return nil
 	}

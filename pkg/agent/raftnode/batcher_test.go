@@ -31,7 +31,7 @@ func TestCarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var flights []string
 		landed := make(chan struct{})
-		c := &carrier{fly: func(flight []*proposal) {
+		c := &batcher{submit: func(flight []*proposal) {
 			flights = append(flights, dataOf(flight))
 			<-landed
 		}}
@@ -62,18 +62,18 @@ func TestCarrier(t *testing.T) {
 
 // TestFlightsAreBounded in commands and in bytes, but for a single large command.
 func TestFlightsAreBounded(t *testing.T) {
-	c := &carrier{flying: true}
-	large := strings.Repeat("x", flightBytes/2+1)
+	c := &batcher{running: true}
+	large := strings.Repeat("x", maxBatchBytes/2+1)
 	c.queue = []*proposal{newProposal("a", large+large), newProposal("b", large), newProposal("c", large)}
-	for range flightCommands {
+	for range maxBatchCommands {
 		c.queue = append(c.queue, newProposal("d", "d"))
 	}
 	var sizes []int
-	for flight := c.next(); flight != nil; flight = c.next() {
+	for flight := c.nextBatch(); flight != nil; flight = c.nextBatch() {
 		sizes = append(sizes, len(flight))
 	}
-	if want := []int{1, 1, flightCommands, 1}; !slices.Equal(sizes, want) || c.flying {
-		t.Errorf("flights of %v, want %v; flying %v", sizes, want, c.flying)
+	if want := []int{1, 1, maxBatchCommands, 1}; !slices.Equal(sizes, want) || c.running {
+		t.Errorf("flights of %v, want %v; flying %v", sizes, want, c.running)
 	}
 }
 
@@ -92,7 +92,7 @@ func TestEntries(t *testing.T) {
 			flight = append(flight, newProposal(strings.TrimLeft(data[:1], "-"), data))
 		}
 		var got []string
-		for _, entry := range entries(flight) {
+		for _, entry := range splitEntries(flight) {
 			got = append(got, dataOf(entry))
 		}
 		if strings.Join(got, "|") != want {
@@ -120,7 +120,7 @@ func TestLand(t *testing.T) {
 		for range tc.commands {
 			entry = append(entry, newProposal("", ""))
 		}
-		land(entry, tc.future)
+		resolveEntry(entry, tc.future)
 		var got []string
 		for _, p := range entry {
 			<-p.done
@@ -176,7 +176,7 @@ func TestFlightsShareEntries(t *testing.T) {
 	}
 	propose(0)
 	until(t, "the first is committed", func() bool { return m.CommitIndex() > before })
-	carrier := m.peek().carrier
+	carrier := m.current().batcher
 	for i := 1; i <= 50; i++ {
 		propose(i)
 		until(t, "it waits", func() bool {

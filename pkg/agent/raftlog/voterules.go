@@ -27,17 +27,17 @@ const (
 )
 
 // ballot is the values that the rules are about.
-type ballot struct {
+type voteState struct {
 	term, voteTerm uint64
 	candidate      []byte // empty: none yet
 }
 
-func ballotOf(values map[string][]byte) ballot {
-	return ballot{term: number(values[termKey]), voteTerm: number(values[voteTermKey]), candidate: values[candidateKey]}
+func voteStateOf(values map[string][]byte) voteState {
+	return voteState{term: uint64Of(values[termKey]), voteTerm: uint64Of(values[voteTermKey]), candidate: values[candidateKey]}
 }
 
 // number is 0 for what is none.
-func number(val []byte) uint64 {
+func uint64Of(val []byte) uint64 {
 	if len(val) != 8 {
 		return 0
 	}
@@ -45,7 +45,7 @@ func number(val []byte) uint64 {
 }
 
 // sound says what one ballot must not say.
-func (b ballot) sound() error {
+func (b voteState) valid() error {
 	if b.voteTerm > b.term {
 		return fmt.Errorf("a vote in term %d while the term is %d is %w", b.voteTerm, b.term, ErrVote)
 	}
@@ -54,7 +54,7 @@ func (b ballot) sound() error {
 
 // risesTo says what may not follow a ballot. A term of 1 that no vote was given in
 // may be taken back: it is what a bootstrap that was killed leaves behind.
-func (b ballot) risesTo(next ballot) error {
+func (b voteState) canFollow(next voteState) error {
 	undone := b.term == 1 && next.term == 0 && b.voteTerm == 0
 	switch {
 	case next.term < b.term && !undone:
@@ -62,15 +62,15 @@ func (b ballot) risesTo(next ballot) error {
 	case next.voteTerm < b.voteTerm:
 		return fmt.Errorf("a vote in term %d after one in term %d is %w", next.voteTerm, b.voteTerm, ErrVote)
 	}
-	return next.sound()
+	return next.valid()
 }
 
 // allows says whether one ballot may be written over another one. That is more than
 // a reader can ask for: versions that wrote a vote's term and its candidate one
 // after the other left both candidates on disk.
-func (b ballot) allows(next ballot) error {
+func (b voteState) canReplace(next voteState) error {
 	if next.voteTerm > 0 && next.voteTerm == b.voteTerm && len(b.candidate) > 0 && !bytes.Equal(b.candidate, next.candidate) {
 		return fmt.Errorf("a vote for %q in term %d, in which %q has it, is %w", next.candidate, next.voteTerm, b.candidate, ErrVote)
 	}
-	return b.risesTo(next)
+	return b.canFollow(next)
 }

@@ -23,27 +23,27 @@ import (
 // it is known that the id has no vote in the one that exists (judgeVotes).
 
 const (
-	voterPath  = "/v1/internal/raft-voter"
-	voterAgain = time.Second
-	voterLimit = 2 * time.Second
+	voterPath   = "/v1/internal/raft-voter"
+	voteRetry   = time.Second
+	voteTimeout = 2 * time.Second
 )
 
-var errForgot = errors.New("this server votes in its cluster, but its data directory holds nothing")
+var errLostVote = errors.New("this server votes in its cluster, but its data directory holds nothing")
 
 // gate lets no raft stream in before it is opened.
-type gate struct {
+type raftGate struct {
 	net.Listener
 	opened, closed       chan struct{}
 	openOnce, closedOnce sync.Once
 }
 
-func newGate(l net.Listener) *gate {
-	return &gate{Listener: l, opened: make(chan struct{}), closed: make(chan struct{})}
+func newRaftGate(l net.Listener) *raftGate {
+	return &raftGate{Listener: l, opened: make(chan struct{}), closed: make(chan struct{})}
 }
 
-func (g *gate) open() { g.openOnce.Do(func() { close(g.opened) }) }
+func (g *raftGate) open() { g.openOnce.Do(func() { close(g.opened) }) }
 
-func (g *gate) Accept() (net.Conn, error) {
+func (g *raftGate) Accept() (net.Conn, error) {
 	select {
 	case <-g.opened:
 		return g.Listener.Accept()
@@ -52,17 +52,17 @@ func (g *gate) Accept() (net.Conn, error) {
 	}
 }
 
-func (g *gate) Close() error {
+func (g *raftGate) Close() error {
 	g.closedOnce.Do(func() { close(g.closed) })
 	return g.Listener.Close()
 }
 
 // admit opens the gate as soon as this server may take part in raft. An error is
 // for good.
-func (s *Server) admit(ctx context.Context) error {
+func (s *Server) runGate(ctx context.Context) error {
 	for {
 		next := s.changed.next()
-		if has, err := s.node.HasState(); err != nil || has || s.begins.Load() {
+		if has, err := s.node.HasState(); err != nil || has || s.bootstraps.Load() {
 			s.gate.open()
 			return nil // an error: raft has ended
 		}
@@ -70,13 +70,13 @@ func (s *Server) admit(ctx context.Context) error {
 		switch {
 		case err == nil && votes:
 			return fmt.Errorf("%w: id %s may have voted or acknowledged what is lost now. "+
-				"Restore the data directory as it was, or give this server another node_id (or none): it then joins as a new one and the old id is removed", errForgot, s.cfg.NodeID)
+				"Restore the data directory as it was, or give this server another node_id (or none): it then joins as a new one and the old id is removed", errLostVote, s.cfg.NodeID)
 		case err == nil:
 			s.gate.open()
 			return nil
 		}
 		s.cfg.Logger.Debug("not known yet whether this server has a vote in a cluster", "error", err)
-		if !waitFor(ctx, next, voterAgain) {
+		if !waitFor(ctx, next, voteRetry) {
 			return nil
 		}
 	}
@@ -85,7 +85,7 @@ func (s *Server) admit(ctx context.Context) error {
 // hasVote asks the servers that have raft state whether this one's id has a vote. An
 // error says that it cannot be known yet: see judgeVotes.
 func (s *Server) hasVote(ctx context.Context) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, voterLimit)
+	ctx, cancel := context.WithTimeout(ctx, voteTimeout)
 	defer cancel()
 	path := voterPath + "?" + url.Values{"id": {s.cfg.NodeID}}.Encode()
 	var lock sync.Mutex
@@ -94,7 +94,7 @@ func (s *Server) hasVote(ctx context.Context) (bool, error) {
 	var asking sync.WaitGroup
 	for _, m := range s.cfg.Pool.Members() {
 		srv, ok := gossip.ServerOf(m)
-		if !ok || srv.ID == s.cfg.NodeID || m.Status == api.MemberLeft || srv.Tags[gossip.TagBoot] == "" || s.foreign(m) {
+		if !ok || srv.ID == s.cfg.NodeID || m.Status == api.MemberLeft || srv.Tags[gossip.TagBoot] == "" || s.isForeign(m) {
 			continue
 		}
 		known = append(known, srv.ID)
@@ -108,7 +108,7 @@ func (s *Server) hasVote(ctx context.Context) (bool, error) {
 		})
 	}
 	asking.Wait()
-	return judgeVotes(known, answers)
+	return decideVote(known, answers)
 }
 
 // judgeVotes says whether an id has a vote, from what servers answer, by their ids.
@@ -118,7 +118,7 @@ func (s *Server) hasVote(ctx context.Context) (bool, error) {
 // among the answers: what is newer and committed is known to one of them.
 // known are the servers that have raft state; they stand for the voters where all
 // answers are those of earlier versions, which do not name them.
-func judgeVotes(known []string, answers map[string]voterAnswer) (bool, error) {
+func decideVote(known []string, answers map[string]voterAnswer) (bool, error) {
 	newest := voterAnswer{Voters: known}
 	for _, a := range answers {
 		if a.Voter {

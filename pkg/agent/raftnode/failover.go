@@ -35,23 +35,23 @@ import (
 const (
 	// silence is how long nothing is heard before the port is tried. Heartbeats
 	// come every 100 to 200 ms, so it is tried in most gaps between them.
-	silence = 60 * time.Millisecond
+	silenceTime = 60 * time.Millisecond
 
 	// flowTime is how lately an open connection must have brought something for its
 	// other end to count as alive, times the multiplier: over two of the longest
 	// pauses between heartbeats.
-	flowTime = 500 * time.Millisecond
+	activeTime = 500 * time.Millisecond
 
 	// Within one silence the pause between tries doubles, up to this.
-	longestPause = 2 * time.Second
+	maxPause = 2 * time.Second
 
 	// idlePause is how often a server without a leader looks whether it has one to
 	// watch, ownPause one that leads itself, or has too few others to ask.
-	idlePause = 100 * time.Millisecond
-	ownPause  = time.Second
+	noLeaderPause = 100 * time.Millisecond
+	leaderPause   = time.Second
 
-	probeTime   = 250 * time.Millisecond // a connection attempt
-	witnessTime = 500 * time.Millisecond // a question to another voter
+	dialTimeout = 250 * time.Millisecond // a connection attempt
+	peerTimeout = 500 * time.Millisecond // a question to another voter
 
 	// Survivors stand one after the other, those who know most first: two at once
 	// would split the votes.
@@ -59,14 +59,14 @@ const (
 )
 
 // Witness is what one voter says when another asks it about their leader.
-type Witness struct {
+type ProbeReport struct {
 	Refused  bool   // it follows that leader, too, is refused by it, and hears nothing from anybody
 	LastTerm uint64 // of its newest entry
 	Last     uint64 // index of its newest entry
 }
 
 // before says whether a server that knows this should stand before another one.
-func (w Witness) before(id string, other Witness, otherID string) bool {
+func (w ProbeReport) ranksBefore(id string, other ProbeReport, otherID string) bool {
 	if w.LastTerm != other.LastTerm {
 		return w.LastTerm > other.LastTerm
 	}
@@ -77,50 +77,50 @@ func (w Witness) before(id string, other Witness, otherID string) bool {
 }
 
 // sighting is what a follower knows of its leader at one moment.
-type sighting struct {
-	term   uint64
-	leader string    // id; "": nobody to watch, or no right to stand
-	own    bool      // this server leads
-	addrs  []string  // every address that it is known by
-	heard  time.Time // when it was heard last
-	flows  bool      // somebody's messages come, on connections that are open
-	others []raft.Server
-	voters int // all of them, the leader and this one included
+type leaderState struct {
+	term      uint64
+	leader    string    // id; "": nobody to watch, or no right to stand
+	leads     bool      // this server leads
+	addrs     []string  // every address that it is known by
+	heard     time.Time // when it was heard last
+	receiving bool      // somebody's messages come, on connections that are open
+	others    []raft.Server
+	voters    int // all of them, the leader and this one included
 }
 
-func (a sighting) same(b sighting) bool {
+func (a leaderState) same(b leaderState) bool {
 	return a.term == b.term && a.leader == b.leader && a.heard.Equal(b.heard)
 }
 
 // sentinel watches the leader of one server.
-type sentinel struct {
-	id      string
-	see     func() sighting
-	place   func() Witness
-	refused func(ctx context.Context, addr string) bool
-	ask     func(ctx context.Context, voter raft.Server, leader string, term uint64) (Witness, error)
-	stand   func() error
-	logger  *slog.Logger
+type failoverProbe struct {
+	id       string
+	observe  func() leaderState
+	logEnd   func() ProbeReport
+	refused  func(ctx context.Context, addr string) bool
+	ask      func(ctx context.Context, voter raft.Server, leader string, term uint64) (ProbeReport, error)
+	campaign func() error
+	logger   *slog.Logger
 
-	quietSince time.Time     // the silence that is being looked into
-	pause      time.Duration // before the next try in it
-	stood      uint64        // the term in which it has stood
+	silentSince time.Time     // the silence that is being looked into
+	pause       time.Duration // before the next try in it
+	campaigned  uint64        // the term in which it has stood
 }
 
 // run ends when done is closed.
-func (w *sentinel) run(done <-chan struct{}) {
+func (w *failoverProbe) run(done <-chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	var waiting sync.WaitGroup
-	defer waiting.Wait()
-	waiting.Go(func() {
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	helpers.Go(func() {
 		select {
 		case <-done:
 			cancel()
 		case <-ctx.Done():
 		}
 	})
-	for rest(ctx, w.look(ctx)) {
+	for rest(ctx, w.check(ctx)) {
 	}
 }
 
@@ -137,31 +137,31 @@ func rest(ctx context.Context, d time.Duration) bool {
 }
 
 // look looks once, acts if it has to, and says when to look again.
-func (w *sentinel) look(ctx context.Context) time.Duration {
-	now := w.see()
+func (w *failoverProbe) check(ctx context.Context) time.Duration {
+	now := w.observe()
 	switch {
-	case now.own, now.leader != "" && now.voters < 3:
-		return ownPause
-	case now.leader == "", w.stood == now.term:
-		return idlePause
+	case now.leads, now.leader != "" && now.voters < 3:
+		return leaderPause
+	case now.leader == "", w.campaigned == now.term:
+		return noLeaderPause
 	}
-	if quiet := time.Since(now.heard); quiet < silence {
-		return silence - quiet
+	if silent := time.Since(now.heard); silent < silenceTime {
+		return silenceTime - silent
 	}
-	if now.flows {
-		return silence
+	if now.receiving {
+		return silenceTime
 	}
-	if !w.quietSince.Equal(now.heard) {
-		w.quietSince, w.pause = now.heard, silence
+	if !w.silentSince.Equal(now.heard) {
+		w.silentSince, w.pause = now.heard, silenceTime
 	}
 	if w.refusedEverywhere(ctx, now.addrs) {
-		w.consult(ctx, now)
+		w.confirm(ctx, now)
 	}
-	w.pause = min(2*w.pause, longestPause)
+	w.pause = min(2*w.pause, maxPause)
 	return w.pause
 }
 
-func (w *sentinel) refusedEverywhere(ctx context.Context, addrs []string) bool {
+func (w *failoverProbe) refusedEverywhere(ctx context.Context, addrs []string) bool {
 	for _, addr := range addrs {
 		if !w.refused(ctx, addr) {
 			return false
@@ -172,58 +172,58 @@ func (w *sentinel) refusedEverywhere(ctx context.Context, addrs []string) bool {
 
 // consult asks the other voters, and stands if a majority is refused, this
 // server included, and nothing has changed when its turn comes.
-func (w *sentinel) consult(ctx context.Context, then sighting) {
-	witnesses, first := w.count(ctx, then)
-	if witnesses <= then.voters/2 {
+func (w *failoverProbe) confirm(ctx context.Context, before leaderState) {
+	refused, ahead := w.countRefused(ctx, before)
+	if refused <= before.voters/2 {
 		return
 	}
-	if first > 0 {
-		if !rest(ctx, time.Duration(first)*stagger) {
+	if ahead > 0 {
+		if !rest(ctx, time.Duration(ahead)*stagger) {
 			return
 		}
-		if witnesses, _ = w.count(ctx, then); witnesses <= then.voters/2 {
+		if refused, _ = w.countRefused(ctx, before); refused <= before.voters/2 {
 			return
 		}
 	}
-	if !w.still(then) || !w.refusedEverywhere(ctx, then.addrs) || !w.still(then) {
+	if !w.unchanged(before) || !w.refusedEverywhere(ctx, before.addrs) || !w.unchanged(before) {
 		return
 	}
-	w.stood = then.term
+	w.campaigned = before.term
 	w.logger.Info("nobody listens at the leader's port any more, as others confirm: standing for election at once",
-		"leader", then.leader, "addresses", then.addrs, "term", then.term, "silent", time.Since(then.heard), "witnesses", witnesses)
-	if err := w.stand(); err != nil && ctx.Err() == nil {
+		"leader", before.leader, "addresses", before.addrs, "term", before.term, "silent", time.Since(before.heard), "witnesses", refused)
+	if err := w.campaign(); err != nil && ctx.Err() == nil {
 		w.logger.Warn("could not stand for election at once; the timer will", "error", err)
 	}
 }
 
 // still says whether nothing has changed, and nothing comes.
-func (w *sentinel) still(then sighting) bool {
-	now := w.see()
-	return now.same(then) && !now.flows
+func (w *failoverProbe) unchanged(before leaderState) bool {
+	now := w.observe()
+	return now.same(before) && !now.receiving
 }
 
 // count gives how many voters are refused, this one included, and how many of the
 // others should stand before it.
-func (w *sentinel) count(ctx context.Context, about sighting) (witnesses, first int) {
-	witnesses = 1
-	own := w.place()
+func (w *failoverProbe) countRefused(ctx context.Context, about leaderState) (refused, ahead int) {
+	refused = 1
+	own := w.logEnd()
 	for id, other := range w.askAll(ctx, about) {
 		if !other.Refused {
 			continue
 		}
-		witnesses++
-		if other.before(id, own, w.id) {
-			first++
+		refused++
+		if other.ranksBefore(id, own, w.id) {
+			ahead++
 		}
 	}
-	return witnesses, first
+	return refused, ahead
 }
 
-func (w *sentinel) askAll(ctx context.Context, about sighting) map[string]Witness {
-	ctx, cancel := context.WithTimeout(ctx, witnessTime)
+func (w *failoverProbe) askAll(ctx context.Context, about leaderState) map[string]ProbeReport {
+	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
 	var lock sync.Mutex
-	said := map[string]Witness{}
+	reports := map[string]ProbeReport{}
 	var asking sync.WaitGroup
 	for _, voter := range about.others {
 		asking.Go(func() {
@@ -234,17 +234,17 @@ func (w *sentinel) askAll(ctx context.Context, about sighting) map[string]Witnes
 			}
 			lock.Lock()
 			defer lock.Unlock()
-			said[string(voter.ID)] = answer
+			reports[string(voter.ID)] = answer
 		})
 	}
 	asking.Wait()
-	return said
+	return reports
 }
 
 // portRefused tries one bare connection. Only a refusal counts: whatever else
 // happens says nothing about the process behind the port.
 func portRefused(ctx context.Context, addr string) bool {
-	conn, err := (&net.Dialer{Timeout: probeTime, KeepAlive: -1}).DialContext(ctx, "tcp", addr)
+	conn, err := (&net.Dialer{Timeout: dialTimeout, KeepAlive: -1}).DialContext(ctx, "tcp", addr)
 	if err == nil {
 		_ = conn.Close()
 		return false
@@ -252,17 +252,17 @@ func portRefused(ctx context.Context, addr string) bool {
 	return errors.Is(err, syscall.ECONNREFUSED)
 }
 
-func (s *server) sentinel() *sentinel {
-	return &sentinel{
-		id: s.cfg.ID, see: s.sight, place: s.place, refused: portRefused, ask: s.cfg.Ask, stand: s.standNow, logger: s.cfg.Logger,
+func (s *server) failoverProbe() *failoverProbe {
+	return &failoverProbe{
+		id: s.cfg.ID, observe: s.observeLeader, logEnd: s.logEnd, refused: portRefused, ask: s.cfg.AskPeer, campaign: s.campaignNow, logger: s.cfg.Logger,
 	}
 }
 
 // sight is this server's view of its leader.
-func (s *server) sight() sighting {
+func (s *server) observeLeader() leaderState {
 	state := s.raft.State()
 	addr, id := s.raft.LeaderWithID()
-	now := sighting{term: s.raft.CurrentTerm(), own: state == raft.Leader, flows: s.flows()}
+	now := leaderState{term: s.raft.CurrentTerm(), leads: state == raft.Leader, receiving: s.receiving()}
 	now.heard = s.heard(id, now.term)
 	if state != raft.Follower || id == "" || id == raft.ServerID(s.cfg.ID) {
 		return now
@@ -294,7 +294,9 @@ func (s *server) sight() sighting {
 }
 
 // flows says whether messages still come, from whomever.
-func (s *server) flows() bool { return s.stream.brings(flowTime * time.Duration(s.cfg.Multiplier)) }
+func (s *server) receiving() bool {
+	return s.stream.receivedWithin(activeTime * time.Duration(s.cfg.Multiplier))
+}
 
 // heard is when a leader was heard last, also if raft has not had time for it yet.
 func (s *server) heard(leader raft.ServerID, term uint64) time.Time {
@@ -318,42 +320,42 @@ func (s *server) addressesOf(id string, known ...string) []string {
 }
 
 // place is where this server's log ends.
-func (s *server) place() Witness {
+func (s *server) logEnd() ProbeReport {
 	last := s.raft.LastIndex()
 	var log raft.Log
 	if err := s.log.GetLog(last, &log); err != nil {
-		return Witness{} // it is in a snapshot, or cannot be read: others go first
+		return ProbeReport{} // it is in a snapshot, or cannot be read: others go first
 	}
-	return Witness{LastTerm: log.Term, Last: last}
+	return ProbeReport{LastTerm: log.Term, Last: last}
 }
 
 // standNow makes raft stand for election without asking first whether it should,
 // as a leader does that hands over.
-func (s *server) standNow() error {
+func (s *server) campaignNow() error {
 	id, addr := raft.ServerID(s.cfg.ID), raft.ServerAddress(s.cfg.Address)
 	req := &raft.TimeoutNowRequest{RPCHeader: s.trans.header}
 	return s.trans.TimeoutNow(id, addr, req, &raft.TimeoutNowResponse{})
 }
 
 // Witness answers another voter that finds the leader's port refused.
-func (n *Node) Witness(ctx context.Context, leader string, term uint64) (Witness, error) {
+func (n *Node) ProbeLeader(ctx context.Context, leader string, term uint64) (ProbeReport, error) {
 	s, done, err := n.enter()
 	if err != nil {
-		return Witness{}, err
+		return ProbeReport{}, err
 	}
 	defer done()
-	return s.witness(ctx, leader, term), nil
+	return s.probeReport(ctx, leader, term), nil
 }
 
-func (s *server) witness(ctx context.Context, leader string, term uint64) Witness {
-	answer := s.place()
-	before := s.heard(raft.ServerID(leader), term)
+func (s *server) probeReport(ctx context.Context, leader string, term uint64) ProbeReport {
+	answer := s.logEnd()
+	heardBefore := s.heard(raft.ServerID(leader), term)
 	agrees := func() bool {
 		_, id := s.raft.LeaderWithID() // "" once our own timer has run out
 		return s.raft.State() != raft.Leader && s.raft.CurrentTerm() == term &&
-			(id == "" || string(id) == leader) && s.heard(raft.ServerID(leader), term).Equal(before) && !s.flows()
+			(id == "" || string(id) == leader) && s.heard(raft.ServerID(leader), term).Equal(heardBefore) && !s.receiving()
 	}
-	if s.cfg.Ask == nil || leader == s.cfg.ID || !agrees() {
+	if s.cfg.AskPeer == nil || leader == s.cfg.ID || !agrees() {
 		return answer
 	}
 	addr, _ := s.addressOf(leader)
