@@ -77,6 +77,9 @@ func errNoJob(id string) error {
 func (a *API) execJob(rq *request) (any, error) {
 	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
 		j, meta := sn.Job(rq.name)
+		if j != nil && !rq.has("request") {
+			j.Request = nil
+		}
 		return view.Answer{Value: j, Meta: meta, Missing: j == nil}
 	})
 	if err != nil {
