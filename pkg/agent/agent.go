@@ -35,11 +35,12 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/datadir"
 	"github.com/muster-dev/muster/pkg/agent/dns"
+	"github.com/muster-dev/muster/pkg/agent/event"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/agent/forward"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/agent/httpserver"
-	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/lookup"
 	"github.com/muster-dev/muster/pkg/agent/mux"
@@ -84,10 +85,10 @@ type Agent struct {
 
 	pool     *gossip.Pool
 	bus      *bus.Bus
-	events   *jobs.Events
+	events   *event.Ring
 	server   *server.Server // nil on a client
 	local    *local.State
-	runner   *jobs.Runner
+	runner   *exec.Runner
 	api      *httpapi.API
 	dns      *dns.Server
 	lookup   dns.Lookup

@@ -4,7 +4,7 @@ import (
 	"net/http"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
-	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/agent/event"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -17,12 +17,12 @@ func (a *Agent) makeBus(transport http.RoundTripper) {
 		Transport: transport,
 		Servers:   a.otherServers,
 		Receivers: []bus.Receiver{
-			{Prefix: jobs.EventPrefix, Receive: func(m bus.Message) { a.events.Receive(m) }},
+			{Prefix: event.Prefix, Receive: func(m bus.Message) { a.events.Receive(m) }},
 			{Prefix: callName, Receive: a.called},
 		},
 		Logger: a.log,
 	})
-	a.events = jobs.NewEvents(jobs.EventConfig{
+	a.events = event.New(event.Config{
 		NodeName: a.cfg.NodeName,
 		Services: a.ownServices,
 		Publish:  a.bus.Publish,

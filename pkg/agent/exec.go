@@ -9,8 +9,8 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/config"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/agent/forward"
-	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 )
@@ -37,20 +37,20 @@ func (a *Agent) makeRunner(router *forward.Router, own *client.Client) (err erro
 			http.Error(w, err.Error(), http.StatusInternalServerError)
 		}
 	})}
-	conf := jobs.RunnerConfig{Node: a.cfg.NodeName, DataDir: a.cfg.DataDir, API: own, Logger: a.log}
+	conf := exec.Config{Node: a.cfg.NodeName, DataDir: a.cfg.DataDir, API: own, Logger: a.log}
 	if conf.Client, err = client.New(client.Config{Transport: inside, UserAgent: userAgent}); err != nil {
 		return err
 	}
 	if conf.Policy, err = a.execPolicy(a.cfg); err != nil {
 		return err
 	}
-	a.runner = jobs.NewRunner(conf)
+	a.runner = exec.New(conf)
 	return nil
 }
 
 // execPolicy is what a configuration allows others to run here.
-func (a *Agent) execPolicy(cfg *config.Config) (jobs.Policy, error) {
-	out := jobs.Policy{Enabled: cfg.RemoteExec(), Datacenter: a.cfg.Datacenter, Node: a.cfg.NodeName, Jobs: map[string]jobs.NamedJob{}}
+func (a *Agent) execPolicy(cfg *config.Config) (exec.Policy, error) {
+	out := exec.Policy{Enabled: cfg.RemoteExec(), Datacenter: a.cfg.Datacenter, Node: a.cfg.NodeName, Jobs: map[string]exec.NamedJob{}}
 	var err error
 	if out.Keys, err = cfg.ExecKeys(); err != nil {
 		return out, err
@@ -60,7 +60,7 @@ func (a *Agent) execPolicy(cfg *config.Config) (jobs.Policy, error) {
 		if err != nil {
 			return out, fmt.Errorf("job %q: %w", name, err)
 		}
-		out.Jobs[name] = jobs.NamedJob{Argv: j.Argv, User: j.User, Args: args, Timeout: j.Timeout}
+		out.Jobs[name] = exec.NamedJob{Argv: j.Argv, User: j.User, Args: args, Timeout: j.Timeout}
 	}
 	return out, nil
 }

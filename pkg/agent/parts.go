@@ -13,10 +13,10 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/dns"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/agent/forward"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
-	"github.com/muster-dev/muster/pkg/agent/jobs"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/lookup"
 	"github.com/muster-dev/muster/pkg/agent/mux"
@@ -262,7 +262,7 @@ func (a *Agent) apiConfig(router *forward.Router) (httpapi.Config, error) {
 	}
 	if a.server != nil {
 		conf.Cluster = cluster{a.server}
-		conf.Relay, conf.Call = jobs.NewRelay(), a.call
+		conf.Relay, conf.Call = exec.NewRelay(), a.call
 	}
 	return conf, nil
 }

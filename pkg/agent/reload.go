@@ -7,7 +7,7 @@ import (
 	"net/http"
 
 	"github.com/muster-dev/muster/pkg/agent/config"
-	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/handlers"
 	"github.com/muster-dev/muster/pkg/logx"
@@ -46,7 +46,7 @@ type next struct {
 	cfg     *config.Config
 	watches []handlers.Spec
 	level   slog.Level
-	policy  jobs.Policy
+	policy  exec.Policy
 }
 
 func (a *Agent) reload() error {

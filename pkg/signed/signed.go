@@ -1,15 +1,15 @@
-// Package signed signs messages by SSH keys and verifies them: ed25519 only, from
-// the files that ssh-keygen writes or through a running ssh-agent.
+// Package signed signs messages with SSH keys and verifies signatures. It takes
+// ed25519 keys only, from the files that ssh-keygen writes or through a running
+// ssh-agent.
 //
-// What is signed is the message behind the name of its purpose, so that no
-// signature made for one purpose, or by ssh itself, is one for another.
+// Signatures have the format of OpenSSH's PROTOCOL.sshsig, so that "ssh-keygen -Y
+// sign" and "ssh-keygen -Y verify" make and verify them too. A signature is bound
+// to a namespace: one that was made for another purpose does not verify.
 package signed
 
 import (
 	"bufio"
 	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
@@ -35,7 +35,7 @@ func ParseKey(line string) (Key, error) {
 	case len(options) > 0:
 		return Key{}, fmt.Errorf("the key %q has options before it: they would have no effect", line)
 	case public.Type() != ssh.KeyAlgoED25519:
-		return Key{}, fmt.Errorf("the key %q is of type %s: only ssh-ed25519 is taken", comment, public.Type())
+		return Key{}, fmt.Errorf("the key %q is of type %s: only ssh-ed25519 is supported", comment, public.Type())
 	}
 	return Key{Comment: comment, public: public}, nil
 }
@@ -51,30 +51,16 @@ func (k Key) Line() string {
 // Fingerprint is what ssh-keygen -l shows of the key.
 func (k Key) Fingerprint() string { return ssh.FingerprintSHA256(k.public) }
 
-// Verify says whether the signature is the key's, of that message for that purpose.
-func (k Key) Verify(purpose string, message, signature []byte) bool {
-	crypto, ok := k.public.(ssh.CryptoPublicKey)
-	if !ok {
-		return false
-	}
-	public, ok := crypto.CryptoPublicKey().(ed25519.PublicKey)
-	return ok && ed25519.Verify(public, bound(purpose, message), signature)
-}
-
-func bound(purpose string, message []byte) []byte {
-	return append([]byte(purpose+"\x00"), message...)
-}
-
-// Signer signs by one private key.
+// Signer signs with one private key.
 type Signer struct {
-	Key   Key
-	with  ssh.Signer
-	close func() error
+	Key     Key
+	private ssh.Signer
+	close   func() error
 }
 
 // Open makes a signer from a file: a private key, or a public one (*.pub), whose
-// private half the ssh-agent at SSH_AUTH_SOCK holds. It asks passphrase for that of
-// a private key that is encrypted; nil refuses such keys. Close the signer.
+// private half the ssh-agent at SSH_AUTH_SOCK holds. passphrase returns the one of
+// an encrypted private key; nil refuses such keys. The caller closes the signer.
 func Open(path string, passphrase func() ([]byte, error)) (*Signer, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -82,34 +68,34 @@ func Open(path string, passphrase func() ([]byte, error)) (*Signer, error) {
 	}
 	if line, err := bufio.NewReader(bytes.NewReader(data)).ReadString('\n'); err == nil || line != "" {
 		if key, err := ParseKey(strings.TrimSpace(line)); err == nil {
-			return throughAgent(path, key)
+			return openAgent(path, key)
 		}
 	}
-	with, err := ssh.ParsePrivateKey(data)
-	var locked *ssh.PassphraseMissingError
-	if errors.As(err, &locked) && passphrase != nil {
+	private, err := ssh.ParsePrivateKey(data)
+	var encrypted *ssh.PassphraseMissingError
+	if errors.As(err, &encrypted) && passphrase != nil {
 		secret, err := passphrase()
 		if err != nil {
 			return nil, fmt.Errorf("read the passphrase of %s: %w", path, err)
 		}
-		if with, err = ssh.ParsePrivateKeyWithPassphrase(data, secret); err != nil {
+		if private, err = ssh.ParsePrivateKeyWithPassphrase(data, secret); err != nil {
 			return nil, fmt.Errorf("read key %s: %w", path, err)
 		}
 	} else if err != nil {
 		return nil, fmt.Errorf("read key %s: %w", path, err)
 	}
-	return newSigner(path, with, func() error { return nil })
+	return newSigner(path, private, func() error { return nil })
 }
 
-func newSigner(path string, with ssh.Signer, closer func() error) (*Signer, error) {
-	if t := with.PublicKey().Type(); t != ssh.KeyAlgoED25519 {
-		return nil, fmt.Errorf("key %s is of type %s: only ssh-ed25519 is taken", path, t)
+func newSigner(path string, private ssh.Signer, closer func() error) (*Signer, error) {
+	if t := private.PublicKey().Type(); t != ssh.KeyAlgoED25519 {
+		return nil, fmt.Errorf("key %s is of type %s: only ssh-ed25519 is supported", path, t)
 	}
-	return &Signer{Key: Key{public: with.PublicKey()}, with: with, close: closer}, nil
+	return &Signer{Key: Key{public: private.PublicKey()}, private: private, close: closer}, nil
 }
 
-// throughAgent finds a key's private half in the ssh-agent.
-func throughAgent(path string, key Key) (*Signer, error) {
+// openAgent finds a key's private half in the ssh-agent.
+func openAgent(path string, key Key) (*Signer, error) {
 	socket := os.Getenv("SSH_AUTH_SOCK")
 	if socket == "" {
 		return nil, fmt.Errorf("%s is a public key, and no ssh-agent runs (SSH_AUTH_SOCK is not set): name the private key", path)
@@ -132,14 +118,5 @@ func throughAgent(path string, key Key) (*Signer, error) {
 	return nil, fmt.Errorf("the ssh-agent does not hold the key of %s: ssh-add it", path)
 }
 
-// Sign signs a message for a purpose.
-func (s *Signer) Sign(purpose string, message []byte) ([]byte, error) {
-	sig, err := s.with.Sign(rand.Reader, bound(purpose, message))
-	if err != nil {
-		return nil, fmt.Errorf("sign by key %s: %w", s.Key.Fingerprint(), err)
-	}
-	return sig.Blob, nil
-}
-
-// Close frees what the signer holds.
+// Close closes the connection to the ssh-agent, if there is one.
 func (s *Signer) Close() error { return s.close() }

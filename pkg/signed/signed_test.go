@@ -17,7 +17,7 @@ import (
 )
 
 // pair writes a key pair as ssh-keygen does; it returns the private one's path.
-func pair(t *testing.T, passphrase string) (string, ed25519.PrivateKey) {
+func pair(t testing.TB, passphrase string) (string, ed25519.PrivateKey) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -40,7 +40,7 @@ func pair(t *testing.T, passphrase string) (string, ed25519.PrivateKey) {
 	return path, private
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
@@ -60,30 +60,46 @@ func public(t *testing.T, path string) Key {
 	return key
 }
 
-func check(t *testing.T, s *Signer, key Key) {
+func checkSigner(t *testing.T, s *Signer, key Key) {
 	t.Helper()
-	sig, err := s.Sign("a", []byte("message"))
+	message := []byte("message")
+	sig, err := s.Sign("a", message)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.Key.Line() != key.Line() || !key.Verify("a", []byte("message"), sig) {
-		t.Error("the key does not verify what it signed")
+	if s.Key.Line() != key.Line() {
+		t.Errorf("the signer has key %s, want %s", s.Key.Line(), key.Line())
 	}
-	bent := append([]byte{}, sig...)
-	bent[3] ^= 1
-	for what, ok := range map[string]bool{
-		"another purpose":        key.Verify("b", []byte("message"), sig),
-		"another message":        key.Verify("a", []byte("messagf"), sig),
-		"a shifted border":       key.Verify("a\x00m", []byte("essage"), sig),
-		"a damaged signature":    key.Verify("a", []byte("message"), bent),
-		"no signature":           key.Verify("a", []byte("message"), nil),
-		"the zero key":           Key{}.Verify("a", []byte("message"), sig),
-		"a key that signed none": public(t, first(pair(t, ""))).Verify("a", []byte("message"), sig),
+	check(t, "a", key, message, sig)
+}
+
+// check tests that the signature is the key's, of that message and nothing else.
+func check(t *testing.T, namespace string, key Key, message, sig []byte) {
+	t.Helper()
+	foreign := public(t, first(pair(t, "")))
+	if by, err := Verify([]Key{foreign, key}, namespace, message, sig); err != nil || by.Line() != key.Line() {
+		t.Errorf("the key does not verify what it signed: %v", err)
+	}
+	damaged := append([]byte{}, sig...)
+	damaged[len(damaged)/2] ^= 1
+	for what, err := range map[string]error{
+		"another namespace":     verify([]Key{key}, namespace+"b", message, sig),
+		"another message":       verify([]Key{key}, namespace, append([]byte("x"), message...), sig),
+		"a damaged signature":   verify([]Key{key}, namespace, message, damaged),
+		"two signatures":        verify([]Key{key}, namespace, message, append(sig, sig...)),
+		"no signature":          verify([]Key{key}, namespace, message, nil),
+		"the zero key":          verify([]Key{{}}, namespace, message, sig),
+		"a key that signed not": verify([]Key{foreign}, namespace, message, sig),
 	} {
-		if ok {
+		if err == nil {
 			t.Errorf("%s verifies", what)
 		}
 	}
+}
+
+func verify(keys []Key, namespace string, message, sig []byte) error {
+	_, err := Verify(keys, namespace, message, sig)
+	return err
 }
 
 func first(path string, _ ed25519.PrivateKey) string { return path }
@@ -95,7 +111,7 @@ func TestPrivateKey(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	check(t, s, public(t, path))
+	checkSigner(t, s, public(t, path))
 }
 
 func TestPassphrase(t *testing.T) {
@@ -114,7 +130,7 @@ func TestPassphrase(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	check(t, s, public(t, path))
+	checkSigner(t, s, public(t, path))
 }
 
 func TestThroughAgent(t *testing.T) {
@@ -147,7 +163,7 @@ func TestThroughAgent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	check(t, s, public(t, path))
+	checkSigner(t, s, public(t, path))
 	t.Setenv("SSH_AUTH_SOCK", "")
 	if _, err := Open(path+".pub", nil); err == nil || !strings.Contains(err.Error(), "SSH_AUTH_SOCK is not set") {
 		t.Errorf("error is %v", err)

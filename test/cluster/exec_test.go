@@ -29,6 +29,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/test/harness"
 )
 
@@ -260,8 +261,52 @@ func TestExecSigned(t *testing.T) {
 	if output["c1"] != "hello\n" {
 		t.Errorf("c1 wrote %q", output["c1"])
 	}
+	verifyBySSHKeygen(t, c, line)
 	if run := exec.Command(filepath.Join(harness.Bin(t), "agent"), "exec", "-http-addr="+c.Agent("s1").IP+":8500", "-sign="+key, "true"); run.Run() != nil {
 		t.Error("agent exec -sign fails")
+	}
+}
+
+// verifyBySSHKeygen verifies one order of the cluster as docs/exec.md tells it, and
+// no other: the key has signed one.
+func verifyBySSHKeygen(t *testing.T, c *cluster, line string) {
+	t.Helper()
+	if _, err := exec.LookPath("ssh-keygen"); err != nil {
+		t.Log("ssh-keygen is not installed: that it verifies orders is not tested")
+		return
+	}
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	allowed := write("allowed_signers", []byte("ops@example.com "+line+"\n"))
+	jobs, _, err := c.Agent("c1").Client.ExecJobs(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verified := 0
+	for _, listed := range jobs {
+		job, _, err := c.Agent("c1").Client.ExecJob(t.Context(), listed.ID, &client.Options{Params: url.Values{"request": {""}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(job.Request.Signature) == 0 {
+			continue
+		}
+		cmd := exec.Command("ssh-keygen", "-Y", "verify", "-f", allowed, "-I", "ops@example.com", "-n", "muster-exec-order", "-s", write("order.sig", job.Request.Signature))
+		cmd.Stdin = bytes.NewReader(job.Request.Order)
+		out, err := cmd.CombinedOutput()
+		t.Logf("ssh-keygen: %v, %s", err, out)
+		if err == nil {
+			verified++
+		}
+	}
+	if len(jobs) != 3 || verified != 1 {
+		t.Errorf("ssh-keygen verifies %d of %d orders, want 1 of 3", verified, len(jobs))
 	}
 }
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -61,7 +61,7 @@ func TestOnlyWhatIsReadableIsFollowed(t *testing.T) {
 		}
 		paths = append(paths, path)
 	}
-	all := queries(append(paths, "/v1//internal/exec/calls/a", "/v1/kv/../internal/exec/calls/a", jobs.CallsPath+"%61")...)
+	all := queries(append(paths, "/v1//internal/exec/calls/a", "/v1/kv/../internal/exec/calls/a", exec.CallsPath+"%61")...)
 	byID := map[string]string{}
 	for _, q := range all {
 		byID[q.ID] = q.Path

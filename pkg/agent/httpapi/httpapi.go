@@ -29,7 +29,8 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
-	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/agent/event"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -121,9 +122,9 @@ type Config struct {
 	Members    Members
 	Agent      Agent
 	Local      *local.State
-	Events     *jobs.Events
+	Events     *event.Ring
 	Bus        *bus.Bus
-	Relay      *jobs.Relay                      // output of jobs; servers only
+	Relay      *exec.Relay                      // output of jobs; servers only
 	Call       func(job string, nodes []string) // tells nodes that there is a job for them; may be nil
 	Forward    Forwarder
 	Prometheus http.Handler // nil: metrics in JSON only

@@ -15,7 +15,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
-	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/agent/event"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -298,7 +298,7 @@ type rig struct {
 	forward *fakeForward
 	local   *local.State
 	bus     *bus.Bus
-	events  *jobs.Events
+	events  *event.Ring
 	api     *API
 }
 
@@ -319,9 +319,9 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 		}),
 	}
 	r.bus = bus.New(bus.Config{Server: true, Gossip: r, Logger: logx.Discard(), Receivers: []bus.Receiver{
-		{Prefix: jobs.EventPrefix, Receive: func(m bus.Message) { r.events.Receive(m) }},
+		{Prefix: event.Prefix, Receive: func(m bus.Message) { r.events.Receive(m) }},
 	}})
-	r.events = jobs.NewEvents(jobs.EventConfig{NodeName: "n1", Services: r.local.Services, Publish: r.bus.Publish, Logger: logx.Discard()})
+	r.events = event.New(event.Config{NodeName: "n1", Services: r.local.Services, Publish: r.bus.Publish, Logger: logx.Discard()})
 	cfg := Config{
 		Datacenter: "dc1", NodeName: "n1", Version: api.AgentVersion{HumanVersion: "1.2.3"},
 		Cluster: r.cluster, Members: r.members, Agent: r.agent, Local: r.local, Forward: r.forward,

@@ -5,7 +5,7 @@ import (
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
-	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -120,11 +120,11 @@ func routes() []route {
 		{"GET", "/v1/internal/by-address/node/", inside, plain, (*API).nodeByAddress},
 		{"GET", "/v1/internal/by-address/service/", inside, plain, (*API).serviceByAddress},
 		{"GET", "/v1/internal/elected/", inside, plain, (*API).electedNode},
-		{"GET", jobs.CallsPath, insideLeader, store, (*API).execCalls},
-		{"PUT", jobs.ClaimPath, insideLeader, plain, (*API).execClaim},
-		{"PUT", jobs.ReportPath, insideLeader, plain, (*API).execReport},
-		{"PUT", jobs.OutputPath, insideLeader, plain, (*API).execPush},
-		{"PUT", jobs.WantedPath, insideLeader, plain, (*API).execWanted},
+		{"GET", exec.CallsPath, insideLeader, store, (*API).execCalls},
+		{"PUT", exec.ClaimPath, insideLeader, plain, (*API).execClaim},
+		{"PUT", exec.ReportPath, insideLeader, plain, (*API).execReport},
+		{"PUT", exec.OutputPath, insideLeader, plain, (*API).execPush},
+		{"PUT", exec.WantedPath, insideLeader, plain, (*API).execWanted},
 		{"GET,PUT", bus.Path, port, plain, (*API).busMessages},
 	}
 }
@@ -205,7 +205,7 @@ func (rt *route) onlyReads(method string) bool {
 // must end with the leadership of the server they run on.
 func (rt *route) takesLong() bool {
 	switch rt.path {
-	case api.SubscribePath, execOutputPath, jobs.OutputPath, jobs.WantedPath:
+	case api.SubscribePath, execOutputPath, exec.OutputPath, exec.WantedPath:
 		return true
 	}
 	return false

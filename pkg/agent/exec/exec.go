@@ -1,4 +1,19 @@
-package jobs
+// Package exec is remote execution on the agent side. A node's part: exec.go
+// finds and claims jobs, run.go runs them, policy.go and seen.go say what others
+// may run here, spool.go keeps the output. The leader's part: relay.go passes
+// output on to those who read it.
+//
+// What it promises:
+//
+//   - A node runs what its own configuration allows and nothing else, each job
+//     at most once. What it runs ends with the agent. The result is reported
+//     until the leader has recorded it.
+//
+//   - Output is kept where it was written, within limits, and sent on request:
+//     neither a slow reader nor a change of leader loses any.
+//
+// All goroutines of a Runner end before its Run returns.
+package exec
 
 import (
 	"context"
@@ -40,8 +55,8 @@ const (
 	lastRetry  = 5 * time.Second
 )
 
-// RunnerConfig is what the runner needs of the agent.
-type RunnerConfig struct {
+// Config is what the runner needs of the agent.
+type Config struct {
 	Node    string
 	DataDir string         // "" keeps what is to be kept in a temporary directory
 	Client  *client.Client // reaches what is on the server port only
@@ -56,7 +71,7 @@ type RunnerConfig struct {
 // even when the agent is restarted. What it writes is spooled here and sent on
 // request; how it ended is reported until the leader has taken note.
 type Runner struct {
-	cfg    RunnerConfig
+	cfg    Config
 	leader leader
 	policy atomic.Pointer[Policy]
 	claim  string      // in the claims of this life of the agent
@@ -88,8 +103,8 @@ type run struct {
 	kept time.Time
 }
 
-// NewRunner makes a runner. It does nothing until Run.
-func NewRunner(cfg RunnerConfig) *Runner {
+// New makes a runner. It does nothing until Run.
+func New(cfg Config) *Runner {
 	r := &Runner{
 		cfg: cfg, leader: leader{cfg.Client}, claim: rand.Text(),
 		kick: make(chan string, 1), slots: make(chan struct{}, MaxRuns), events: make(chan api.Event, maxConsulQueue), guards: proc.Pool{Max: 1},

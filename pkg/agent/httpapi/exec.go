@@ -9,7 +9,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/muster-dev/muster/pkg/agent/jobs"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
@@ -77,6 +77,9 @@ func errNoJob(id string) error {
 func (a *API) execJob(rq *request) (any, error) {
 	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
 		j, meta := sn.Job(rq.name)
+		if j != nil && !rq.has("request") {
+			j.Request = nil
+		}
 		return view.Answer{Value: j, Meta: meta, Missing: j == nil}
 	})
 	if err != nil {
@@ -156,7 +159,7 @@ func (a *API) execReport(rq *request) (any, error) {
 }
 
 func (a *API) execPush(rq *request) (any, error) {
-	var in jobs.Pushed
+	var in exec.Pushed
 	if err := json.Unmarshal(rq.body, &in); err != nil {
 		return nil, badRequest(err.Error())
 	}
@@ -164,13 +167,13 @@ func (a *API) execPush(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return jobs.Next{Next: a.cfg.Relay.Push(rq.ctx, rq.param("job"), rq.name, seq, in.Chunks)}, nil
+	return exec.Next{Next: a.cfg.Relay.Push(rq.ctx, rq.param("job"), rq.name, seq, in.Chunks)}, nil
 }
 
 func (a *API) execWanted(rq *request) (any, error) {
-	var in jobs.Wanted
+	var in exec.Wanted
 	if err := json.Unmarshal(rq.body, &in); err != nil {
 		return nil, badRequest(err.Error())
 	}
-	return jobs.Wanted{Jobs: a.cfg.Relay.Wanted(rq.ctx, rq.name, in.Jobs)}, nil
+	return exec.Wanted{Jobs: a.cfg.Relay.Wanted(rq.ctx, rq.name, in.Jobs)}, nil
 }

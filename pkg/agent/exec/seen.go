@@ -1,4 +1,4 @@
-package jobs
+package exec
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package jobs
+package exec
 
 import (
 	"errors"
@@ -77,7 +77,8 @@ func (p Policy) decide(r api.ExecRequest, now time.Time) (*plan, error) {
 	return out, nil
 }
 
-// verify returns who signed. Only what was signed is looked at afterwards.
+// verify returns the fingerprint of the key that signed the order. Only what was
+// signed is looked at afterwards: ExecRequest.Key is not.
 func (p Policy) verify(r api.ExecRequest) (fingerprint string, err error) {
 	if len(p.Keys) == 0 {
 		return "", nil
@@ -85,12 +86,11 @@ func (p Policy) verify(r api.ExecRequest) (fingerprint string, err error) {
 	if len(r.Signature) == 0 {
 		return "", errors.New("the order is not signed: this node has exec_authorized_keys")
 	}
-	for _, k := range p.Keys {
-		if k.Verify(api.ExecPurpose, r.Order, r.Signature) {
-			return k.Fingerprint(), nil
-		}
+	key, err := signed.Verify(p.Keys, api.ExecNamespace, r.Order, r.Signature)
+	if err != nil {
+		return "", fmt.Errorf("verify the order by this node's exec_authorized_keys: %w", err)
 	}
-	return "", errors.New("the order is signed by nobody of this node's exec_authorized_keys")
+	return key.Fingerprint(), nil
 }
 
 func (p Policy) named(out *plan) error {

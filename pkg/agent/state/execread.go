@@ -7,7 +7,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// Job returns a job with its targets in their order, or nil.
+// Job returns a job with its request, which is shared, and its targets in their
+// order; nil if there is none.
 func (sn *Snapshot) Job(id string) (*api.ExecJob, Meta) {
 	r := sn.read()
 	meta := r.meta(Watch{Topic: topicJob, Key: id})
@@ -16,6 +17,7 @@ func (sn *Snapshot) Job(id string) (*api.ExecJob, Meta) {
 		return nil, meta
 	}
 	out := j.describe()
+	out.Request = &j.Request
 	out.Targets = make([]api.ExecTarget, len(j.Targets))
 	for t := range r.jobTargets(id) {
 		out.Targets[t.Pos] = api.ExecTarget{

@@ -1,4 +1,4 @@
-package jobs
+package event
 
 import (
 	"context"
@@ -21,9 +21,9 @@ import (
 )
 
 // alone makes the events of an agent that hears itself only.
-func alone(change ...func(*EventConfig)) *Events {
-	var e *Events
-	cfg := EventConfig{
+func alone(change ...func(*Config)) *Ring {
+	var e *Ring
+	cfg := Config{
 		NodeName: "web-1",
 		Services: func() map[string]*api.AgentService {
 			return map[string]*api.AgentService{"web": {ID: "web", Tags: []string{"v1", "blue"}}, "db": {ID: "db", Tags: []string{"main"}}}
@@ -37,22 +37,22 @@ func alone(change ...func(*EventConfig)) *Events {
 	for _, f := range change {
 		f(&cfg)
 	}
-	e = NewEvents(cfg)
+	e = New(cfg)
 	return e
 }
 
-func (e *Events) mustFire(t *testing.T, name string) *api.Event {
+func (r *Ring) mustFire(t *testing.T, name string) *api.Event {
 	t.Helper()
-	ev, err := e.Fire(api.Event{Name: name})
+	ev, err := r.Fire(api.Event{Name: name})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return ev
 }
 
-func (e *Events) now(t *testing.T, name string) *EventList {
+func (r *Ring) now(t *testing.T, name string) *List {
 	t.Helper()
-	l, err := e.List(t.Context(), name, 0)
+	l, err := r.List(t.Context(), name, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestFilters(t *testing.T) {
 // The bytes on the wire are the reference's: this is what its agent sends.
 func TestWire(t *testing.T) {
 	var got map[string]any
-	payload, err := encodeEvent(api.Event{ID: uuid.NewString(), Name: "deploy", Payload: []byte("x"), ServiceFilter: "web", TagFilter: "v", Version: 1})
+	payload, err := encode(api.Event{ID: uuid.NewString(), Name: "deploy", Payload: []byte("x"), ServiceFilter: "web", TagFilter: "v", Version: 1})
 	if err == nil {
 		err = codec.NewDecoderBytes(payload, &codec.MsgpackHandle{}).Decode(&got)
 	}
@@ -136,8 +136,8 @@ func TestWire(t *testing.T) {
 	for _, bad := range []string{"", "x", "\xc0", string(payload[:20]), "\x81\xa1n\xa1x"} {
 		e.Receive(bus.Message{Name: "consul:event:x", Payload: []byte(bad)})
 	}
-	newer, _ := encodeEvent(api.Event{ID: uuid.NewString(), Name: "x", Version: 2})
-	broken, _ := encodeEvent(api.Event{ID: uuid.NewString(), Name: "x", NodeFilter: "(", Version: 1})
+	newer, _ := encode(api.Event{ID: uuid.NewString(), Name: "x", Version: 2})
+	broken, _ := encode(api.Event{ID: uuid.NewString(), Name: "x", NodeFilter: "(", Version: 1})
 	e.Receive(bus.Message{Name: "consul:event:x", Payload: newer})
 	e.Receive(bus.Message{Name: "consul:event:x", Payload: broken})
 	if l := e.now(t, ""); len(l.Events) != 0 {
@@ -146,7 +146,7 @@ func TestWire(t *testing.T) {
 }
 
 func TestErrorOfTheCarrier(t *testing.T) {
-	e := alone(func(c *EventConfig) { c.Publish = func(string, []byte) error { return errors.New("too large") } })
+	e := alone(func(c *Config) { c.Publish = func(string, []byte) error { return errors.New("too large") } })
 	if _, err := e.Fire(api.Event{Name: "x"}); err == nil || err.Error() != "error broadcasting event: too large" {
 		t.Error(err)
 	}
@@ -154,7 +154,7 @@ func TestErrorOfTheCarrier(t *testing.T) {
 
 func TestRemoteExecIsConsumed(t *testing.T) {
 	var got []api.Event
-	e := alone(func(c *EventConfig) { c.RemoteExec = func(ev api.Event) { got = append(got, ev) } })
+	e := alone(func(c *Config) { c.RemoteExec = func(ev api.Event) { got = append(got, ev) } })
 	if _, err := e.Fire(api.Event{Name: "_rexec", Payload: []byte("{}"), ServiceFilter: "web"}); err != nil {
 		t.Fatal(err)
 	}
@@ -169,9 +169,9 @@ func TestRemoteExecIsConsumed(t *testing.T) {
 func TestRingKeepsTheNewest(t *testing.T) {
 	e := alone()
 	var ids []string
-	for range 2*MaxEvents + 10 {
+	for range 2*Max + 10 {
 		ids = append(ids, e.mustFire(t, "x").ID)
-		ids = ids[max(0, len(ids)-MaxEvents):]
+		ids = ids[max(0, len(ids)-Max):]
 		l := e.now(t, "")
 		if len(l.Events) != len(ids) || l.Events[0].ID != ids[0] || l.Index != indexOf(ids[len(ids)-1]) {
 			t.Fatalf("%d kept, want %d", len(l.Events), len(ids))
@@ -223,14 +223,14 @@ func TestBlockingList(t *testing.T) {
 // Those who wait for one name share an answer, and leave nothing behind.
 func TestPollersCostNoMemory(t *testing.T) {
 	e := alone()
-	for range MaxEvents {
+	for range Max {
 		e.mustFire(t, "x")
 	}
 	const pollers, rounds = 1000, 20
 	// round lets everybody wait, fires, and takes the answers.
 	round := func() {
 		index := e.now(t, "x").Index
-		lists := make(chan *EventList, pollers)
+		lists := make(chan *List, pollers)
 		for i := range pollers {
 			go func() {
 				name := "x"
@@ -262,7 +262,7 @@ func TestPollersCostNoMemory(t *testing.T) {
 			runtime.Gosched()
 		}
 		e.mustFire(t, "x")
-		seen := map[*EventList]bool{}
+		seen := map[*List]bool{}
 		for range pollers {
 			if l := <-lists; len(l.Events) > 0 {
 				_ = l.JSON()
@@ -295,7 +295,7 @@ func heap() uint64 {
 }
 
 func FuzzReceive(f *testing.F) {
-	good, _ := encodeEvent(api.Event{ID: uuid.NewString(), Name: "x", Payload: []byte("p"), NodeFilter: "w", Version: 1})
+	good, _ := encode(api.Event{ID: uuid.NewString(), Name: "x", Payload: []byte("p"), NodeFilter: "w", Version: 1})
 	f.Add(good)
 	f.Add([]byte("\xde\xff\xff"))
 	f.Fuzz(func(t *testing.T, payload []byte) {

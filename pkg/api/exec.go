@@ -13,8 +13,8 @@ const (
 	ExecOrderLife  = 5 * time.Minute // how long a signed order may be begun, by default
 )
 
-// ExecPurpose is what orders are signed for; see package signed.
-const ExecPurpose = "muster exec order 1"
+// ExecNamespace is the namespace of the signatures of orders: ssh-keygen's -n.
+const ExecNamespace = "muster-exec-order"
 
 // What has become of a target. Those after running are final, but for lost: a
 // node that comes back says what has become of it.
@@ -74,7 +74,7 @@ type ExecOrder struct {
 type ExecRequest struct {
 	Order     []byte // the JSON of an ExecOrder, byte for byte as it was signed
 	Key       string `json:",omitempty"` // who signed, as a line of authorized_keys
-	Signature []byte `json:",omitempty"`
+	Signature []byte `json:",omitempty"` // of Order, as "ssh-keygen -Y sign -n muster-exec-order" writes it
 }
 
 // ExecJob is a job and what has become of it: GET /v1/exec/job/ID.
@@ -87,6 +87,7 @@ type ExecJob struct {
 	Ended   time.Time `json:",omitzero"`
 	Stopped string    `json:",omitempty"` // why it was stopped
 	Targets []ExecTarget
+	Request *ExecRequest `json:",omitempty"` // what was ordered; only with ?request
 
 	CreateIndex uint64
 	ModifyIndex uint64

@@ -1,4 +1,4 @@
-package jobs
+package exec
 
 import (
 	"crypto/ed25519"
@@ -110,26 +110,26 @@ func TestPolicyDecides(t *testing.T) {
 func TestPolicyWithKeys(t *testing.T) {
 	known, foreign := signer(t), signer(t)
 	policy := Policy{Enabled: true, Node: "web-1", Keys: []signed.Key{signer(t).Key, known.Key}}
-	sign := func(s *signed.Signer, purpose string, r api.ExecRequest) api.ExecRequest {
+	sign := func(s *signed.Signer, namespace string, r api.ExecRequest) api.ExecRequest {
 		var err error
 		r.Key = known.Key.Line() // what is claimed does not count
-		if r.Signature, err = s.Sign(purpose, r.Order); err != nil {
+		if r.Signature, err = s.Sign(namespace, r.Order); err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	good := sign(known, api.ExecPurpose, request(t))
+	good := sign(known, api.ExecNamespace, request(t))
 	if p, err := policy.decide(good, time.Now()); err != nil || p.signer != known.Key.Fingerprint() {
 		t.Errorf("%+v, %v", p, err)
 	}
 	swapped := good
 	swapped.Order = request(t, func(o *api.ExecOrder) { o.Command = []string{"reboot"} }).Order
 	for name, r := range map[string]api.ExecRequest{
-		"unsigned":         request(t),
-		"foreign":          sign(foreign, api.ExecPurpose, request(t)),
-		"another purpose":  sign(known, "something else", request(t)),
-		"another order":    swapped,
-		"another's target": sign(known, api.ExecPurpose, request(t, func(o *api.ExecOrder) { o.Targets = []string{"db-1"} })),
+		"unsigned":          request(t),
+		"foreign":           sign(foreign, api.ExecNamespace, request(t)),
+		"another namespace": sign(known, "something else", request(t)),
+		"another order":     swapped,
+		"another's target":  sign(known, api.ExecNamespace, request(t, func(o *api.ExecOrder) { o.Targets = []string{"db-1"} })),
 	} {
 		if p, err := policy.decide(r, time.Now()); err == nil {
 			t.Errorf("%s: it would run %v", name, p.argv)

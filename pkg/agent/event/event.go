@@ -1,4 +1,19 @@
-package jobs
+// Package event keeps the user events at one agent for those who ask for them.
+//
+// What it promises:
+//
+//   - An event that was fired is in the list of every live agent that its filters
+//     match, once, mostly within milliseconds. It travels as a message of package
+//     bus, which says what may get lost.
+//
+//   - An agent keeps the last Max events. A caller that waits for one costs no
+//     goroutine but its own, and no memory once it has returned. All callers that
+//     wait for one name share the answer and its encoding.
+//
+//   - On the wire an event is what the reference's agents send and understand.
+//
+// It starts no goroutine.
+package event
 
 import (
 	"context"
@@ -20,20 +35,20 @@ import (
 )
 
 const (
-	// EventPrefix begins the names of messages that are events.
-	EventPrefix = "consul:event:"
-	// MaxEvents is how many events an agent keeps.
-	MaxEvents = 256
+	// Prefix begins the names of messages that are events.
+	Prefix = "consul:event:"
+	// Max is how many events an agent keeps.
+	Max = 256
 
-	// eventVersion is what we send, and the newest that we understand.
-	eventVersion = 1
+	// version is what we send, and the newest that we understand.
+	version = 1
 	// remoteExec is the event by which the reference's exec tool starts a job. It
 	// is consumed, never stored.
 	remoteExec = "_rexec"
 )
 
-// EventConfig is what events need of the agent.
-type EventConfig struct {
+// Config is what events need of the agent.
+type Config struct {
 	NodeName string
 	// Services are those of this agent, by id, which filters are held against.
 	Services func() map[string]*api.AgentService
@@ -46,29 +61,29 @@ type EventConfig struct {
 }
 
 // Events are the user events at one agent. They are safe for concurrent use.
-type Events struct {
-	cfg EventConfig
+type Ring struct {
+	cfg Config
 
 	mu      sync.Mutex
-	ring    []*api.Event           // oldest first; never changed once they are in
-	waiting map[string]*eventQuery // by name, as long as somebody asks
+	ring    []*api.Event      // oldest first; never changed once they are in
+	waiting map[string]*query // by name, as long as somebody asks
 }
 
-// NewEvents makes an agent's events.
-func NewEvents(cfg EventConfig) *Events {
-	return &Events{cfg: cfg, waiting: map[string]*eventQuery{}}
+// New makes an agent's events.
+func New(cfg Config) *Ring {
+	return &Ring{cfg: cfg, waiting: map[string]*query{}}
 }
 
-// eventQuery is shared by those who ask for one name ("" for all).
-type eventQuery struct {
+// query is shared by those who ask for one name ("" for all).
+type query struct {
 	users   int
-	list    *EventList    // nil until somebody has looked since the last event
+	list    *List         // nil until somebody has looked since the last event
 	changed chan struct{} // closed at the next event
 }
 
-// EventList is an answer: the events of a name, oldest first. It is shared and
+// List is an answer: the events of a name, oldest first. It is shared and
 // never changed.
-type EventList struct {
+type List struct {
 	Events []*api.Event
 	// Index stands for the newest event; another one is another list. It says
 	// nothing of older or newer.
@@ -79,7 +94,7 @@ type EventList struct {
 }
 
 // JSON is the list as the API answers it, encoded once.
-func (l *EventList) JSON() []byte {
+func (l *List) JSON() []byte {
 	l.once.Do(func() {
 		var err error
 		if l.json, err = json.Marshal(l.Events); err != nil {
@@ -90,58 +105,58 @@ func (l *EventList) JSON() []byte {
 }
 
 // Fire sends an event to every agent, and gives it back with its id.
-func (e *Events) Fire(ev api.Event) (*api.Event, error) {
+func (r *Ring) Fire(ev api.Event) (*api.Event, error) {
 	if ev.TagFilter != "" && ev.ServiceFilter == "" {
 		return nil, api.Errorf(http.StatusInternalServerError, "Cannot provide tag filter without service filter")
 	}
 	if _, err := filtersOf(ev); err != nil {
 		return nil, api.Errorf(http.StatusInternalServerError, "%v", err)
 	}
-	ev.ID, ev.Version, ev.LTime = uuid.NewString(), eventVersion, 0
-	payload, err := encodeEvent(ev)
+	ev.ID, ev.Version, ev.LTime = uuid.NewString(), version, 0
+	payload, err := encode(ev)
 	if err != nil {
 		return nil, fmt.Errorf("encode event %s: %w", ev.Name, err)
 	}
-	if err := e.cfg.Publish(EventPrefix+ev.Name, payload); err != nil {
+	if err := r.cfg.Publish(Prefix+ev.Name, payload); err != nil {
 		return nil, fmt.Errorf("error broadcasting event: %w", err)
 	}
 	return &ev, nil
 }
 
 // Receive takes a message of the bus.
-func (e *Events) Receive(m bus.Message) {
-	ev, err := decodeEvent(m)
+func (r *Ring) Receive(m bus.Message) {
+	ev, err := decode(m)
 	if err != nil {
-		e.cfg.Logger.Warn("event cannot be read", "message", m.Name, "error", err)
+		r.cfg.Logger.Warn("event cannot be read", "message", m.Name, "error", err)
 		return
 	}
-	if !e.forMe(ev) {
+	if !r.forMe(ev) {
 		return
 	}
 	if ev.Name == remoteExec {
-		if e.cfg.RemoteExec != nil {
-			e.cfg.RemoteExec(*ev)
+		if r.cfg.RemoteExec != nil {
+			r.cfg.RemoteExec(*ev)
 		}
 		return
 	}
-	e.cfg.Logger.Debug("event", "name", ev.Name, "id", ev.ID)
-	e.keep(ev)
+	r.cfg.Logger.Debug("event", "name", ev.Name, "id", ev.ID)
+	r.keep(ev)
 }
 
 // forMe holds the filters against this node and its services.
-func (e *Events) forMe(ev *api.Event) bool {
+func (r *Ring) forMe(ev *api.Event) bool {
 	f, err := filtersOf(*ev)
 	if err != nil {
-		e.cfg.Logger.Warn("event is not for anybody", "name", ev.Name, "id", ev.ID, "error", err)
+		r.cfg.Logger.Warn("event is not for anybody", "name", ev.Name, "id", ev.ID, "error", err)
 		return false
 	}
-	if f.node != nil && !f.node.MatchString(e.cfg.NodeName) {
+	if f.node != nil && !f.node.MatchString(r.cfg.NodeName) {
 		return false
 	}
 	if f.service == nil {
 		return true
 	}
-	for id, svc := range e.cfg.Services() {
+	for id, svc := range r.cfg.Services() {
 		if f.service.MatchString(id) && (f.tag == nil || slices.ContainsFunc(svc.Tags, f.tag.MatchString)) {
 			return true
 		}
@@ -150,15 +165,15 @@ func (e *Events) forMe(ev *api.Event) bool {
 }
 
 // keep adds an event and wakes those who wait for it.
-func (e *Events) keep(ev *api.Event) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if len(e.ring) >= MaxEvents {
-		e.ring = append(make([]*api.Event, 0, 2*MaxEvents), e.ring[len(e.ring)-MaxEvents+1:]...)
+func (r *Ring) keep(ev *api.Event) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.ring) >= Max {
+		r.ring = append(make([]*api.Event, 0, 2*Max), r.ring[len(r.ring)-Max+1:]...)
 	}
-	e.ring = append(e.ring, ev)
+	r.ring = append(r.ring, ev)
 	for _, name := range []string{"", ev.Name} {
-		if q := e.waiting[name]; q != nil {
+		if q := r.waiting[name]; q != nil {
 			q.list = nil
 			close(q.changed)
 			q.changed = make(chan struct{})
@@ -169,11 +184,11 @@ func (e *Events) keep(ev *api.Event) {
 // List returns the events of a name, "" for all. With an index it returns once
 // the newest is another than the one of that index, or when ctx ends: then with
 // the list as it is, and ctx's error.
-func (e *Events) List(ctx context.Context, name string, index uint64) (*EventList, error) {
-	q := e.enter(name)
-	defer e.leave(name, q)
+func (r *Ring) List(ctx context.Context, name string, index uint64) (*List, error) {
+	q := r.enter(name)
+	defer r.leave(name, q)
 	for {
-		list, changed := e.look(name, q)
+		list, changed := r.look(name, q)
 		if index == 0 || list.Index != index {
 			return list, nil
 		}
@@ -185,33 +200,33 @@ func (e *Events) List(ctx context.Context, name string, index uint64) (*EventLis
 	}
 }
 
-func (e *Events) enter(name string) *eventQuery {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	q := e.waiting[name]
+func (r *Ring) enter(name string) *query {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	q := r.waiting[name]
 	if q == nil {
-		q = &eventQuery{changed: make(chan struct{})}
-		e.waiting[name] = q
+		q = &query{changed: make(chan struct{})}
+		r.waiting[name] = q
 	}
 	q.users++
 	return q
 }
 
-func (e *Events) leave(name string, q *eventQuery) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+func (r *Ring) leave(name string, q *query) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if q.users--; q.users == 0 {
-		delete(e.waiting, name)
+		delete(r.waiting, name)
 	}
 }
 
 // look gives the list as it is now, and what is closed when it changes.
-func (e *Events) look(name string, q *eventQuery) (*EventList, <-chan struct{}) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+func (r *Ring) look(name string, q *query) (*List, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if q.list == nil {
-		q.list = &EventList{Events: []*api.Event{}, Index: 1}
-		for _, ev := range e.ring[max(0, len(e.ring)-MaxEvents):] {
+		q.list = &List{Events: []*api.Event{}, Index: 1}
+		for _, ev := range r.ring[max(0, len(r.ring)-Max):] {
 			if name == "" || ev.Name == name {
 				q.list.Events = append(q.list.Events, ev)
 				q.list.Index = indexOf(ev.ID)
@@ -225,7 +240,7 @@ func (e *Events) look(name string, q *eventQuery) (*EventList, <-chan struct{}) 
 func indexOf(id string) uint64 {
 	raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
 	if err != nil || len(raw) != 16 {
-		return 1 // decodeEvent lets none pass
+		return 1 // decode lets none pass
 	}
 	var hi, lo uint64
 	for i := range 8 {
@@ -234,10 +249,10 @@ func indexOf(id string) uint64 {
 	return max(hi^lo, 1)
 }
 
-type eventFilters struct{ node, service, tag *regexp.Regexp }
+type filters struct{ node, service, tag *regexp.Regexp }
 
 // filtersOf compiles an event's filters; nil for those that it has not.
-func filtersOf(ev api.Event) (f eventFilters, err error) {
+func filtersOf(ev api.Event) (f filters, err error) {
 	for _, one := range []struct {
 		what, text string
 		to         **regexp.Regexp
@@ -254,8 +269,8 @@ func filtersOf(ev api.Event) (f eventFilters, err error) {
 	return f, nil
 }
 
-// eventWire is an event as it travels. The keys are the reference's.
-type eventWire struct {
+// wire is an event as it travels. The keys are the reference's.
+type wire struct {
 	ID            string
 	Name          string `codec:"n"`
 	Payload       []byte `codec:"p,omitempty"`
@@ -265,21 +280,21 @@ type eventWire struct {
 	Version       int    `codec:"v"`
 }
 
-func encodeEvent(ev api.Event) ([]byte, error) {
+func encode(ev api.Event) ([]byte, error) {
 	var out []byte
-	err := codec.NewEncoderBytes(&out, new(codec.MsgpackHandle)).Encode(eventWire{
+	err := codec.NewEncoderBytes(&out, new(codec.MsgpackHandle)).Encode(wire{
 		ev.ID, ev.Name, ev.Payload, ev.NodeFilter, ev.ServiceFilter, ev.TagFilter, ev.Version,
 	})
 	return out, err
 }
 
-func decodeEvent(m bus.Message) (*api.Event, error) {
-	var w eventWire
+func decode(m bus.Message) (*api.Event, error) {
+	var w wire
 	if err := codec.NewDecoderBytes(m.Payload, new(codec.MsgpackHandle)).Decode(&w); err != nil {
 		return nil, err
 	}
-	if w.Version > eventVersion {
-		return nil, fmt.Errorf("its version is %d, and %d the newest that is known here", w.Version, eventVersion)
+	if w.Version > version {
+		return nil, fmt.Errorf("its version is %d, and %d the newest that is known here", w.Version, version)
 	}
 	id, err := uuid.Parse(w.ID)
 	if err != nil || w.Name == "" {

@@ -169,7 +169,7 @@ func seal(order api.ExecOrder, signer *signed.Signer) (api.ExecRequest, error) {
 		return out, nil
 	}
 	out.Key = signer.Key.Line()
-	out.Signature, err = signer.Sign(api.ExecPurpose, data)
+	out.Signature, err = signer.Sign(api.ExecNamespace, data)
 	return out, err
 }
 
