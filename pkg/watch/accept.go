@@ -17,8 +17,8 @@ import (
 // errDoubtful stands for an answer that is not believed.
 var errDoubtful = errors.New("the answer takes everything or most of it away and no leader has confirmed it")
 
-// confirmPatience is how long a leader may take to confirm an answer.
-const confirmPatience = 20 * time.Second
+// confirmTimeout is how long a leader may take to confirm an answer.
+const confirmTimeout = 20 * time.Second
 
 // suspicious says whether an answer takes so much away that it is believed only
 // when a leader confirms it: everything, or more than half.
@@ -28,12 +28,12 @@ func suspicious(old, now Result) bool {
 
 // arrival is one result of a frame, ready to be kept.
 type arrival struct {
-	f          *follower
-	result     Result
-	hash       [sha256.Size]byte
-	streamHash string
-	failure    error
-	never      bool // the stream cannot answer it
+	f            *follower
+	result       Result
+	hash         [sha256.Size]byte
+	streamHash   string
+	failure      error
+	unstreamable bool // the stream cannot answer it
 }
 
 // acceptFrame takes a frame in, as a whole or not at all: who gets it sees the
@@ -59,25 +59,25 @@ func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Fr
 	if err := w.confirmAll(ctx, doubtful); err != nil {
 		return err
 	}
-	recovered := w.keepFrame(s, frame.Index, arrivals)
-	w.sayOf(arrivals, recovered)
+	recovered := w.storeFrame(s, frame.Index, arrivals)
+	w.logRefused(arrivals, recovered)
 	return nil
 }
 
-// sayOf tells of the queries that the server refuses, and of those that it does no more.
+// logRefused tells of the queries that the server refuses, and of those that it does no more.
 // It would refuse them again: where attempts are counted, they are used up.
-func (w *Watcher) sayOf(arrivals []arrival, recovered []*follower) {
+func (w *Watcher) logRefused(arrivals []arrival, recovered []*follower) {
 	for _, a := range arrivals {
-		if a.failure == nil || a.never {
+		if a.failure == nil || a.unstreamable {
 			continue
 		}
-		w.said.failed(a.f, a.failure, 0)
+		w.failures.failed(a.f, a.failure, 0)
 		if w.cfg.Retry.Attempts > 0 {
 			w.giveUp(a.f.query, 1, a.failure)
 		}
 	}
 	for _, f := range recovered {
-		w.said.answered(f)
+		w.failures.answered(f)
 	}
 }
 
@@ -93,7 +93,7 @@ func arrive(f *follower, r api.SubscribedResult) arrival {
 		body = nil
 	default:
 		a.failure = &api.StatusError{Code: r.Status, Text: strings.TrimSpace(r.Error)}
-		a.never = r.Status == http.StatusNotFound
+		a.unstreamable = r.Status == http.StatusNotFound
 		return a
 	}
 	a.hash = sha256.Sum256(body)
@@ -101,7 +101,7 @@ func arrive(f *follower, r api.SubscribedResult) arrival {
 	return a
 }
 
-func resultOf(q Query, body []byte, index uint64) (Result, error) {
+func resultOf(q Request, body []byte, index uint64) (Result, error) {
 	value, err := Decode(q, body)
 	if err != nil {
 		return Result{}, err
@@ -109,22 +109,22 @@ func resultOf(q Query, body []byte, index uint64) (Result, error) {
 	return Result{Value: value, Index: index, Empty: isEmpty(body), Items: items(value)}, nil
 }
 
-// keepFrame stores what a frame brought, at once. recovered had been refused, and are
+// storeFrame stores what a frame brought, at once. recovered had been refused, and are
 // answered now.
-func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) (recovered []*follower) {
+func (w *Watcher) storeFrame(s *subscription, index uint64, arrivals []arrival) (recovered []*follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	defer w.signal()
+	defer w.notify()
 	failed := map[*follower]bool{}
 	w.index = index
 	for _, a := range arrivals {
 		f := a.f
 		switch {
-		case a.never:
-			f.never = true
+		case a.unstreamable:
+			f.unstreamable = true
 			if f.cancel == nil && w.followers[f.query] == f {
 				w.start(f)
-				w.takeTurns()
+				w.updateRotation()
 			}
 			continue
 		case a.failure != nil:
@@ -147,7 +147,7 @@ func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) (
 		}
 	}
 	for _, f := range s.followers {
-		if !f.refused && !f.never && !failed[f] {
+		if !f.refused && !f.unstreamable && !failed[f] {
 			f.failure = nil
 		}
 	}
@@ -159,7 +159,7 @@ func (w *Watcher) confirmAll(ctx context.Context, doubtful []*arrival) error {
 	if len(doubtful) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, confirmPatience)
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	errs := make([]error, len(doubtful))

@@ -16,8 +16,8 @@ type Wait struct{ Min, Max time.Duration }
 // waitFactor is how many times Min Max is unless it is set.
 const waitFactor = 4
 
-// Settled is w with Max filled in.
-func (w Wait) Settled() Wait {
+// WithDefaults is w with Max filled in.
+func (w Wait) WithDefaults() Wait {
 	if w.Max == 0 {
 		w.Max = waitFactor * w.Min
 	}

@@ -41,7 +41,7 @@ const slack = 15 * time.Second
 // follower is one followed query. The fields below the line belong to the
 // Watcher's mutex, those above to the goroutine in follow.
 type follower struct {
-	query   Query
+	query   Request
 	cancel  context.CancelFunc // set before the goroutine starts
 	index   uint64             // block until above this; 0: answer at once
 	gap     time.Duration
@@ -54,15 +54,15 @@ type follower struct {
 	dirty    bool  // result was not handed out yet
 	failure  error // of the last request, if it failed
 
-	streamHash string // what a subscription calls result
-	refused    bool   // a subscription answers it by an error
-	never      bool   // a subscription cannot answer it
-	surplus    bool   // the subscription has no room for it
+	streamHash   string // what a subscription calls result
+	refused      bool   // a subscription answers it by an error
+	unstreamable bool   // a subscription cannot answer it
+	overLimit    bool   // the subscription has no room for it
 }
 
-// standing is a copy of f that nobody works on.
-func (f *follower) standing() *follower {
-	return &follower{query: f.query, result: f.result, hash: f.hash, answered: f.answered, dirty: f.dirty, never: f.never}
+// clone is a copy of f that nobody works on.
+func (f *follower) clone() *follower {
+	return &follower{query: f.query, result: f.result, hash: f.hash, answered: f.answered, dirty: f.dirty, unstreamable: f.unstreamable}
 }
 
 func (f *follower) stop() {
@@ -79,7 +79,7 @@ type answer struct {
 
 // follow asks until ctx ends.
 func (w *Watcher) follow(ctx context.Context, f *follower) {
-	defer w.said.forget(f) // also what it said after Follow had dropped it
+	defer w.failures.forget(f) // also what it said after Follow had dropped it
 	for failures := 0; ; {
 		if !sleep(ctx, f.gap-time.Since(f.sent)) {
 			return
@@ -124,7 +124,7 @@ func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, turned bool, 
 	defer func() {
 		if pool.release(client.IsStatus(err, http.StatusTooManyRequests)) {
 			w.mu.Lock()
-			w.takeTurns()
+			w.updateRotation()
 			w.mu.Unlock()
 		}
 	}()
@@ -196,12 +196,12 @@ func (w *Watcher) options(f *follower) *client.Options {
 func (w *Watcher) wait() (time.Duration, context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.crowded {
-		return w.cfg.BlockWait, w.crowd
+	if !w.rotating {
+		return w.cfg.BlockWait, w.pollCtx
 	}
 	n := time.Duration(w.polled())
 	cycle := max(minCycle, n*cyclePerQuery)
-	return min(w.cfg.BlockWait, cycle*time.Duration(w.polls.size())/n), w.crowd
+	return min(w.cfg.BlockWait, cycle*time.Duration(w.polls.size())/n), w.pollCtx
 }
 
 // accept takes an answer in. again is how long to wait before the next request.
@@ -229,7 +229,7 @@ func (w *Watcher) accept(f *follower, a answer) (again time.Duration, err error)
 	} else {
 		f.index = a.meta.Index
 	}
-	w.keep(f, result, hash, same)
+	w.store(f, result, hash, same)
 	if a.meta.Index == 0 {
 		return w.cfg.PollEvery, nil
 	}
@@ -267,8 +267,8 @@ func (f *follower) pace(same bool) {
 	f.gap = min(2*f.gap, maxGap)
 }
 
-// keep stores a result for the next frame.
-func (w *Watcher) keep(f *follower, r Result, hash [sha256.Size]byte, same bool) {
+// store stores a result for the next frame.
+func (w *Watcher) store(f *follower, r Result, hash [sha256.Size]byte, same bool) {
 	w.mu.Lock()
 	recovered := f.failure != nil
 	reconnected := recovered && kind(f.failure) == unreachable
@@ -281,7 +281,7 @@ func (w *Watcher) keep(f *follower, r Result, hash [sha256.Size]byte, same bool)
 	}
 	w.mu.Unlock()
 	if recovered {
-		w.said.answered(f)
+		w.failures.answered(f)
 	}
 	if reconnected { // perhaps by another agent
 		select {
@@ -289,7 +289,7 @@ func (w *Watcher) keep(f *follower, r Result, hash [sha256.Size]byte, same bool)
 		default:
 		}
 	}
-	w.signal()
+	w.notify()
 }
 
 // failed notes a failure and waits before the next attempt. False: stop asking.
@@ -297,7 +297,7 @@ func (w *Watcher) failed(ctx context.Context, f *follower, failures int, err err
 	w.mu.Lock()
 	f.failure = err
 	w.mu.Unlock()
-	w.signal()
+	w.notify()
 	return w.pause(ctx, f, failures, err)
 }
 
@@ -312,7 +312,7 @@ func (w *Watcher) pause(ctx context.Context, f *follower, failures int, err erro
 	if kind(err) == unreachable {
 		delay = min(delay, max(w.cfg.Retry.Backoff, maxUnreachable))
 	}
-	recovered := w.said.failed(f, err, delay)
+	recovered := w.failures.failed(f, err, delay)
 	t := time.NewTimer(delay + rand.N(delay/5+1))
 	defer t.Stop()
 	select {

@@ -24,18 +24,18 @@ type Streamer interface {
 }
 
 const (
-	// deadAfter is how long a stream may be silent. The server says every 10 s that
+	// streamTimeout is how long a stream may be silent. The server says every 10 s that
 	// it lives.
-	deadAfter = 25 * time.Second
-	// firstAfter is how long the first frame may take; an agent waits 7 s for a
+	streamTimeout = 25 * time.Second
+	// firstFrameTimeout is how long the first frame may take; an agent waits 7 s for a
 	// leader before it says that there is none.
-	firstAfter = 12 * time.Second
-	// lookAgain is when a subscription is tried again where stale reads stand in.
-	lookAgain = 15 * time.Second
+	firstFrameTimeout = 12 * time.Second
+	// streamRetry is when a subscription is tried again where stale reads stand in.
+	streamRetry = 15 * time.Second
 	// maxFrame bounds one frame of a stream, in bytes.
 	maxFrame = 256 << 20
-	// steady is how long a stream has to live for its end to be nothing bad.
-	steady = time.Second
+	// minStreamTime is how long a stream has to live for its end to be nothing bad.
+	minStreamTime = time.Second
 )
 
 // What the end of a stream can mean beside a failure.
@@ -48,7 +48,7 @@ var (
 // canStream says whether a query can be part of a subscription: a read of the
 // replicated state of the agent's own datacenter, which does not depend on who
 // answers it.
-func canStream(q Query) bool {
+func canStream(q Request) bool {
 	switch {
 	case strings.HasPrefix(q.Path, "/v1/kv/"), strings.HasPrefix(q.Path, "/v1/health/"):
 	case q.Path == "/v1/catalog/nodes", q.Path == "/v1/catalog/services",
@@ -65,23 +65,23 @@ func canStream(q Query) bool {
 
 // streams says whether the subscription answers a follower, or will. Callers hold mu.
 func (w *Watcher) streams(f *follower) bool {
-	return !w.polling && !f.never && !f.surplus && canStream(f.query)
+	return !w.polling && !f.unstreamable && !f.overLimit && canStream(f.query)
 }
 
-// makeRoom moves queries onto the stream for which it had no room, and says how many
+// fillStream moves queries onto the stream for which it had no room, and says how many
 // more it can carry. Callers hold mu.
-func (w *Watcher) makeRoom() (room int) {
+func (w *Watcher) fillStream() (room int) {
 	room = w.cfg.MaxStreamed
 	for q, f := range w.followers {
-		if canStream(q) && !f.never && !f.surplus {
+		if canStream(q) && !f.unstreamable && !f.overLimit {
 			room--
 		}
 	}
 	moved := false
 	for q, f := range w.followers {
-		if f.surplus && room > 0 {
+		if f.overLimit && room > 0 {
 			f.stop()
-			now := f.standing()
+			now := f.clone()
 			w.followers[q] = now
 			if w.polling {
 				w.start(now)
@@ -91,13 +91,13 @@ func (w *Watcher) makeRoom() (room int) {
 		}
 	}
 	if moved {
-		w.poke()
+		w.resubscribe()
 	}
 	return room
 }
 
-// sayOverflow tells, once, that there are so many queries more than the stream carries.
-func (w *Watcher) sayOverflow(surplus int) {
+// logOverflow tells, once, that there are so many queries more than the stream carries.
+func (w *Watcher) logOverflow(surplus int) {
 	if surplus <= 0 || w.overflow || w.polling {
 		return
 	}
@@ -120,7 +120,7 @@ func (w *Watcher) subscription() *subscription {
 	s := &subscription{followers: map[string]*follower{}, changed: w.setChanged}
 	s.body.Index = w.index
 	for _, f := range w.followers {
-		if f.never || f.surplus || !canStream(f.query) {
+		if f.unstreamable || f.overLimit || !canStream(f.query) {
 			continue
 		}
 		id := strconv.Itoa(len(s.followers))
@@ -136,7 +136,7 @@ func (w *Watcher) subscription() *subscription {
 // because the agent has no subscriptions, it looks again after each reconnect.
 func (w *Watcher) subscribe(ctx context.Context) {
 	line := &follower{} // stands for the stream where failures are counted
-	defer w.said.forget(line)
+	defer w.failures.forget(line)
 	for failures := 0; ctx.Err() == nil; {
 		s := w.subscription()
 		if len(s.followers) == 0 {
@@ -145,7 +145,7 @@ func (w *Watcher) subscribe(ctx context.Context) {
 		}
 		line.query = s.first()
 		began := time.Now()
-		frames, err := w.stream(ctx, s, func() { w.said.answered(line) })
+		frames, err := w.stream(ctx, s, func() { w.failures.answered(line) })
 		if frames > 0 {
 			failures = 0
 		}
@@ -155,21 +155,21 @@ func (w *Watcher) subscribe(ctx context.Context) {
 		case errors.Is(err, errSetChanged):
 			continue
 		case errors.Is(err, errNoSubscription):
-			w.said.answered(line)
+			w.failures.answered(line)
 			w.fallBack()
 			failures = 0
 			await(ctx, w.reconnected)
 			continue
 		case w.cfg.MaxStale > 0 && noLeader(err): // any server may answer, but only polls
-			w.said.forget(line)
+			w.failures.forget(line)
 			w.fallBack()
 			failures = 0
-			awaitFor(ctx, w.reconnected, lookAgain)
+			awaitFor(ctx, w.reconnected, streamRetry)
 			continue
 		case w.isPolling(): // the polls say what is wrong
 			await(ctx, w.reconnected)
 			continue
-		case frames > 0 && time.Since(began) > steady:
+		case frames > 0 && time.Since(began) > minStreamTime:
 			continue // such as a new leader: nothing is lost
 		}
 		failures++
@@ -184,7 +184,7 @@ func (w *Watcher) subscribe(ctx context.Context) {
 func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (frames int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	dead := time.AfterFunc(firstAfter, func() { cancel(errSilent) })
+	dead := time.AfterFunc(firstFrameTimeout, func() { cancel(errSilent) })
 	defer dead.Stop()
 	stop := make(chan struct{})
 	defer close(stop)
@@ -203,7 +203,7 @@ func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (fr
 	if resp.StatusCode != http.StatusOK {
 		return 0, causeOf(ctx, refusal(resp))
 	}
-	w.comeBack()
+	w.resumeStream()
 	in := &limited{r: resp.Body}
 	for dec := json.NewDecoder(in); ; frames++ {
 		var f api.Frame
@@ -218,7 +218,7 @@ func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (fr
 		if err := w.acceptFrame(ctx, s, f); err != nil {
 			return frames, causeOf(ctx, err)
 		}
-		dead.Reset(deadAfter)
+		dead.Reset(streamTimeout)
 		alive()
 	}
 }
@@ -259,8 +259,8 @@ func (l *limited) Read(p []byte) (int, error) {
 }
 
 // first is the query that stands for all of them in messages.
-func (s *subscription) first() Query {
-	var all []Query
+func (s *subscription) first() Request {
+	var all []Request
 	for _, f := range s.followers {
 		all = append(all, f.query)
 	}
@@ -307,12 +307,12 @@ func (w *Watcher) fallBack() {
 			w.start(f)
 		}
 	}
-	w.takeTurns()
+	w.updateRotation()
 }
 
-// comeBack ends the long-polls of what a stream now answers. The goroutine of a
+// resumeStream ends the long-polls of what a stream now answers. The goroutine of a
 // follower that is stopped may still write to it, so that the map gets another.
-func (w *Watcher) comeBack() {
+func (w *Watcher) resumeStream() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.polling {
@@ -323,15 +323,15 @@ func (w *Watcher) comeBack() {
 	for q, f := range w.followers {
 		if w.streams(f) {
 			f.stop()
-			w.followers[q] = f.standing()
+			w.followers[q] = f.clone()
 		}
 	}
-	w.takeTurns()
-	w.poke()
+	w.updateRotation()
+	w.resubscribe()
 }
 
-// poke makes the stream begin anew with the set as it is. Callers hold mu.
-func (w *Watcher) poke() {
+// resubscribe makes the stream begin anew with the set as it is. Callers hold mu.
+func (w *Watcher) resubscribe() {
 	close(w.setChanged)
 	w.setChanged = make(chan struct{})
 }
@@ -346,5 +346,5 @@ func (w *Watcher) streamFailed(s *subscription, err error) {
 	for _, f := range s.followers {
 		f.failure = err
 	}
-	w.signal()
+	w.notify()
 }

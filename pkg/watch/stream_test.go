@@ -137,10 +137,10 @@ func (r *streamRig) subscriptions() []api.Subscription {
 func TestStreamCarriesAllQueries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
-		var queries []Query
+		var queries []Request
 		r.change(func() {
 			for i := range 3000 {
-				q := Query{Path: fmt.Sprintf("/v1/health/service/s%d", i), Params: "passing=1"}
+				q := Request{Path: fmt.Sprintf("/v1/health/service/s%d", i), Params: "passing=1"}
 				queries = append(queries, q)
 				r.bodies[q.Path], r.indexes[q.Path] = oneWeb, 5
 			}
@@ -170,16 +170,16 @@ func TestStreamResumesWithWhatItHas(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.set(nodes.Path, `[{"Node":"n1"}]`, 6)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
-		r.Follow([]Query{web, nodes}) // grows
+		r.Follow([]Request{web, nodes}) // grows
 		if f := r.frame(time.Second); len(f.Results) != 1 || f.Index != 6 {
 			t.Fatalf("frame %+v", f)
 		}
 		time.Sleep(time.Minute)
 		r.cutOff()
 		r.noFrame(time.Minute)
-		r.Follow([]Query{nodes}) // shrinks
+		r.Follow([]Request{nodes}) // shrinks
 		synctest.Wait()
 		subs := r.subscriptions()
 		last := subs[len(subs)-1]
@@ -197,7 +197,7 @@ func TestSilentStreamIsLeft(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.change(func() { r.server.silent = true })
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		r.set(web.Path, strings.ReplaceAll(oneWeb, "web1", "web2"), 6)
 		r.frame(27 * time.Second)
@@ -211,7 +211,7 @@ func TestStreamTellsOfRefusedQueries(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.change(func() { r.server.refuses = true })
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.noFrame(time.Minute)
 		if log := r.log.String(); strings.Count(log, "cannot get data") != 1 || !strings.Contains(log, "no such selector") {
 			t.Fatalf("log:\n%s", log)
@@ -226,7 +226,7 @@ func TestStreamTellsOfRefusedQueries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{Retry: Retry{Attempts: 3}})
 		r.change(func() { r.server.refuses = true })
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		_, err := r.Next(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "no such selector") {
 			t.Fatalf("error %v", err)
@@ -239,7 +239,7 @@ func TestFallBackToPollsAndBack(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.change(func() { r.server.absent = true })
 		r.set(web.Path, oneWeb, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		if f := r.frame(time.Second); f.Index != 0 || len(f.Results) != 1 {
 			t.Fatalf("frame %+v", f)
 		}
@@ -277,7 +277,7 @@ func TestStreamOutageSpeaksTwiceAndAsksOften(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.failing("", errors.New("connection refused"))
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		time.Sleep(time.Hour)
 		if r.Failing()[web] == nil {
 			t.Error("nothing fails")
@@ -302,7 +302,7 @@ func TestStreamedLossIsConfirmed(t *testing.T) {
 		three := `[` + strings.Repeat(oneWeb[1:len(oneWeb)-1]+",", 2) + oneWeb[1:]
 		r.set(web.Path, three, 5)
 		r.set(nodes.Path, `[{"Node":"n1"}]`, 5)
-		r.Follow([]Query{web, nodes})
+		r.Follow([]Request{web, nodes})
 		r.frame(time.Second)
 		r.change(func() {
 			r.noLeader = true
@@ -326,11 +326,11 @@ func TestStreamedLossIsConfirmed(t *testing.T) {
 func TestOthersArePolledBesideTheStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
-		self := Query{Path: "/v1/agent/self"}
-		elsewhere := Query{Path: "/v1/health/service/web", Params: "dc=dc2"}
+		self := Request{Path: "/v1/agent/self"}
+		elsewhere := Request{Path: "/v1/health/service/web", Params: "dc=dc2"}
 		r.set(web.Path, oneWeb, 5)
 		r.set(self.Path, `{}`, 0)
-		r.Follow([]Query{web, self, elsewhere})
+		r.Follow([]Request{web, self, elsewhere})
 		if f := r.frame(2 * time.Second); len(f.Results) != 3 || f.Index != 0 {
 			t.Fatalf("frame %+v", f)
 		}
@@ -346,7 +346,7 @@ func TestStaleReadsStandInForALeader(t *testing.T) {
 		r := newStreamRig(t, Config{MaxStale: time.Hour})
 		r.change(func() { r.server.leaderless = true })
 		r.set(web.Path, oneWeb, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		if f := r.frame(time.Second); f.Index != 0 {
 			t.Fatalf("frame %+v", f)
 		}
@@ -364,15 +364,15 @@ func TestStaleReadsStandInForALeader(t *testing.T) {
 func TestMoreQueriesThanASubscriptionCarries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{MaxStreamed: 3})
-		var queries []Query
+		var queries []Request
 		for i := range 5 {
-			q := Query{Path: fmt.Sprintf("/v1/kv/%d", i)}
+			q := Request{Path: fmt.Sprintf("/v1/kv/%d", i)}
 			r.set(q.Path, `[{"Key":"k","Value":"MQ=="}]`, 5)
 			queries = append(queries, q)
 		}
-		queries = append(queries, Query{Path: "/v1/agent/self"}) // always polled
+		queries = append(queries, Request{Path: "/v1/agent/self"}) // always polled
 		r.set("/v1/agent/self", `{}`, 1)
-		got := map[Query]int{}
+		got := map[Request]int{}
 		take := func(n int) {
 			t.Helper()
 			for n > 0 {

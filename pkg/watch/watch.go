@@ -41,15 +41,15 @@ import (
 // ErrStopped is what Next returns once Run has ended in order.
 var ErrStopped = errors.New("watcher stopped")
 
-// Query names what is read: a path of the HTTP API below its host, and the
+// Request names what is read: a path of the HTTP API below its host, and the
 // parameters beside consistency and blocking, as url.Values.Encode writes them.
 // Queries are compared with ==.
-type Query struct {
+type Request struct {
 	Path   string
 	Params string
 }
 
-func (q Query) String() string {
+func (q Request) String() string {
 	if q.Params == "" {
 		return q.Path
 	}
@@ -67,7 +67,7 @@ type Result struct {
 // Frame is what changed since the frame before.
 type Frame struct {
 	Index   uint64 // the one raft index of all results; 0 where there is no such promise
-	Results map[Query]Result
+	Results map[Request]Result
 }
 
 // Getter is the part of *client.Client that is needed.
@@ -91,7 +91,7 @@ type Config struct {
 	BlockWait time.Duration // how long one long-poll waits: 1 min
 	MaxStale  time.Duration // above zero: read stale, unless the answer is older
 	PollEvery time.Duration // for what cannot block, such as the datacenters: 15 s
-	Settle    time.Duration // how long changes wait for queries that never answered: 1 s
+	FirstWait time.Duration // how long changes wait for queries that never answered: 1 s
 	MaxPolls  int           // long-polls in flight: 160
 	MaxAsks   int           // other requests in flight: 16
 	// MaxStreamed is how many queries one subscription carries: api.MaxSubscribedQueries,
@@ -109,10 +109,10 @@ const (
 // Watcher follows queries. Its methods are safe for concurrent use, but there
 // is one reader: what Next has handed out, it does not hand out again.
 type Watcher struct {
-	cfg   Config
-	polls slots
-	asks  slots
-	said  *outage
+	cfg      Config
+	polls    limiter
+	asks     limiter
+	failures *failureLog
 
 	reconnected chan struct{} // capacity 1: a poll got through after an outage
 
@@ -120,14 +120,14 @@ type Watcher struct {
 	run        context.Context // nil until Run, which alone may start followers
 	end        context.CancelFunc
 	wg         sync.WaitGroup
-	followers  map[Query]*follower
+	followers  map[Request]*follower
 	polling    bool          // the agent has no subscriptions
 	index      uint64        // of the last frame of a subscription
 	setChanged chan struct{} // closed when the stream has to begin anew
 	overflow   bool          // it was said that there are more queries than the stream carries
-	crowded    bool
-	crowd      context.Context // ends when crowded changes: running polls ask anew
-	endCrowd   context.CancelFunc
+	rotating   bool
+	pollCtx    context.Context // ends when crowded changes: running polls ask anew
+	endPolls   context.CancelFunc
 	dirtyAt    time.Time // when the oldest result arrived that is not handed out
 	err        error
 	wake       chan struct{} // capacity 1: something changed for Next
@@ -144,7 +144,7 @@ func New(cfg Config) *Watcher {
 	def(&cfg.Retry.MaxBackoff, time.Minute)
 	def(&cfg.BlockWait, time.Minute)
 	def(&cfg.PollEvery, 15*time.Second)
-	def(&cfg.Settle, time.Second)
+	def(&cfg.FirstWait, time.Second)
 	if cfg.MaxPolls <= 0 {
 		cfg.MaxPolls = defaultMaxPolls
 	}
@@ -156,10 +156,10 @@ func New(cfg Config) *Watcher {
 	}
 	w := &Watcher{
 		cfg:       cfg,
-		polls:     newSlots(cfg.MaxPolls),
-		asks:      newSlots(cfg.MaxAsks),
-		said:      newOutage(cfg.Logger),
-		followers: map[Query]*follower{},
+		polls:     newLimiter(cfg.MaxPolls),
+		asks:      newLimiter(cfg.MaxAsks),
+		failures:  newFailureLog(cfg.Logger),
+		followers: map[Request]*follower{},
 		wake:      make(chan struct{}, 1),
 
 		reconnected: make(chan struct{}, 1),
@@ -167,7 +167,7 @@ func New(cfg Config) *Watcher {
 	}
 	_, streams := cfg.Client.(Streamer)
 	w.polling = !streams
-	w.crowd, w.endCrowd = context.WithCancel(context.Background())
+	w.pollCtx, w.endPolls = context.WithCancel(context.Background())
 	return w
 }
 
@@ -199,18 +199,18 @@ func (w *Watcher) Run(ctx context.Context) error {
 		w.err = ErrStopped
 	}
 	w.mu.Unlock()
-	w.signal()
+	w.notify()
 	w.wg.Wait()
-	w.endCrowd()
+	w.endPolls()
 	return err
 }
 
 // Follow replaces the set of queries. Those that stay go on undisturbed; those
 // that are new are asked at once.
-func (w *Watcher) Follow(queries []Query) {
+func (w *Watcher) Follow(queries []Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	keep, anew := make(map[Query]bool, len(queries)), false
+	keep, anew := make(map[Request]bool, len(queries)), false
 	for _, q := range queries {
 		keep[q] = true
 	}
@@ -218,19 +218,19 @@ func (w *Watcher) Follow(queries []Query) {
 		if !keep[q] {
 			anew = anew || canStream(q)
 			f.stop()
-			w.said.forget(f)
+			w.failures.forget(f)
 			delete(w.followers, q)
 		}
 	}
-	room := w.makeRoom()
+	room := w.fillStream()
 	for _, q := range queries {
 		if w.followers[q] != nil {
 			continue
 		}
 		f := &follower{query: q}
 		if canStream(q) {
-			f.surplus = room <= 0
-			anew = anew || !f.surplus
+			f.overLimit = room <= 0
+			anew = anew || !f.overLimit
 			room--
 		}
 		w.followers[q] = f
@@ -238,21 +238,21 @@ func (w *Watcher) Follow(queries []Query) {
 			w.start(f)
 		}
 	}
-	w.sayOverflow(-room)
+	w.logOverflow(-room)
 	if anew {
-		w.poke()
+		w.resubscribe()
 	}
-	w.takeTurns()
-	w.signal()
+	w.updateRotation()
+	w.notify()
 }
 
-// takeTurns looks whether there are more queries than slots, which decides how long
+// updateRotation looks whether there are more queries than slots, which decides how long
 // polls may wait. Callers hold mu.
-func (w *Watcher) takeTurns() {
-	if crowded := w.polled() > w.polls.size(); crowded != w.crowded {
-		w.crowded = crowded
-		w.endCrowd()
-		w.crowd, w.endCrowd = context.WithCancel(context.Background())
+func (w *Watcher) updateRotation() {
+	if crowded := w.polled() > w.polls.size(); crowded != w.rotating {
+		w.rotating = crowded
+		w.endPolls()
+		w.pollCtx, w.endPolls = context.WithCancel(context.Background())
 	}
 }
 
@@ -270,7 +270,7 @@ func (w *Watcher) polled() int {
 // Next waits for a frame. It returns an error when ctx or Run has ended.
 func (w *Watcher) Next(ctx context.Context) (Frame, error) {
 	for {
-		frame, settles, err := w.take()
+		frame, settles, err := w.nextFrame()
 		if err != nil || len(frame.Results) > 0 {
 			return frame, err
 		}
@@ -303,9 +303,9 @@ func (w *Watcher) Pump(ctx context.Context, frames chan<- Frame) {
 	}
 }
 
-// take is a frame, if one is due; else how long until the results at hand are
+// nextFrame is a frame, if one is due; else how long until the results at hand are
 // given out without those that never came.
-func (w *Watcher) take() (Frame, time.Duration, error) {
+func (w *Watcher) nextFrame() (Frame, time.Duration, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -322,10 +322,10 @@ func (w *Watcher) take() (Frame, time.Duration, error) {
 		w.dirtyAt = time.Time{}
 		return Frame{}, 0, nil
 	}
-	if wait := w.cfg.Settle - time.Since(w.dirtyAt); open && wait > 0 {
+	if wait := w.cfg.FirstWait - time.Since(w.dirtyAt); open && wait > 0 {
 		return Frame{}, wait, nil
 	}
-	frame := Frame{Index: w.index, Results: make(map[Query]Result, dirty)}
+	frame := Frame{Index: w.index, Results: make(map[Request]Result, dirty)}
 	for q, f := range w.followers {
 		if f.dirty {
 			if !w.streams(f) {
@@ -340,10 +340,10 @@ func (w *Watcher) take() (Frame, time.Duration, error) {
 }
 
 // Failing says which followed queries have no answer at the moment, and why.
-func (w *Watcher) Failing() map[Query]error {
+func (w *Watcher) Failing() map[Request]error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := map[Query]error{}
+	out := map[Request]error{}
 	for q, f := range w.followers {
 		if f.failure != nil {
 			out[q] = f.failure
@@ -359,7 +359,7 @@ type Failure struct {
 }
 
 // Failures sorts what Failing gives.
-func Failures(failing map[Query]error) []Failure {
+func Failures(failing map[Request]error) []Failure {
 	out := []Failure{}
 	for q, err := range failing {
 		out = append(out, Failure{q.String(), err.Error()})
@@ -382,7 +382,7 @@ func (w *Watcher) start(f *follower) {
 }
 
 // giveUp ends everything: Next and Run return the error.
-func (w *Watcher) giveUp(q Query, attempts int, err error) {
+func (w *Watcher) giveUp(q Request, attempts int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
@@ -391,7 +391,7 @@ func (w *Watcher) giveUp(q Query, attempts int, err error) {
 	w.end()
 }
 
-func (w *Watcher) signal() {
+func (w *Watcher) notify() {
 	select {
 	case w.wake <- struct{}{}:
 	default:

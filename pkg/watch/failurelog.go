@@ -9,16 +9,16 @@ import (
 // unreachable is the kind of every failure that keeps us from the agent itself.
 const unreachable = "unreachable"
 
-// outage keeps what was said about failing requests, so that it is said once
+// failureLog keeps what was said about failing requests, so that it is said once
 // when a kind of failure begins and once when it is over, however many queries
 // it hits, and wakes those that wait to try again when one of them gets through.
-type outage struct {
+type failureLog struct {
 	log *slog.Logger
 
-	mu    sync.Mutex
-	kinds map[string]*episode
-	of    map[*follower]string
-	news  chan struct{} // closed when it is worth trying again
+	mu     sync.Mutex
+	kinds  map[string]*episode
+	kindOf map[*follower]string
+	news   chan struct{} // closed when it is worth trying again
 }
 
 type episode struct {
@@ -26,21 +26,21 @@ type episode struct {
 	since   time.Time
 }
 
-func newOutage(log *slog.Logger) *outage {
-	return &outage{log: log, kinds: map[string]*episode{}, of: map[*follower]string{}, news: make(chan struct{})}
+func newFailureLog(log *slog.Logger) *failureLog {
+	return &failureLog{log: log, kinds: map[string]*episode{}, kindOf: map[*follower]string{}, news: make(chan struct{})}
 }
 
 // failed notes a failure; the channel is closed when it seems to be over.
-func (o *outage) failed(f *follower, err error, retry time.Duration) <-chan struct{} {
+func (o *failureLog) failed(f *follower, err error, retry time.Duration) <-chan struct{} {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	k := kind(err)
-	was, failing := o.of[f]
+	was, failing := o.kindOf[f]
 	if failing && was == k {
 		return o.news
 	}
 	if failing {
-		o.leave(f, was)
+		o.remove(f, was)
 		if was == unreachable {
 			o.tryAgain()
 		}
@@ -56,20 +56,20 @@ func (o *outage) failed(f *follower, err error, retry time.Duration) <-chan stru
 		o.log.Warn("cannot get data, keeping what there is and trying again", args...)
 	}
 	e.failing++
-	o.of[f] = k
+	o.kindOf[f] = k
 	return o.news
 }
 
 // answered notes that a follower which had failed has its answer.
-func (o *outage) answered(f *follower) {
+func (o *failureLog) answered(f *follower) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	k, ok := o.of[f]
+	k, ok := o.kindOf[f]
 	if !ok {
 		return
 	}
 	e := o.kinds[k]
-	o.leave(f, k)
+	o.remove(f, k)
 	o.tryAgain()
 	if e.failing == 0 {
 		o.log.Info("got data again", "query", f.query.String(), "after", time.Since(e.since).Round(time.Millisecond))
@@ -77,23 +77,23 @@ func (o *outage) answered(f *follower) {
 }
 
 // forget drops a follower that is followed no more.
-func (o *outage) forget(f *follower) {
+func (o *failureLog) forget(f *follower) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if k, ok := o.of[f]; ok {
-		o.leave(f, k)
+	if k, ok := o.kindOf[f]; ok {
+		o.remove(f, k)
 	}
 }
 
-func (o *outage) tryAgain() {
+func (o *failureLog) tryAgain() {
 	close(o.news)
 	o.news = make(chan struct{})
 }
 
-// leave takes a follower out of its episode.
-func (o *outage) leave(f *follower, k string) {
+// remove takes a follower out of its episode.
+func (o *failureLog) remove(f *follower, k string) {
 	e := o.kinds[k]
-	delete(o.of, f)
+	delete(o.kindOf, f)
 	e.failing--
 	if e.failing == 0 {
 		delete(o.kinds, k)
