@@ -14,19 +14,19 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// errDoubtful stands for an answer that is not believed.
+// errDoubtful is the failure of an answer that no leader has confirmed.
 var errDoubtful = errors.New("the answer takes everything or most of it away and no leader has confirmed it")
 
-// confirmTimeout is how long a leader may take to confirm an answer.
+// confirmTimeout is how long a leader may take to confirm answers.
 const confirmTimeout = 20 * time.Second
 
-// suspicious says whether an answer takes so much away that it is believed only
-// when a leader confirms it: everything, or more than half.
+// suspicious reports whether an answer removes everything, or more than half: a leader
+// must confirm it.
 func suspicious(old, now Result) bool {
 	return now.Items < old.Items && (now.Empty || 2*now.Items < old.Items)
 }
 
-// arrival is one result of a frame, ready to be kept.
+// arrival is one decoded result of a frame.
 type arrival struct {
 	f            *follower
 	result       Result
@@ -36,8 +36,8 @@ type arrival struct {
 	unstreamable bool // the stream cannot answer it
 }
 
-// acceptFrame takes a frame in, as a whole or not at all: who gets it sees the
-// state at one index.
+// acceptFrame stores a frame as a whole or not at all, so that its results are of one
+// index.
 func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Frame) error {
 	arrivals := make([]arrival, 0, len(frame.Results))
 	var doubtful []*arrival
@@ -64,8 +64,8 @@ func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Fr
 	return nil
 }
 
-// logRefused tells of the queries that the server refuses, and of those that it does no more.
-// It would refuse them again: where attempts are counted, they are used up.
+// logRefused logs the requests that the server refuses, and those that it no longer refuses.
+// It would refuse them again, so one refusal uses up all attempts.
 func (w *Watcher) logRefused(arrivals []arrival, recovered []*follower) {
 	for _, a := range arrivals {
 		if a.failure == nil || a.unstreamable {
@@ -73,7 +73,7 @@ func (w *Watcher) logRefused(arrivals []arrival, recovered []*follower) {
 		}
 		w.failures.failed(a.f, a.failure, 0)
 		if w.cfg.Retry.Attempts > 0 {
-			w.giveUp(a.f.query, 1, a.failure)
+			w.giveUp(a.f.request, 1, a.failure)
 		}
 	}
 	for _, f := range recovered {
@@ -89,7 +89,7 @@ func arrive(f *follower, r api.SubscribedResult) arrival {
 		if body == nil {
 			body = []byte("null")
 		}
-	case r.Status == http.StatusNotFound && isKV(f.query):
+	case r.Status == http.StatusNotFound && isKV(f.request):
 		body = nil
 	default:
 		a.failure = &api.StatusError{Code: r.Status, Text: strings.TrimSpace(r.Error)}
@@ -97,7 +97,7 @@ func arrive(f *follower, r api.SubscribedResult) arrival {
 		return a
 	}
 	a.hash = sha256.Sum256(body)
-	a.result, a.failure = resultOf(f.query, body, r.Index)
+	a.result, a.failure = resultOf(f.request, body, r.Index)
 	return a
 }
 
@@ -109,8 +109,8 @@ func resultOf(q Request, body []byte, index uint64) (Result, error) {
 	return Result{Value: value, Index: index, Empty: isEmpty(body), Items: items(value)}, nil
 }
 
-// storeFrame stores what a frame brought, at once. recovered had been refused, and are
-// answered now.
+// storeFrame stores the results of a frame. recovered were refused before and have an
+// answer now.
 func (w *Watcher) storeFrame(s *subscription, index uint64, arrivals []arrival) (recovered []*follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -122,7 +122,7 @@ func (w *Watcher) storeFrame(s *subscription, index uint64, arrivals []arrival) 
 		switch {
 		case a.unstreamable:
 			f.unstreamable = true
-			if f.cancel == nil && w.followers[f.query] == f {
+			if f.cancel == nil && w.followers[f.request] == f {
 				w.start(f)
 				w.updateRotation()
 			}
@@ -154,7 +154,7 @@ func (w *Watcher) storeFrame(s *subscription, index uint64, arrivals []arrival) 
 	return recovered
 }
 
-// confirmAll asks the leader whether it is true what takes so much away.
+// confirmAll asks the leader to confirm suspicious answers.
 func (w *Watcher) confirmAll(ctx context.Context, doubtful []*arrival) error {
 	if len(doubtful) == 0 {
 		return nil
@@ -164,13 +164,13 @@ func (w *Watcher) confirmAll(ctx context.Context, doubtful []*arrival) error {
 	var wg sync.WaitGroup
 	errs := make([]error, len(doubtful))
 	for i, a := range doubtful {
-		if !w.asks.acquire(ctx) {
+		if !w.reads.acquire(ctx) {
 			errs[i] = errDoubtful
 			break
 		}
 		wg.Go(func() {
 			errs[i] = w.confirm(ctx, a.f)
-			w.asks.release(client.IsStatus(errs[i], http.StatusTooManyRequests))
+			w.reads.release(client.IsStatus(errs[i], http.StatusTooManyRequests))
 		})
 	}
 	wg.Wait()
@@ -181,16 +181,16 @@ func (w *Watcher) confirm(ctx context.Context, f *follower) error {
 	o := w.options(f)
 	o.Consistent, o.Stale = true, false
 	var body []byte
-	meta, err := w.cfg.Client.Get(ctx, f.query.Path, o, &body)
+	meta, err := w.cfg.Client.Get(ctx, f.request.Path, o, &body)
 	switch {
-	case isKV(f.query) && client.IsStatus(err, http.StatusNotFound):
+	case isKV(f.request) && client.IsStatus(err, http.StatusNotFound):
 		body = nil
 	case err != nil:
 		return fmt.Errorf("%w: %w", errDoubtful, err)
 	case !meta.KnownLeader:
 		return errDoubtful
 	}
-	now, err := resultOf(f.query, body, meta.Index)
+	now, err := resultOf(f.request, body, meta.Index)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (w *Watcher) confirm(ctx context.Context, f *follower) error {
 	return nil
 }
 
-// items is how many things a decoded answer holds.
+// items is the number of things in a decoded answer.
 func items(value any) int {
 	switch v := value.(type) {
 	case nil:

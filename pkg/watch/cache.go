@@ -16,42 +16,42 @@ import (
 
 const (
 	cacheVersion = 2
-	// saveInterval is how often results are written at most.
+	// saveInterval is the least time between two writes.
 	saveInterval = 5 * time.Second
-	// maxFirstAnswer is how long an agent has to answer before what was kept is used.
+	// maxFirstAnswer is how long an agent has to answer before the cache is used.
 	maxFirstAnswer = time.Second
-	// confirmInterval is how often the file says anew that its results are those of now,
-	// while an agent answers and nothing changes.
+	// confirmInterval is how often the file is written again with a new time, while an
+	// agent answers and nothing changes.
 	confirmInterval = 10 * time.Minute
 )
 
-// DefaultMaxAge is how old kept results may be unless somebody says otherwise: a long
-// weekend without servers.
+// DefaultMaxAge is how old cached results may be by default: a long weekend without
+// servers.
 const DefaultMaxAge = 72 * time.Hour
 
-// CacheConfig says where results are kept, and which of them are ours.
+// CacheConfig says where results are stored, and which of them may be used.
 type CacheConfig struct {
-	Path string // "": nothing is kept
-	// Address and Datacenter say whose results they are. Those of another agent, or of
-	// another datacenter ("": the agent's own), are not the last that were known here.
+	Path string // "": no file
+	// Address and Datacenter ("": the agent's own) are where the results come from.
+	// Results of another agent or datacenter are not used.
 	Address    string
 	Datacenter string
-	MaxAge     time.Duration // older ones are not used; 0: however old
+	MaxAge     time.Duration // older results are not used; 0: any age
 }
 
-// Cache keeps the last good results on disk, for a start without an agent. It is
-// read once, and what it held is used only while no agent has given any answer. It
-// belongs to one goroutine, and needs no Watcher of its own.
+// Cache stores the last good results on disk, for a start without an agent. It reads the
+// file once, and its results are used only until an agent has answered. It belongs
+// to one goroutine.
 type Cache struct {
 	CacheConfig
 	loaded  map[Request]Result
 	savedAt time.Time
 	dirty   bool
-	due     time.Time // when to save, or to use what is old
-	confirm time.Time // when to say anew of when the results are; zero: no agent has answered
+	due     time.Time // when to save, or to use what was loaded
+	confirm time.Time // when to write the file with a new time; zero: no agent has answered
 }
 
-// cacheFile is the file. Saved is when its results were known to be true.
+// cacheFile is the file. Saved is when its results were last known to be current.
 type cacheFile struct {
 	Version    int
 	Saved      time.Time
@@ -66,16 +66,16 @@ type cachedResult struct {
 	Body         json.RawMessage // null: absent
 }
 
-// NewCache keeps results in the file at k.Path, which need not exist.
-func NewCache(k CacheConfig) *Cache { return &Cache{CacheConfig: k} }
+// NewCache makes a Cache with the file at c.Path, which need not exist.
+func NewCache(c CacheConfig) *Cache { return &Cache{CacheConfig: c} }
 
-// Load reads the file; one that cannot be read, or holds what is not ours or too old, is
-// as good as none: the error says why.
-func (k *Cache) Load(now time.Time) error {
-	if k.Path == "" {
+// Load reads the file. The error says why a file is not used: it cannot be read, has
+// results of another agent or datacenter, or is too old.
+func (c *Cache) Load(now time.Time) error {
+	if c.Path == "" {
 		return nil
 	}
-	data, err := readOwned(k.Path)
+	data, err := readOwned(c.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -84,38 +84,38 @@ func (k *Cache) Load(now time.Time) error {
 		err = json.Unmarshal(data, &content)
 	}
 	if err == nil {
-		err = k.check(content, now)
+		err = c.check(content, now)
 	}
 	if err != nil {
-		return fmt.Errorf("read cache %s: %w", k.Path, err)
+		return fmt.Errorf("read cache %s: %w", c.Path, err)
 	}
-	old := map[Request]Result{}
+	loaded := map[Request]Result{}
 	for _, r := range content.Results {
 		q := Request{Path: r.Path, Params: r.Params}
 		result, err := Restored(q, r.Body, r.Index)
 		if err != nil {
-			return fmt.Errorf("read cache %s: %w", k.Path, err)
+			return fmt.Errorf("read cache %s: %w", c.Path, err)
 		}
-		old[q] = result
+		loaded[q] = result
 	}
-	k.loaded, k.savedAt, k.due = old, content.Saved, now.Add(maxFirstAnswer)
+	c.loaded, c.savedAt, c.due = loaded, content.Saved, now.Add(maxFirstAnswer)
 	return nil
 }
 
-// check says why a file's results are not to be used.
-func (k *Cache) check(content cacheFile, now time.Time) error {
+// check is the reason why a file's results are not used.
+func (c *Cache) check(content cacheFile, now time.Time) error {
 	age := now.Sub(content.Saved)
 	switch {
 	case content.Version != cacheVersion:
 		return fmt.Errorf("its version is %d, not %d", content.Version, cacheVersion)
-	case content.Address != k.Address:
-		return fmt.Errorf("it holds data of the agent %s, not of %s: remove it, or keep each agent's in a file of its own", content.Address, k.Address)
-	case content.Datacenter != k.Datacenter:
+	case content.Address != c.Address:
+		return fmt.Errorf("it holds data of the agent %s, not of %s: remove it, or keep each agent's in a file of its own", content.Address, c.Address)
+	case content.Datacenter != c.Datacenter:
 		return fmt.Errorf("it holds data of %s, not of %s: remove it, or keep each datacenter's in a file of its own",
-			datacenter(content.Datacenter), datacenter(k.Datacenter))
-	case k.MaxAge > 0 && age > k.MaxAge:
+			datacenter(content.Datacenter), datacenter(c.Datacenter))
+	case c.MaxAge > 0 && age > c.MaxAge:
 		return fmt.Errorf("its data were last true at %s, %s ago, and may be %s old",
-			content.Saved.Format(time.RFC3339), age.Round(time.Minute), k.MaxAge)
+			content.Saved.Format(time.RFC3339), age.Round(time.Minute), c.MaxAge)
 	}
 	return nil
 }
@@ -127,8 +127,8 @@ func datacenter(name string) string {
 	return "datacenter " + name
 }
 
-// readOwned reads a file that nobody but us and root can have written: what it holds ends
-// in files and environments.
+// readOwned reads a file that only we and root can have written: its content ends in
+// files and environments.
 func readOwned(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -148,23 +148,23 @@ func readOwned(path string) ([]byte, error) {
 	return io.ReadAll(f)
 }
 
-// save writes results; they may hold secrets, so that only the owner may read them.
-func (k *Cache) save(results map[Request]Result, now time.Time) error {
-	k.confirm = now.Add(confirmInterval)
-	content := cacheFile{Version: cacheVersion, Saved: now.UTC(), Address: k.Address, Datacenter: k.Datacenter}
+// save writes results. They may hold secrets: only the owner may read the file.
+func (c *Cache) save(results map[Request]Result, now time.Time) error {
+	c.confirm = now.Add(confirmInterval)
+	content := cacheFile{Version: cacheVersion, Saved: now.UTC(), Address: c.Address, Datacenter: c.Datacenter}
 	for q, r := range results {
 		body, err := r.Body()
 		if err != nil {
-			return fmt.Errorf("write cache %s: %s: %w", k.Path, q, err)
+			return fmt.Errorf("write cache %s: %s: %w", c.Path, q, err)
 		}
 		content.Results = append(content.Results, cachedResult{q.Path, q.Params, r.Index, body})
 	}
 	text, err := json.Marshal(content)
 	if err == nil {
-		err = durable.MkdirAll(filepath.Dir(k.Path), 0o755)
+		err = durable.MkdirAll(filepath.Dir(c.Path), 0o755)
 	}
 	if err == nil {
-		err = durable.WriteFile(k.Path, text, 0o600)
+		err = durable.WriteFile(c.Path, text, 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("write cache: %w", err)
@@ -172,67 +172,66 @@ func (k *Cache) save(results map[Request]Result, now time.Time) error {
 	return nil
 }
 
-// Changed notes new results from an agent: what is old is not needed any more.
-func (k *Cache) Changed(now time.Time) {
-	k.loaded = nil
-	if k.Path != "" && !k.dirty {
-		k.dirty, k.due = true, now.Add(saveInterval)
+// Changed notes that an agent has given new results. What was loaded is dropped.
+func (c *Cache) Changed(now time.Time) {
+	c.loaded = nil
+	if c.Path != "" && !c.dirty {
+		c.dirty, c.due = true, now.Add(saveInterval)
 	}
 }
 
 // NextWake is when the owner must call Tend; zero means never.
-func (k *Cache) NextWake() time.Time {
-	if k.dirty || k.loaded != nil {
-		return k.due
+func (c *Cache) NextWake() time.Time {
+	if c.dirty || c.loaded != nil {
+		return c.due
 	}
-	return k.confirm
+	return c.confirm
 }
 
-// Tend saves what is due; half of the results is no use, so complete says whether
-// all are there. It says whether Old is to be used now: failing, that no agent
-// answers, rather than one being slow.
-func (k *Cache) Tend(results map[Request]Result, complete, failing bool, now time.Time) (useOld bool, err error) {
-	switch at := k.NextWake(); {
+// Tend saves what is due. It saves only complete results. useLoaded says that the caller
+// should use Lookup now: failing says that no agent answers, rather than being slow.
+func (c *Cache) Tend(results map[Request]Result, complete, failing bool, now time.Time) (useLoaded bool, err error) {
+	switch at := c.NextWake(); {
 	case at.IsZero() || now.Before(at):
 		return false, nil
-	case k.dirty && !complete:
-		k.due = now.Add(saveInterval)
+	case c.dirty && !complete:
+		c.due = now.Add(saveInterval)
 		return false, nil
-	case k.dirty:
-		k.dirty = false
-		return false, k.save(results, now)
-	case k.loaded != nil:
-		k.due = now.Add(maxFirstAnswer)
+	case c.dirty:
+		c.dirty = false
+		return false, c.save(results, now)
+	case c.loaded != nil:
+		c.due = now.Add(maxFirstAnswer)
 		return failing, nil
 	}
-	k.confirm = now.Add(confirmInterval)
+	c.confirm = now.Add(confirmInterval)
 	if failing || !complete {
 		return false, nil
 	}
-	return false, k.save(results, now)
+	return false, c.save(results, now)
 }
 
-// Flush saves at the end what is not yet saved, or that it is still true.
-func (k *Cache) Flush(results map[Request]Result, complete, failing bool) error {
-	if !complete || !k.dirty && (k.confirm.IsZero() || failing) {
+// Flush saves at the end what is not saved yet, or the time up to which it was current.
+func (c *Cache) Flush(results map[Request]Result, complete, failing bool) error {
+	if !complete || !c.dirty && (c.confirm.IsZero() || failing) {
 		return nil
 	}
-	k.dirty = false
-	return k.save(results, time.Now())
+	c.dirty = false
+	return c.save(results, time.Now())
 }
 
 // Lookup is what the file held for q.
-func (k *Cache) Lookup(q Request) (Result, bool) {
-	r, ok := k.loaded[q]
+func (c *Cache) Lookup(q Request) (Result, bool) {
+	r, ok := c.loaded[q]
 	return r, ok
 }
 
-// Used says that some of it was used: whoever asks for more gets it at once. The
-// time is when it was known to be true.
-func (k *Cache) Used() time.Time {
-	k.due = time.Now()
-	return k.savedAt
+// Used notes that some of it was used: from then on Tend does not wait. It returns when
+// the results were last known to be current.
+func (c *Cache) Used() time.Time {
+	c.due = time.Now()
+	return c.savedAt
 }
 
 // Forget drops what the file held.
-func (k *Cache) Forget() { k.loaded = nil }
+func (c *Cache) Forget() { c.loaded = nil }

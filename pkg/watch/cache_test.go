@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-func TestKept(t *testing.T) {
+func TestCache(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "new", "data.json")
 	q := Request{Path: "/v1/kv/a/", Params: "recurse="}
 	results := map[Request]Result{q: {Value: []*api.KVPair{{Key: "a/b", Value: []byte("\xff1")}}, Index: 7, Items: 1}}
@@ -64,8 +64,8 @@ func TestKept(t *testing.T) {
 	}
 }
 
-// What somebody else has put there ends in no file and no environment.
-func TestKeptOfOthers(t *testing.T) {
+// A file that another user wrote is not used.
+func TestCacheOfAnotherUser(t *testing.T) {
 	for what, spoil := range map[string]func(path string) error{
 		"writable":     func(path string) error { return os.Chmod(path, 0o622) },
 		"another's":    func(path string) error { return os.Chown(path, 12345, -1) },
@@ -91,8 +91,8 @@ func TestKeptOfOthers(t *testing.T) {
 	}
 }
 
-// What is of another agent or datacenter, or too old, is not used, and the reason is said.
-func TestKeptOfElsewhere(t *testing.T) {
+// Results of another agent or datacenter, or too old ones, are not used; the error says why.
+func TestCacheOfAnotherAgent(t *testing.T) {
 	now := time.Now()
 	path := filepath.Join(t.TempDir(), "data.json")
 	mine := CacheConfig{Path: path, Address: "http://10.0.0.1:8500", Datacenter: "dc1", MaxAge: 72 * time.Hour}
@@ -127,9 +127,9 @@ func TestKeptOfElsewhere(t *testing.T) {
 	}
 }
 
-// Results that do not change are of now as long as an agent answers: their age is that
-// of the last time when one did.
-func TestKeptIsConfirmed(t *testing.T) {
+// Unchanged results are current as long as an agent answers: their age counts from the
+// last time when one did.
+func TestCacheIsConfirmed(t *testing.T) {
 	now := time.Now()
 	cfg := CacheConfig{Path: filepath.Join(t.TempDir(), "data.json"), MaxAge: time.Hour}
 	results := map[Request]Result{{Path: "/v1/kv/a"}: {}}

@@ -8,8 +8,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// An agent's own events: no leader stands behind the list, its index goes up and
-// down, and an agent that has begun anew has none.
+// An agent's own events: no leader confirms the list, its index goes up and
+// down, and an agent that was restarted has none.
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const path = "/v1/event/list"

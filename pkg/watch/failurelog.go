@@ -4,21 +4,23 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/broadcast"
 )
 
-// unreachable is the kind of every failure that keeps us from the agent itself.
+// unreachable is the kind of every failure to reach the agent.
 const unreachable = "unreachable"
 
-// failureLog keeps what was said about failing requests, so that it is said once
-// when a kind of failure begins and once when it is over, however many queries
-// it hits, and wakes those that wait to try again when one of them gets through.
+// failureLog logs each kind of failure once when it begins and once when it is over,
+// however many requests fail. When one of them succeeds it wakes the others, which
+// wait to try again.
 type failureLog struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
 	kinds  map[string]*episode
 	kindOf map[*follower]string
-	news   chan struct{} // closed when it is worth trying again
+	retry  broadcast.Signal // an attempt may succeed now
 }
 
 type episode struct {
@@ -27,75 +29,70 @@ type episode struct {
 }
 
 func newFailureLog(log *slog.Logger) *failureLog {
-	return &failureLog{log: log, kinds: map[string]*episode{}, kindOf: map[*follower]string{}, news: make(chan struct{})}
+	return &failureLog{log: log, kinds: map[string]*episode{}, kindOf: map[*follower]string{}}
 }
 
-// failed notes a failure; the channel is closed when it seems to be over.
-func (o *failureLog) failed(f *follower, err error, retry time.Duration) <-chan struct{} {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+// failed notes a failure. The channel is closed when it seems to be over.
+func (l *failureLog) failed(f *follower, err error, delay time.Duration) <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	k := kind(err)
-	was, failing := o.kindOf[f]
+	was, failing := l.kindOf[f]
 	if failing && was == k {
-		return o.news
+		return l.retry.Changed()
 	}
 	if failing {
-		o.remove(f, was)
+		l.remove(f, was)
 		if was == unreachable {
-			o.tryAgain()
+			l.retry.Notify()
 		}
 	}
-	e := o.kinds[k]
+	e := l.kinds[k]
 	if e == nil {
 		e = &episode{since: time.Now()}
-		o.kinds[k] = e
-		args := []any{"query", f.query.String(), "error", err}
-		if retry > 0 { // else the server tells by itself
-			args = append(args, "retry_in", retry)
+		l.kinds[k] = e
+		args := []any{"query", f.request.String(), "error", err}
+		if delay > 0 { // else the server will send an answer
+			args = append(args, "retry_in", delay)
 		}
-		o.log.Warn("cannot get data, keeping what there is and trying again", args...)
+		l.log.Warn("cannot get data, keeping what there is and trying again", args...)
 	}
 	e.failing++
-	o.kindOf[f] = k
-	return o.news
+	l.kindOf[f] = k
+	return l.retry.Changed()
 }
 
-// answered notes that a follower which had failed has its answer.
-func (o *failureLog) answered(f *follower) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	k, ok := o.kindOf[f]
+// answered notes that a follower has an answer after a failure.
+func (l *failureLog) answered(f *follower) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	k, ok := l.kindOf[f]
 	if !ok {
 		return
 	}
-	e := o.kinds[k]
-	o.remove(f, k)
-	o.tryAgain()
+	e := l.kinds[k]
+	l.remove(f, k)
+	l.retry.Notify()
 	if e.failing == 0 {
-		o.log.Info("got data again", "query", f.query.String(), "after", time.Since(e.since).Round(time.Millisecond))
+		l.log.Info("got data again", "query", f.request.String(), "after", time.Since(e.since).Round(time.Millisecond))
 	}
 }
 
-// forget drops a follower that is followed no more.
-func (o *failureLog) forget(f *follower) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if k, ok := o.kindOf[f]; ok {
-		o.remove(f, k)
+// forget drops a follower.
+func (l *failureLog) forget(f *follower) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if k, ok := l.kindOf[f]; ok {
+		l.remove(f, k)
 	}
 }
 
-func (o *failureLog) tryAgain() {
-	close(o.news)
-	o.news = make(chan struct{})
-}
-
-// remove takes a follower out of its episode.
-func (o *failureLog) remove(f *follower, k string) {
-	e := o.kinds[k]
-	delete(o.kindOf, f)
+// remove removes a follower from its episode.
+func (l *failureLog) remove(f *follower, k string) {
+	e := l.kinds[k]
+	delete(l.kindOf, f)
 	e.failing--
 	if e.failing == 0 {
-		delete(o.kinds, k)
+		delete(l.kinds, k)
 	}
 }

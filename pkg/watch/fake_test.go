@@ -15,7 +15,7 @@ import (
 )
 
 // fake is an agent without a network: bodies by path, one index for all of them,
-// and honest blocking.
+// and blocking.
 type fake struct {
 	mu       sync.Mutex
 	bodies   map[string]string // path -> body; no entry: 404

@@ -5,32 +5,31 @@ import (
 	"sync/atomic"
 )
 
-// minLimit is how few a server that refuses connections can leave us.
+// minLimit is the lowest limit after a server has refused connections.
 const minLimit = 8
 
-// limiter bounds how many requests are in flight; those that wait get their turn
-// in order.
+// limiter bounds the number of requests in flight. Those that wait get a slot in order.
 type limiter struct {
 	free   chan struct{}
 	limit  *atomic.Int64
-	excess *atomic.Int64 // lost, but not yet released
+	excess *atomic.Int64 // slots above the limit that are still in use
 }
 
 func newLimiter(n int) limiter {
-	s := limiter{free: make(chan struct{}, n), limit: &atomic.Int64{}, excess: &atomic.Int64{}}
-	s.limit.Store(int64(n))
+	l := limiter{free: make(chan struct{}, n), limit: &atomic.Int64{}, excess: &atomic.Int64{}}
+	l.limit.Store(int64(n))
 	for range n {
-		s.free <- struct{}{}
+		l.free <- struct{}{}
 	}
-	return s
+	return l
 }
 
-func (s *limiter) size() int { return int(s.limit.Load()) }
+func (l *limiter) size() int { return int(l.limit.Load()) }
 
 // acquire waits for a slot; false when ctx has ended.
-func (s *limiter) acquire(ctx context.Context) bool {
+func (l *limiter) acquire(ctx context.Context) bool {
 	select {
-	case <-s.free:
+	case <-l.free:
 		return true
 	case <-ctx.Done():
 		return false
@@ -38,35 +37,34 @@ func (s *limiter) acquire(ctx context.Context) bool {
 }
 
 // release gives a slot back. refused means that the server has too many
-// connections from here: then a share of the slots is gone for good, down to a
-// few, so that other clients at this address find room again. It says whether
-// slots were lost.
-func (s *limiter) release(refused bool) (lost bool) {
+// connections from this address: then the limit falls for good, so that other clients
+// here can connect. lost reports that it fell.
+func (l *limiter) release(refused bool) (lost bool) {
 	if refused {
-		lost = s.shrink()
+		lost = l.shrink()
 	}
 	for {
-		owed := s.excess.Load()
-		if owed == 0 {
-			s.free <- struct{}{}
+		excess := l.excess.Load()
+		if excess == 0 {
+			l.free <- struct{}{}
 			return lost
 		}
-		if s.excess.CompareAndSwap(owed, owed-1) {
+		if l.excess.CompareAndSwap(excess, excess-1) {
 			return lost
 		}
 	}
 }
 
-// shrink takes an eighth of the slots away; those in use go when they are released.
-func (s *limiter) shrink() bool {
+// shrink lowers the limit by an eighth; slots in use go when they are released.
+func (l *limiter) shrink() bool {
 	for {
-		left := s.limit.Load()
-		n := min(max(1, left/8), left-minLimit)
+		limit := l.limit.Load()
+		n := min(max(1, limit/8), limit-minLimit)
 		if n <= 0 {
 			return false
 		}
-		if s.limit.CompareAndSwap(left, left-n) {
-			s.excess.Add(n)
+		if l.limit.CompareAndSwap(limit, limit-n) {
+			l.excess.Add(n)
 			return true
 		}
 	}

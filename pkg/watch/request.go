@@ -7,10 +7,10 @@ import (
 	"github.com/muster-dev/muster/pkg/query"
 )
 
-// RequestFor turns what people ask for into a query of the HTTP API.
+// RequestFor is the request of the HTTP API that answers q.
 func RequestFor(q query.Query) (Request, error) {
 	if path, ok := q.Path(); ok && q == (query.Query{Kind: query.KindService, Name: q.Name, Passing: true}) {
-		return Request{Path: path, Params: "passing=1"}, nil // most of all look-ups
+		return Request{Path: path, Params: "passing=1"}, nil // the most frequent query
 	}
 	params, err := url.ParseQuery(q.Params)
 	if err != nil {

@@ -120,7 +120,7 @@ func newStreamRig(t *testing.T, cfg Config) *streamRig {
 	return &streamRig{rig: r, server: s}
 }
 
-// cutOff breaks the streams that there are, and none that comes after them.
+// cutOff breaks the present streams, but none that comes later.
 func (r *streamRig) cutOff() {
 	r.change(func() {
 		close(r.server.cut)
@@ -134,7 +134,7 @@ func (r *streamRig) subscriptions() []api.Subscription {
 	return r.server.subscribed
 }
 
-func TestStreamCarriesAllQueries(t *testing.T) {
+func TestStreamCarriesAllRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		var queries []Request
@@ -165,7 +165,7 @@ func TestStreamCarriesAllQueries(t *testing.T) {
 	})
 }
 
-func TestStreamResumesWithWhatItHas(t *testing.T) {
+func TestStreamResumesWithHashes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
@@ -192,7 +192,7 @@ func TestStreamResumesWithWhatItHas(t *testing.T) {
 	})
 }
 
-func TestSilentStreamIsLeft(t *testing.T) {
+func TestSilentStreamIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
@@ -204,9 +204,9 @@ func TestSilentStreamIsLeft(t *testing.T) {
 	})
 }
 
-// A query that the server refuses is told of, and ends it all where attempts are
-// counted: nothing is waited for in silence.
-func TestStreamTellsOfRefusedQueries(t *testing.T) {
+// A request that the server refuses is logged, and ends Run where attempts are
+// limited.
+func TestStreamLogsRefusedRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
@@ -272,7 +272,7 @@ func TestFallBackToPollsAndBack(t *testing.T) {
 	})
 }
 
-func TestStreamOutageSpeaksTwiceAndAsksOften(t *testing.T) {
+func TestStreamFailureIsLoggedTwiceAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
@@ -295,7 +295,7 @@ func TestStreamOutageSpeaksTwiceAndAsksOften(t *testing.T) {
 	})
 }
 
-// A frame that takes most away waits for the leader's word, and all of it does.
+// A frame with a suspicious result waits as a whole for the leader to confirm it.
 func TestStreamedLossIsConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
@@ -322,8 +322,8 @@ func TestStreamedLossIsConfirmed(t *testing.T) {
 	})
 }
 
-// What a stream cannot answer is polled beside it.
-func TestOthersArePolledBesideTheStream(t *testing.T) {
+// Long-polls do what a stream cannot carry.
+func TestUnstreamableRequestsArePolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		self := Request{Path: "/v1/agent/self"}
@@ -340,8 +340,8 @@ func TestOthersArePolledBesideTheStream(t *testing.T) {
 	})
 }
 
-// Without a leader there is no subscription, but stale reads where they are allowed.
-func TestStaleReadsStandInForALeader(t *testing.T) {
+// Without a leader stale polls replace the subscription, where they are allowed.
+func TestStalePollsReplaceTheStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{MaxStale: time.Hour})
 		r.change(func() { r.server.leaderless = true })
@@ -359,9 +359,9 @@ func TestStaleReadsStandInForALeader(t *testing.T) {
 	})
 }
 
-// What one subscription does not carry is polled, and said; when there is room it moves
-// onto the stream, without being handed out again.
-func TestMoreQueriesThanASubscriptionCarries(t *testing.T) {
+// Requests above the limit of a subscription are polled, which is logged; when there is space they move
+// to the stream, without a frame.
+func TestMoreRequestsThanASubscriptionCarries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{MaxStreamed: 3})
 		var queries []Request

@@ -115,7 +115,7 @@ func TestAbsentKeyIsAResult(t *testing.T) {
 	})
 }
 
-func TestOutageKeepsResultsAndSpeaksTwice(t *testing.T) {
+func TestOutageKeepsResultsAndIsLoggedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
@@ -153,8 +153,8 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// An agent that is away for long is seen soon after it came back.
-func TestUnreachableAgentIsAskedOften(t *testing.T) {
+// A request succeeds soon after a long outage of the agent.
+func TestUnreachableAgentIsRetriedOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
@@ -197,7 +197,7 @@ func TestOneRecoveryWakesAll(t *testing.T) {
 	})
 }
 
-func TestAttemptsEndTheRun(t *testing.T) {
+func TestAttemptsEndRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{Retry: Retry{Attempts: 3}})
 		r.failing("", errors.New("connection refused"))
@@ -230,7 +230,7 @@ func TestIndexThatFallsIsFollowed(t *testing.T) {
 	})
 }
 
-func TestEmptinessWithoutLeaderIsNotBelieved(t *testing.T) {
+func TestEmptyAnswerWithoutLeaderIsNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
@@ -250,7 +250,7 @@ func TestEmptinessWithoutLeaderIsNotBelieved(t *testing.T) {
 	})
 }
 
-func TestEmptinessAtALowerIndexIsConfirmed(t *testing.T) {
+func TestEmptyAnswerAtALowerIndexIsConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{BlockWait: time.Second})
 		r.set(web.Path, oneWeb, 50)
@@ -266,7 +266,7 @@ func TestEmptinessAtALowerIndexIsConfirmed(t *testing.T) {
 	})
 }
 
-func TestServerThatCannotBlockIsNotHammered(t *testing.T) {
+func TestServerThatCannotBlockIsPolledSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.noBlock = true
@@ -289,7 +289,7 @@ func TestServerThatCannotBlockIsNotHammered(t *testing.T) {
 
 func TestRequestsInFlightAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Config{MaxPolls: 20, MaxAsks: 5})
+		r := newRig(t, Config{MaxPolls: 20, MaxReads: 5})
 		var queries []Request
 		for i := range 500 {
 			q := Request{Path: fmt.Sprintf("/v1/health/service/s%d", i)}
@@ -314,7 +314,7 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 	})
 }
 
-func TestTooManyConnectionsMakesRoom(t *testing.T) {
+func TestTooManyConnectionsLowersTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{MaxPolls: 20})
 		r.set(web.Path, oneWeb, 5)
@@ -327,15 +327,15 @@ func TestTooManyConnectionsMakesRoom(t *testing.T) {
 		if n := r.polls.size(); n != 18 { // the poll was refused; the later ones ask
 			t.Errorf("%d slots left", n)
 		}
-		if n := r.asks.size(); n != minLimit {
+		if n := r.reads.size(); n != minLimit {
 			t.Errorf("%d slots left", n)
 		}
 	})
 }
 
-// When refused connections leave fewer slots than queries, nobody waits until
-// somebody else's long-poll is over.
-func TestFewerSlotsMakeTurns(t *testing.T) {
+// When refused connections leave fewer slots than requests, none waits for the end of
+// another long-poll.
+func TestFewerSlotsRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{MaxPolls: 20})
 		var queries []Request
