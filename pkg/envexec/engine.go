@@ -26,10 +26,10 @@ type engine struct {
 	log     *slog.Logger
 	tool    *Tool
 	sources []source
-	data    map[watch.Query]watch.Result
-	disk    map[watch.Query]bool // data that no agent has given yet
+	data    map[watch.Request]watch.Result
+	disk    map[watch.Request]bool // data that no agent has given yet
 	watcher *watch.Watcher
-	kept    *watch.Kept
+	kept    *watch.Cache
 	sup     *supervise.Supervisor // nil: no child
 
 	vars    []env.Var // that the child has, or will start with
@@ -54,7 +54,7 @@ func newEngine(cfg Config) (*engine, error) {
 	}
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, sources: sources,
-		data: map[watch.Query]watch.Result{}, disk: map[watch.Query]bool{}, kept: watch.Keep(cfg.Cache),
+		data: map[watch.Request]watch.Result{}, disk: map[watch.Request]bool{}, kept: watch.NewCache(cfg.Cache),
 	}
 	if cfg.Rollout != nil {
 		e.turns = rollout.NewTurns(cfg.Rollout, cfg.Logger)
@@ -166,8 +166,8 @@ func (e *engine) run(ctx context.Context) (err error) {
 // follow asks for what the sources need, and forgets what none needs any more: it
 // would be old when one needs it again.
 func (e *engine) follow() {
-	wanted := map[watch.Query]bool{}
-	var queries []watch.Query
+	wanted := map[watch.Request]bool{}
+	var queries []watch.Request
 	for _, s := range e.sources {
 		if !wanted[s.query] {
 			wanted[s.query] = true
@@ -222,7 +222,7 @@ func (e *engine) complete() bool {
 // wakeAt is when the loop has something to do without news.
 func (e *engine) wakeAt() time.Time {
 	next := time.Now().Add(time.Hour)
-	for _, t := range []time.Time{e.due, e.kept.WakeAt()} {
+	for _, t := range []time.Time{e.due, e.kept.NextWake()} {
 		if !t.IsZero() && t.Before(next) {
 			next = t
 		}
@@ -256,13 +256,13 @@ func (e *engine) fromDisk() {
 		if _, known := e.data[s.query]; known {
 			continue
 		}
-		if r, ok := e.kept.Old(s.query); ok {
+		if r, ok := e.kept.Lookup(s.query); ok {
 			e.data[s.query] = r
 			e.disk[s.query] = true
 		}
 	}
 	if len(e.disk) > 0 && e.complete() {
-		e.log.Warn("no agent answers: starting with the data kept on disk, saved " + e.kept.UsedOld().Format(time.RFC3339))
+		e.log.Warn("no agent answers: starting with the data kept on disk, saved " + e.kept.Used().Format(time.RFC3339))
 	}
 }
 

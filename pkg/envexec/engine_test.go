@@ -281,14 +281,14 @@ func TestOnce(t *testing.T) {
 // Without an agent the child starts on what was kept, and goes on with live data.
 func TestStartWithoutAgent(t *testing.T) {
 	kept := filepath.Join(t.TempDir(), "kept.json")
-	r := start(t, Config{OnChange: Restart, Cache: watch.Keeping{Path: kept}})
+	r := start(t, Config{OnChange: Restart, Cache: watch.CacheConfig{Path: kept}})
 	r.untilFile("started", "1\n")
 	r.stop()
 
 	r = newRig(t)
 	r.consul.SetKey("app/a", "2")
 	r.consul.Fail(500)
-	r.start(Config{OnChange: Restart, Cache: watch.Keeping{Path: kept}, Retry: watch.Retry{Backoff: 100 * time.Millisecond, MaxBackoff: 100 * time.Millisecond}})
+	r.start(Config{OnChange: Restart, Cache: watch.CacheConfig{Path: kept}, Retry: watch.Retry{Backoff: 100 * time.Millisecond, MaxBackoff: 100 * time.Millisecond}})
 	r.untilFile("started", "1\n")
 	if s := r.tool.Status(); !s.FromDisk {
 		t.Errorf("status %+v", s)

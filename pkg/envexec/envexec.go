@@ -66,7 +66,7 @@ type Config struct {
 	// Rollout says when a change is followed; nil: at once. The first start does not wait.
 	Rollout rollout.Taker
 	// Cache keeps the last good data, with which a start without any agent is possible.
-	Cache watch.Keeping
+	Cache watch.CacheConfig
 
 	Once    bool          // follow no changes
 	Timeout time.Duration // of Once, until the child starts; 0: none
@@ -93,7 +93,7 @@ type Tool struct {
 
 // New makes a Tool. It does nothing before Run.
 func New(cfg Config) *Tool {
-	cfg.Wait = cfg.Wait.Settled()
+	cfg.Wait = cfg.Wait.WithDefaults()
 	return &Tool{cfg: cfg, next: make(chan Plan, 1), status: Status{State: StateWaiting}}
 }
 
@@ -136,7 +136,7 @@ func (t *Tool) Run(ctx context.Context) error {
 // Fetch makes the variables once, without a child.
 func (t *Tool) Fetch(ctx context.Context) ([]env.Var, error) {
 	cfg := t.cfg
-	cfg.Once, cfg.EnvFile, cfg.Cache = true, EnvFile{}, watch.Keeping{}
+	cfg.Once, cfg.EnvFile, cfg.Cache = true, EnvFile{}, watch.CacheConfig{}
 	cfg.Child.Command = nil
 	e, err := newEngine(cfg)
 	if err != nil {

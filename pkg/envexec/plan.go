@@ -39,7 +39,7 @@ type Service struct {
 // source is a part of the plan: what it asks for, and what it makes of the answer.
 type source struct {
 	name  string
-	query watch.Query
+	query watch.Request
 	make  func(value any) (env.Source, error)
 }
 
@@ -87,7 +87,7 @@ func (p Prefix) source() (source, error) {
 		folder += "/"
 	}
 	q.Name = folder
-	asks, err := watch.Plan(q)
+	asks, err := watch.RequestFor(q)
 	if err != nil {
 		return source{}, fmt.Errorf("prefix %q: %w", p.Path, err)
 	}
@@ -113,7 +113,7 @@ func jsonSource(key string) (source, error) {
 	if err != nil {
 		return source{}, fmt.Errorf("key %q: %w", key, err)
 	}
-	asks, err := watch.Plan(q)
+	asks, err := watch.RequestFor(q)
 	if err != nil {
 		return source{}, fmt.Errorf("key %q: %w", key, err)
 	}
@@ -134,7 +134,7 @@ func (s Service) source() (source, error) {
 		return source{}, fmt.Errorf("service query %q: want [tag.]name[@datacenter][~near]", s.Query)
 	}
 	q.Passing = false
-	asks, err := watch.Plan(q)
+	asks, err := watch.RequestFor(q)
 	asks.Path = "/v1/catalog/service/" + q.Name // all instances, whatever their health
 	if err != nil {
 		return source{}, fmt.Errorf("service query %q: %w", s.Query, err)
@@ -163,7 +163,7 @@ func instance(n *api.ServiceNode) env.Instance {
 }
 
 // build makes the variables of all answers. missing names what has none yet.
-func build(sources []source, rules env.Rules, data map[watch.Query]watch.Result) (vars []env.Var, missing []string, err error) {
+func build(sources []source, rules env.Rules, data map[watch.Request]watch.Result) (vars []env.Var, missing []string, err error) {
 	var all []env.Source
 	for _, s := range sources {
 		r, ok := data[s.query]

@@ -5,14 +5,14 @@ import (
 	"text/template"
 )
 
-// fragmentError carries an error out of a fragment: what text/template puts around
-// it on the way is not to be read.
+// fragmentError carries an error out of a fragment, so that Execute can drop what
+// text/template adds on the way.
 type fragmentError struct{ err error }
 
 func (e *fragmentError) Error() string { return e.err.Error() }
 
-// fragmentTable binds what stands in place of fragments to a pass, whose other
-// functions are bound.
+// fragmentTable binds the functions of fragments to a pass; bound are its other
+// functions.
 func (p *pass) fragmentTable(all []*fragment, bound template.FuncMap) template.FuncMap {
 	return template.FuncMap{
 		callFragment: func(nth int, dot any, args ...any) (string, error) {
@@ -22,7 +22,7 @@ func (p *pass) fragmentTable(all []*fragment, bound template.FuncMap) template.F
 	}
 }
 
-// fragment is the text of a fragment, from the memo if nothing has changed.
+// fragment is the text of a fragment: from the memo, if its answers are the same.
 func (p *pass) fragment(f *fragment, bound template.FuncMap, dot any, args []any) (string, error) {
 	key, ok := keyFor(f, dot, args)
 	if !ok {
@@ -30,7 +30,7 @@ func (p *pass) fragment(f *fragment, bound template.FuncMap, dot any, args []any
 		return made.text, err
 	}
 	made := p.memo.text(key)
-	if made == nil || !p.holds(made) {
+	if made == nil || !p.valid(made) {
 		var whole bool
 		var err error
 		if made, whole, err = p.run(f, bound, dot, args); err != nil || !whole {
@@ -50,9 +50,8 @@ func keyFor(f *fragment, dot any, args []any) (key textKey, ok bool) {
 	return key, ok
 }
 
-// holds asks the Source again what a fragment has asked, and says whether all answers
-// are what they were.
-func (p *pass) holds(made *madeText) bool {
+// valid repeats a fragment's look-ups and reports whether all answers are the same.
+func (p *pass) valid(made *madeText) bool {
 	for _, was := range made.from {
 		if value, ok := p.src.Lookup(was.query); !ok || !unchanged(value, was.value) {
 			return false
@@ -61,7 +60,7 @@ func (p *pass) holds(made *madeText) bool {
 	return true
 }
 
-// run executes a fragment; whole is that no answer was missing.
+// run executes a fragment; whole means that no answer was missing.
 func (p *pass) run(f *fragment, bound template.FuncMap, dot any, args []any) (made *madeText, whole bool, err error) {
 	made = &madeText{}
 	body := p.bodies[f]

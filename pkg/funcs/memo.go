@@ -8,10 +8,9 @@ import (
 	"github.com/muster-dev/muster/pkg/query"
 )
 
-// Memo keeps what a template's last pass made of the answers that it got, so that
-// the next one makes anew only what changed: the text of each fragment, and what
-// service and services return. It holds what the last pass asked for and no more. It
-// belongs to one template and one goroutine; the zero value is empty.
+// Memo keeps results of a template's last pass for the next one: the text of each
+// fragment, and what service and services return. It holds only what the last pass
+// used. It belongs to one template and one goroutine; the zero value is empty.
 type Memo struct {
 	services map[string]*madeServices // by argument, of the pass before
 	used     map[string]*madeServices // of this pass
@@ -20,14 +19,14 @@ type Memo struct {
 	listed           map[string]*CatalogSnippet // what services returned last, by name
 }
 
-// textKey is a fragment and what it is given.
+// textKey is a fragment and its input.
 type textKey struct {
 	of   *fragment
 	dot  any
 	args [maxArgs]any
 }
 
-// madeText is what became of it, and what the Source had said.
+// madeText is the text of a fragment, and the answers that it was made from.
 type madeText struct {
 	text string
 	from []answer
@@ -38,13 +37,13 @@ type answer struct {
 	value any
 }
 
-// madeServices is what service made of one answer.
+// madeServices is what service returns for one answer.
 type madeServices struct {
 	query   query.Query
 	filters []string
 	from    []*api.CheckServiceNode
 	out     []*HealthService
-	dotted  *madeServices // those of the service that is called as tag and name together
+	dotted  *madeServices // of the service whose name is tag and name together
 }
 
 // begin starts a pass.
@@ -53,13 +52,13 @@ func (m *Memo) begin() {
 	m.usedTexts = make(map[textKey]*madeText, len(m.texts))
 }
 
-// end forgets what the pass has not asked for.
+// end drops what the pass has not used.
 func (m *Memo) end() {
 	m.services, m.used = m.used, nil
 	m.texts, m.usedTexts = m.usedTexts, nil
 }
 
-// text is what a fragment made of what it is given in this pass or the one before.
+// text is the text of a fragment in this pass or the one before.
 func (m *Memo) text(key textKey) *madeText {
 	if made := m.usedTexts[key]; made != nil {
 		return made
@@ -67,8 +66,8 @@ func (m *Memo) text(key textKey) *madeText {
 	return m.texts[key]
 }
 
-// snippet is a service as services lists it: the one that it listed before, if it is
-// the same. Tags are sorted.
+// snippet is a service as services lists it: the same pointer as in the last pass, if
+// nothing changed. tags are sorted.
 func (m *Memo) snippet(name string, tags ServiceTags) *CatalogSnippet {
 	if was := m.listed[name]; was != nil && slices.Equal(was.Tags, tags) {
 		return was
@@ -76,7 +75,7 @@ func (m *Memo) snippet(name string, tags ServiceTags) *CatalogSnippet {
 	return &CatalogSnippet{Name: name, Tags: tags}
 }
 
-// service is the entry of an argument; it may be of an older answer.
+// service is the entry of an argument, which may be of an older answer.
 func (m *Memo) service(arg string) *madeServices {
 	if made := m.used[arg]; made != nil {
 		return made
@@ -88,12 +87,12 @@ func (m *Memo) service(arg string) *madeServices {
 	return made
 }
 
-// sameAnswer says whether two answers are one and the same: an answer is never modified.
+// sameAnswer reports whether two answers are identical: an answer is never modified.
 func sameAnswer[T any](a, b []T) bool {
 	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
-// unchanged says whether two values are one and the same; texts are compared.
+// unchanged reports whether two values are identical, or equal texts.
 func unchanged(a, b any) bool {
 	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
 	if !va.IsValid() || !vb.IsValid() {
@@ -114,14 +113,14 @@ func unchanged(a, b any) bool {
 	}
 }
 
-// keyOf is a value as a part of a key, if it can be one: it is compared by what it is,
-// or is a piece of an answer that is the same as long as the answer is.
+// keyOf is a value as a part of a key, if it can be one: a plain value, or a pointer that
+// stays the same as long as the answer does.
 func keyOf(v any) (key any, is bool) {
 	switch v := v.(type) {
 	case nil, string, bool, int, int64, uint64, whole, large, *HealthService, *CatalogSnippet:
 		return v, true
 	case *KeyPair:
-		if v != nil { // made anew by each pass
+		if v != nil { // each pass makes a new one
 			return *v, true
 		}
 	}

@@ -241,6 +241,8 @@ func TestSpew(t *testing.T) {
 		{`{{spew_sprintf "%v %v %s %5d" nil true "s" 7}} {{spew_sprintf "%d" "x"}} {{spew_sprintf "%v"}}`, "<nil> true s     7 %!d(string=x) %!v(MISSING)", ""},
 		{`{{with index (ls "app/db") 0}}{{spew_sprintf "%v %+v" . .}}{{end}}`, "<*>{app/db/host host 10.0.0.9 0 7 0 0 } " +
 			"<*>{Path:app/db/host Key:host Value:10.0.0.9 CreateIndex:0 ModifyIndex:7 LockIndex:0 Flags:0 Session:}", ""},
+		{`{{with index (ls "app/db") 0}}{{spew_sprintf "%#+v" .}}{{end}}`, "(*funcs.KeyPair){Path:(string)app/db/host Key:(string)host Value:(string)10.0.0.9 " +
+			"CreateIndex:(uint64)0 ModifyIndex:(uint64)7 LockIndex:(uint64)0 Flags:(uint64)0 Session:(string)}", ""},
 		{`{{spew_sdump 5 "x" nil true 1.5}}{{spew_sdump (list)}}`, "(int) 5\n(string) (len=1) \"x\"\n(interface {}) <nil>\n(bool) true\n(float64) 1.5\n([]interface {}) {\n}\n", ""},
 	})
 }

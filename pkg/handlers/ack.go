@@ -39,8 +39,8 @@ func (m *memory) unacked() []string {
 }
 
 // query is what is asked for now: of durable events only those that are new.
-func (d *delivery) query() watch.Query {
-	q := d.spec.Query()
+func (d *delivery) query() watch.Request {
+	q := d.spec.Request()
 	if since := d.since.Load(); since > 0 {
 		q.Params = addParam(q.Params, "since", since)
 	}

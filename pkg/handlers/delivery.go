@@ -104,7 +104,7 @@ func (d *delivery) run(ctx context.Context) error {
 	defer daily.Stop()
 	d.daily = daily.C
 	d.pend = pending{overlap: d.spec.Overlap, events: d.spec.Type == typeEvent}
-	d.pace = watch.Pace{Wait: watch.Wait{Min: d.spec.Settle}.Settled()}
+	d.pace = watch.Pace{Wait: watch.Wait{Min: d.spec.Settle}.WithDefaults()}
 	d.publish(StateUnanswered)
 	d.acknowledge(ctx)
 	for {

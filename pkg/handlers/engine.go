@@ -29,8 +29,8 @@ type engine struct {
 	end context.CancelFunc
 
 	mu     sync.Mutex // before the Watcher's own
-	latest map[watch.Query]view
-	to     map[watch.Query][]*delivery
+	latest map[watch.Request]view
+	to     map[watch.Request][]*delivery
 }
 
 // prepare makes the engines that are lacking. Callers hold mu of the Set.
@@ -45,13 +45,13 @@ func (s *Set) prepare(next map[string]*worker) error {
 			return err
 		}
 		// Each watch is by itself: none waits for another's first answer.
-		cfg := watch.Config{Client: c, Logger: s.cfg.Logger, Retry: s.cfg.Retry, Settle: time.Nanosecond}
+		cfg := watch.Config{Client: c, Logger: s.cfg.Logger, Retry: s.cfg.Retry, FirstWait: time.Nanosecond}
 		if src.stale {
 			cfg.MaxStale = math.MaxInt64
 		}
 		s.engines[src] = &engine{
 			w: watch.New(cfg), log: s.cfg.Logger,
-			latest: map[watch.Query]view{}, to: map[watch.Query][]*delivery{},
+			latest: map[watch.Request]view{}, to: map[watch.Request][]*delivery{},
 		}
 	}
 	return nil
@@ -60,11 +60,11 @@ func (s *Set) prepare(next map[string]*worker) error {
 // follow brings the engines to what the workers want, starts and stops them.
 // Callers hold mu.
 func (s *Set) follow() {
-	wanted := map[source]map[watch.Query][]*delivery{}
+	wanted := map[source]map[watch.Request][]*delivery{}
 	for _, w := range s.workers {
 		src, q := source{w.spec.Token, w.spec.Stale}, w.delivery.query()
 		if wanted[src] == nil {
-			wanted[src] = map[watch.Query][]*delivery{}
+			wanted[src] = map[watch.Request][]*delivery{}
 		}
 		wanted[src][q] = append(wanted[src][q], w.delivery)
 	}
@@ -90,10 +90,10 @@ func (s *Set) follow() {
 }
 
 // set says who wants what. Those who are new to what is known get it at once.
-func (e *engine) set(to map[watch.Query][]*delivery) {
+func (e *engine) set(to map[watch.Request][]*delivery) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	queries := make([]watch.Query, 0, len(to))
+	queries := make([]watch.Request, 0, len(to))
 	for q, all := range to {
 		queries = append(queries, q)
 		v, known := e.latest[q]
@@ -128,7 +128,7 @@ func (e *engine) dispatch(ctx context.Context) {
 }
 
 // hand gives one result to those who wait for it. Callers hold mu.
-func (e *engine) hand(q watch.Query, r watch.Result) {
+func (e *engine) hand(q watch.Request, r watch.Result) {
 	if e.to[q] == nil {
 		return
 	}

@@ -61,7 +61,7 @@ func TestShapesOfNothing(t *testing.T) {
 
 func bodyOf(t *testing.T, spec Spec, answer []byte) []byte {
 	t.Helper()
-	result, err := watch.Restored(spec.Query(), answer, 1)
+	result, err := watch.Restored(spec.Request(), answer, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestQueries(t *testing.T) {
 		if err := s.Check(); err != nil {
 			t.Errorf("%s: %v", want, err)
 		}
-		if got := s.Query().String(); got != want {
+		if got := s.Request().String(); got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	}

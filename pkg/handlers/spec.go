@@ -176,9 +176,9 @@ func (s *Spec) CheckHandler() error {
 	return nil
 }
 
-// Query is what is asked for.
-func (s *Spec) Query() watch.Query {
-	q, params := watch.Query{}, url.Values{}
+// Request is what is asked for.
+func (s *Spec) Request() watch.Request {
+	q, params := watch.Request{}, url.Values{}
 	set := func(name, value string) {
 		if value != "" {
 			params.Set(name, value)
@@ -253,7 +253,7 @@ func (s *Spec) String() string {
 // identity is what makes two watches the same: what they ask, and of whom, and
 // who handles it. How a handler is run is not part of it, what it is told is.
 func (s *Spec) identity(address string) identity {
-	id := identity{Address: address, Type: s.Type, Query: s.Query().String(), Changes: s.Changes}
+	id := identity{Address: address, Type: s.Type, Query: s.Request().String(), Changes: s.Changes}
 	switch {
 	case s.HTTP != nil:
 		id.Handler = []string{s.HTTP.method(), s.HTTP.Path}

@@ -25,7 +25,7 @@ func TestKeysOfWatches(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "leads out of the key/value store") {
 				t.Errorf("%+v: %v", c.spec, err)
 			}
-		} else if got := c.spec.Query().String(); err != nil || got != c.want {
+		} else if got := c.spec.Request().String(); err != nil || got != c.want {
 			t.Errorf("%+v: %s, %v; want %s", c.spec, got, err, c.want)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 // traces.
 func (e *engine) beginCache() {
 	if e.cfg.Dry {
-		e.cache = watch.Keep(watch.Keeping{})
+		e.cache = watch.NewCache(watch.CacheConfig{})
 	}
 	if err := e.cache.Load(time.Now()); err != nil {
 		e.log.Warn("cannot use the data kept on disk", "error", err)
@@ -41,14 +41,14 @@ func (e *engine) fromCache() []*unit {
 			if _, known := e.data[q]; known {
 				continue
 			}
-			if r, ok := e.cache.Old(q); ok {
+			if r, ok := e.cache.Lookup(q); ok {
 				e.data[q] = r
 				concerned[u] = true
 			}
 		}
 	}
 	if len(concerned) > 0 {
-		savedAt := e.cache.UsedOld()
+		savedAt := e.cache.Used()
 		e.notices.say("no agent answers: rendering from the data kept on disk, saved " + savedAt.Format(time.RFC3339))
 	}
 	return e.unitsWith(func(u *unit) bool { return concerned[u] })

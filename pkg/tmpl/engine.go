@@ -24,12 +24,12 @@ type engine struct {
 	reload <-chan struct{}
 
 	units   []*unit
-	data    map[watch.Query]watch.Result
+	data    map[watch.Request]watch.Result
 	files   *files
 	watcher *watch.Watcher
 	exec    *executor // nil: none
 	journal *journal
-	cache   *watch.Kept
+	cache   *watch.Cache
 	notices *notices
 
 	complete bool  // every unit has been rendered once
@@ -48,8 +48,8 @@ type engine struct {
 func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, reload: reload,
-		data: map[watch.Query]watch.Result{}, files: newFiles(),
-		journal: newJournal(), cache: watch.Keep(cfg.Cache), notices: &notices{log: cfg.Logger},
+		data: map[watch.Request]watch.Result{}, files: newFiles(),
+		journal: newJournal(), cache: watch.NewCache(cfg.Cache), notices: &notices{log: cfg.Logger},
 	}
 	for _, t := range cfg.Templates {
 		e.units = append(e.units, &unit{Template: t})
@@ -263,7 +263,7 @@ func (e *engine) wakeAt() time.Time {
 			sooner(at)
 		}
 	}
-	if at := e.cache.WakeAt(); !at.IsZero() {
+	if at := e.cache.NextWake(); !at.IsZero() {
 		sooner(at)
 	}
 	if !e.execRetry.IsZero() {
@@ -341,12 +341,12 @@ func (e *engine) executeFailed(u *unit, err error) error {
 // follow asks for exactly what the units want and forgets the rest: an answer
 // that is not followed any more would be old when it is wanted again.
 func (e *engine) follow() {
-	wanted, paths := map[watch.Query]bool{}, map[string]bool{}
+	wanted, paths := map[watch.Request]bool{}, map[string]bool{}
 	for _, u := range e.units {
 		maps.Copy(wanted, u.queries)
 		maps.Copy(paths, u.paths)
 	}
-	queries := make([]watch.Query, 0, len(wanted))
+	queries := make([]watch.Request, 0, len(wanted))
 	for q := range wanted {
 		queries = append(queries, q)
 	}

@@ -50,10 +50,10 @@ func (f Fixture) Encode() ([]byte, error) {
 
 // Fetch answers one query, with the body of the API's answer; nil for "there is
 // nothing".
-type Fetch func(ctx context.Context, q watch.Query) ([]byte, error)
+type Fetch func(ctx context.Context, q watch.Request) ([]byte, error)
 
 // Fetch answers from the fixture. What it does not hold is an error.
-func (f Fixture) Fetch(_ context.Context, q watch.Query) ([]byte, error) {
+func (f Fixture) Fetch(_ context.Context, q watch.Request) ([]byte, error) {
 	body, ok := f[q.String()]
 	switch {
 	case !ok:
@@ -66,7 +66,7 @@ func (f Fixture) Fetch(_ context.Context, q watch.Query) ([]byte, error) {
 
 // Record answers by next and keeps what it says.
 func (f Fixture) Record(next Fetch) Fetch {
-	return func(ctx context.Context, q watch.Query) ([]byte, error) {
+	return func(ctx context.Context, q watch.Request) ([]byte, error) {
 		body, err := next(ctx, q)
 		switch {
 		case err != nil:
@@ -81,7 +81,7 @@ func (f Fixture) Record(next Fetch) Fetch {
 
 // Live answers by one request each, not blocking.
 func Live(c watch.Getter) Fetch {
-	return func(ctx context.Context, q watch.Query) ([]byte, error) {
+	return func(ctx context.Context, q watch.Request) ([]byte, error) {
 		params, err := url.ParseQuery(q.Params)
 		if err != nil {
 			return nil, err
@@ -100,8 +100,8 @@ type Rendering struct {
 	Template
 	Text    []byte // of a complete rendering
 	Files   []funcs.File
-	Queries []watch.Query // in the order in which they were first asked
-	Local   []string      // files it reads
+	Queries []watch.Request // in the order in which they were first asked
+	Local   []string        // files it reads
 	Passes  int
 	// Missing is what it asks for and is not there, in a way that keeps it from
 	// being rendered ever; empty: it is complete.
@@ -111,7 +111,7 @@ type Rendering struct {
 // Render renders templates once, outside of any Tool, and writes nothing. Equal
 // queries are asked once; requests counts them. Local files are read as they are.
 func Render(ctx context.Context, templates []Template, fetch Fetch) (out []Rendering, requests int, err error) {
-	o := &offline{fetch: fetch, data: map[watch.Query]watch.Result{}, files: newFiles()}
+	o := &offline{fetch: fetch, data: map[watch.Request]watch.Result{}, files: newFiles()}
 	for _, t := range templates {
 		r, err := o.render(ctx, t)
 		if err != nil {
@@ -124,7 +124,7 @@ func Render(ctx context.Context, templates []Template, fetch Fetch) (out []Rende
 
 type offline struct {
 	fetch Fetch
-	data  map[watch.Query]watch.Result
+	data  map[watch.Request]watch.Result
 	files *files
 }
 
@@ -163,11 +163,11 @@ func (o *offline) render(ctx context.Context, t Template) (Rendering, error) {
 
 // ask gets the answers that a pass lacked and says whether there were any.
 func (o *offline) ask(ctx context.Context, p *pass, r *Rendering) (fresh bool, err error) {
-	wanted := make([]watch.Query, 0, len(p.queries))
+	wanted := make([]watch.Request, 0, len(p.queries))
 	for q := range p.queries {
 		wanted = append(wanted, q)
 	}
-	slices.SortFunc(wanted, func(a, b watch.Query) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(wanted, func(a, b watch.Request) int { return strings.Compare(a.String(), b.String()) })
 	for _, q := range wanted {
 		if !slices.Contains(r.Queries, q) {
 			r.Queries = append(r.Queries, q)

@@ -44,7 +44,7 @@ func (p *pending) take() *overhaul {
 // left alone: not executed, their commands not run. One that is new and cannot be
 // read or parsed is left out, or keeps what it was to replace. It does not wait.
 func (t *Tool) Reconfigure(templates []Template, wait watch.Wait) {
-	t.next.put(&overhaul{settled(templates), wait.Settled()})
+	t.next.put(&overhaul{settled(templates), wait.WithDefaults()})
 	t.Reload()
 }
 
@@ -57,7 +57,7 @@ func settled(templates []Template) []Template {
 			t.CommandTimeout = defaultCommandTimeout
 		}
 		if t.Wait != nil {
-			w := t.Wait.Settled()
+			w := t.Wait.WithDefaults()
 			t.Wait = &w
 		}
 	}

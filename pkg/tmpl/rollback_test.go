@@ -233,7 +233,7 @@ func TestCacheServesAStartWithoutAgent(t *testing.T) {
 		r.consul.SetKey("a", "1")
 		r.consul.SetService("web", "w1", "10.0.0.1", 80, "passing")
 		out := r.template("out", `{{key "a"}} {{range services}}{{range service .Name}}{{.ID}}{{end}}{{end}} {{keyExists "no"}}`)
-		cfg := Config{Templates: []Template{out}, Cache: watch.Keeping{Path: r.path("cache/data.json")}}
+		cfg := Config{Templates: []Template{out}, Cache: watch.CacheConfig{Path: r.path("cache/data.json")}}
 		r.start(cfg)
 		r.wantFile("out", "1 w1 false")
 		r.cancel()

@@ -8,16 +8,16 @@ import (
 // pass is the Source of one execution: it answers from what is known and keeps
 // a record of what was asked for.
 type pass struct {
-	data    map[watch.Query]watch.Result
+	data    map[watch.Request]watch.Result
 	files   *files
-	queries map[watch.Query]bool
+	queries map[watch.Request]bool
 	paths   map[string]bool
 	missing []string // what the pass still waits for, for a person to read
 	blocked bool     // some of that was answered: it is not there
 }
 
-func newPass(data map[watch.Query]watch.Result, f *files) *pass {
-	return &pass{data: data, files: f, queries: map[watch.Query]bool{}, paths: map[string]bool{}}
+func newPass(data map[watch.Request]watch.Result, f *files) *pass {
+	return &pass{data: data, files: f, queries: map[watch.Request]bool{}, paths: map[string]bool{}}
 }
 
 // Lookup implements funcs.Source.
@@ -34,7 +34,7 @@ func (p *pass) Lookup(q query.Query) (any, bool) {
 		}
 		q.Name = name
 	}
-	asked, err := watch.Plan(q)
+	asked, err := watch.RequestFor(q)
 	if err != nil {
 		return err, true
 	}
@@ -52,7 +52,7 @@ func (p *pass) Block(q query.Query) {
 	p.missing = append(p.missing, q.String()+" (nothing there yet)")
 }
 
-func (p *pass) ask(q watch.Query) (any, bool) {
+func (p *pass) ask(q watch.Request) (any, bool) {
 	p.queries[q] = true
 	r, ok := p.data[q]
 	return r.Value, ok
@@ -60,7 +60,7 @@ func (p *pass) ask(q watch.Query) (any, bool) {
 
 // self is the name of the agent's own node.
 func (p *pass) self() (string, bool) {
-	value, ok := p.ask(watch.Query{Path: "/v1/agent/self"})
+	value, ok := p.ask(watch.Request{Path: "/v1/agent/self"})
 	if !ok {
 		return "", false
 	}

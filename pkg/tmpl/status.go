@@ -67,7 +67,7 @@ func (t *Tool) Status() Status {
 type board struct {
 	mu      sync.Mutex
 	status  Status
-	failing func() map[watch.Query]error
+	failing func() map[watch.Request]error
 }
 
 func (b *board) read() Status {
@@ -88,7 +88,7 @@ func (e *engine) publish() {
 		return
 	}
 	s := Status{Complete: e.complete}
-	queries := map[watch.Query]bool{}
+	queries := map[watch.Request]bool{}
 	for _, u := range e.units {
 		s.Templates = append(s.Templates, u.status())
 		for q := range u.queries {
@@ -147,7 +147,7 @@ func moment(t time.Time) *time.Time {
 }
 
 // noteCause notes that an answer of q concerns the unit.
-func (u *unit) noteCause(q watch.Query) {
+func (u *unit) noteCause(q watch.Request) {
 	const most = 20
 	u.seen.dataAt = time.Now()
 	if text := q.String(); len(u.seen.causeNext) < most && !slices.Contains(u.seen.causeNext, text) {

@@ -93,7 +93,7 @@ type Config struct {
 	// Rollout says when files that change may be replaced; nil: at once.
 	Rollout rollout.Taker
 	// Cache keeps the last good data, from which a start without any agent renders.
-	Cache watch.Keeping
+	Cache watch.CacheConfig
 
 	Once    bool
 	Timeout time.Duration // of Once; 0: none
@@ -132,7 +132,7 @@ type Tool struct {
 
 // New makes a Tool. It reads nothing before Run.
 func New(cfg Config) *Tool {
-	cfg.Wait = cfg.Wait.Settled()
+	cfg.Wait = cfg.Wait.WithDefaults()
 	if cfg.Exec.KillSignal == 0 {
 		cfg.Exec.KillSignal = syscall.SIGINT
 	}

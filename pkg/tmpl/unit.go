@@ -19,7 +19,7 @@ type unit struct {
 	parsed *funcs.Template
 	memo   funcs.Memo
 
-	queries map[watch.Query]bool // what the last pass asked for
+	queries map[watch.Request]bool // what the last pass asked for
 	paths   map[string]bool
 	missing []string // what it still waits for
 

@@ -14,30 +14,30 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// errDoubtful stands for an answer that is not believed.
+// errDoubtful is the failure of an answer that no leader has confirmed.
 var errDoubtful = errors.New("the answer takes everything or most of it away and no leader has confirmed it")
 
-// confirmPatience is how long a leader may take to confirm an answer.
-const confirmPatience = 20 * time.Second
+// confirmTimeout is how long a leader may take to confirm answers.
+const confirmTimeout = 20 * time.Second
 
-// suspicious says whether an answer takes so much away that it is believed only
-// when a leader confirms it: everything, or more than half.
+// suspicious reports whether an answer removes everything, or more than half: a leader
+// must confirm it.
 func suspicious(old, now Result) bool {
 	return now.Items < old.Items && (now.Empty || 2*now.Items < old.Items)
 }
 
-// arrival is one result of a frame, ready to be kept.
+// arrival is one decoded result of a frame.
 type arrival struct {
-	f          *follower
-	result     Result
-	hash       [sha256.Size]byte
-	streamHash string
-	failure    error
-	never      bool // the stream cannot answer it
+	f            *follower
+	result       Result
+	hash         [sha256.Size]byte
+	streamHash   string
+	failure      error
+	unstreamable bool // the stream cannot answer it
 }
 
-// acceptFrame takes a frame in, as a whole or not at all: who gets it sees the
-// state at one index.
+// acceptFrame stores a frame as a whole or not at all, so that its results are of one
+// index.
 func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Frame) error {
 	arrivals := make([]arrival, 0, len(frame.Results))
 	var doubtful []*arrival
@@ -59,25 +59,25 @@ func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Fr
 	if err := w.confirmAll(ctx, doubtful); err != nil {
 		return err
 	}
-	recovered := w.keepFrame(s, frame.Index, arrivals)
-	w.sayOf(arrivals, recovered)
+	recovered := w.storeFrame(s, frame.Index, arrivals)
+	w.logRefused(arrivals, recovered)
 	return nil
 }
 
-// sayOf tells of the queries that the server refuses, and of those that it does no more.
-// It would refuse them again: where attempts are counted, they are used up.
-func (w *Watcher) sayOf(arrivals []arrival, recovered []*follower) {
+// logRefused logs the requests that the server refuses, and those that it no longer refuses.
+// It would refuse them again, so one refusal uses up all attempts.
+func (w *Watcher) logRefused(arrivals []arrival, recovered []*follower) {
 	for _, a := range arrivals {
-		if a.failure == nil || a.never {
+		if a.failure == nil || a.unstreamable {
 			continue
 		}
-		w.said.failed(a.f, a.failure, 0)
+		w.failures.failed(a.f, a.failure, 0)
 		if w.cfg.Retry.Attempts > 0 {
-			w.giveUp(a.f.query, 1, a.failure)
+			w.giveUp(a.f.request, 1, a.failure)
 		}
 	}
 	for _, f := range recovered {
-		w.said.answered(f)
+		w.failures.answered(f)
 	}
 }
 
@@ -89,19 +89,19 @@ func arrive(f *follower, r api.SubscribedResult) arrival {
 		if body == nil {
 			body = []byte("null")
 		}
-	case r.Status == http.StatusNotFound && isKV(f.query):
+	case r.Status == http.StatusNotFound && isKV(f.request):
 		body = nil
 	default:
 		a.failure = &api.StatusError{Code: r.Status, Text: strings.TrimSpace(r.Error)}
-		a.never = r.Status == http.StatusNotFound
+		a.unstreamable = r.Status == http.StatusNotFound
 		return a
 	}
 	a.hash = sha256.Sum256(body)
-	a.result, a.failure = resultOf(f.query, body, r.Index)
+	a.result, a.failure = resultOf(f.request, body, r.Index)
 	return a
 }
 
-func resultOf(q Query, body []byte, index uint64) (Result, error) {
+func resultOf(q Request, body []byte, index uint64) (Result, error) {
 	value, err := Decode(q, body)
 	if err != nil {
 		return Result{}, err
@@ -109,22 +109,22 @@ func resultOf(q Query, body []byte, index uint64) (Result, error) {
 	return Result{Value: value, Index: index, Empty: isEmpty(body), Items: items(value)}, nil
 }
 
-// keepFrame stores what a frame brought, at once. recovered had been refused, and are
-// answered now.
-func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) (recovered []*follower) {
+// storeFrame stores the results of a frame. recovered were refused before and have an
+// answer now.
+func (w *Watcher) storeFrame(s *subscription, index uint64, arrivals []arrival) (recovered []*follower) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	defer w.signal()
+	defer w.notify()
 	failed := map[*follower]bool{}
 	w.index = index
 	for _, a := range arrivals {
 		f := a.f
 		switch {
-		case a.never:
-			f.never = true
-			if f.cancel == nil && w.followers[f.query] == f {
+		case a.unstreamable:
+			f.unstreamable = true
+			if f.cancel == nil && w.followers[f.request] == f {
 				w.start(f)
-				w.takeTurns()
+				w.updateRotation()
 			}
 			continue
 		case a.failure != nil:
@@ -147,30 +147,30 @@ func (w *Watcher) keepFrame(s *subscription, index uint64, arrivals []arrival) (
 		}
 	}
 	for _, f := range s.followers {
-		if !f.refused && !f.never && !failed[f] {
+		if !f.refused && !f.unstreamable && !failed[f] {
 			f.failure = nil
 		}
 	}
 	return recovered
 }
 
-// confirmAll asks the leader whether it is true what takes so much away.
+// confirmAll asks the leader to confirm suspicious answers.
 func (w *Watcher) confirmAll(ctx context.Context, doubtful []*arrival) error {
 	if len(doubtful) == 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, confirmPatience)
+	ctx, cancel := context.WithTimeout(ctx, confirmTimeout)
 	defer cancel()
 	var wg sync.WaitGroup
 	errs := make([]error, len(doubtful))
 	for i, a := range doubtful {
-		if !w.asks.acquire(ctx) {
+		if !w.reads.acquire(ctx) {
 			errs[i] = errDoubtful
 			break
 		}
 		wg.Go(func() {
 			errs[i] = w.confirm(ctx, a.f)
-			w.asks.release(client.IsStatus(errs[i], http.StatusTooManyRequests))
+			w.reads.release(client.IsStatus(errs[i], http.StatusTooManyRequests))
 		})
 	}
 	wg.Wait()
@@ -181,16 +181,16 @@ func (w *Watcher) confirm(ctx context.Context, f *follower) error {
 	o := w.options(f)
 	o.Consistent, o.Stale = true, false
 	var body []byte
-	meta, err := w.cfg.Client.Get(ctx, f.query.Path, o, &body)
+	meta, err := w.cfg.Client.Get(ctx, f.request.Path, o, &body)
 	switch {
-	case isKV(f.query) && client.IsStatus(err, http.StatusNotFound):
+	case isKV(f.request) && client.IsStatus(err, http.StatusNotFound):
 		body = nil
 	case err != nil:
 		return fmt.Errorf("%w: %w", errDoubtful, err)
 	case !meta.KnownLeader:
 		return errDoubtful
 	}
-	now, err := resultOf(f.query, body, meta.Index)
+	now, err := resultOf(f.request, body, meta.Index)
 	if err != nil {
 		return err
 	}
@@ -203,7 +203,7 @@ func (w *Watcher) confirm(ctx context.Context, f *follower) error {
 	return nil
 }
 
-// items is how many things a decoded answer holds.
+// items is the number of things in a decoded answer.
 func items(value any) int {
 	switch v := value.(type) {
 	case nil:

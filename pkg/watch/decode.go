@@ -10,8 +10,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// Decode turns an answer's body into the type of its query; a nil body stands
-// for "absent".
+// Decode decodes the body of an answer into the type of its request; a nil body means
+// "absent".
 //
 //	/v1/kv/KEY                                  *api.KVPair, nil when absent
 //	/v1/kv/PREFIX?recurse                       []*api.KVPair
@@ -26,7 +26,7 @@ import (
 //	/v1/event/list                              []*api.Event
 //	/v1/event/log                               []*api.DurableEvent
 //	anything else                               what encoding/json makes of it
-func Decode(q Query, body []byte) (any, error) {
+func Decode(q Request, body []byte) (any, error) {
 	path := q.Path
 	switch {
 	case isKV(q):
@@ -53,7 +53,7 @@ func Decode(q Query, body []byte) (any, error) {
 	return decode[any](q, body)
 }
 
-func decodeKV(q Query, body []byte) (any, error) {
+func decodeKV(q Request, body []byte) (any, error) {
 	params, err := url.ParseQuery(q.Params)
 	if err != nil {
 		return nil, fmt.Errorf("read parameters of %s: %w", q, err)
@@ -71,7 +71,7 @@ func decodeKV(q Query, body []byte) (any, error) {
 	return pairs[0], nil
 }
 
-func decode[T any](q Query, body []byte) (T, error) {
+func decode[T any](q Request, body []byte) (T, error) {
 	var v T
 	if body == nil {
 		return v, nil
@@ -82,17 +82,17 @@ func decode[T any](q Query, body []byte) (T, error) {
 	return v, nil
 }
 
-func isKV(q Query) bool { return strings.HasPrefix(q.Path, "/v1/kv/") }
+func isKV(q Request) bool { return strings.HasPrefix(q.Path, "/v1/kv/") }
 
-// isEvents says whether a query lists an agent's own events. Their index stands for
-// the newest and is compared for equality; no leader stands behind them, and an
-// agent that has begun anew has none.
-func isEvents(q Query) bool { return q.Path == "/v1/event/list" }
+// isEvents reports whether a request lists an agent's own events. Their index stands for
+// the newest event and is compared for equality; no leader confirms them, and an
+// agent that was restarted has none.
+func isEvents(q Request) bool { return q.Path == "/v1/event/list" }
 
-// isEventLog says whether a query lists durable events, which a Consul has not.
-func isEventLog(q Query) bool { return q.Path == "/v1/event/log" }
+// isEventLog reports whether a request lists durable events, which Consul does not have.
+func isEventLog(q Request) bool { return q.Path == "/v1/event/log" }
 
-// isEmpty says whether a body holds nothing: absent, null, [] or {}.
+// isEmpty reports whether a body is absent, null, [] or {}.
 func isEmpty(body []byte) bool {
 	switch b := bytes.TrimSpace(body); len(b) {
 	case 0:
@@ -104,16 +104,15 @@ func isEmpty(body []byte) bool {
 	}
 }
 
-// Restored is a result as it was when it was kept: body is what json.Marshal has
-// made of the value, in the form that Body gives it.
-func Restored(q Query, body []byte, index uint64) (Result, error) {
+// Restored decodes a result that Body has encoded.
+func Restored(q Request, body []byte, index uint64) (Result, error) {
 	if string(body) == "null" && isKV(q) {
 		body = nil
 	}
 	return resultOf(q, body, index)
 }
 
-// Body is a result's value as the HTTP API has it, for Restored.
+// Body encodes a result's value as the HTTP API does, for Restored.
 func (r Result) Body() ([]byte, error) {
 	if pair, ok := r.Value.(*api.KVPair); ok && pair != nil {
 		return json.Marshal([]*api.KVPair{pair})

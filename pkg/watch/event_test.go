@@ -8,16 +8,16 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// An agent's own events: no leader stands behind the list, its index goes up and
-// down, and an agent that has begun anew has none.
+// An agent's own events: no leader confirms the list, its index goes up and
+// down, and an agent that was restarted has none.
 func TestEvents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const path = "/v1/event/list"
 		r := newRig(t, Config{})
 		r.noLeader = true
 		r.set(path, `[]`, 1)
-		r.Follow([]Query{{Path: path}})
-		if got := r.frame(time.Second).Results[Query{Path: path}]; !got.Empty {
+		r.Follow([]Request{{Path: path}})
+		if got := r.frame(time.Second).Results[Request{Path: path}]; !got.Empty {
 			t.Errorf("%+v", got)
 		}
 		for _, step := range []struct {
@@ -28,7 +28,7 @@ func TestEvents(t *testing.T) {
 			time.Sleep(time.Second) // it blocks again
 			asked := r.count(path)
 			r.set(path, step.body, step.index)
-			got := r.frame(time.Second).Results[Query{Path: path}]
+			got := r.frame(time.Second).Results[Request{Path: path}]
 			if list, ok := got.Value.([]*api.Event); !ok || len(list) != step.items || got.Index != step.index {
 				t.Errorf("%+v, want %+v", got, step)
 			}

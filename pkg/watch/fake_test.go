@@ -15,7 +15,7 @@ import (
 )
 
 // fake is an agent without a network: bodies by path, one index for all of them,
-// and honest blocking.
+// and blocking.
 type fake struct {
 	mu       sync.Mutex
 	bodies   map[string]string // path -> body; no entry: 404
@@ -85,7 +85,7 @@ func (f *fake) Get(ctx context.Context, path string, o *client.Options, out any)
 			}
 		}
 		index := f.indexes[path]
-		if o.Index == 0 || index > o.Index || f.noBlock || isEvents(Query{Path: path}) && index != o.Index {
+		if o.Index == 0 || index > o.Index || f.noBlock || isEvents(Request{Path: path}) && index != o.Index {
 			return f.answer(path, out)
 		}
 		changed := f.changed

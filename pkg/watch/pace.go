@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// Wait is the quiescence of changes: one is followed when nothing has changed for
-// Min, but no longer than Max after the first. Zero: at once.
+// Wait is a quiescence timer: a change takes effect when nothing has changed for Min,
+// at the latest Max after the first change. Zero: at once.
 type Wait struct{ Min, Max time.Duration }
 
-// waitFactor is how many times Min Max is unless it is set.
+// waitFactor is Max/Min where Max is not set.
 const waitFactor = 4
 
-// Settled is w with Max filled in.
-func (w Wait) Settled() Wait {
+// WithDefaults is w with Max set.
+func (w Wait) WithDefaults() Wait {
 	if w.Max == 0 {
 		w.Max = waitFactor * w.Min
 	}
@@ -46,16 +46,16 @@ func ParseWait(s string) (Wait, error) {
 	return w, nil
 }
 
-// Pace is when a change is followed.
+// Pace decides when a change takes effect.
 type Pace struct {
 	Wait
-	Jitter   time.Duration // this node's Share
+	Jitter   time.Duration // of this node, see Share
 	Interval time.Duration // the least time since the last one
 }
 
-// Due is when changes are followed the first of which came at since and the newest
+// Due is when changes take effect the first of which came at since and the newest
 // now: when nothing has changed for Min, at the latest Max after the first, not
-// before this node's turn nor too soon after last, which may be zero.
+// before Jitter has passed, nor within Interval of last, which may be zero.
 func (p Pace) Due(since, now, last time.Time) time.Time {
 	due := now
 	later := func(t time.Time) {
@@ -76,15 +76,15 @@ func (p Pace) Due(since, now, last time.Time) time.Time {
 	return due
 }
 
-// Share is a part of most that is always the same on one node, and evenly spread
-// over many.
-func Share(most time.Duration) time.Duration {
+// Share is a part of max that is always the same on one node, and evenly spread
+// over many nodes.
+func Share(max time.Duration) time.Duration {
 	name, err := os.Hostname()
-	if err != nil || most <= 0 {
+	if err != nil || max <= 0 {
 		return 0
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))
 	const steps = 1 << 16
-	return most / steps * time.Duration(h.Sum64()*0x9e3779b97f4a7c15>>48)
+	return max / steps * time.Duration(h.Sum64()*0x9e3779b97f4a7c15>>48)
 }

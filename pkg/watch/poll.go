@@ -12,57 +12,58 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
-// The gap between two requests of one query: small after a change, so that the
-// next one is seen at once, and growing while answers come back early with
-// nothing new in them, as from a server that cannot block.
+// The gap is the least time between two sends of one request. It is small after a
+// change, so that the next one is seen at once, and grows while answers come early
+// without a change, as from a server that cannot block.
 const (
 	minGap = 10 * time.Millisecond
 	maxGap = 250 * time.Millisecond
 )
 
-// More queries than slots take turns, and a long-poll lasts only its share of a
-// cycle. The cycle bounds how late a change is seen; what it has for each query
-// bounds how many requests that costs, whatever their number: 330 a second.
+// Where there are more long-polls than slots they rotate: each waits only for its share
+// of a cycle. The cycle bounds how late a change is seen; cyclePerRequest bounds the
+// rate of requests, to 330 a second.
 const (
-	minCycle      = 250 * time.Millisecond
-	cyclePerQuery = 3 * time.Millisecond
+	minCycle        = 250 * time.Millisecond
+	cyclePerRequest = 3 * time.Millisecond
 )
 
-// maxUnreachable bounds the delay between attempts while the agent itself cannot
-// be reached: trying costs nobody anything, and a file should not stay old for
-// the rest of a minute once the agent is back.
+// maxUnreachable bounds the delay between attempts while the agent is unreachable: an
+// attempt costs little then, and a file should not stay old for a minute once the
+// agent is back.
 const maxUnreachable = 5 * time.Second
 
-// slack is what an answer may take beyond the time that it was asked to block.
+// slack is how much longer than its wait an answer may take.
 const slack = 15 * time.Second
 
-// follower is one followed query. The fields below the line belong to the
-// Watcher's mutex, those above to the goroutine in follow.
+// follower is one followed request. The Watcher's mutex guards the fields from result
+// on; those above belong to the goroutine in follow.
 type follower struct {
-	query   Query
+	request Request
 	cancel  context.CancelFunc // set before the goroutine starts
-	index   uint64             // block until above this; 0: answer at once
+	index   uint64             // of the last answer: block until it is above this; 0: do not block
 	gap     time.Duration
 	sent    time.Time // when the last request was sent
-	recheck bool      // ask the leader, consistently: the last answer was doubtful
+	recheck bool      // read consistently: the last answer was doubtful
 
 	result   Result
 	hash     [sha256.Size]byte
-	answered bool  // result stands
-	dirty    bool  // result was not handed out yet
+	answered bool  // result is valid
+	dirty    bool  // Next has not returned result yet
 	failure  error // of the last request, if it failed
 
-	streamHash string // what a subscription calls result
-	refused    bool   // a subscription answers it by an error
-	never      bool   // a subscription cannot answer it
-	surplus    bool   // the subscription has no room for it
+	streamHash   string // of result, in the subscription
+	refused      bool   // the subscription answers it with an error
+	unstreamable bool   // the subscription cannot answer it
+	overLimit    bool   // the subscription is full
 }
 
-// standing is a copy of f that nobody works on.
-func (f *follower) standing() *follower {
-	return &follower{query: f.query, result: f.result, hash: f.hash, answered: f.answered, dirty: f.dirty, never: f.never}
+// clone is a copy of f that no goroutine uses.
+func (f *follower) clone() *follower {
+	return &follower{request: f.request, result: f.result, hash: f.hash, answered: f.answered, dirty: f.dirty, unstreamable: f.unstreamable}
 }
 
 func (f *follower) stop() {
@@ -71,50 +72,50 @@ func (f *follower) stop() {
 	}
 }
 
-// answer is what one request brought.
+// answer is the answer to one request.
 type answer struct {
 	body []byte // nil: absent
 	meta client.Meta
 }
 
-// follow asks until ctx ends.
+// follow polls until ctx ends.
 func (w *Watcher) follow(ctx context.Context, f *follower) {
-	defer w.said.forget(f) // also what it said after Follow had dropped it
+	defer w.failures.forget(f) // also where it failed after Follow had dropped it
 	for failures := 0; ; {
-		if !sleep(ctx, f.gap-time.Since(f.sent)) {
+		if retry.Sleep(ctx, f.gap-time.Since(f.sent)) != nil {
 			return
 		}
-		a, turned, err := w.ask(ctx, f)
+		a, restart, err := w.ask(ctx, f)
 		if ctx.Err() != nil {
 			return
 		}
-		if turned {
+		if restart {
 			continue
 		}
-		var again time.Duration
+		var pause time.Duration
 		if err == nil {
-			again, err = w.accept(f, a)
+			pause, err = w.accept(f, a)
 		}
 		if err == nil {
 			failures = 0
-			if !sleep(ctx, again) {
+			if retry.Sleep(ctx, pause) != nil {
 				return
 			}
 			continue
 		}
 		failures++
-		f.index = 0 // the server may have begun anew, and would block for a higher index for ever
+		f.index = 0 // a server that was restarted may never reach the old one
 		if !w.failed(ctx, f, failures, err) {
 			return
 		}
 	}
 }
 
-// ask sends one request when there is a slot for it. turned means that it was
-// broken off to ask again with another wait.
-func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, turned bool, err error) {
+// ask sends one request when there is a slot for it. restart means that it was
+// canceled, to be sent again with another wait.
+func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, restart bool, err error) {
 	blocks := f.index > 0
-	pool := &w.asks
+	pool := &w.reads
 	if blocks {
 		pool = &w.polls
 	}
@@ -124,37 +125,37 @@ func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, turned bool, 
 	defer func() {
 		if pool.release(client.IsStatus(err, http.StatusTooManyRequests)) {
 			w.mu.Lock()
-			w.takeTurns()
+			w.updateRotation()
 			w.mu.Unlock()
 		}
 	}()
 
 	var limit time.Duration
-	crowd := context.Background()
+	rotation := context.Background()
 	o := w.options(f)
 	if blocks {
 		o.Index = f.index
-		o.Wait, crowd = w.wait()
+		o.Wait, rotation = w.wait()
 		limit = o.Wait + o.Wait/16
 	}
 	reqCtx, cancel := context.WithTimeout(ctx, limit+slack)
 	defer cancel()
-	defer context.AfterFunc(crowd, cancel)()
+	defer context.AfterFunc(rotation, cancel)()
 
 	f.sent = time.Now()
 	var body []byte
-	a.meta, err = w.cfg.Client.Get(reqCtx, f.query.Path, o, &body)
+	a.meta, err = w.cfg.Client.Get(reqCtx, f.request.Path, o, &body)
 	switch {
 	case err == nil:
 		a.body = body
 		if body == nil {
 			a.body = []byte{}
 		}
-	case crowd.Err() != nil && reqCtx.Err() != nil:
+	case rotation.Err() != nil && reqCtx.Err() != nil:
 		return a, true, nil
-	case isKV(f.query) && client.IsStatus(err, http.StatusNotFound):
+	case isKV(f.request) && client.IsStatus(err, http.StatusNotFound):
 		err = nil
-	case isEventLog(f.query) && client.IsStatus(err, http.StatusNotFound):
+	case isEventLog(f.request) && client.IsStatus(err, http.StatusNotFound):
 		err = api.Errorf(http.StatusNotFound, "this agent has no durable events: it is none of muster's")
 	}
 	if err == nil && o.Stale && a.meta.LastContact > w.cfg.MaxStale {
@@ -164,20 +165,20 @@ func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, turned bool, 
 	return a, false, err
 }
 
-// askLeader asks once more, of the leader, because a stale answer was too old.
-func (w *Watcher) askLeader(ctx context.Context, f *follower, o *client.Options) (a answer, turned bool, err error) {
+// askLeader reads once more, at the leader: the stale answer was too old.
+func (w *Watcher) askLeader(ctx context.Context, f *follower, o *client.Options) (a answer, restart bool, err error) {
 	var body []byte
-	a.meta, err = w.cfg.Client.Get(ctx, f.query.Path, o, &body)
+	a.meta, err = w.cfg.Client.Get(ctx, f.request.Path, o, &body)
 	if err == nil {
 		a.body = append([]byte{}, body...)
-	} else if isKV(f.query) && client.IsStatus(err, http.StatusNotFound) {
+	} else if isKV(f.request) && client.IsStatus(err, http.StatusNotFound) {
 		err = nil
 	}
 	return a, false, err
 }
 
 func (w *Watcher) options(f *follower) *client.Options {
-	params, err := url.ParseQuery(f.query.Params)
+	params, err := url.ParseQuery(f.request.Params)
 	if err != nil {
 		params = nil // cannot be: Params come from url.Values
 	}
@@ -191,26 +192,26 @@ func (w *Watcher) options(f *follower) *client.Options {
 	return o
 }
 
-// wait is how long a long-poll should block, and the context that ends when
-// that answer is no longer right.
+// wait is how long a long-poll blocks, and the context that ends when that time
+// changes.
 func (w *Watcher) wait() (time.Duration, context.Context) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.crowded {
-		return w.cfg.BlockWait, w.crowd
+	if !w.rotating {
+		return w.cfg.BlockWait, w.pollCtx
 	}
 	n := time.Duration(w.polled())
-	cycle := max(minCycle, n*cyclePerQuery)
-	return min(w.cfg.BlockWait, cycle*time.Duration(w.polls.size())/n), w.crowd
+	cycle := max(minCycle, n*cyclePerRequest)
+	return min(w.cfg.BlockWait, cycle*time.Duration(w.polls.size())/n), w.pollCtx
 }
 
-// accept takes an answer in. again is how long to wait before the next request.
-func (w *Watcher) accept(f *follower, a answer) (again time.Duration, err error) {
+// accept stores an answer. pause is the time before the next request.
+func (w *Watcher) accept(f *follower, a answer) (pause time.Duration, err error) {
 	hash := sha256.Sum256(a.body)
 	same := f.answered && hash == f.hash
 	var result Result
 	if !same {
-		if result, err = resultOf(f.query, a.body, a.meta.Index); err != nil {
+		if result, err = resultOf(f.request, a.body, a.meta.Index); err != nil {
 			return 0, err
 		}
 		switch f.doubts(result, a.meta) {
@@ -224,31 +225,31 @@ func (w *Watcher) accept(f *follower, a answer) (again time.Duration, err error)
 	}
 	f.recheck = false
 	f.pace(same)
-	if a.meta.Index < f.index && !isEvents(f.query) {
+	if a.meta.Index < f.index && !isEvents(f.request) {
 		f.index = 0
 	} else {
 		f.index = a.meta.Index
 	}
-	w.keep(f, result, hash, same)
+	w.store(f, result, hash, same)
 	if a.meta.Index == 0 {
 		return w.cfg.PollEvery, nil
 	}
 	return 0, nil
 }
 
-// doubt is what an answer that takes most or all away is met with.
+// doubt says what to do about a suspicious answer.
 type doubt int
 
 const (
 	none        doubt = iota
-	unsure            // to be asked for again, of the leader
-	unconfirmed       // it was asked for again, and no leader stands behind it
+	unsure            // read it again, at the leader
+	unconfirmed       // it was read again, and no leader confirmed it
 )
 
 func (f *follower) doubts(now Result, m client.Meta) doubt {
 	first := !f.answered && now.Empty && m.Index > 0 && !m.KnownLeader
 	switch {
-	case isEvents(f.query), !first && !(f.answered && suspicious(f.result, now)):
+	case isEvents(f.request), !first && !(f.answered && suspicious(f.result, now)):
 		return none
 	case !f.recheck:
 		return unsure
@@ -267,8 +268,8 @@ func (f *follower) pace(same bool) {
 	f.gap = min(2*f.gap, maxGap)
 }
 
-// keep stores a result for the next frame.
-func (w *Watcher) keep(f *follower, r Result, hash [sha256.Size]byte, same bool) {
+// store keeps a result for the next frame.
+func (w *Watcher) store(f *follower, r Result, hash [sha256.Size]byte, same bool) {
 	w.mu.Lock()
 	recovered := f.failure != nil
 	reconnected := recovered && kind(f.failure) == unreachable
@@ -281,7 +282,7 @@ func (w *Watcher) keep(f *follower, r Result, hash [sha256.Size]byte, same bool)
 	}
 	w.mu.Unlock()
 	if recovered {
-		w.said.answered(f)
+		w.failures.answered(f)
 	}
 	if reconnected { // perhaps by another agent
 		select {
@@ -289,30 +290,30 @@ func (w *Watcher) keep(f *follower, r Result, hash [sha256.Size]byte, same bool)
 		default:
 		}
 	}
-	w.signal()
+	w.notify()
 }
 
-// failed notes a failure and waits before the next attempt. False: stop asking.
+// failed notes a failure and waits before the next attempt. False: stop.
 func (w *Watcher) failed(ctx context.Context, f *follower, failures int, err error) bool {
 	w.mu.Lock()
 	f.failure = err
 	w.mu.Unlock()
-	w.signal()
+	w.notify()
 	return w.pause(ctx, f, failures, err)
 }
 
-// pause waits before the next attempt after so many failures in a row. False:
-// stop asking.
+// pause waits before the next attempt. failures are those in a row. False: stop.
 func (w *Watcher) pause(ctx context.Context, f *follower, failures int, err error) bool {
 	if n := w.cfg.Retry.Attempts; n > 0 && failures >= n {
-		w.giveUp(f.query, failures, err)
+		w.giveUp(f.request, failures, err)
 		return false
 	}
-	delay := w.cfg.Retry.delay(failures - 1)
+	r := w.cfg.Retry
+	delay := min(r.MaxBackoff, retry.Exponential(r.Backoff, r.MaxBackoff, failures-1))
 	if kind(err) == unreachable {
-		delay = min(delay, max(w.cfg.Retry.Backoff, maxUnreachable))
+		delay = min(delay, max(r.Backoff, maxUnreachable))
 	}
-	recovered := w.said.failed(f, err, delay)
+	recovered := w.failures.failed(f, err, delay)
 	t := time.NewTimer(delay + rand.N(delay/5+1))
 	defer t.Stop()
 	select {
@@ -323,32 +324,7 @@ func (w *Watcher) pause(ctx context.Context, f *follower, failures int, err erro
 	return ctx.Err() == nil
 }
 
-// delay is the pause after n failures before the one that just happened.
-func (r Retry) delay(n int) time.Duration {
-	d := r.Backoff
-	for ; n > 0 && d < r.MaxBackoff; n-- {
-		d *= 2
-	}
-	return min(d, r.MaxBackoff)
-}
-
-// sleep waits; false when ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	if d <= 0 {
-		return ctx.Err() == nil
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// kind is what a failure is called when it is spoken of: one word for all that
-// keeps us from the agent, else the agent's own words.
+// kind is the kind of a failure: unreachable, or the agent's own words.
 func kind(err error) string {
 	var status *api.StatusError
 	if errors.As(err, &status) {

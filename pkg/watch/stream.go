@@ -17,38 +17,38 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// Streamer is what a subscription needs beside Getter. A client without it is
-// asked by long-polls only.
+// Streamer is what a subscription needs beside Getter. A client without it only
+// polls.
 type Streamer interface {
 	Stream(ctx context.Context, method, path string, o *client.Options, in any) (*http.Response, error)
 }
 
 const (
-	// deadAfter is how long a stream may be silent. The server says every 10 s that
-	// it lives.
-	deadAfter = 25 * time.Second
-	// firstAfter is how long the first frame may take; an agent waits 7 s for a
-	// leader before it says that there is none.
-	firstAfter = 12 * time.Second
-	// lookAgain is when a subscription is tried again where stale reads stand in.
-	lookAgain = 15 * time.Second
+	// streamTimeout is how long a stream may be silent. The server sends a keep-alive
+	// every 10 s.
+	streamTimeout = 25 * time.Second
+	// firstFrameTimeout is how long the first frame may take: an agent waits 7 s for a
+	// leader before it gives up.
+	firstFrameTimeout = 12 * time.Second
+	// streamRetry is when a subscription is tried again while stale polls replace it.
+	streamRetry = 15 * time.Second
 	// maxFrame bounds one frame of a stream, in bytes.
 	maxFrame = 256 << 20
-	// steady is how long a stream has to live for its end to be nothing bad.
-	steady = time.Second
+	// minStreamTime is how long a stream must last for its end not to be a failure.
+	minStreamTime = time.Second
 )
 
-// What the end of a stream can mean beside a failure.
+// Reasons for the end of a stream that are no failure of the request.
 var (
-	errSetChanged     = errors.New("other queries are followed now")
+	errSetChanged     = errors.New("other requests are followed now")
 	errSilent         = errors.New("POST " + api.SubscribePath + ": no sign of life")
 	errNoSubscription = errors.New("the agent has no subscriptions")
 )
 
-// canStream says whether a query can be part of a subscription: a read of the
-// replicated state of the agent's own datacenter, which does not depend on who
-// answers it.
-func canStream(q Query) bool {
+// canStream reports whether a subscription can carry a request: a read of the
+// replicated state of the agent's own datacenter whose answer is the same at every
+// agent.
+func canStream(q Request) bool {
 	switch {
 	case strings.HasPrefix(q.Path, "/v1/kv/"), strings.HasPrefix(q.Path, "/v1/health/"):
 	case q.Path == "/v1/catalog/nodes", q.Path == "/v1/catalog/services",
@@ -63,89 +63,89 @@ func canStream(q Query) bool {
 	return err == nil && !params.Has("dc") && !params.Has("near")
 }
 
-// streams says whether the subscription answers a follower, or will. Callers hold mu.
+// streams reports whether the subscription carries a follower. Callers hold mu.
 func (w *Watcher) streams(f *follower) bool {
-	return !w.polling && !f.never && !f.surplus && canStream(f.query)
+	return !w.polling && !f.unstreamable && !f.overLimit && canStream(f.request)
 }
 
-// makeRoom moves queries onto the stream for which it had no room, and says how many
-// more it can carry. Callers hold mu.
-func (w *Watcher) makeRoom() (room int) {
-	room = w.cfg.MaxStreamed
+// fillStream moves requests above the stream's limit to the stream while there is space.
+// It returns how many more the stream can carry. Callers hold mu.
+func (w *Watcher) fillStream() (free int) {
+	free = w.cfg.MaxStreamed
 	for q, f := range w.followers {
-		if canStream(q) && !f.never && !f.surplus {
-			room--
+		if canStream(q) && !f.unstreamable && !f.overLimit {
+			free--
 		}
 	}
 	moved := false
 	for q, f := range w.followers {
-		if f.surplus && room > 0 {
+		if f.overLimit && free > 0 {
 			f.stop()
-			now := f.standing()
+			now := f.clone()
 			w.followers[q] = now
 			if w.polling {
 				w.start(now)
 			}
-			room--
+			free--
 			moved = true
 		}
 	}
 	if moved {
-		w.poke()
+		w.resubscribe.Notify()
 	}
-	return room
+	return free
 }
 
-// sayOverflow tells, once, that there are so many queries more than the stream carries.
-func (w *Watcher) sayOverflow(surplus int) {
-	if surplus <= 0 || w.overflow || w.polling {
+// logOverflow logs once that the stream cannot carry n requests.
+func (w *Watcher) logOverflow(n int) {
+	if n <= 0 || w.overflow || w.polling {
 		return
 	}
 	w.overflow = true
 	w.cfg.Logger.Warn("more look-ups than one subscription carries: the others are asked by long-polls, take turns, and their changes are seen later",
-		"subscription", w.cfg.MaxStreamed, "others", surplus)
+		"subscription", w.cfg.MaxStreamed, "others", n)
 }
 
-// subscription is one set of queries on its way over one stream.
+// subscription is the set of requests that one stream carries.
 type subscription struct {
 	followers map[string]*follower
 	body      api.Subscription
-	changed   <-chan struct{} // closed when the set is another
+	changed   <-chan struct{} // closed when the set changes
 }
 
-// subscription is the set as it is now; nil when it is empty.
+// subscription is the set as it is now.
 func (w *Watcher) subscription() *subscription {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := &subscription{followers: map[string]*follower{}, changed: w.setChanged}
+	s := &subscription{followers: map[string]*follower{}, changed: w.resubscribe.Changed()}
 	s.body.Index = w.index
 	for _, f := range w.followers {
-		if f.never || f.surplus || !canStream(f.query) {
+		if f.unstreamable || f.overLimit || !canStream(f.request) {
 			continue
 		}
 		id := strconv.Itoa(len(s.followers))
 		s.followers[id] = f
-		path := (&url.URL{Path: f.query.Path, RawQuery: f.query.Params}).RequestURI()
+		path := (&url.URL{Path: f.request.Path, RawQuery: f.request.Params}).RequestURI()
 		s.body.Queries = append(s.body.Queries, api.SubscribedQuery{ID: id, Path: path, Hash: f.streamHash})
 	}
 	return s
 }
 
-// subscribe keeps a stream until ctx ends: it subscribes again, with what there
-// is, when the set changes and when a stream breaks. While long-polls do the work
-// because the agent has no subscriptions, it looks again after each reconnect.
+// subscribe keeps a stream open until ctx ends: it subscribes again when the set changes
+// and when a stream breaks. While long-polls replace it, because the agent has no
+// subscriptions, it tries again after each reconnect.
 func (w *Watcher) subscribe(ctx context.Context) {
-	line := &follower{} // stands for the stream where failures are counted
-	defer w.said.forget(line)
+	line := &follower{} // stands for the stream in the failure log
+	defer w.failures.forget(line)
 	for failures := 0; ctx.Err() == nil; {
 		s := w.subscription()
 		if len(s.followers) == 0 {
 			await(ctx, s.changed)
 			continue
 		}
-		line.query = s.first()
+		line.request = s.first()
 		began := time.Now()
-		frames, err := w.stream(ctx, s, func() { w.said.answered(line) })
+		frames, err := w.stream(ctx, s, func() { w.failures.answered(line) })
 		if frames > 0 {
 			failures = 0
 		}
@@ -155,22 +155,22 @@ func (w *Watcher) subscribe(ctx context.Context) {
 		case errors.Is(err, errSetChanged):
 			continue
 		case errors.Is(err, errNoSubscription):
-			w.said.answered(line)
+			w.failures.answered(line)
 			w.fallBack()
 			failures = 0
 			await(ctx, w.reconnected)
 			continue
 		case w.cfg.MaxStale > 0 && noLeader(err): // any server may answer, but only polls
-			w.said.forget(line)
+			w.failures.forget(line)
 			w.fallBack()
 			failures = 0
-			awaitFor(ctx, w.reconnected, lookAgain)
+			awaitFor(ctx, w.reconnected, streamRetry)
 			continue
-		case w.isPolling(): // the polls say what is wrong
+		case w.isPolling(): // the polls log what is wrong
 			await(ctx, w.reconnected)
 			continue
-		case frames > 0 && time.Since(began) > steady:
-			continue // such as a new leader: nothing is lost
+		case frames > 0 && time.Since(began) > minStreamTime:
+			continue // such as a change of the leader: nothing is lost
 		}
 		failures++
 		w.streamFailed(s, err)
@@ -180,11 +180,11 @@ func (w *Watcher) subscribe(ctx context.Context) {
 	}
 }
 
-// stream reads frames until something ends it, which is the error.
+// stream reads frames until it fails; the error is never nil.
 func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (frames int, err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	dead := time.AfterFunc(firstAfter, func() { cancel(errSilent) })
+	dead := time.AfterFunc(firstFrameTimeout, func() { cancel(errSilent) })
 	defer dead.Stop()
 	stop := make(chan struct{})
 	defer close(stop)
@@ -203,7 +203,7 @@ func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (fr
 	if resp.StatusCode != http.StatusOK {
 		return 0, causeOf(ctx, refusal(resp))
 	}
-	w.comeBack()
+	w.resumeStream()
 	in := &limited{r: resp.Body}
 	for dec := json.NewDecoder(in); ; frames++ {
 		var f api.Frame
@@ -218,12 +218,12 @@ func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (fr
 		if err := w.acceptFrame(ctx, s, f); err != nil {
 			return frames, causeOf(ctx, err)
 		}
-		dead.Reset(deadAfter)
+		dead.Reset(streamTimeout)
 		alive()
 	}
 }
 
-// causeOf prefers the reason why we broke a stream off to what that looks like.
+// causeOf is the cause of ctx, if it was canceled with one, else err.
 func causeOf(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
@@ -231,9 +231,8 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-// refusal is what another status than 200 means. An agent that does not know the
-// path has no subscriptions; neither has one that blocks it, or a path that we
-// follow, nor one that wants less of us at once.
+// refusal is the error of a status other than 200. Where the path is unknown or blocked, a
+// followed path is blocked, or the subscription is too large, polls replace it.
 func refusal(resp *http.Response) error {
 	switch resp.StatusCode {
 	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusRequestEntityTooLarge:
@@ -258,11 +257,11 @@ func (l *limited) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// first is the query that stands for all of them in messages.
-func (s *subscription) first() Query {
-	var all []Query
+// first is the request that stands for all of them in messages.
+func (s *subscription) first() Request {
+	var all []Request
 	for _, f := range s.followers {
-		all = append(all, f.query)
+		all = append(all, f.request)
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].String() < all[j].String() })
 	return all[0]
@@ -281,7 +280,7 @@ func awaitFor(ctx context.Context, c <-chan struct{}, d time.Duration) {
 	await(ctx, c)
 }
 
-// noLeader says whether an agent is there, but cannot serve what only a leader can.
+// noLeader reports whether the agent answers, but cannot serve what needs a leader.
 func noLeader(err error) bool {
 	var status *api.StatusError
 	return errors.As(err, &status) && status.Code >= http.StatusInternalServerError
@@ -293,7 +292,7 @@ func (w *Watcher) isPolling() bool {
 	return w.polling
 }
 
-// fallBack asks everything by long-polls.
+// fallBack makes all requests long-polls.
 func (w *Watcher) fallBack() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -307,12 +306,12 @@ func (w *Watcher) fallBack() {
 			w.start(f)
 		}
 	}
-	w.takeTurns()
+	w.updateRotation()
 }
 
-// comeBack ends the long-polls of what a stream now answers. The goroutine of a
-// follower that is stopped may still write to it, so that the map gets another.
-func (w *Watcher) comeBack() {
+// resumeStream ends the long-polls of what a stream now carries. The goroutine of a
+// stopped follower may still write to it, so the map gets a copy.
+func (w *Watcher) resumeStream() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.polling {
@@ -323,22 +322,15 @@ func (w *Watcher) comeBack() {
 	for q, f := range w.followers {
 		if w.streams(f) {
 			f.stop()
-			w.followers[q] = f.standing()
+			w.followers[q] = f.clone()
 		}
 	}
-	w.takeTurns()
-	w.poke()
+	w.updateRotation()
+	w.resubscribe.Notify()
 }
 
-// poke makes the stream begin anew with the set as it is. Callers hold mu.
-func (w *Watcher) poke() {
-	close(w.setChanged)
-	w.setChanged = make(chan struct{})
-}
-
-// streamFailed notes a failure with every query that was on the stream. The next
-// server is not held to the index that we have seen: it may have begun anew, and
-// the hashes say what differs.
+// streamFailed notes a failure of every request on the stream. It resets the index: the
+// next server may have been restarted, and the hashes tell what differs.
 func (w *Watcher) streamFailed(s *subscription, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -346,5 +338,5 @@ func (w *Watcher) streamFailed(s *subscription, err error) {
 	for _, f := range s.followers {
 		f.failure = err
 	}
-	w.signal()
+	w.notify()
 }

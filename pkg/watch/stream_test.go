@@ -120,7 +120,7 @@ func newStreamRig(t *testing.T, cfg Config) *streamRig {
 	return &streamRig{rig: r, server: s}
 }
 
-// cutOff breaks the streams that there are, and none that comes after them.
+// cutOff breaks the present streams, but none that comes later.
 func (r *streamRig) cutOff() {
 	r.change(func() {
 		close(r.server.cut)
@@ -134,13 +134,13 @@ func (r *streamRig) subscriptions() []api.Subscription {
 	return r.server.subscribed
 }
 
-func TestStreamCarriesAllQueries(t *testing.T) {
+func TestStreamCarriesAllRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
-		var queries []Query
+		var queries []Request
 		r.change(func() {
 			for i := range 3000 {
-				q := Query{Path: fmt.Sprintf("/v1/health/service/s%d", i), Params: "passing=1"}
+				q := Request{Path: fmt.Sprintf("/v1/health/service/s%d", i), Params: "passing=1"}
 				queries = append(queries, q)
 				r.bodies[q.Path], r.indexes[q.Path] = oneWeb, 5
 			}
@@ -165,21 +165,21 @@ func TestStreamCarriesAllQueries(t *testing.T) {
 	})
 }
 
-func TestStreamResumesWithWhatItHas(t *testing.T) {
+func TestStreamResumesWithHashes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.set(nodes.Path, `[{"Node":"n1"}]`, 6)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
-		r.Follow([]Query{web, nodes}) // grows
+		r.Follow([]Request{web, nodes}) // grows
 		if f := r.frame(time.Second); len(f.Results) != 1 || f.Index != 6 {
 			t.Fatalf("frame %+v", f)
 		}
 		time.Sleep(time.Minute)
 		r.cutOff()
 		r.noFrame(time.Minute)
-		r.Follow([]Query{nodes}) // shrinks
+		r.Follow([]Request{nodes}) // shrinks
 		synctest.Wait()
 		subs := r.subscriptions()
 		last := subs[len(subs)-1]
@@ -192,26 +192,26 @@ func TestStreamResumesWithWhatItHas(t *testing.T) {
 	})
 }
 
-func TestSilentStreamIsLeft(t *testing.T) {
+func TestSilentStreamIsReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.change(func() { r.server.silent = true })
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		r.set(web.Path, strings.ReplaceAll(oneWeb, "web1", "web2"), 6)
 		r.frame(27 * time.Second)
 	})
 }
 
-// A query that the server refuses is told of, and ends it all where attempts are
-// counted: nothing is waited for in silence.
-func TestStreamTellsOfRefusedQueries(t *testing.T) {
+// A request that the server refuses is logged, and ends Run where attempts are
+// limited.
+func TestStreamLogsRefusedRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.change(func() { r.server.refuses = true })
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.noFrame(time.Minute)
 		if log := r.log.String(); strings.Count(log, "cannot get data") != 1 || !strings.Contains(log, "no such selector") {
 			t.Fatalf("log:\n%s", log)
@@ -226,7 +226,7 @@ func TestStreamTellsOfRefusedQueries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{Retry: Retry{Attempts: 3}})
 		r.change(func() { r.server.refuses = true })
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		_, err := r.Next(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "no such selector") {
 			t.Fatalf("error %v", err)
@@ -239,7 +239,7 @@ func TestFallBackToPollsAndBack(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.change(func() { r.server.absent = true })
 		r.set(web.Path, oneWeb, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		if f := r.frame(time.Second); f.Index != 0 || len(f.Results) != 1 {
 			t.Fatalf("frame %+v", f)
 		}
@@ -272,12 +272,12 @@ func TestFallBackToPollsAndBack(t *testing.T) {
 	})
 }
 
-func TestStreamOutageSpeaksTwiceAndAsksOften(t *testing.T) {
+func TestStreamFailureIsLoggedTwiceAndRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.failing("", errors.New("connection refused"))
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		time.Sleep(time.Hour)
 		if r.Failing()[web] == nil {
 			t.Error("nothing fails")
@@ -295,14 +295,14 @@ func TestStreamOutageSpeaksTwiceAndAsksOften(t *testing.T) {
 	})
 }
 
-// A frame that takes most away waits for the leader's word, and all of it does.
+// A frame with a suspicious result waits as a whole for the leader to confirm it.
 func TestStreamedLossIsConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
 		three := `[` + strings.Repeat(oneWeb[1:len(oneWeb)-1]+",", 2) + oneWeb[1:]
 		r.set(web.Path, three, 5)
 		r.set(nodes.Path, `[{"Node":"n1"}]`, 5)
-		r.Follow([]Query{web, nodes})
+		r.Follow([]Request{web, nodes})
 		r.frame(time.Second)
 		r.change(func() {
 			r.noLeader = true
@@ -322,15 +322,15 @@ func TestStreamedLossIsConfirmed(t *testing.T) {
 	})
 }
 
-// What a stream cannot answer is polled beside it.
-func TestOthersArePolledBesideTheStream(t *testing.T) {
+// Long-polls do what a stream cannot carry.
+func TestUnstreamableRequestsArePolled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{})
-		self := Query{Path: "/v1/agent/self"}
-		elsewhere := Query{Path: "/v1/health/service/web", Params: "dc=dc2"}
+		self := Request{Path: "/v1/agent/self"}
+		elsewhere := Request{Path: "/v1/health/service/web", Params: "dc=dc2"}
 		r.set(web.Path, oneWeb, 5)
 		r.set(self.Path, `{}`, 0)
-		r.Follow([]Query{web, self, elsewhere})
+		r.Follow([]Request{web, self, elsewhere})
 		if f := r.frame(2 * time.Second); len(f.Results) != 3 || f.Index != 0 {
 			t.Fatalf("frame %+v", f)
 		}
@@ -340,13 +340,13 @@ func TestOthersArePolledBesideTheStream(t *testing.T) {
 	})
 }
 
-// Without a leader there is no subscription, but stale reads where they are allowed.
-func TestStaleReadsStandInForALeader(t *testing.T) {
+// Without a leader stale polls replace the subscription, where they are allowed.
+func TestStalePollsReplaceTheStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{MaxStale: time.Hour})
 		r.change(func() { r.server.leaderless = true })
 		r.set(web.Path, oneWeb, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		if f := r.frame(time.Second); f.Index != 0 {
 			t.Fatalf("frame %+v", f)
 		}
@@ -359,20 +359,20 @@ func TestStaleReadsStandInForALeader(t *testing.T) {
 	})
 }
 
-// What one subscription does not carry is polled, and said; when there is room it moves
-// onto the stream, without being handed out again.
-func TestMoreQueriesThanASubscriptionCarries(t *testing.T) {
+// Requests above the limit of a subscription are polled, which is logged; when there is space they move
+// to the stream, without a frame.
+func TestMoreRequestsThanASubscriptionCarries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newStreamRig(t, Config{MaxStreamed: 3})
-		var queries []Query
+		var queries []Request
 		for i := range 5 {
-			q := Query{Path: fmt.Sprintf("/v1/kv/%d", i)}
+			q := Request{Path: fmt.Sprintf("/v1/kv/%d", i)}
 			r.set(q.Path, `[{"Key":"k","Value":"MQ=="}]`, 5)
 			queries = append(queries, q)
 		}
-		queries = append(queries, Query{Path: "/v1/agent/self"}) // always polled
+		queries = append(queries, Request{Path: "/v1/agent/self"}) // always polled
 		r.set("/v1/agent/self", `{}`, 1)
-		got := map[Query]int{}
+		got := map[Request]int{}
 		take := func(n int) {
 			t.Helper()
 			for n > 0 {

@@ -1,27 +1,30 @@
-// Package watch follows many queries at once and hands out what changed, in
-// frames. It is the floor that every reacting tool stands on.
+// Package watch follows many requests at once and returns what changed, in
+// frames. Every tool that reacts to changes uses it.
 //
-// Its interface is that of muster's subscription: a set of queries goes in, and
-// may grow and shrink at any time; frames {Index, Results} come out, each with
+// Its interface is that of muster's subscription: the caller gives a set of
+// requests, which may change at any time, and gets frames {Index, Results}, each with
 // every followed result that differs from what the caller has.
 //
-// There are two transports. A muster agent is asked by one subscription that
-// carries all queries (stream.go): a frame is the state at one raft index. An
-// agent that does not know that path, such as a Consul, is asked by one long-poll
-// per query (poll.go): such a frame has Index 0 and makes no promise of one moment.
-// It is handed out when every followed query has answered or is known to fail, and
-// then whenever something has changed. Frames are coalesced while nobody asks.
-// Which transport an agent needs is found out and remembered until a reconnect.
-// What a subscription cannot carry (another datacenter, the agent's own endpoints, what
-// is beyond the number of queries that it takes) is always polled.
+// There are two transports. A muster agent gets one subscription that carries all
+// requests (stream.go): a frame is the state at one raft index. An agent without that
+// path, such as a Consul, gets one long-poll per request (poll.go): such a frame has
+// Index 0, and its results may be of different moments. Next returns a frame when
+// every followed request has an answer or a known failure, and then whenever
+// something has changed. Frames are coalesced while nobody calls Next.
+// The Watcher detects which transport an agent needs, and remembers it until a
+// reconnect. What a subscription cannot carry (another datacenter, the agent's own
+// endpoints, requests above its limit) is always polled.
 //
-// What it promises: a result once given out stands until a newer one that was
-// really answered replaces it; outages, errors and doubtful answers never take
-// it away. An answer that takes everything away, or more than half of it, is
-// doubtful until a leader has confirmed it by a consistent read. It asks for ever, with backoff, says once that it cannot get an
-// answer and once that it can again (unless Retry.Attempts ends it). Equal
-// content makes no frame, whatever the index does. An absent key is a result,
-// not an error. The number of requests in flight is bounded.
+// What it promises:
+//
+//   - A result stands until a newer answer replaces it. Outages, errors and doubtful
+//     answers never remove it. An answer that removes everything, or more than half,
+//     is doubtful until a leader has confirmed it by a consistent read.
+//   - It retries for ever, with backoff (unless Retry.Attempts is set), and logs a
+//     failure once when it begins and once when it ends.
+//   - Equal content makes no frame, even if the index changed. An absent key is a
+//     result, not an error.
+//   - The number of requests in flight is bounded.
 package watch
 
 import (
@@ -35,50 +38,51 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/broadcast"
 	"github.com/muster-dev/muster/pkg/client"
 )
 
 // ErrStopped is what Next returns once Run has ended in order.
 var ErrStopped = errors.New("watcher stopped")
 
-// Query names what is read: a path of the HTTP API below its host, and the
-// parameters beside consistency and blocking, as url.Values.Encode writes them.
-// Queries are compared with ==.
-type Query struct {
+// Request is one read of the HTTP API: its path, and its parameters as
+// url.Values.Encode writes them, without those of consistency and blocking.
+// Requests are compared with ==.
+type Request struct {
 	Path   string
 	Params string
 }
 
-func (q Query) String() string {
+func (q Request) String() string {
 	if q.Params == "" {
 		return q.Path
 	}
 	return q.Path + "?" + q.Params
 }
 
-// Result is the answer to one query. Values are shared: never change them.
+// Result is the answer to one request. Values are shared: never change them.
 type Result struct {
 	Value any    // see Decode for the type
-	Index uint64 // as the server gave it; of the query, not of the frame
-	Empty bool   // nothing is there: an absent key, no instances, an empty list
-	Items int    // how many things are there: instances, keys, nodes; 1 for what is no list
+	Index uint64 // as the server gave it; of the request, not of the frame
+	Empty bool   // an absent key, no instances, an empty list
+	Items int    // number of instances, keys, nodes; 1 for what is no list
 }
 
 // Frame is what changed since the frame before.
 type Frame struct {
-	Index   uint64 // the one raft index of all results; 0 where there is no such promise
-	Results map[Query]Result
+	Index   uint64 // the raft index of all results; 0: they may be of different moments
+	Results map[Request]Result
 }
 
-// Getter is the part of *client.Client that is needed.
+// Getter is the part of *client.Client that a Watcher needs.
 type Getter interface {
 	Get(ctx context.Context, path string, o *client.Options, out any) (client.Meta, error)
 }
 
-// Retry says how often and when a failed request is sent again. The delay
-// before attempt n+1 is Backoff*2^n, at most MaxBackoff, with jitter.
+// Retry says how often and when a Watcher repeats a failed request. The delay
+// before attempt n+1 is Backoff*2^n, MaxBackoff at most, plus up to a fifth by chance.
 type Retry struct {
-	Attempts   int           // failures in a row of one query that end it all; 0: for ever
+	Attempts   int           // failures in a row of one request after which Run fails; 0: it never does
 	Backoff    time.Duration // 250 ms
 	MaxBackoff time.Duration // 1 min
 }
@@ -88,52 +92,52 @@ type Config struct {
 	Client    Getter
 	Logger    *slog.Logger
 	Retry     Retry
-	BlockWait time.Duration // how long one long-poll waits: 1 min
+	BlockWait time.Duration // of one long-poll; default 1 min
 	MaxStale  time.Duration // above zero: read stale, unless the answer is older
-	PollEvery time.Duration // for what cannot block, such as the datacenters: 15 s
-	Settle    time.Duration // how long changes wait for queries that never answered: 1 s
-	MaxPolls  int           // long-polls in flight: 160
-	MaxAsks   int           // other requests in flight: 16
-	// MaxStreamed is how many queries one subscription carries: api.MaxSubscribedQueries,
-	// above which an agent refuses it. Those beyond are asked by long-polls.
+	PollEvery time.Duration // for what cannot block, such as the datacenters; default 15 s
+	FirstWait time.Duration // how long a frame waits for requests without any answer yet; default 1 s
+	MaxPolls  int           // long-polls in flight; default 160
+	MaxReads  int           // other requests in flight; default 16
+	// MaxStreamed is how many requests one subscription carries. The default is
+	// api.MaxSubscribedQueries: an agent refuses more. Long-polls do the others.
 	MaxStreamed int
 }
 
-// An agent allows a client address 200 connections. The defaults stay below,
-// because a transport dials more than are used and other tools want some.
+// An agent allows a client address 200 connections. The defaults stay below: a
+// transport dials more than it uses, and other tools need some.
 const (
 	defaultMaxPolls = 160
-	defaultMaxAsks  = 16
+	defaultMaxReads = 16
 )
 
-// Watcher follows queries. Its methods are safe for concurrent use, but there
-// is one reader: what Next has handed out, it does not hand out again.
+// Watcher follows requests. Its methods are safe for concurrent use, but it has one
+// reader: Next returns a change once.
 type Watcher struct {
-	cfg   Config
-	polls slots
-	asks  slots
-	said  *outage
+	cfg      Config
+	polls    limiter
+	reads    limiter
+	failures *failureLog
 
-	reconnected chan struct{} // capacity 1: a poll got through after an outage
+	reconnected chan struct{} // capacity 1: a poll succeeded after the agent was unreachable
 
-	mu         sync.Mutex      // before outage.mu, where both are held
-	run        context.Context // nil until Run, which alone may start followers
-	end        context.CancelFunc
-	wg         sync.WaitGroup
-	followers  map[Query]*follower
-	polling    bool          // the agent has no subscriptions
-	index      uint64        // of the last frame of a subscription
-	setChanged chan struct{} // closed when the stream has to begin anew
-	overflow   bool          // it was said that there are more queries than the stream carries
-	crowded    bool
-	crowd      context.Context // ends when crowded changes: running polls ask anew
-	endCrowd   context.CancelFunc
-	dirtyAt    time.Time // when the oldest result arrived that is not handed out
-	err        error
-	wake       chan struct{} // capacity 1: something changed for Next
+	mu          sync.Mutex      // locked before failureLog.mu
+	run         context.Context // nil until Run, which alone starts followers
+	end         context.CancelFunc
+	wg          sync.WaitGroup
+	followers   map[Request]*follower
+	polling     bool             // the agent has no subscriptions
+	index       uint64           // of the last frame of a subscription
+	resubscribe broadcast.Signal // the stream has to carry another set
+	overflow    bool             // it has logged that the stream cannot carry all requests
+	rotating    bool
+	pollCtx     context.Context // ends when rotating changes: polls in flight are sent again
+	endPolls    context.CancelFunc
+	dirtyAt     time.Time // when the oldest result arrived that Next has not returned
+	err         error
+	wake        chan struct{} // capacity 1: something changed for Next
 }
 
-// New makes a Watcher; it asks nothing before Run.
+// New makes a Watcher. It sends nothing before Run.
 func New(cfg Config) *Watcher {
 	def := func(d *time.Duration, v time.Duration) {
 		if *d <= 0 {
@@ -144,35 +148,34 @@ func New(cfg Config) *Watcher {
 	def(&cfg.Retry.MaxBackoff, time.Minute)
 	def(&cfg.BlockWait, time.Minute)
 	def(&cfg.PollEvery, 15*time.Second)
-	def(&cfg.Settle, time.Second)
+	def(&cfg.FirstWait, time.Second)
 	if cfg.MaxPolls <= 0 {
 		cfg.MaxPolls = defaultMaxPolls
 	}
-	if cfg.MaxAsks <= 0 {
-		cfg.MaxAsks = defaultMaxAsks
+	if cfg.MaxReads <= 0 {
+		cfg.MaxReads = defaultMaxReads
 	}
 	if cfg.MaxStreamed <= 0 {
 		cfg.MaxStreamed = api.MaxSubscribedQueries
 	}
 	w := &Watcher{
 		cfg:       cfg,
-		polls:     newSlots(cfg.MaxPolls),
-		asks:      newSlots(cfg.MaxAsks),
-		said:      newOutage(cfg.Logger),
-		followers: map[Query]*follower{},
+		polls:     newLimiter(cfg.MaxPolls),
+		reads:     newLimiter(cfg.MaxReads),
+		failures:  newFailureLog(cfg.Logger),
+		followers: map[Request]*follower{},
 		wake:      make(chan struct{}, 1),
 
 		reconnected: make(chan struct{}, 1),
-		setChanged:  make(chan struct{}),
 	}
 	_, streams := cfg.Client.(Streamer)
 	w.polling = !streams
-	w.crowd, w.endCrowd = context.WithCancel(context.Background())
+	w.pollCtx, w.endPolls = context.WithCancel(context.Background())
 	return w
 }
 
-// Run asks until ctx ends, or until a query has failed Retry.Attempts times in
-// a row, which alone is an error. It can run once.
+// Run reads until ctx ends. It returns an error only where a request has failed
+// Retry.Attempts times in a row. It can run once.
 func (w *Watcher) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -199,64 +202,64 @@ func (w *Watcher) Run(ctx context.Context) error {
 		w.err = ErrStopped
 	}
 	w.mu.Unlock()
-	w.signal()
+	w.notify()
 	w.wg.Wait()
-	w.endCrowd()
+	w.endPolls()
 	return err
 }
 
-// Follow replaces the set of queries. Those that stay go on undisturbed; those
-// that are new are asked at once.
-func (w *Watcher) Follow(queries []Query) {
+// Follow replaces the set of requests. Those that stay go on undisturbed; new ones
+// are sent at once.
+func (w *Watcher) Follow(requests []Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	keep, anew := make(map[Query]bool, len(queries)), false
-	for _, q := range queries {
+	keep, changed := make(map[Request]bool, len(requests)), false
+	for _, q := range requests {
 		keep[q] = true
 	}
 	for q, f := range w.followers {
 		if !keep[q] {
-			anew = anew || canStream(q)
+			changed = changed || canStream(q)
 			f.stop()
-			w.said.forget(f)
+			w.failures.forget(f)
 			delete(w.followers, q)
 		}
 	}
-	room := w.makeRoom()
-	for _, q := range queries {
+	free := w.fillStream()
+	for _, q := range requests {
 		if w.followers[q] != nil {
 			continue
 		}
-		f := &follower{query: q}
+		f := &follower{request: q}
 		if canStream(q) {
-			f.surplus = room <= 0
-			anew = anew || !f.surplus
-			room--
+			f.overLimit = free <= 0
+			changed = changed || !f.overLimit
+			free--
 		}
 		w.followers[q] = f
 		if !w.streams(f) {
 			w.start(f)
 		}
 	}
-	w.sayOverflow(-room)
-	if anew {
-		w.poke()
+	w.logOverflow(-free)
+	if changed {
+		w.resubscribe.Notify()
 	}
-	w.takeTurns()
-	w.signal()
+	w.updateRotation()
+	w.notify()
 }
 
-// takeTurns looks whether there are more queries than slots, which decides how long
-// polls may wait. Callers hold mu.
-func (w *Watcher) takeTurns() {
-	if crowded := w.polled() > w.polls.size(); crowded != w.crowded {
-		w.crowded = crowded
-		w.endCrowd()
-		w.crowd, w.endCrowd = context.WithCancel(context.Background())
+// updateRotation sets rotating: there are more long-polls than the limiter allows at once, so
+// that each may wait only for a share of the time. Callers hold mu.
+func (w *Watcher) updateRotation() {
+	if crowded := w.polled() > w.polls.size(); crowded != w.rotating {
+		w.rotating = crowded
+		w.endPolls()
+		w.pollCtx, w.endPolls = context.WithCancel(context.Background())
 	}
 }
 
-// polled is how many queries are asked by long-polls. Callers hold mu.
+// polled is the number of requests that use long-polls. Callers hold mu.
 func (w *Watcher) polled() int {
 	n := 0
 	for _, f := range w.followers {
@@ -270,25 +273,25 @@ func (w *Watcher) polled() int {
 // Next waits for a frame. It returns an error when ctx or Run has ended.
 func (w *Watcher) Next(ctx context.Context) (Frame, error) {
 	for {
-		frame, settles, err := w.take()
+		frame, wait, err := w.nextFrame()
 		if err != nil || len(frame.Results) > 0 {
 			return frame, err
 		}
-		var settled <-chan time.Time
-		if settles > 0 {
-			settled = time.After(settles)
+		var due <-chan time.Time
+		if wait > 0 {
+			due = time.After(wait)
 		}
 		select {
 		case <-w.wake:
-		case <-settled:
+		case <-due:
 		case <-ctx.Done():
 			return Frame{}, ctx.Err()
 		}
 	}
 }
 
-// Pump hands frames on until ctx or Run has ended; while nobody takes them, what is new
-// gathers.
+// Pump sends frames until ctx or Run has ended. While nobody receives, changes are
+// coalesced.
 func (w *Watcher) Pump(ctx context.Context, frames chan<- Frame) {
 	for {
 		frame, err := w.Next(ctx)
@@ -303,9 +306,9 @@ func (w *Watcher) Pump(ctx context.Context, frames chan<- Frame) {
 	}
 }
 
-// take is a frame, if one is due; else how long until the results at hand are
-// given out without those that never came.
-func (w *Watcher) take() (Frame, time.Duration, error) {
+// nextFrame is a frame, if one is due; else the time until Next returns the results at
+// hand without those that have not come.
+func (w *Watcher) nextFrame() (Frame, time.Duration, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -322,10 +325,10 @@ func (w *Watcher) take() (Frame, time.Duration, error) {
 		w.dirtyAt = time.Time{}
 		return Frame{}, 0, nil
 	}
-	if wait := w.cfg.Settle - time.Since(w.dirtyAt); open && wait > 0 {
+	if wait := w.cfg.FirstWait - time.Since(w.dirtyAt); open && wait > 0 {
 		return Frame{}, wait, nil
 	}
-	frame := Frame{Index: w.index, Results: make(map[Query]Result, dirty)}
+	frame := Frame{Index: w.index, Results: make(map[Request]Result, dirty)}
 	for q, f := range w.followers {
 		if f.dirty {
 			if !w.streams(f) {
@@ -339,11 +342,11 @@ func (w *Watcher) take() (Frame, time.Duration, error) {
 	return frame, 0, nil
 }
 
-// Failing says which followed queries have no answer at the moment, and why.
-func (w *Watcher) Failing() map[Query]error {
+// Failing is the last error of each followed request that has no answer now.
+func (w *Watcher) Failing() map[Request]error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := map[Query]error{}
+	out := map[Request]error{}
 	for q, f := range w.followers {
 		if f.failure != nil {
 			out[q] = f.failure
@@ -352,14 +355,14 @@ func (w *Watcher) Failing() map[Query]error {
 	return out
 }
 
-// Failure is a look-up without an answer, for people.
+// Failure is a request without an answer, for people.
 type Failure struct {
 	Query string `json:"query"`
 	Error string `json:"error"`
 }
 
-// Failures sorts what Failing gives.
-func Failures(failing map[Query]error) []Failure {
+// Failures is Failing as a sorted list.
+func Failures(failing map[Request]error) []Failure {
 	out := []Failure{}
 	for q, err := range failing {
 		out = append(out, Failure{q.String(), err.Error()})
@@ -368,7 +371,7 @@ func Failures(failing map[Query]error) []Failure {
 	return out
 }
 
-// start begins to ask. Callers hold mu.
+// start starts a follower. Callers hold mu.
 func (w *Watcher) start(f *follower) {
 	if w.run == nil || w.run.Err() != nil {
 		return
@@ -381,8 +384,8 @@ func (w *Watcher) start(f *follower) {
 	})
 }
 
-// giveUp ends everything: Next and Run return the error.
-func (w *Watcher) giveUp(q Query, attempts int, err error) {
+// giveUp ends the Watcher: Next and Run return the error.
+func (w *Watcher) giveUp(q Request, attempts int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err == nil {
@@ -391,7 +394,7 @@ func (w *Watcher) giveUp(q Query, attempts int, err error) {
 	w.end()
 }
 
-func (w *Watcher) signal() {
+func (w *Watcher) notify() {
 	select {
 	case w.wake <- struct{}{}:
 	default:

@@ -18,9 +18,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var (
-	web   = Query{Path: "/v1/health/service/web", Params: "passing=1"}
-	nodes = Query{Path: "/v1/catalog/nodes"}
-	key   = Query{Path: "/v1/kv/a"}
+	web   = Request{Path: "/v1/health/service/web", Params: "passing=1"}
+	nodes = Request{Path: "/v1/catalog/nodes"}
+	key   = Request{Path: "/v1/kv/a"}
 )
 
 const oneWeb = `[{"Node":{"Node":"n1"},"Service":{"ID":"web1","Service":"web"},"Checks":[]}]`
@@ -30,7 +30,7 @@ func TestFramesHoldWhatChanged(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.set(nodes.Path, `[{"Node":"n1"}]`, 6)
-		r.Follow([]Query{web, nodes})
+		r.Follow([]Request{web, nodes})
 		first := r.frame(time.Second)
 		if len(first.Results) != 2 || first.Index != 0 {
 			t.Fatalf("first frame %+v", first)
@@ -56,11 +56,11 @@ func TestFrameWaitsUntilAllAnswered(t *testing.T) {
 		r.set(web.Path, oneWeb, 5)
 		slow := errors.New("no route to host")
 		r.set(nodes.Path, `[]`, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		// A query that fails does not hold the others back.
 		r.failing(nodes.Path, slow)
-		r.Follow([]Query{web, nodes})
+		r.Follow([]Request{web, nodes})
 		synctest.Wait()
 		r.set(web.Path, `[]`, 6)
 		if f := r.frame(50 * time.Millisecond); len(f.Results) != 1 {
@@ -77,9 +77,9 @@ func TestFollowGrowsAndShrinks(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.set(nodes.Path, `[{"Node":"n1"}]`, 5)
-		r.Follow([]Query{web, nodes})
+		r.Follow([]Request{web, nodes})
 		r.frame(time.Second)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		synctest.Wait()
 		asked := r.count(nodes.Path)
 		r.set(nodes.Path, `[]`, 6)
@@ -87,7 +87,7 @@ func TestFollowGrowsAndShrinks(t *testing.T) {
 		if got := r.count(nodes.Path); got != asked {
 			t.Errorf("a dropped query was asked again: %d, then %d", asked, got)
 		}
-		r.Follow([]Query{web, nodes})
+		r.Follow([]Request{web, nodes})
 		if f := r.frame(time.Second); len(f.Results) != 1 || !f.Results[nodes].Empty {
 			t.Fatalf("frame %+v", f)
 		}
@@ -98,7 +98,7 @@ func TestAbsentKeyIsAResult(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.change(func() { r.indexes[key.Path] = 3 })
-		r.Follow([]Query{key})
+		r.Follow([]Request{key})
 		got := r.frame(time.Second).Results[key]
 		if pair, ok := got.Value.(*api.KVPair); !ok || pair != nil || !got.Empty {
 			t.Fatalf("absent key is %+v", got)
@@ -115,12 +115,12 @@ func TestAbsentKeyIsAResult(t *testing.T) {
 	})
 }
 
-func TestOutageKeepsResultsAndSpeaksTwice(t *testing.T) {
+func TestOutageKeepsResultsAndIsLoggedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.set(nodes.Path, `[]`, 5)
-		r.Follow([]Query{web, nodes})
+		r.Follow([]Request{web, nodes})
 		r.frame(time.Second)
 		r.failing("", errors.New("connection refused"))
 		r.noFrame(time.Hour)
@@ -139,7 +139,7 @@ func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.failing("", api.Errorf(500, "No cluster leader"))
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		// 250 ms, doubled, with up to a fifth of jitter: nine attempts take 64 to 77 s, then at most 72 s each.
 		time.Sleep(63 * time.Second)
 		if n := r.count(web.Path); n < 7 || n > 8 {
@@ -153,13 +153,13 @@ func TestBackoff(t *testing.T) {
 	})
 }
 
-// An agent that is away for long is seen soon after it came back.
-func TestUnreachableAgentIsAskedOften(t *testing.T) {
+// A request succeeds soon after a long outage of the agent.
+func TestUnreachableAgentIsRetriedOften(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
 		r.failing("", errors.New("connection refused"))
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		time.Sleep(time.Hour)
 		r.failing("", nil)
 		r.frame(6 * time.Second)
@@ -169,9 +169,9 @@ func TestUnreachableAgentIsAskedOften(t *testing.T) {
 func TestOneRecoveryWakesAll(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
-		queries := []Query{}
+		queries := []Request{}
 		for i := range 50 {
-			q := Query{Path: fmt.Sprintf("/v1/health/service/s%d", i)}
+			q := Request{Path: fmt.Sprintf("/v1/health/service/s%d", i)}
 			queries = append(queries, q)
 			r.set(q.Path, oneWeb, 5)
 		}
@@ -179,7 +179,7 @@ func TestOneRecoveryWakesAll(t *testing.T) {
 		r.Follow(queries)
 		time.Sleep(2 * time.Hour)
 		r.failing("", nil)
-		got := map[Query]bool{}
+		got := map[Request]bool{}
 		for len(got) == 0 {
 			for q := range r.frame(2 * time.Minute).Results {
 				got[q] = true
@@ -197,11 +197,11 @@ func TestOneRecoveryWakesAll(t *testing.T) {
 	})
 }
 
-func TestAttemptsEndTheRun(t *testing.T) {
+func TestAttemptsEndRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{Retry: Retry{Attempts: 3}})
 		r.failing("", errors.New("connection refused"))
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		_, err := r.Next(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "give up on /v1/health/service/web?passing=1 after 3 attempts: connection refused") {
 			t.Fatalf("error %v", err)
@@ -217,7 +217,7 @@ func TestIndexThatFallsIsFollowed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5000)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		// The server begins anew; the old long-poll ends with an error.
 		r.failing("", errors.New("EOF"))
@@ -230,11 +230,11 @@ func TestIndexThatFallsIsFollowed(t *testing.T) {
 	})
 }
 
-func TestEmptinessWithoutLeaderIsNotBelieved(t *testing.T) {
+func TestEmptyAnswerWithoutLeaderIsNotBelieved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.set(web.Path, oneWeb, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		r.change(func() { r.noLeader, r.bodies[web.Path], r.indexes[web.Path] = true, "[]", 6 })
 		r.noFrame(10 * time.Minute)
@@ -250,11 +250,11 @@ func TestEmptinessWithoutLeaderIsNotBelieved(t *testing.T) {
 	})
 }
 
-func TestEmptinessAtALowerIndexIsConfirmed(t *testing.T) {
+func TestEmptyAnswerAtALowerIndexIsConfirmed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{BlockWait: time.Second})
 		r.set(web.Path, oneWeb, 50)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		r.set(web.Path, "[]", 3)
 		if f := r.frame(10 * time.Second); !f.Results[web].Empty {
@@ -266,12 +266,12 @@ func TestEmptinessAtALowerIndexIsConfirmed(t *testing.T) {
 	})
 }
 
-func TestServerThatCannotBlockIsNotHammered(t *testing.T) {
+func TestServerThatCannotBlockIsPolledSlowly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
 		r.noBlock = true
 		r.set(web.Path, oneWeb, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		before := r.count(web.Path)
 		time.Sleep(time.Minute)
@@ -279,7 +279,7 @@ func TestServerThatCannotBlockIsNotHammered(t *testing.T) {
 			t.Errorf("%d requests in a minute", n)
 		}
 		r.set(nodes.Path, `[]`, 0) // an answer without an index is polled
-		r.Follow([]Query{nodes})
+		r.Follow([]Request{nodes})
 		time.Sleep(time.Minute)
 		if n := r.count(nodes.Path); n < 4 || n > 5 {
 			t.Errorf("%d requests in a minute", n)
@@ -289,10 +289,10 @@ func TestServerThatCannotBlockIsNotHammered(t *testing.T) {
 
 func TestRequestsInFlightAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, Config{MaxPolls: 20, MaxAsks: 5})
-		var queries []Query
+		r := newRig(t, Config{MaxPolls: 20, MaxReads: 5})
+		var queries []Request
 		for i := range 500 {
-			q := Query{Path: fmt.Sprintf("/v1/health/service/s%d", i)}
+			q := Request{Path: fmt.Sprintf("/v1/health/service/s%d", i)}
 			queries = append(queries, q)
 			r.set(q.Path, oneWeb, 5)
 		}
@@ -314,11 +314,11 @@ func TestRequestsInFlightAreBounded(t *testing.T) {
 	})
 }
 
-func TestTooManyConnectionsMakesRoom(t *testing.T) {
+func TestTooManyConnectionsLowersTheLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{MaxPolls: 20})
 		r.set(web.Path, oneWeb, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		r.failing("", api.Errorf(429, "Your IP is issuing too many concurrent connections"))
 		time.Sleep(time.Hour)
@@ -327,20 +327,20 @@ func TestTooManyConnectionsMakesRoom(t *testing.T) {
 		if n := r.polls.size(); n != 18 { // the poll was refused; the later ones ask
 			t.Errorf("%d slots left", n)
 		}
-		if n := r.asks.size(); n != minSlots {
+		if n := r.reads.size(); n != minLimit {
 			t.Errorf("%d slots left", n)
 		}
 	})
 }
 
-// When refused connections leave fewer slots than queries, nobody waits until
-// somebody else's long-poll is over.
-func TestFewerSlotsMakeTurns(t *testing.T) {
+// When refused connections leave fewer slots than requests, none waits for the end of
+// another long-poll.
+func TestFewerSlotsRotate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{MaxPolls: 20})
-		var queries []Query
+		var queries []Request
 		for i := range 18 {
-			q := Query{Path: fmt.Sprintf("/v1/health/service/s%d", i)}
+			q := Request{Path: fmt.Sprintf("/v1/health/service/s%d", i)}
 			queries = append(queries, q)
 			r.set(q.Path, oneWeb, 5)
 		}
@@ -368,7 +368,7 @@ func TestMaxStale(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{MaxStale: 2 * time.Second})
 		r.set(web.Path, oneWeb, 5)
-		r.Follow([]Query{web})
+		r.Follow([]Request{web})
 		r.frame(time.Second)
 		synctest.Wait()
 		if len(r.modes) == 0 || r.modes[0] != "stale=true consistent=false" {
@@ -384,7 +384,7 @@ func TestStoppedWatcher(t *testing.T) {
 	if err := w.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
-	w.Follow([]Query{web})
+	w.Follow([]Request{web})
 	if _, err := w.Next(t.Context()); !errors.Is(err, ErrStopped) {
 		t.Fatalf("Next: %v", err)
 	}
@@ -392,22 +392,22 @@ func TestStoppedWatcher(t *testing.T) {
 
 func TestDecode(t *testing.T) {
 	tests := []struct {
-		query Query
+		query Request
 		body  string
 		want  string // type
 	}{
-		{Query{"/v1/kv/a", ""}, `[{"Key":"a"}]`, "*api.KVPair"},
-		{Query{"/v1/kv/a", "recurse="}, `[{"Key":"a"}]`, "[]*api.KVPair"},
-		{Query{"/v1/kv/a", "keys="}, `["a"]`, "[]string"},
-		{Query{"/v1/health/service/a", ""}, `[]`, "[]*api.CheckServiceNode"},
-		{Query{"/v1/health/node/a", ""}, `[]`, "[]*api.HealthCheck"},
-		{Query{"/v1/health/state/any", ""}, `[]`, "[]*api.HealthCheck"},
-		{Query{"/v1/catalog/services", ""}, `{}`, "map[string][]string"},
-		{Query{"/v1/catalog/service/a", ""}, `[]`, "[]*api.ServiceNode"},
-		{Query{"/v1/catalog/nodes", ""}, `[]`, "[]*api.Node"},
-		{Query{"/v1/catalog/node/a", ""}, `null`, "*api.NodeServices"},
-		{Query{"/v1/catalog/datacenters", ""}, `["dc1"]`, "[]string"},
-		{Query{"/v1/agent/self", ""}, `{"Config":{}}`, "map[string]interface {}"},
+		{Request{"/v1/kv/a", ""}, `[{"Key":"a"}]`, "*api.KVPair"},
+		{Request{"/v1/kv/a", "recurse="}, `[{"Key":"a"}]`, "[]*api.KVPair"},
+		{Request{"/v1/kv/a", "keys="}, `["a"]`, "[]string"},
+		{Request{"/v1/health/service/a", ""}, `[]`, "[]*api.CheckServiceNode"},
+		{Request{"/v1/health/node/a", ""}, `[]`, "[]*api.HealthCheck"},
+		{Request{"/v1/health/state/any", ""}, `[]`, "[]*api.HealthCheck"},
+		{Request{"/v1/catalog/services", ""}, `{}`, "map[string][]string"},
+		{Request{"/v1/catalog/service/a", ""}, `[]`, "[]*api.ServiceNode"},
+		{Request{"/v1/catalog/nodes", ""}, `[]`, "[]*api.Node"},
+		{Request{"/v1/catalog/node/a", ""}, `null`, "*api.NodeServices"},
+		{Request{"/v1/catalog/datacenters", ""}, `["dc1"]`, "[]string"},
+		{Request{"/v1/agent/self", ""}, `{"Config":{}}`, "map[string]interface {}"},
 	}
 	for _, tt := range tests {
 		got, err := Decode(tt.query, []byte(tt.body))

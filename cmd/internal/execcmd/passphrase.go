@@ -7,14 +7,11 @@ import (
 	"io"
 	"os"
 
-	"golang.org/x/sys/unix"
+	"golang.org/x/term"
 )
 
-// maxPassphrase bounds a passphrase, in bytes.
-const maxPassphrase = 1024
-
-// passphrase asks on the terminal for the passphrase of a key, without showing it. The
-// end of ctx, as by Ctrl-C, ends that too; the terminal is then as it was.
+// passphrase asks on the terminal for the passphrase of a key, without echo. The end of
+// ctx, as by Ctrl-C, ends the question and restores the terminal.
 func passphrase(ctx context.Context, key string) func() ([]byte, error) {
 	return func() ([]byte, error) {
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
@@ -22,52 +19,30 @@ func passphrase(ctx context.Context, key string) func() ([]byte, error) {
 			return nil, errors.New("there is no terminal to ask on: use the ssh-agent (-sign " + key + ".pub)")
 		}
 		defer tty.Close()
-		_, _ = fmt.Fprintf(tty, "Passphrase of %s: ", key)
 		fd := int(tty.Fd())
-		before, err := unix.IoctlGetTermios(fd, getTermios)
+		before, err := term.GetState(fd)
 		if err != nil {
-			return nil, fmt.Errorf("silence the terminal: %w", err)
+			return nil, fmt.Errorf("turn the echo of the terminal off: %w", err)
 		}
-		quiet := *before
-		quiet.Lflag &^= unix.ECHO
-		if err := unix.IoctlSetTermios(fd, setTermios, &quiet); err != nil {
-			return nil, fmt.Errorf("silence the terminal: %w", err)
-		}
+		_, _ = fmt.Fprintf(tty, "Passphrase of %s: ", key)
 		defer func() {
-			_ = unix.IoctlSetTermios(fd, setTermios, before)
+			_ = term.Restore(fd, before)
 			_, _ = fmt.Fprintln(tty)
 		}()
-		read := make(chan line, 1)
-		go func() { read <- readLine(tty) }() // where ctx ends first it ends with the process
+		read := make(chan error, 1)
+		var line []byte
+		go func() { // if ctx ends first, this ends with the process
+			var err error
+			if line, err = term.ReadPassword(fd); errors.Is(err, io.EOF) { // Ctrl-D
+				err = nil
+			}
+			read <- err
+		}()
 		select {
-		case l := <-read:
-			return l.text, l.err
+		case err := <-read:
+			return line, err
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
-}
-
-type line struct {
-	text []byte
-	err  error
-}
-
-// readLine reads up to the end of a line, and no further.
-func readLine(from io.Reader) (l line) {
-	for buf := make([]byte, 1); len(l.text) <= maxPassphrase; {
-		n, err := from.Read(buf)
-		switch {
-		case n == 1 && buf[0] == '\n':
-			return l
-		case n == 1:
-			l.text = append(l.text, buf[0])
-		case err != nil && !errors.Is(err, io.EOF):
-			l.err = err
-			return l
-		case err != nil || n == 0: // Ctrl-D
-			return l
-		}
-	}
-	return l
 }

@@ -70,8 +70,8 @@ func (f *Flags) Blame(err error, inline string) error {
 }
 
 // Keeping is where the last good data are kept, and that they are of this agent.
-func (c Connection) Keeping(path string, maxAge *time.Duration) watch.Keeping {
-	k := watch.Keeping{Path: path, Address: c.Client.Address(), Datacenter: c.Config.Datacenter, MaxAge: watch.DefaultMaxAge}
+func (c Connection) Keeping(path string, maxAge *time.Duration) watch.CacheConfig {
+	k := watch.CacheConfig{Path: path, Address: c.Client.Address(), Datacenter: c.Config.Datacenter, MaxAge: watch.DefaultMaxAge}
 	if strings.HasPrefix(c.Config.Address, "unix://") { // the client's own address is the same for all
 		k.Address = c.Config.Address
 	}

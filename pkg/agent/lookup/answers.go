@@ -23,7 +23,7 @@ const (
 // and one question alone does not have them followed: random names evict no others.
 type answers struct {
 	mu        sync.Mutex
-	byQuery   map[watch.Query]*entry
+	byQuery   map[watch.Request]*entry
 	names     list.List // of *entry; in front what was asked for last
 	absent    list.List
 	once      list.List // absent, and not to be followed yet
@@ -32,7 +32,7 @@ type answers struct {
 
 // entry is one answer.
 type entry struct {
-	query     watch.Query
+	query     watch.Request
 	value     any
 	instances int
 	known     bool // value is one
@@ -43,10 +43,10 @@ type entry struct {
 	element   *list.Element // in list
 }
 
-func newAnswers() *answers { return &answers{byQuery: map[watch.Query]*entry{}} }
+func newAnswers() *answers { return &answers{byQuery: map[watch.Request]*entry{}} }
 
 // get gives the answer that is kept.
-func (s *answers) get(q watch.Query, now time.Time) (value any, ok bool) {
+func (s *answers) get(q watch.Request, now time.Time) (value any, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.byQuery[q]
@@ -59,7 +59,7 @@ func (s *answers) get(q watch.Query, now time.Time) (value any, ok bool) {
 
 // missed notes a question that somebody else answered, with how many instances. It
 // says whether there is something new to follow.
-func (s *answers) miss(q watch.Query, instances int, now time.Time) (follow bool) {
+func (s *answers) miss(q watch.Request, instances int, now time.Time) (follow bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if instances > maxPerAnswer {
@@ -90,7 +90,7 @@ func (s *answers) listFor(e *entry) *list.List {
 
 // take puts an answer in that the stream has brought. It says whether that is no
 // longer to be followed.
-func (s *answers) update(q watch.Query, value any, instances int) (unfollow bool) {
+func (s *answers) update(q watch.Request, value any, instances int) (unfollow bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := s.byQuery[q]
@@ -113,7 +113,7 @@ func (s *answers) update(q watch.Query, value any, instances int) (unfollow bool
 
 // follow gives all that is to be followed from now on, and forgets the rest; and
 // whether that is another set than before.
-func (s *answers) follow(now time.Time) (all []watch.Query, changed bool) {
+func (s *answers) follow(now time.Time) (all []watch.Request, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for q, e := range s.byQuery {

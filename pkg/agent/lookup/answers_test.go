@@ -12,7 +12,9 @@ import (
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
 
-func named(name any) watch.Query { return watch.Query{Path: fmt.Sprint("/v1/health/service/", name)} }
+func named(name any) watch.Request {
+	return watch.Request{Path: fmt.Sprint("/v1/health/service/", name)}
+}
 
 // check that what is counted is what is there, and within the limits.
 func (s *answers) check(t *testing.T) {
@@ -49,7 +51,7 @@ func TestAnswersKeepsWhatTheStreamBrings(t *testing.T) {
 	if _, ok := s.get(named("web"), noon); ok {
 		t.Error("answered before the stream has brought anything")
 	}
-	if all, changed := s.follow(noon); !changed || !slices.Equal(all, []watch.Query{named("web")}) {
+	if all, changed := s.follow(noon); !changed || !slices.Equal(all, []watch.Request{named("web")}) {
 		t.Errorf("to follow: %v, %v", all, changed)
 	}
 	if s.miss(named("web"), 2, noon) {
@@ -79,7 +81,7 @@ func TestAnswersForgetsWhatNobodyAsksFor(t *testing.T) {
 	later := noon.Add(keepUnused)
 	s.get(named("db"), later.Add(-time.Second))
 	s.update(named("web"), "changed", 1) // is no question
-	if all, changed := s.follow(later); !changed || !slices.Equal(all, []watch.Query{named("db")}) {
+	if all, changed := s.follow(later); !changed || !slices.Equal(all, []watch.Request{named("db")}) {
 		t.Errorf("to follow: %v, %v", all, changed)
 	}
 	if _, ok := s.get(named("web"), later); ok {
@@ -150,8 +152,8 @@ func TestAnswersKeepsNoHugeAnswer(t *testing.T) {
 func TestAnswersAtRandom(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	s, now := newAnswers(), noon
-	last := map[watch.Query]int{}
-	followed := map[watch.Query]bool{}
+	last := map[watch.Request]int{}
+	followed := map[watch.Request]bool{}
 	for range 200_000 {
 		q := named(int(rnd.ExpFloat64() * 400))
 		switch rnd.IntN(10) {

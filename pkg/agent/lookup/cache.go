@@ -78,7 +78,7 @@ func NewCache(cfg Config) (*Cache, error) {
 	n.SetRules(cfg.Rules)
 	n.watch = watch.New(watch.Config{
 		Client: subscriber{n}, Logger: cfg.Logger.With("for", "dns"),
-		Retry: watch.Retry{MaxBackoff: 2 * time.Second}, Settle: time.Millisecond,
+		Retry: watch.Retry{MaxBackoff: 2 * time.Second}, FirstWait: time.Millisecond,
 	})
 	return n, nil
 }
@@ -149,14 +149,14 @@ func (n *Cache) ServiceInstances(ctx context.Context, dc, name string, tags []st
 	for _, tag := range tags {
 		params.Add("tag", strings.ToLower(tag))
 	}
-	q := watch.Query{Path: "/v1/health/service/" + strings.ToLower(name), Params: params.Encode()}
+	q := watch.Request{Path: "/v1/health/service/" + strings.ToLower(name), Params: params.Encode()}
 	return cached(n, dc, name, q, func() ([]*api.CheckServiceNode, error) {
 		return n.remote.ServiceInstances(ctx, dc, name, tags)
 	})
 }
 
 func (n *Cache) Node(ctx context.Context, dc, name string) (*api.Node, error) {
-	q := watch.Query{Path: "/v1/catalog/node/" + strings.ToLower(name)}
+	q := watch.Request{Path: "/v1/catalog/node/" + strings.ToLower(name)}
 	services, err := cached(n, dc, name, q, func() (*api.NodeServices, error) {
 		return n.services(ctx, dc, name)
 	})
@@ -167,7 +167,7 @@ func (n *Cache) Node(ctx context.Context, dc, name string) (*api.Node, error) {
 }
 
 // cached answers from memory, or asks.
-func cached[T any](n *Cache, dc, name string, q watch.Query, ask func() (T, error)) (T, error) {
+func cached[T any](n *Cache, dc, name string, q watch.Request, ask func() (T, error)) (T, error) {
 	cacheable := n.rules.Load().AllowStale && strings.EqualFold(dc, n.dc) && isPlain(name)
 	if cacheable && n.age() <= n.rules.Load().MaxStale {
 		if value, ok := n.answers.get(q, time.Now()); ok {

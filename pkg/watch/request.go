@@ -7,14 +7,14 @@ import (
 	"github.com/muster-dev/muster/pkg/query"
 )
 
-// Plan turns what people ask for into a query of the HTTP API.
-func Plan(q query.Query) (Query, error) {
+// RequestFor is the request of the HTTP API that answers q.
+func RequestFor(q query.Query) (Request, error) {
 	if path, ok := q.Path(); ok && q == (query.Query{Kind: query.KindService, Name: q.Name, Passing: true}) {
-		return Query{Path: path, Params: "passing=1"}, nil // most of all look-ups
+		return Request{Path: path, Params: "passing=1"}, nil // the most frequent query
 	}
 	params, err := url.ParseQuery(q.Params)
 	if err != nil {
-		return Query{}, err
+		return Request{}, err
 	}
 	if q.Datacenter != "" {
 		params.Set("dc", q.Datacenter)
@@ -24,7 +24,7 @@ func Plan(q query.Query) (Query, error) {
 	}
 	path, ok := q.Path()
 	if !ok {
-		return Query{}, fmt.Errorf("%s: no path of the API leads to that name", q)
+		return Request{}, fmt.Errorf("%s: no path of the API leads to that name", q)
 	}
 	switch q.Kind {
 	case query.KindPrefix:
@@ -37,5 +37,5 @@ func Plan(q query.Query) (Query, error) {
 			params.Set("passing", "1")
 		}
 	}
-	return Query{Path: path, Params: params.Encode()}, nil
+	return Request{Path: path, Params: params.Encode()}, nil
 }
