@@ -138,8 +138,7 @@ func dial(conn *connflags.Flags) (*client.Client, error) {
 // explain adds to a failure for want of a leader who is missing, if the agent that was
 // asked says so.
 func explain(ctx context.Context, c *client.Client, err error) error {
-	var status *api.StatusError
-	if c == nil || !errors.As(err, &status) || !strings.HasPrefix(status.Text, api.ErrNoLeader) {
+	if c == nil || !errors.Is(err, api.ErrNoLeader) {
 		return err
 	}
 	members, unknown := c.AgentMembers(ctx, nil)

@@ -65,12 +65,3 @@ const (
 	MaxMetaKeyLen   = 128        // bytes
 	MaxMetaValueLen = 512        // bytes
 )
-
-// Error texts that clients match on. They are part of the API.
-const (
-	ErrNoLeader      = "No cluster leader"
-	ErrNoServers     = "No known Consul servers"
-	ErrNoDatacenter  = "No path to datacenter"
-	ErrUnknownWrite  = "write outcome unknown"
-	ErrNotConsistent = "Not ready to serve consistent reads"
-)

@@ -266,7 +266,7 @@ func statusError(resp *http.Response) error {
 	if len(bytes.TrimSpace(text)) == 0 {
 		text = []byte(resp.Status)
 	}
-	return &api.StatusError{Code: resp.StatusCode, Text: strings.TrimSpace(string(text))}
+	return api.AnswerError(resp.StatusCode, text)
 }
 
 // IsStatus says whether err is an answer with that status.

@@ -88,11 +88,11 @@ func TestErrorsKeepStatusAndText(t *testing.T) {
 			code = http.StatusNotFound
 		}
 		w.WriteHeader(code)
-		io.WriteString(w, api.ErrNoLeader)
+		io.WriteString(w, api.TextNoLeader)
 	})
 	_, meta, err := c.KVGet(context.Background(), "a", nil)
 	var status *api.StatusError
-	if !errors.As(err, &status) || status.Code != 500 || status.Text != api.ErrNoLeader || meta.Index != 3 {
+	if !errors.As(err, &status) || status.Code != 500 || status.Text != api.TextNoLeader || meta.Index != 3 {
 		t.Errorf("got %v, %+v", err, meta)
 	}
 	pair, meta, err := c.KVGet(context.Background(), "absent", nil)

@@ -180,7 +180,7 @@ func patiently(ctx context.Context, show Show, ask func() error) error {
 	for {
 		err := ask()
 		var status *api.StatusError
-		if err == nil || !errors.As(err, &status) || status.Code != http.StatusInternalServerError || status.Text == api.ErrNoDatacenter {
+		if err == nil || !errors.As(err, &status) || status.Code != http.StatusInternalServerError || errors.Is(err, api.ErrNoDatacenter) {
 			return err
 		}
 		if !said && pause > 4*firstRetry {

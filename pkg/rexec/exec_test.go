@@ -68,7 +68,7 @@ func TestFollowShowsOutputBeforeTheEnd(t *testing.T) {
 		defer mu.Unlock()
 		if strings.HasPrefix(r.URL.Path, "/v1/exec/job/") {
 			if failures--; failures >= 0 {
-				http.Error(w, api.ErrNoLeader, http.StatusInternalServerError)
+				http.Error(w, api.TextNoLeader, http.StatusInternalServerError)
 				return
 			}
 			w.Header().Set(api.HeaderIndex, "7")
@@ -135,8 +135,8 @@ func TestPatiently(t *testing.T) {
 		err  error
 		asks int
 	}{
-		{&api.StatusError{Code: 500, Text: api.ErrNoLeader}, 3},
-		{&api.StatusError{Code: 500, Text: api.ErrNoDatacenter}, 1},
+		{api.ErrNoLeader, 3},
+		{api.AnswerError(500, []byte(api.TextNoDatacenter)), 1},
 		{&api.StatusError{Code: 403}, 1},
 		{errors.New("connection refused"), 1},
 	} {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -92,7 +91,7 @@ func arrive(f *follower, r api.SubscribedResult) arrival {
 	case r.Status == http.StatusNotFound && isKV(f.request):
 		body = nil
 	default:
-		a.failure = &api.StatusError{Code: r.Status, Text: strings.TrimSpace(r.Error)}
+		a.failure = api.AnswerError(r.Status, []byte(r.Error))
 		a.unstreamable = r.Status == http.StatusNotFound
 		return a
 	}

@@ -239,7 +239,7 @@ func refusal(resp *http.Response) error {
 		return errNoSubscription
 	}
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-	return &api.StatusError{Code: resp.StatusCode, Text: strings.TrimSpace(string(text))}
+	return api.AnswerError(resp.StatusCode, text)
 }
 
 // limited bounds what is read of one frame.

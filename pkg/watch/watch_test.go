@@ -138,7 +138,7 @@ func TestOutageKeepsResultsAndIsLoggedTwice(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, Config{})
-		r.failing("", api.Errorf(500, "No cluster leader"))
+		r.failing("", api.ErrNoLeader)
 		r.Follow([]Request{web})
 		// 250 ms, doubled, with up to a fifth of jitter: nine attempts take 64 to 77 s, then at most 72 s each.
 		time.Sleep(63 * time.Second)

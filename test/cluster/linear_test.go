@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -133,7 +134,7 @@ func (h *history) client(ctx context.Context, id int, agents []*agent) {
 			if err != nil {
 				op.Return = math.MaxInt64
 			}
-			if err == nil || !strings.Contains(err.Error(), api.ErrNoLeader) && !strings.Contains(err.Error(), "connection refused") {
+			if err == nil || !errors.Is(err, api.ErrNoLeader) && !strings.Contains(err.Error(), "connection refused") {
 				h.add(op)
 			}
 		} else if pair, _, err := a.KVGet(short, in.key, &client.Options{Consistent: h.consistent}); err == nil {

@@ -41,7 +41,7 @@ func (n *counter) increment(ctx context.Context, a *agent) {
 		switch {
 		case err == nil && ok:
 			n.acked.Add(1)
-		case err != nil && !strings.HasSuffix(err.Error(), api.ErrNoLeader) && !errors.Is(err, syscall.ECONNREFUSED):
+		case err != nil && !errors.Is(err, api.ErrNoLeader) && !errors.Is(err, syscall.ECONNREFUSED):
 			n.unknown.Add(1)
 		}
 	}

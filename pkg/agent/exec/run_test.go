@@ -111,7 +111,7 @@ func (s *stage) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	relay := s.relay
 	s.mu.Unlock()
 	if refused {
-		http.Error(w, api.ErrNoLeader, http.StatusInternalServerError)
+		http.Error(w, api.TextNoLeader, http.StatusInternalServerError)
 		return
 	}
 	body, err := io.ReadAll(r.Body)

@@ -20,7 +20,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -41,11 +40,6 @@ const (
 	retryMost  = 500 * time.Millisecond
 	bufferSize = 32 << 10
 )
-
-// ErrNotLeader is ToLeader's error when the request was certainly not acted on,
-// because the address could not be reached or is no leader. The caller may look
-// for the leader again.
-var ErrNotLeader = errors.New(api.ErrNoLeader)
 
 // Config of a Router.
 type Config struct {
@@ -120,7 +114,7 @@ func (f *Router) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoServers)
+	err = api.ErrNoServers
 	order, known := f.candidates()
 	for _, addr := range order {
 		resp, _, failed := f.send(r, addr, api.TargetServer, api.MaxForwards-1)
@@ -156,10 +150,10 @@ func (f *Router) exhausted(r *http.Request, last error) error {
 		return err
 	}
 	if last == nil {
-		return api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoServers)
+		return api.ErrNoServers
 	}
 	f.cfg.Logger.Warn("no server answers", "path", r.URL.Path, "error", last)
-	return api.Errorf(http.StatusInternalServerError, "%s: %v", api.ErrNoServers, last)
+	return fmt.Errorf("%w: %v", api.ErrNoServers, last)
 }
 
 // candidates are the servers in this router's own order, the one that answered last
@@ -197,7 +191,9 @@ func (f *Router) answered(addr string, order, known []string) {
 }
 
 // ToLeader sends r to the leader at addr, which never forwards it, and writes its
-// answer. It does not try again; see ErrNotLeader. safe is as in ToServer.
+// answer. It does not try again. api.ErrNoLeader is its error when the request was
+// certainly not acted on, because the address could not be reached or is no leader.
+// safe is as in ToServer.
 func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, addr string) error {
 	r, err := replayable(r)
 	if err != nil {
@@ -210,7 +206,7 @@ func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, add
 		}
 		if !sent || safe {
 			f.cfg.Logger.Debug("leader not reached", "addr", addr, "error", err)
-			return ErrNotLeader
+			return api.ErrNoLeader
 		}
 		return unknown(addr, err)
 	}
@@ -219,14 +215,13 @@ func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, add
 		return unknown(addr, err)
 	}
 	if refused {
-		return ErrNotLeader
+		return api.ErrNoLeader
 	}
 	return f.answer(w, resp)
 }
 
 func unknown(addr string, err error) error {
-	return api.Errorf(http.StatusInternalServerError,
-		"%s: the connection to %s broke after the request was sent (%v); read before you write again", api.ErrUnknownWrite, addr, err)
+	return fmt.Errorf("%w: the connection to %s broke after the request was sent (%v); read before you write again", api.ErrUnknownWrite, addr, err)
 }
 
 // send reports whether the request may have reached the other side.
@@ -268,13 +263,13 @@ func address(h http.Header, target string, forwards int) {
 // noLeader recognises the one answer that proves that nothing was proposed, and
 // leaves any other body whole.
 func noLeader(resp *http.Response) (bool, error) {
-	if resp.StatusCode != http.StatusInternalServerError || resp.ContentLength != int64(len(api.ErrNoLeader)) {
+	if resp.StatusCode != http.StatusInternalServerError || resp.ContentLength != int64(len(api.TextNoLeader)) {
 		return false, nil
 	}
 	body, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	return string(body) == api.ErrNoLeader, err
+	return string(body) == api.TextNoLeader, err
 }
 
 // answer copies the response out as it arrives. One that breaks midway breaks

@@ -95,7 +95,7 @@ func TestToServerWithoutServers(t *testing.T) {
 			w := httptest.NewRecorder()
 			err := f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a", nil), true, 1)
 			var status *api.StatusError
-			if !errors.As(err, &status) || status.Code != 500 || !strings.HasPrefix(status.Text, api.ErrNoServers) {
+			if !errors.As(err, &status) || status.Code != 500 || !errors.Is(err, api.ErrNoServers) || !strings.HasPrefix(err.Error(), api.TextNoServers) {
 				t.Fatalf("error %v, want 500 %s", err, api.ErrNoServers)
 			}
 		})
@@ -114,7 +114,9 @@ func TestBrokenConnection(t *testing.T) {
 	good := newServer(t, echo)
 
 	t.Run("a write's outcome is unknown", func(t *testing.T) {
-		unknown := func(err error) bool { return err != nil && strings.HasPrefix(err.Error(), api.ErrUnknownWrite) }
+		unknown := func(err error) bool {
+			return errors.Is(err, api.ErrUnknownWrite) && strings.HasPrefix(err.Error(), api.TextUnknownWrite)
+		}
 		write := func() *http.Request { return httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")) }
 		f := newRouter(t, time.Second)
 		if err := f.ToLeader(httptest.NewRecorder(), write(), false, addr(broken)); !unknown(err) {
@@ -188,7 +190,7 @@ func TestBodyIsSentWholeAgain(t *testing.T) {
 	f := newRouter(t, time.Second)
 	r := httptest.NewRequest("POST", api.SubscribePath, strings.NewReader("queries"))
 	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("queries")), nil }
-	for to, want := range map[string]error{addr(reads): ErrNotLeader, deadAddr(t): ErrNotLeader} {
+	for to, want := range map[string]error{addr(reads): api.ErrNoLeader, deadAddr(t): api.ErrNoLeader} {
 		if err := f.ToLeader(httptest.NewRecorder(), r, true, to); !errors.Is(err, want) {
 			t.Errorf("%v", err)
 		}
@@ -269,13 +271,13 @@ func TestFiftyClientsSpread(t *testing.T) {
 func TestToLeaderSaysWhenNothingWasDone(t *testing.T) {
 	refuses := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusInternalServerError)
-		io.WriteString(w, api.ErrNoLeader)
+		io.WriteString(w, api.TextNoLeader)
 	})
 	f := newRouter(t, time.Second)
 	for name, to := range map[string]string{"refused": addr(refuses), "unreachable": deadAddr(t)} {
 		err := f.ToLeader(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")), false, to)
-		if !errors.Is(err, ErrNotLeader) {
-			t.Errorf("%s: error %v, want ErrNotLeader", name, err)
+		if !errors.Is(err, api.ErrNoLeader) {
+			t.Errorf("%s: error %v, want %v", name, err, api.ErrNoLeader)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package forward
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -39,7 +40,7 @@ func TestBrokenWriteOnServerPort(t *testing.T) {
 	} {
 		arrived.Store(0)
 		err := send(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")))
-		if err == nil || !strings.HasPrefix(err.Error(), api.ErrUnknownWrite) {
+		if !errors.Is(err, api.ErrUnknownWrite) {
 			t.Errorf("%s: error %v, want %s", name, err, api.ErrUnknownWrite)
 		}
 		if n := arrived.Load(); n != 1 {

@@ -81,7 +81,7 @@ func (rq *request) query(wait string) string {
 // flight, which begins after all of them and is answered at once.
 func (a *API) toServer(rq *request) error {
 	if rq.forwards == 0 {
-		return api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoServers)
+		return api.ErrNoServers
 	}
 	if !rq.coalesces() {
 		return rq.forward()

@@ -14,6 +14,9 @@ import (
 // agents as plain text, mean one; anything else is a 500.
 func statusOf(err error) (int, string) {
 	text := err.Error()
+	if isNoLeader(err) {
+		return http.StatusInternalServerError, api.TextNoLeader // whole, as agents and clients compare it
+	}
 	var own *api.StatusError
 	if errors.As(err, &own) {
 		return own.Code, text

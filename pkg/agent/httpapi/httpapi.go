@@ -50,8 +50,8 @@ type Cluster interface {
 	Views() *view.Board
 }
 
-// Leadership is about doing things as, or through, the leader. Errors whose
-// text is api.ErrNoLeader prove that nothing was done.
+// Leadership is about doing things as, or through, the leader. The error
+// api.ErrNoLeader proves that nothing was done.
 type Leadership interface {
 	// Leads says that AwaitLeader would answer at once that this server leads.
 	Leads() bool
@@ -72,10 +72,10 @@ type Leadership interface {
 	// the leadership; nil if the session has ended.
 	RenewSession(ctx context.Context, id string) (*api.Session, error)
 	// WhileLeading gives a context that ends with ctx, or with this server's
-	// leadership: then its cause is an error whose text is api.ErrNoLeader.
+	// leadership: then its cause is api.ErrNoLeader.
 	WhileLeading(ctx context.Context) (context.Context, context.CancelFunc)
 	// Propose applies a command; leader only. What the command itself answers,
-	// be it an error, may be either result. An error that begins with
+	// be it an error, may be either result. An error that wraps
 	// api.ErrUnknownWrite says that the command may have been applied.
 	Propose(ctx context.Context, cmd state.Command) (any, error)
 }

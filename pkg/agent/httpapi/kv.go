@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -197,7 +198,7 @@ func (a *API) propose(rq *request, cmd state.Command, prefix string) (any, error
 	switch {
 	case err == nil:
 		return v, nil
-	case isNoLeader(err), strings.HasPrefix(err.Error(), api.ErrUnknownWrite), rq.ctx.Err() != nil:
+	case errors.Is(err, api.ErrNoLeader), errors.Is(err, api.ErrUnknownWrite), rq.ctx.Err() != nil:
 		return nil, err
 	}
 	return nil, fmt.Errorf("%s%w", prefix, err)

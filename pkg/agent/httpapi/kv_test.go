@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"testing"
 
 	"github.com/muster-dev/muster/pkg/api"
@@ -56,8 +57,10 @@ func TestKVErrors(t *testing.T) {
 		{"PUT /v1/kv/a?acquire=s1", "", 500, `raft apply failed: invalid session "s1"`},
 		{"GET /v1/kv/a", "", 404, ""},
 	})
-	const unknown = api.ErrUnknownWrite + ": leadership lost"
-	r.cluster.set(func(c *fakeCluster) { c.proposeErr = []error{api.Errorf(500, unknown), errGone} })
+	const unknown = api.TextUnknownWrite + ": leadership lost"
+	r.cluster.set(func(c *fakeCluster) {
+		c.proposeErr = []error{fmt.Errorf("%w: leadership lost", api.ErrUnknownWrite), errGone}
+	})
 	r.check(t, []want{
 		{"PUT /v1/kv/a", "v", 500, unknown},
 		{"PUT /v1/kv/a", "v", 500, "raft apply failed: gone"},

@@ -1,7 +1,6 @@
 package httpapi
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -15,10 +14,10 @@ import (
 func TestWhoIsMissingIsSaid(t *testing.T) {
 	var log strings.Builder
 	r := newRig(t, func(c *Config) { c.HoldTimeout, c.Logger = time.Millisecond, logx.New(&log, nil, false) })
-	r.cluster.set(func(c *fakeCluster) { c.awaitErr = errors.New(api.ErrNoLeader) })
+	r.cluster.set(func(c *fakeCluster) { c.awaitErr = api.ErrNoLeader })
 	for range 3 {
 		w := r.do("PUT /v1/kv/a", "v")
-		if w.Code != 500 || w.Body.String() != api.ErrNoLeader || w.Header().Get(api.HeaderReason) == "" {
+		if w.Code != 500 || w.Body.String() != api.TextNoLeader || w.Header().Get(api.HeaderReason) == "" {
 			t.Fatalf("%d %q, %q", w.Code, w.Body, w.Header().Get(api.HeaderReason))
 		}
 	}

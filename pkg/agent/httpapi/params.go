@@ -226,7 +226,7 @@ func (a *API) checkDatacenter(dc string) error {
 	if dc == "" || strings.EqualFold(dc, a.cfg.Datacenter) {
 		return nil
 	}
-	return api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoDatacenter)
+	return api.ErrNoDatacenter
 }
 
 // number reads an unsigned parameter that was given, maybe empty.

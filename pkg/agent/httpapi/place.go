@@ -89,13 +89,13 @@ func (a *API) tryLeader(rq *request) error {
 	cancel() // a blocking read that begins here needs no timer for that
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && rq.ctx.Err() == nil:
-		return errNoLeader
+		return api.ErrNoLeader
 	case err != nil:
 		return err
 	case self:
 		return a.runAsLeader(rq)
 	case rq.forwards == 0:
-		return errNoLeader
+		return api.ErrNoLeader
 	}
 	return a.cfg.Forward.ToLeader(rq.w, rq.outgoing(), rq.safe(), addr)
 }
@@ -159,7 +159,7 @@ func (a *API) runAsLeader(rq *request) error {
 		// leader is asked for the rest of the time.
 		rq.deadline = time.Now().Add(a.cfg.HoldTimeout)
 		rq.shortenWait()
-		return errNoLeader
+		return api.ErrNoLeader
 	case isNoLeader(err):
 		return err
 	}
@@ -167,7 +167,11 @@ func (a *API) runAsLeader(rq *request) error {
 	return nil
 }
 
-func isNoLeader(err error) bool { return err != nil && err.Error() == api.ErrNoLeader }
+// isNoLeader tells that nothing was done for want of a leader. A write whose outcome is
+// unknown because the leadership ended under it wraps api.ErrNoLeader as well.
+func isNoLeader(err error) bool {
+	return errors.Is(err, api.ErrNoLeader) && !errors.Is(err, api.ErrUnknownWrite)
+}
 
 // readOnly tells requests that change nothing, and so may run on a follower.
 func (rq *request) readOnly() bool {

@@ -2,7 +2,7 @@ package httpapi
 
 import (
 	"context"
-	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -155,7 +155,7 @@ func TestForwardsAreBounded(t *testing.T) {
 		r.cluster.set(follow("l:1"))
 		want := "from leader l:1 forwards 0"
 		if c.last {
-			want = api.ErrNoLeader
+			want = api.TextNoLeader
 		}
 		if w := r.send(t.Context(), r.api.Internal(), "PUT /v1/kv/a", "v", c.header...); w.Body.String() != want {
 			t.Errorf("%s: %d %q, want %q", c.name, w.Code, w.Body, want)
@@ -167,7 +167,7 @@ func TestForwardsAreBounded(t *testing.T) {
 	}
 	agent := newRig(t, asClient)
 	w := agent.send(t.Context(), agent.api.Internal(), "PUT /v1/kv/a", "v", api.HeaderForwards, "0")
-	if w.Body.String() != api.ErrNoServers || len(agent.forward.calls) != 0 {
+	if w.Body.String() != api.TextNoServers || len(agent.forward.calls) != 0 {
 		t.Errorf("at an agent that is no server, for the last time: %q, forwarded %q", w.Body, agent.forward.calls)
 	}
 }
@@ -201,7 +201,7 @@ func TestHowLongALeaderIsAwaited(t *testing.T) {
 			}
 			began := time.Now()
 			w := r.send(context.Background(), r.api.Internal(), "GET /v1/kv/a", "", c.header...)
-			if took := time.Since(began); took != want || w.Body.String() != api.ErrNoLeader || w.Code != 500 {
+			if took := time.Since(began); took != want || w.Body.String() != api.TextNoLeader || w.Code != 500 {
 				t.Errorf("%s: %d %q after %v, want %v", c.name, w.Code, w.Body, took, want)
 			}
 		})
@@ -223,7 +223,7 @@ func TestServerPortHasNoAgentEndpoints(t *testing.T) {
 func TestLeaderIsLookedForAgain(t *testing.T) {
 	r := newRig(t)
 	r.cluster.set(follow("l:1"))
-	refused := errors.New(api.ErrNoLeader)
+	refused := api.ErrNoLeader
 	r.forward.errs = []error{refused, refused}
 	if w := r.do("PUT /v1/kv/a", "v"); w.Code != 200 || len(r.forward.calls) != 3 || r.forward.calls[2] != r.forward.calls[0] {
 		t.Errorf("%d %q after %q", w.Code, w.Body, r.forward.calls)
@@ -232,14 +232,14 @@ func TestLeaderIsLookedForAgain(t *testing.T) {
 	r.forward.calls, r.forward.errs = nil, slices.Repeat([]error{refused}, 100)
 	began := time.Now()
 	w := r.do("PUT /v1/kv/a", "v")
-	if w.Code != 500 || w.Body.String() != api.ErrNoLeader {
+	if w.Code != 500 || w.Body.String() != api.TextNoLeader {
 		t.Errorf("%d %q", w.Code, w.Body)
 	}
 	if took := time.Since(began); took > 5*time.Second || len(r.forward.calls) < 2 {
 		t.Errorf("gave up after %v and %d calls", took, len(r.forward.calls))
 	}
 	// A write of unknown outcome is not sent again.
-	r.forward.calls, r.forward.errs = nil, []error{api.Errorf(500, api.ErrUnknownWrite+": x")}
+	r.forward.calls, r.forward.errs = nil, []error{fmt.Errorf("%w: x", api.ErrUnknownWrite)}
 	if w := r.do("PUT /v1/kv/a", "v"); w.Code != 500 || len(r.forward.calls) != 1 {
 		t.Errorf("%d %q after %q", w.Code, w.Body, r.forward.calls)
 	}
@@ -247,20 +247,35 @@ func TestLeaderIsLookedForAgain(t *testing.T) {
 
 func TestDeposedLeaderTriesAgain(t *testing.T) {
 	r := newRig(t)
-	r.cluster.set(func(c *fakeCluster) { c.proposeErr = []error{errors.New(api.ErrNoLeader)} })
+	r.cluster.set(func(c *fakeCluster) { c.proposeErr = []error{api.ErrNoLeader} })
 	if got := r.must("PUT /v1/kv/a", "v"); got != "true" {
 		t.Errorf("answered %q", got)
+	}
+	// What wraps the error is not a part of the answer: agents and clients compare that.
+	r.cluster.set(func(c *fakeCluster) { c.awaitErr = fmt.Errorf("%w: three servers are missing", api.ErrNoLeader) })
+	if w := r.do("PUT /v1/kv/a", "v"); w.Body.String() != api.TextNoLeader {
+		t.Errorf("answered %q", w.Body)
+	}
+}
+
+// The error of a write that was cut short by the end of the leadership tells of both.
+func TestUnknownOutcomeIsNotTriedAgain(t *testing.T) {
+	r := newRig(t)
+	both := fmt.Errorf("%w: %w", api.ErrUnknownWrite, api.ErrNoLeader)
+	r.cluster.set(func(c *fakeCluster) { c.proposeErr = []error{both} })
+	if w := r.do("PUT /v1/kv/a", "v"); w.Code != 500 || w.Body.String() != both.Error() {
+		t.Errorf("%d %q", w.Code, w.Body)
 	}
 }
 
 func TestNoTruthNoAnswer(t *testing.T) {
 	r := newRig(t)
-	noLeader := api.Errorf(500, api.ErrNoLeader)
+	noLeader := api.ErrNoLeader
 	r.cluster.set(func(c *fakeCluster) { c.awaitErr = noLeader })
 	r.check(t, []want{
-		{"GET /v1/catalog/nodes", "", 500, api.ErrNoLeader},
-		{"GET /v1/kv/a", "", 500, api.ErrNoLeader},
-		{"PUT /v1/kv/a", "v", 500, api.ErrNoLeader},
+		{"GET /v1/catalog/nodes", "", 500, api.TextNoLeader},
+		{"GET /v1/kv/a", "", 500, api.TextNoLeader},
+		{"PUT /v1/kv/a", "v", 500, api.TextNoLeader},
 		{"GET /v1/catalog/nodes?stale", "", 200, "[]"},
 		{"GET /v1/status/leader", "", 200, `"10.0.0.1:8300"`},
 	})
@@ -269,9 +284,9 @@ func TestNoTruthNoAnswer(t *testing.T) {
 	}
 	r.cluster.set(func(c *fakeCluster) { c.awaitErr, c.staleErr = nil, api.Errorf(500, "not yet") })
 	r.check(t, []want{{"GET /v1/catalog/nodes?stale", "", 500, "not yet"}})
-	r.cluster.set(func(c *fakeCluster) { c.verifyErr = api.Errorf(500, api.ErrNotConsistent) })
+	r.cluster.set(func(c *fakeCluster) { c.verifyErr = api.ErrNotConsistent })
 	r.check(t, []want{
-		{"GET /v1/catalog/nodes?consistent", "", 500, api.ErrNotConsistent},
+		{"GET /v1/catalog/nodes?consistent", "", 500, api.TextNotConsistent},
 		{"GET /v1/catalog/nodes", "", 200, "[]"},
 	})
 	if r.cluster.verified != 1 {
@@ -293,7 +308,7 @@ func TestWriteOfADeposedLeaderIsNotSentAgain(t *testing.T) {
 			body = `[{"KV":{"Verb":"set","Key":"a"}}]`
 		}
 		w := r.do(target, body)
-		if len(r.forward.calls) != 0 || !strings.Contains(w.Body.String(), api.ErrUnknownWrite) {
+		if len(r.forward.calls) != 0 || !strings.Contains(w.Body.String(), api.TextUnknownWrite) {
 			t.Errorf("%s: %d %q, sent on %q", target, w.Code, w.Body, r.forward.calls)
 		}
 	}

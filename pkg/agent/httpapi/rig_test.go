@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -125,7 +126,7 @@ func (c *fakeCluster) WhileLeading(ctx context.Context) (context.Context, contex
 	go func() {
 		select {
 		case <-deposed:
-			cancel(errNoLeader)
+			cancel(api.ErrNoLeader)
 		case <-ctx.Done():
 		}
 	}()
@@ -156,7 +157,7 @@ func (c *fakeCluster) Propose(ctx context.Context, cmd state.Command) (any, erro
 		case <-time.After(50 * time.Millisecond): // nothing ends with the leadership
 		}
 		c.mu.Lock()
-		return nil, errors.New(api.ErrUnknownWrite + ": leadership lost")
+		return nil, fmt.Errorf("%w: leadership lost", api.ErrUnknownWrite)
 	}
 	if len(c.proposeErr) > 0 {
 		err := c.proposeErr[0]

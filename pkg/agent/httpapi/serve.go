@@ -40,8 +40,6 @@ const (
 	textUIDisabled  = "Consul Agent: UI disabled. To enable, set ui_config.enabled=true in the agent configuration and restart."
 )
 
-var errNoLeader = api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoLeader)
-
 // request is one request on its way through the dispatcher to its handler.
 type request struct {
 	api   *API

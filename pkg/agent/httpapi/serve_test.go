@@ -204,7 +204,7 @@ func TestErrorMapping(t *testing.T) {
 		{errors.New("RPC rate limit exceeded"), 429},
 		{errors.New("rate limit exceeded, try again later or against a different server"), 429},
 		{errors.New("rate limit exceeded for operation that can only be performed by the leader, try again later"), 503},
-		{errors.New("No cluster leader"), 500},
+		{api.ErrNoLeader, 500},
 		{context.Canceled, 500},
 	} {
 		if code, text := statusOf(c.err); code != c.code || text != c.err.Error() {

@@ -119,8 +119,8 @@ func TestSessionRoutes(t *testing.T) {
 func TestRenewalNeedsALeaderThatIsOne(t *testing.T) {
 	r := sessionRig(t)
 	id := r.session(``)
-	r.cluster.set(func(c *fakeCluster) { c.verifyErr = errNoLeader })
-	if w := r.do("PUT /v1/session/renew/"+id, ""); w.Code != 500 || w.Body.String() != api.ErrNoLeader {
+	r.cluster.set(func(c *fakeCluster) { c.verifyErr = api.ErrNoLeader })
+	if w := r.do("PUT /v1/session/renew/"+id, ""); w.Code != 500 || w.Body.String() != api.TextNoLeader {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }

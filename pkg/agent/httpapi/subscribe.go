@@ -113,7 +113,7 @@ func (s *stream) serve(w http.ResponseWriter, _ *http.Request) {
 // that it is not the network.
 func endOf(ctx context.Context) string {
 	if cause := context.Cause(ctx); isNoLeader(cause) {
-		return api.ErrNoLeader
+		return api.TextNoLeader
 	}
 	return ErrStopping.Error()
 }

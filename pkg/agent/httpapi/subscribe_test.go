@@ -241,7 +241,7 @@ func TestSubscribeEndsWithTheLeadership(t *testing.T) {
 	s := r.subscribe(t, api.Subscription{Queries: queries("/v1/kv/a")})
 	s.next()
 	r.cluster.depose("l:2")
-	if f := s.next(); f.Error != api.ErrNoLeader {
+	if f := s.next(); f.Error != api.TextNoLeader {
 		t.Errorf("last frame %+v", f)
 	}
 	if s.lines.Scan() {

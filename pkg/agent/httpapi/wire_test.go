@@ -67,7 +67,7 @@ func TestAgentToServerToLeader(t *testing.T) {
 	}
 	// The leader steps down: nobody sends the request on for ever.
 	lead.cluster.set(follow("10.0.0.9:1"))
-	if w := agent.do("PUT /v1/kv/a", "v"); w.Code != 500 || w.Body.String() != api.ErrNoLeader {
+	if w := agent.do("PUT /v1/kv/a", "v"); w.Code != 500 || w.Body.String() != api.TextNoLeader {
 		t.Errorf("without a leader: %d %q", w.Code, w.Body)
 	}
 	if len(lead.forward.calls) != 0 {

@@ -237,7 +237,7 @@ func TestTagOverride(t *testing.T) {
 func TestRetryAfterFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
-		f.err = errors.New("No cluster leader")
+		f.err = api.ErrNoLeader
 		s := New(testConfig(f))
 		must(t, s.RegisterService(ttlService("web1"), Options{}))
 		defer running(t, s)()

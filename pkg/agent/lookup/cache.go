@@ -220,7 +220,7 @@ func (f subscriber) Stream(ctx context.Context, method, path string, _ *client.O
 	if resp.StatusCode != http.StatusOK {
 		defer resp.Body.Close()
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return nil, &api.StatusError{Code: resp.StatusCode, Text: strings.TrimSpace(string(text))}
+		return nil, api.AnswerError(resp.StatusCode, text)
 	}
 	resp.Body = monitored{resp.Body, f.n}
 	return resp, nil

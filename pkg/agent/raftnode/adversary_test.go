@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/anishathalye/porcupine"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // TestProofsUnderAnAdversary: a network that holds, delays and reorders what goes
@@ -186,7 +188,7 @@ func (h *history) client(ctx context.Context, id int, members []*member) {
 		op.Output, op.Return = out, time.Since(h.began).Nanoseconds()
 		switch {
 		case err == nil:
-		case errors.Is(err, ErrUnknown): // it may take effect at any time after
+		case errors.Is(err, api.ErrUnknownWrite): // it may take effect at any time after
 			op.Return = math.MaxInt64
 		default:
 			time.Sleep(time.Millisecond) // nobody leads here
@@ -207,16 +209,16 @@ func (in input) do(m *member) (output, error) {
 	}
 	term, leads := m.current().leads()
 	if !leads || m.ready(term) != nil {
-		return output{}, ErrNotLeader
+		return output{}, api.ErrNoLeader
 	}
 	if err := m.VerifyLeader(ctx); err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			err = ErrNotLeader
+			err = api.ErrNoLeader
 		}
 		return output{}, err
 	}
 	if now, _ := m.current().leads(); now != term {
-		return output{}, ErrNotLeader // the barrier was of another reign
+		return output{}, api.ErrNoLeader // the barrier was of another reign
 	}
 	out := output{term: term}
 	for _, line := range m.tape.Lines() {
@@ -240,7 +242,7 @@ func (m *member) ready(term uint64) error {
 		return err
 	}
 	if now, leads := m.current().leads(); !leads || now != term {
-		return ErrNotLeader
+		return api.ErrNoLeader
 	}
 	m.barrier = term
 	return nil

@@ -11,6 +11,8 @@ import (
 	"testing/synctest"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 func newProposal(key, data string) *proposal {
@@ -125,9 +127,9 @@ func TestLand(t *testing.T) {
 		for _, p := range entry {
 			<-p.done
 			switch {
-			case errors.Is(p.err, ErrNotLeader):
+			case errors.Is(p.err, api.ErrNoLeader):
 				got = append(got, "not proposed")
-			case errors.Is(p.err, ErrUnknown):
+			case errors.Is(p.err, api.ErrUnknownWrite):
 				got = append(got, "unknown")
 			case p.err != nil:
 				got = append(got, "error")

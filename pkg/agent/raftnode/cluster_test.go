@@ -20,6 +20,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/mux"
+	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -341,7 +342,7 @@ func (c *cluster) write(members []*member, line string) {
 			if err == nil {
 				return true
 			}
-			if !errors.Is(err, ErrNotLeader) {
+			if !errors.Is(err, api.ErrNoLeader) {
 				c.t.Fatalf("propose %s: %v", line, err)
 			}
 		}

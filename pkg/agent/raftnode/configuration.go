@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // Configuration is the servers that raft knows here, and the index of the newest
@@ -78,7 +80,7 @@ func (n *Node) RemoveServer(ctx context.Context, id string) error {
 func (n *Node) change(ctx context.Context, what string, begin func(*raft.Raft) raft.IndexFuture) error {
 	s, done, err := n.enter()
 	if err != nil {
-		return fmt.Errorf("%s: %w: %w", what, ErrNotLeader, err)
+		return fmt.Errorf("%s: %w: %w", what, api.ErrNoLeader, err)
 	}
 	defer done()
 	f, err := await(ctx, s, func() raft.IndexFuture { return begin(s.raft) })
@@ -92,7 +94,7 @@ func (n *Node) change(ctx context.Context, what string, begin func(*raft.Raft) r
 func (n *Node) TransferLeadership(ctx context.Context, id string) error {
 	s, done, err := n.enter()
 	if err != nil {
-		return fmt.Errorf("transfer leadership: %w: %w", ErrNotLeader, err)
+		return fmt.Errorf("transfer leadership: %w: %w", api.ErrNoLeader, err)
 	}
 	defer done()
 	begin := s.raft.LeadershipTransfer

@@ -4,8 +4,8 @@
 // A Node promises:
 //
 //   - What Propose acknowledged is on the disks of a majority, and applied here.
-//     Its errors say whether the entry can have been proposed: ErrNotLeader means
-//     surely not, so that it may be sent elsewhere; ErrUnknown means that nobody
+//     Its errors say whether the entry can have been proposed: api.ErrNoLeader means
+//     surely not, so that it may be sent elsewhere; api.ErrUnknownWrite means that nobody
 //     can tell.
 //   - Before Started returns, the state machine holds the newest snapshot and
 //     every entry that was known to be committed when the last run ended, leader
@@ -36,19 +36,11 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
-	"github.com/muster-dev/muster/pkg/api"
 )
 
 var (
 	// ErrNotRunning is what methods say before raft runs, and after.
 	ErrNotRunning = errors.New("raft is not running")
-
-	// ErrNotLeader: this server does not lead, and the entry was surely not
-	// proposed: it is safe to send it elsewhere.
-	ErrNotLeader = errors.New("not the raft leader")
-
-	// ErrUnknown: the entry may be committed, now or later, or never.
-	ErrUnknown = errors.New(api.ErrUnknownWrite)
 )
 
 // FSM is the state machine. Only commands (raft.LogCommand) reach it, through

@@ -28,10 +28,10 @@ func TestThreeServers(t *testing.T) {
 			continue
 		}
 		_, err := m.Propose(t.Context(), Command{Data: []byte("no")})
-		if !errors.Is(err, ErrNotLeader) || errors.Is(err, ErrUnknown) {
+		if !errors.Is(err, api.ErrNoLeader) || errors.Is(err, api.ErrUnknownWrite) {
 			t.Errorf("a follower's Propose: %v", err)
 		}
-		if err := m.VerifyLeader(t.Context()); !errors.Is(err, ErrNotLeader) {
+		if err := m.VerifyLeader(t.Context()); !errors.Is(err, api.ErrNoLeader) {
 			t.Errorf("a follower's VerifyLeader: %v", err)
 		}
 		if d := m.LastContact(); d < 0 || d > patience {
@@ -233,7 +233,7 @@ func TestMembership(t *testing.T) {
 	if got := suffrage(t, a, "b"); got != raft.Nonvoter {
 		t.Errorf("b is a %v", got)
 	}
-	if err := b.AddVoter(t.Context(), b.id, b.addr); !errors.Is(err, ErrNotLeader) {
+	if err := b.AddVoter(t.Context(), b.id, b.addr); !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("a follower changes the configuration: %v", err)
 	}
 	if err := a.AddVoter(t.Context(), b.id, b.addr); err != nil {
@@ -296,11 +296,11 @@ func TestLostQuorum(t *testing.T) {
 	}
 	_, err := leader.Propose(t.Context(), Command{Data: []byte("lost?")})
 	switch {
-	case errors.Is(err, ErrNotLeader): // it had stepped down already
-	case !errors.Is(err, ErrUnknown) || !strings.HasPrefix(err.Error(), api.ErrUnknownWrite):
+	case errors.Is(err, api.ErrNoLeader): // it had stepped down already
+	case !errors.Is(err, api.ErrUnknownWrite) || !strings.HasPrefix(err.Error(), api.TextUnknownWrite):
 		t.Errorf("Propose without a quorum: %v", err)
 	}
-	if err := leader.VerifyLeader(t.Context()); !errors.Is(err, ErrNotLeader) {
+	if err := leader.VerifyLeader(t.Context()); !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("VerifyLeader without a quorum: %v", err)
 	}
 	if len(leader.tape.Lines()) != 0 {
@@ -366,7 +366,7 @@ func TestProposeHonoursItsContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	_, err := leader.Propose(ctx, Command{Data: []byte("x")})
-	if !errors.Is(err, ErrNotLeader) && !(errors.Is(err, ErrUnknown) && errors.Is(err, context.DeadlineExceeded)) {
+	if !errors.Is(err, api.ErrNoLeader) && !(errors.Is(err, api.ErrUnknownWrite) && errors.Is(err, context.DeadlineExceeded)) {
 		t.Errorf("Propose: %v", err)
 	}
 }
@@ -392,7 +392,7 @@ func TestNotRunning(t *testing.T) {
 				t.Errorf("%s %s: %v", name, when, err)
 			}
 		}
-		if !errors.Is(propose, ErrNotLeader) {
+		if !errors.Is(propose, api.ErrNoLeader) {
 			t.Errorf("Propose %s is not known to be unproposed: %v", when, propose)
 		}
 		id, addr := m.Leader()

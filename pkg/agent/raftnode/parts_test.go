@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 func command(index uint64) *raft.Log {
@@ -159,20 +161,20 @@ func TestVerdict(t *testing.T) {
 		err    error
 		want   error
 	}{
-		{indexed(0), raft.ErrNotLeader, ErrNotLeader},
-		{indexed(0), raft.ErrLeadershipTransferInProgress, ErrNotLeader},
-		{indexed(0), raft.ErrEnqueueTimeout, ErrNotLeader},
-		{indexed(0), raft.ErrRaftShutdown, ErrNotLeader},
-		{indexed(9), raft.ErrRaftShutdown, ErrUnknown},
-		{indexed(9), raft.ErrLeadershipLost, ErrUnknown},
-		{indexed(9), raft.ErrAbortedByRestore, ErrUnknown},
-		{indexed(9), errors.New("disk full"), ErrUnknown},
-		{nil, context.Canceled, ErrUnknown},
-		{nil, ErrNotRunning, ErrUnknown},
+		{indexed(0), raft.ErrNotLeader, api.ErrNoLeader},
+		{indexed(0), raft.ErrLeadershipTransferInProgress, api.ErrNoLeader},
+		{indexed(0), raft.ErrEnqueueTimeout, api.ErrNoLeader},
+		{indexed(0), raft.ErrRaftShutdown, api.ErrNoLeader},
+		{indexed(9), raft.ErrRaftShutdown, api.ErrUnknownWrite},
+		{indexed(9), raft.ErrLeadershipLost, api.ErrUnknownWrite},
+		{indexed(9), raft.ErrAbortedByRestore, api.ErrUnknownWrite},
+		{indexed(9), errors.New("disk full"), api.ErrUnknownWrite},
+		{nil, context.Canceled, api.ErrUnknownWrite},
+		{nil, ErrNotRunning, api.ErrUnknownWrite},
 	}
 	for _, tt := range tests {
 		got := outcomeError(tt.future, tt.err)
-		if !errors.Is(got, tt.want) || !errors.Is(got, tt.err) || errors.Is(got, ErrNotLeader) == errors.Is(got, ErrUnknown) {
+		if !errors.Is(got, tt.want) || !errors.Is(got, tt.err) || errors.Is(got, api.ErrNoLeader) == errors.Is(got, api.ErrUnknownWrite) {
 			t.Errorf("%v of entry %v: %v", tt.err, tt.future, got)
 		}
 	}

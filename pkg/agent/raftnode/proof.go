@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // provePause is how long a proof waits for answers before it has raft send new
@@ -20,7 +22,7 @@ const proofRetry = 20 * time.Millisecond
 func (s *server) prove() (proof struct{}, err error) {
 	term, leads := s.leads()
 	if !leads {
-		return proof, ErrNotLeader
+		return proof, api.ErrNoLeader
 	}
 	began, after := time.Now(), s.acks.sent.Load()
 	limit := time.NewTimer(2 * s.timer()) // by then raft itself has stepped down
@@ -30,7 +32,7 @@ func (s *server) prove() (proof struct{}, err error) {
 		next := s.acks.next()
 		if s.acks.proves(term, after) {
 			if now, leads := s.leads(); !leads || now != term {
-				return proof, ErrNotLeader // of whom were those the voters?
+				return proof, api.ErrNoLeader // of whom were those the voters?
 			}
 			s.acks.lease.renew(began)
 			return proof, nil
@@ -42,7 +44,7 @@ func (s *server) prove() (proof struct{}, err error) {
 		case <-next:
 		case err := <-heartbeats:
 			if err != nil {
-				return proof, fmt.Errorf("%w: %w", ErrNotLeader, err)
+				return proof, fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 			}
 			heartbeats = nil
 			select {
@@ -51,9 +53,9 @@ func (s *server) prove() (proof struct{}, err error) {
 			case <-s.done:
 			}
 		case <-limit.C:
-			return proof, fmt.Errorf("%w: no majority of the voters has confirmed it within %v", ErrNotLeader, 2*s.timer())
+			return proof, fmt.Errorf("%w: no majority of the voters has confirmed it within %v", api.ErrNoLeader, 2*s.timer())
 		case <-s.done:
-			return proof, fmt.Errorf("%w: %w", ErrNotLeader, ErrNotRunning)
+			return proof, fmt.Errorf("%w: %w", api.ErrNoLeader, ErrNotRunning)
 		}
 	}
 }
@@ -93,11 +95,11 @@ func votersOf(r *raft.Raft) []raft.ServerID {
 func (n *Node) VerifyLeader(ctx context.Context) error {
 	s, done, err := n.enter()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+		return fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 	}
 	defer done()
 	if s.raft.State() != raft.Leader {
-		return ErrNotLeader
+		return api.ErrNoLeader
 	}
 	commit := s.raft.CommitIndex()
 	if err := s.proveShared(ctx); err != nil {
@@ -118,7 +120,7 @@ func (n *Node) AwaitCommitted(ctx context.Context) error {
 	}
 	s, done, err := n.enter()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+		return fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 	}
 	defer done()
 	if !s.acks.lease.holds() {

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // TestNonVotersProveNothing: {leader, non-voter} | {two voters}.
@@ -27,7 +29,7 @@ func TestNonVotersProveNothing(t *testing.T) {
 	}
 	others := slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m == lead })
 	c.wires.set(true, between([]*member{lead, extra}, others)...)
-	if err := lead.VerifyLeader(t.Context()); !errors.Is(err, ErrNotLeader) {
+	if err := lead.VerifyLeader(t.Context()); !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("with a server that has no vote alone: %v", err)
 	}
 	c.wires.set(false, between([]*member{lead, extra}, others)...)

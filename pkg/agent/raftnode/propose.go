@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // enqueueTimeout is how long raft's main goroutine may be too busy to take an
@@ -33,11 +35,11 @@ type Command struct {
 func (n *Node) Propose(ctx context.Context, c Command) (any, error) {
 	s, done, err := n.enter()
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrNotLeader, err)
+		return nil, fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 	}
 	defer done()
 	if s.raft.State() != raft.Leader {
-		return nil, ErrNotLeader
+		return nil, api.ErrNoLeader
 	}
 	if ctx.Err() != nil {
 		return nil, unproposed(context.Cause(ctx))
@@ -59,7 +61,7 @@ func (n *Node) Propose(ctx context.Context, c Command) (any, error) {
 }
 
 func unproposed(why error) error {
-	return fmt.Errorf("%w: nothing was proposed: %w", ErrNotLeader, why)
+	return fmt.Errorf("%w: nothing was proposed: %w", api.ErrNoLeader, why)
 }
 
 // Barrier waits until everything that was proposed before it is applied here. A
@@ -68,7 +70,7 @@ func unproposed(why error) error {
 func (n *Node) Barrier(ctx context.Context) error {
 	s, done, err := n.enter()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+		return fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 	}
 	defer done()
 	f, err := await(ctx, s, func() raft.Future { return s.raft.Barrier(enqueueTimeout) })
@@ -106,15 +108,15 @@ func outcomeError(f raft.Future, err error) error {
 	case errors.Is(err, raft.ErrNotLeader),
 		errors.Is(err, raft.ErrLeadershipTransferInProgress),
 		errors.Is(err, raft.ErrEnqueueTimeout):
-		return fmt.Errorf("%w: %w", ErrNotLeader, err)
+		return fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 	case errors.Is(err, raft.ErrRaftShutdown):
 		// Raft says the same before it takes an entry and after it has committed
 		// one; only the latter has an index.
 		if indexed, ok := f.(raft.IndexFuture); ok && indexed.Index() == 0 {
-			return fmt.Errorf("%w: %w", ErrNotLeader, err)
+			return fmt.Errorf("%w: %w", api.ErrNoLeader, err)
 		}
 	}
-	return fmt.Errorf("%w: %w", ErrUnknown, err)
+	return fmt.Errorf("%w: %w", api.ErrUnknownWrite, err)
 }
 
 func (s *server) awaitApplied(ctx context.Context, commit uint64) error {

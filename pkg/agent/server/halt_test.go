@@ -84,13 +84,13 @@ func TestEntryOfANewerVersionEndsTheServer(t *testing.T) {
 // Only what was surely not proposed may be sent to another leader.
 func TestUnknownOutcomesAreNotSentElsewhere(t *testing.T) {
 	for err, again := range map[error]bool{
-		raftnode.ErrNotLeader:  true,
+		api.ErrNoLeader:        true,
 		raftnode.ErrNotRunning: true,
-		fmt.Errorf("%w: %w", raftnode.ErrNotLeader, raftnode.ErrNotRunning): true,
-		fmt.Errorf("%w: %w", raftnode.ErrUnknown, raftnode.ErrNotRunning):   false, // raft ended under it
-		fmt.Errorf("%w: %w", raftnode.ErrUnknown, context.Canceled):         false,
+		fmt.Errorf("%w: %w", api.ErrNoLeader, raftnode.ErrNotRunning):     true,
+		fmt.Errorf("%w: %w", api.ErrUnknownWrite, raftnode.ErrNotRunning): false, // raft ended under it
+		fmt.Errorf("%w: %w", api.ErrUnknownWrite, context.Canceled):       false,
 	} {
-		if got := mapRaftError(err); (got.Error() == api.ErrNoLeader) != again {
+		if got := mapRaftError(err); (got == api.ErrNoLeader) != again {
 			t.Errorf("%v becomes %v", err, got)
 		}
 	}

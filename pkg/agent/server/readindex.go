@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // A follower may answer for the leader once its own state holds everything that the
@@ -59,7 +61,7 @@ func (s *Server) shareIndex(ctx context.Context) {
 func (s *Server) askIndex(ctx context.Context, path string) (uint64, error) {
 	l := s.leader()
 	if l.ID == "" || l.Self {
-		return 0, errNoLeader()
+		return 0, api.ErrNoLeader
 	}
 	ctx, cancel := context.WithTimeout(ctx, readIndexTimeout)
 	defer cancel()
@@ -75,7 +77,7 @@ func (s *Server) readIndex(r *http.Request) (any, error) {
 			return nil, err
 		}
 	} else if !s.Leads() {
-		return nil, errNoLeader()
+		return nil, api.ErrNoLeader
 	} else if err := s.AwaitCommitted(r.Context()); err != nil {
 		return nil, err
 	}

@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/raftnode"
@@ -19,13 +18,9 @@ type Leader struct {
 	Addr string
 }
 
-func errNoLeader() error {
-	return api.Errorf(http.StatusInternalServerError, "%s", api.ErrNoLeader)
-}
-
 // Propose applies a command and returns its result; an error among the results
-// is returned as the error. Only a leader can. The error's text is
-// api.ErrNoLeader when the command was surely not proposed, and begins with
+// is returned as the error. Only a leader can. The error is
+// api.ErrNoLeader when the command was surely not proposed, and wraps
 // api.ErrUnknownWrite when it may have been.
 func (s *Server) Propose(ctx context.Context, cmd state.Command) (any, error) {
 	return s.propose(ctx, cmd, false)
@@ -56,14 +51,14 @@ func (s *Server) propose(ctx context.Context, cmd state.Command, own bool) (any,
 	return result, nil
 }
 
-// mapRaftError says "No cluster leader" only of what was surely not proposed: an
-// entry whose outcome nobody knows may be so because raft has ended meanwhile.
+// mapRaftError gives api.ErrNoLeader only for what was surely not proposed: an entry
+// whose outcome nobody knows may be so because raft has ended meanwhile.
 func mapRaftError(err error) error {
-	if errors.Is(err, raftnode.ErrUnknown) {
+	switch {
+	case errors.Is(err, api.ErrUnknownWrite):
 		return err
-	}
-	if errors.Is(err, raftnode.ErrNotLeader) || errors.Is(err, raftnode.ErrNotRunning) {
-		return errNoLeader()
+	case errors.Is(err, api.ErrNoLeader), errors.Is(err, raftnode.ErrNotRunning):
+		return api.ErrNoLeader
 	}
 	return err
 }
@@ -119,7 +114,7 @@ func (s *Server) await(ctx context.Context, ok func() bool) error {
 		select {
 		case <-next:
 		case <-hold.C:
-			return errNoLeader()
+			return api.ErrNoLeader
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -200,7 +195,7 @@ func (s *Server) VerifyLeader(ctx context.Context) error {
 		return mapRaftError(err)
 	}
 	if !s.isReady() {
-		return api.Errorf(http.StatusInternalServerError, "%s", api.ErrNotConsistent)
+		return api.ErrNotConsistent
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -81,10 +82,10 @@ func (ts *testServer) checkRegistered(all []*testServer) {
 func checkNotLeader(t *testing.T, follower *testServer) {
 	t.Helper()
 	_, err := follower.Propose(t.Context(), &state.KV{Op: state.KVSet, Entry: api.KVPair{Key: "x"}})
-	if err == nil || err.Error() != api.ErrNoLeader {
+	if !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("Propose on a follower: %v", err)
 	}
-	if err := follower.VerifyLeader(t.Context()); err == nil || err.Error() != api.ErrNoLeader {
+	if err := follower.VerifyLeader(t.Context()); !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("VerifyLeader on a follower: %v", err)
 	}
 	if !follower.KnownLeader() || follower.LastContact() > 10*time.Second {
@@ -160,7 +161,7 @@ func TestRestartOfAll(t *testing.T) {
 	// nobody is told that there is nothing.
 	first := startServer(t, testOptions{name: all[0].name, dir: all[0].dir, expect: 3, addr: all[0].ln.Addr().String(),
 		edit: func(c *Config) { c.HoldTimeout = 300 * time.Millisecond }})
-	if _, err := first.AwaitLeader(t.Context()); err == nil || err.Error() != api.ErrNoLeader {
+	if _, err := first.AwaitLeader(t.Context()); !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("AwaitLeader without a majority: %v", err)
 	}
 	if got := first.StatusLeader(); got != "" {
@@ -267,10 +268,10 @@ func TestClientComesAndGoes(t *testing.T) {
 
 func TestBeforeAndAfterRun(t *testing.T) {
 	s := New(Config{NodeName: "x", NodeID: "x", HoldTimeout: 50 * time.Millisecond, Pool: noPool{}, Logger: testLogger("x")})
-	if _, err := s.AwaitLeader(t.Context()); err == nil || err.Error() != api.ErrNoLeader {
+	if _, err := s.AwaitLeader(t.Context()); !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("AwaitLeader: %v", err)
 	}
-	if err := s.AwaitStale(t.Context()); err == nil || err.Error() != api.ErrNoLeader {
+	if err := s.AwaitStale(t.Context()); !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("AwaitStale: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -278,7 +279,7 @@ func TestBeforeAndAfterRun(t *testing.T) {
 	if _, err := s.AwaitLeader(ctx); err == nil || err.Error() != context.Canceled.Error() {
 		t.Errorf("AwaitLeader of a client that went away: %v", err)
 	}
-	if _, err := s.Propose(t.Context(), &state.KV{Op: state.KVSet}); err == nil || err.Error() != api.ErrNoLeader {
+	if _, err := s.Propose(t.Context(), &state.KV{Op: state.KVSet}); !errors.Is(err, api.ErrNoLeader) {
 		t.Errorf("Propose: %v", err)
 	}
 	if s.StatusLeader() != "" || s.KnownLeader() || len(s.Peers()) != 0 || len(s.RaftConfiguration().Servers) != 0 {

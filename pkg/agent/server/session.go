@@ -50,7 +50,7 @@ func (s *Server) expireSessions(ctx context.Context, t *leadership, timers *ttlT
 	parts.Go(func() { s.reapKeys(ctx) })
 	timers.run(ctx, func(id string) error {
 		if !s.node.LeadsIn(t.term) {
-			return errNoLeader() // others have led meanwhile, and have renewed it perhaps
+			return api.ErrNoLeader // others have led meanwhile, and have renewed it perhaps
 		}
 		_, err := s.proposeOwn(ctx, &state.SessionDestroy{ID: id})
 		if err == nil {
