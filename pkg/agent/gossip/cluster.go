@@ -13,24 +13,24 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// Pools of two clusters never merge: a server says in its tags which cluster it
-// belongs to, and a member with another one is neither taken in nor shown. A client
-// agent, and a server that belongs to none yet, follow the servers that they know.
+// Pools of two clusters never merge: a server's tags name its cluster, and a member
+// with another one is neither accepted nor shown. A client agent, and a server that
+// has no cluster yet, take the cluster of the servers that they know.
 
 // ErrForeign is in the chain of the errors about members of another cluster.
 var ErrForeign = errors.New("it belongs to another cluster")
 
-// refusedMarks are in the texts of errors about who is refused, which are said once here:
-// they keep the library from saying them again with every packet.
-var refusedMarks = [][]byte{[]byte("another cluster"), []byte("another node_id")}
+// refusalTexts mark the errors about refused members. This package logs each of them
+// once; the libraries would log it again with every packet (see limitedWriter).
+var refusalTexts = [][]byte{[]byte("another cluster"), []byte("another node_id")}
 
-// saidMost bounds how many strangers are remembered, so that each is told of once.
-const saidMost = 256
+// maxRefusals bounds how many refused members are remembered, so that each is logged once.
+const maxRefusals = 256
 
 // Cluster is the id of the cluster that this pool belongs to, as far as this member
 // knows; "" while it knows none.
 func (p *Pool) Cluster() string {
-	if own := p.own.Load(); own != nil && *own != "" {
+	if own := p.ownCluster.Load(); own != nil && *own != "" {
 		return *own
 	}
 	return p.view.Load().cluster
@@ -44,32 +44,35 @@ func clusterOf(tags map[string]string) string {
 	return tags[TagCluster]
 }
 
-// commonCluster is the id that most servers have, those that live before others.
+// aliveWeight is more than there are members: one that is alive outweighs all that are not.
+const aliveWeight = 1 << 16
+
+// commonCluster is the id that most servers have; those that are alive decide first.
 func commonCluster(list []api.Member) string {
-	votes := map[string]int{}
+	count := map[string]int{}
 	for _, m := range list {
 		c := clusterOf(m.Tags)
 		switch {
 		case c == "" || m.Status == api.MemberLeft:
 		case m.Status == api.MemberAlive:
-			votes[c] += saidMost * saidMost // more than there are members
+			count[c] += aliveWeight
 		default:
-			votes[c]++
+			count[c]++
 		}
 	}
 	best := ""
-	for _, c := range slices.Sorted(maps.Keys(votes)) {
-		if votes[c] > votes[best] {
+	for _, c := range slices.Sorted(maps.Keys(count)) {
+		if count[c] > count[best] {
 			best = c
 		}
 	}
 	return best
 }
 
-// strangers are the members that were refused and told of.
-type strangers struct {
-	mu   sync.Mutex
-	said map[string]bool
+// refusals are the members that were refused and logged.
+type refusals struct {
+	mu     sync.Mutex
+	logged map[string]bool
 }
 
 // refuse is the error about a member of another cluster. It is logged the first time.
@@ -78,31 +81,31 @@ func (p *Pool) refuse(m *serf.Member, ours string) error {
 	err := fmt.Errorf("member %s (%s): %w, %s, and not to this one's, %s: two clusters that share no history are never joined. "+
 		"If it is to belong to this cluster, stop it, move its data directory away and start it with -retry-join=ADDRESS-OF-A-SERVER-TO-KEEP and without -bootstrap or -bootstrap-expect; "+
 		"if this agent is in the wrong cluster, do that here", m.Name, m.Addr, ErrForeign, theirs, ours)
-	if p.strangers.first(m.Name + " " + theirs + " " + m.Addr.String()) {
+	if p.refusals.first(m.Name + " " + theirs + " " + m.Addr.String()) {
 		p.cfg.Logger.Error("refused a member of another cluster", "member", m.Name, "address", m.Addr.String(), "its cluster", theirs, "this cluster", ours, "error", err)
 	}
 	return err
 }
 
 // first says whether it is called for the first time with this key.
-func (s *strangers) first(key string) bool {
+func (s *refusals) first(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	known := s.said[key]
+	known := s.logged[key]
 	if !known {
-		if len(s.said) >= saidMost || s.said == nil {
-			s.said = map[string]bool{}
+		if len(s.logged) >= maxRefusals || s.logged == nil {
+			s.logged = map[string]bool{}
 		}
-		s.said[key] = true
+		s.logged[key] = true
 	}
 	return !known
 }
 
-// withoutStrangers leaves out servers of another cluster: the pools had met before one
-// of the two had its id.
-func (p *Pool) withoutStrangers(found []serf.Member) []serf.Member {
+// withoutForeign leaves out servers of another cluster. They are in the list when the
+// pools merged before one of the two had its cluster id.
+func (p *Pool) withoutForeign(found []serf.Member) []serf.Member {
 	own := ""
-	if o := p.own.Load(); o != nil {
+	if o := p.ownCluster.Load(); o != nil {
 		own = *o
 	}
 	if own == "" {
@@ -121,5 +124,5 @@ func (p *Pool) withoutStrangers(found []serf.Member) []serf.Member {
 }
 
 func isRefusal(line []byte) bool {
-	return slices.ContainsFunc(refusedMarks, func(mark []byte) bool { return bytes.Contains(line, mark) })
+	return slices.ContainsFunc(refusalTexts, func(mark []byte) bool { return bytes.Contains(line, mark) })
 }

@@ -6,11 +6,11 @@ import (
 	"github.com/hashicorp/serf/serf"
 )
 
-// showPerMember, times the size of the pool, is how long after a change was shown
+// refreshPerMember, times the size of the pool, is how long after a change was shown
 // the next one is: to show one costs some time for each member that there is, and
 // when many come at once each of them is one. A pool of ten waits for 1 ms, one
-// of a thousand for 100 ms; a change after a quiet time is shown at once.
-const showPerMember = 100 * time.Microsecond
+// of a thousand for 100 ms; a change after an idle time is shown at once.
+const refreshPerMember = 100 * time.Microsecond
 
 // handleEvents is the only goroutine that calls OnChange and OnEvent. It reads
 // on until serf has been shut down, which would otherwise block.
@@ -19,7 +19,7 @@ func (p *Pool) handleEvents(s *serf.Serf, events <-chan serf.Event, stop <-chan 
 	var notBefore time.Time
 	show := func() {
 		p.changed()
-		due, notBefore = nil, time.Now().Add(time.Duration(p.NumNodes())*showPerMember)
+		due, notBefore = nil, time.Now().Add(time.Duration(p.NumNodes())*refreshPerMember)
 	}
 	for {
 		select {
@@ -39,7 +39,7 @@ func (p *Pool) handleEvents(s *serf.Serf, events <-chan serf.Event, stop <-chan 
 			}
 		case <-due:
 			show()
-		case <-p.doubts.timer.C:
+		case <-p.grace.timer.C:
 			show()
 		case <-stop:
 			return
@@ -49,7 +49,7 @@ func (p *Pool) handleEvents(s *serf.Serf, events <-chan serf.Event, stop <-chan 
 
 func (p *Pool) received(e serf.UserEvent) {
 	if p.cfg.OnEvent != nil {
-		p.cfg.OnEvent(Event{Name: e.Name, Payload: e.Payload, LTime: uint64(e.LTime), Old: p.past.holds(uint64(e.LTime))})
+		p.cfg.OnEvent(Event{Name: e.Name, Payload: e.Payload, LTime: uint64(e.LTime), Old: p.cutoff.isOld(uint64(e.LTime))})
 	}
 }
 

@@ -44,17 +44,17 @@ func TestManyChangesAreShownInSteps(t *testing.T) {
 
 // The view may be a while behind: a name that has passed costs nothing more.
 func TestANewcomerIsChargedOnce(t *testing.T) {
-	g := &guard{members: func() *members { return &members{} }, newcomers: bucket{rate: newcomersPerSecond, burst: 2}}
+	g := &filterTransport{members: func() *members { return &members{} }, newNames: tokenBucket{rate: newNamesPerSecond, burst: 2}}
 	now := time.Now()
 	said := func(i int) []byte {
 		return append([]byte{msgAlive, 0x81, 0xa4, 'N', 'o', 'd', 'e', 0xa2}, fmt.Sprintf("%02d", i)...)
 	}
 	for range 50 {
-		if !g.passNewcomer(said(1), now) || !g.passNewcomer(said(2), now) {
-			t.Fatal("two newcomers did not pass, again and again, where there is room for two")
+		if !g.allowName(said(1), now) || !g.allowName(said(2), now) {
+			t.Fatal("two newNames did not pass, again and again, where there is room for two")
 		}
 	}
-	if g.passNewcomer(said(3), now) {
+	if g.allowName(said(3), now) {
 		t.Error("a third newcomer passed where there is room for two")
 	}
 }

@@ -64,7 +64,7 @@ func (f *fleet) join(some []*node, targets int) {
 		joining.Go(func() {
 			for pause := 100 * time.Millisecond; ; pause = min(2*pause, 5*time.Second) {
 				target := ipOf(1+rand.IntN(targets)) + ":8301"
-				if taken, _ := n.JoinContext(context.Background(), []string{target}); taken > 0 {
+				if joined, _ := n.JoinContext(context.Background(), []string{target}); joined > 0 {
 					return
 				}
 				time.Sleep(pause)

@@ -73,7 +73,7 @@ type Config struct {
 	OnChange func()
 	OnEvent  func(Event)
 
-	MaxMembers int // 8192: how many are known at most, whatever their status
+	MaxMembers int // 8192: limit of the members that are known, whatever their status
 
 	// transport replaces the sockets in tests.
 	transport memberlist.Transport
@@ -107,22 +107,22 @@ type Pool struct {
 	// life has room for one: it serialises Leave and the shutdown in Run, since
 	// serf panics when they meet. A channel, because the wait may be long and
 	// tests with fake time can see through it.
-	life chan struct{}
-	serf atomic.Pointer[serf.Serf]
+	lifecycle chan struct{}
+	serf      atomic.Pointer[serf.Serf]
 
-	guard *guard // written before serf
-	past  past
-	taken taken
+	filter   *filterTransport // written before serf
+	cutoff   eventCutoff
+	accepted accepted
 
-	own       atomic.Pointer[string] // the id of this server's cluster
-	strangers strangers
+	ownCluster atomic.Pointer[string] // the id of this server's cluster
+	refusals   refusals
 
-	asked sync.WaitGroup // joins, pings and announcements that may outlive who began them
+	background sync.WaitGroup // joins, pings and announcements that may outlive who began them
 
-	// viewLock orders refreshes of view, with their doubts; tagLock orders changes of tags.
+	// viewLock orders refreshes of view, with the leave grace; tagLock orders changes of tags.
 	viewLock sync.Mutex
 	view     atomic.Pointer[members]
-	doubts   doubts
+	grace    graceList
 	tagLock  sync.Mutex
 	tags     map[string]string
 
@@ -134,10 +134,10 @@ var ErrNotRunning = errors.New("gossip: the pool is not running")
 
 // New makes a pool. It does nothing until Run.
 func New(cfg Config) *Pool {
-	p := &Pool{cfg: cfg, up: make(chan struct{}), life: make(chan struct{}, 1), tags: cfg.tags(), doubts: newDoubts()}
-	p.taken = taken{byID: map[string]string{}, at: map[string]time.Time{}}
+	p := &Pool{cfg: cfg, up: make(chan struct{}), lifecycle: make(chan struct{}, 1), tags: cfg.tags(), grace: newGraceList()}
+	p.accepted = accepted{byID: map[string]string{}, at: map[string]time.Time{}}
 	p.view.Store(&members{})
-	p.own.Store(&cfg.Cluster)
+	p.ownCluster.Store(&cfg.Cluster)
 	p.peers = newPeersFile(cfg.DataDir, cfg.NodeName)
 	return p
 }
@@ -153,7 +153,7 @@ func (p *Pool) Run(ctx context.Context) error {
 		return err
 	}
 	if known, _ := p.peers.read(p.cfg.RejoinAfterLeave); len(known) > 0 { // Rejoin says what is wrong
-		p.past.begin()
+		p.cutoff.begin()
 	}
 	p.refresh()
 
@@ -161,7 +161,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	stop := make(chan struct{})
 	loops.Go(func() { p.handleEvents(s, events, stop) })
 	loops.Go(func() { p.keepPeers(stop) })
-	loops.Go(func() { p.watchSilence(s, stop) })
+	loops.Go(func() { p.watchIsolation(s, stop) })
 	p.markUp(nil)
 
 	select {
@@ -172,7 +172,7 @@ func (p *Pool) Run(ctx context.Context) error {
 	p.shutdown(s)
 	close(stop)
 	loops.Wait()
-	p.asked.Wait()
+	p.background.Wait()
 	return err
 }
 
@@ -192,15 +192,15 @@ func (p *Pool) open(events chan serf.Event) (*serf.Serf, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.guard = newGuard(transport, len(p.cfg.EncryptKey) > 0, p.view.Load)
-	conf.MemberlistConfig.Transport = p.guard
+	p.filter = newFilterTransport(transport, len(p.cfg.EncryptKey) > 0, p.view.Load)
+	conf.MemberlistConfig.Transport = p.filter
 	s, err := serf.Create(conf)
 	if err != nil {
-		_ = p.guard.Shutdown()
+		_ = p.filter.Shutdown()
 		return nil, fmt.Errorf("gossip: start on %s: %w", net.JoinHostPort(conf.MemberlistConfig.BindAddr, fmt.Sprint(conf.MemberlistConfig.BindPort)), err)
 	}
 	p.serf.Store(s)
-	p.guard.open()
+	p.filter.open()
 	return s, nil
 }
 
@@ -231,8 +231,8 @@ func (p *Pool) running() (*serf.Serf, error) {
 
 // shutdown waits for a Leave that is under way.
 func (p *Pool) shutdown(s *serf.Serf) {
-	p.life <- struct{}{}
-	defer func() { <-p.life }()
+	p.lifecycle <- struct{}{}
+	defer func() { <-p.lifecycle }()
 	p.serf.Store(nil)
 	if err := s.Shutdown(); err != nil {
 		p.cfg.Logger.Warn("could not shut the gossip pool down cleanly", "error", err)
@@ -242,8 +242,8 @@ func (p *Pool) shutdown(s *serf.Serf) {
 // Leave tells the others that we go for good: they will see us as left. It
 // takes about 0.1 s; the pool goes on until the end of Run's context.
 func (p *Pool) Leave() error {
-	p.life <- struct{}{}
-	defer func() { <-p.life }()
+	p.lifecycle <- struct{}{}
+	defer func() { <-p.lifecycle }()
 	s, err := p.running()
 	if err != nil {
 		return err
@@ -251,7 +251,7 @@ func (p *Pool) Leave() error {
 	if err := p.peers.markLeft(); err != nil {
 		p.cfg.Logger.Warn("could not note the leave in the peers file; the next start will rejoin", "error", err)
 	}
-	p.hurry(s, leaveHurry)
+	p.flushFor(s, leaveFlush)
 	err = s.Leave()
 	p.refresh()
 	if err != nil {
@@ -291,7 +291,7 @@ func (p *Pool) SetTag(key, value string) error {
 		return nil
 	}
 	if key == TagCluster {
-		p.own.Store(&value) // before anybody can hear of it
+		p.ownCluster.Store(&value) // before anybody can hear of it
 		defer p.refresh()
 	}
 	if value == "" {

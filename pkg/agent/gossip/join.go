@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// rejoinEnough members tell us all the others; see Rejoin.
-	rejoinEnough = 3
-	// rejoinAtOnce are asked at the same time, since one that is gone may cost
+	// rejoinTarget members tell us all the others; see Rejoin.
+	rejoinTarget = 3
+	// rejoinParallel are asked at the same time, since one that is gone may cost
 	// seconds.
-	rejoinAtOnce = 4
+	rejoinParallel = 4
 
 	joinTimeout = 30 * time.Second
 )
@@ -33,13 +33,13 @@ func (p *Pool) Join(addrs []string) (int, error) {
 // on for a few seconds, at the longest until the end of Run.
 func (p *Pool) JoinContext(ctx context.Context, addrs []string) (int, error) {
 	select {
-	case p.life <- struct{}{}: // not while Run is ending
+	case p.lifecycle <- struct{}{}: // not while Run is ending
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	}
 	s, err := p.running()
 	if err != nil {
-		<-p.life
+		<-p.lifecycle
 		return 0, err
 	}
 	type outcome struct {
@@ -47,11 +47,11 @@ func (p *Pool) JoinContext(ctx context.Context, addrs []string) (int, error) {
 		err error
 	}
 	result := make(chan outcome, 1)
-	p.asked.Go(func() {
+	p.background.Go(func() {
 		n, err := p.join(ctx, s, addrs)
 		result <- outcome{n, err}
 	})
-	<-p.life
+	<-p.lifecycle
 	select {
 	case got := <-result:
 		return got.n, got.err
@@ -67,7 +67,7 @@ func (p *Pool) join(ctx context.Context, s *serf.Serf, addrs []string) (int, err
 	}
 	n, err := s.Join(found, true) // true: events from before we came are not for us
 	if n > 0 {
-		p.past.end(s)
+		p.cutoff.end(s)
 	}
 	p.refresh()
 	if err != nil {
@@ -121,8 +121,8 @@ func (p *Pool) Rejoin(ctx context.Context) (int, error) {
 	}
 	joined := 0
 	var failed error
-	for len(addrs) > 0 && joined < rejoinEnough && ctx.Err() == nil {
-		some := addrs[:min(len(addrs), rejoinAtOnce)]
+	for len(addrs) > 0 && joined < rejoinTarget && ctx.Err() == nil {
+		some := addrs[:min(len(addrs), rejoinParallel)]
 		addrs = addrs[len(some):]
 		results := make(chan error, len(some))
 		for _, addr := range some {

@@ -11,7 +11,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// members is one moment of the pool. It is immutable.
+// members is an immutable snapshot of the pool.
 type members struct {
 	list    []api.Member      // by name
 	servers []Server          // alive ones, by name
@@ -109,11 +109,11 @@ func (p *Pool) refresh() {
 	if err != nil {
 		return
 	}
-	found := p.withoutStrangers(s.Members())
-	p.doubts.hold(found, p.view.Load())
+	found := p.withoutForeign(s.Members())
+	p.grace.apply(found, p.view.Load())
 	v := newMembers(found)
 	p.view.Store(v)
-	p.taken.settle(v)
+	p.accepted.prune(v)
 	p.peers.markDirty()
 }
 

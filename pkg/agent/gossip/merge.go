@@ -9,12 +9,12 @@ import (
 	"github.com/hashicorp/serf/serf"
 )
 
-// takenFor is how long who was taken in is waited for in the view: that comes within
-// a second, or memberlist has had a reason of its own not to take him.
-const takenFor = 5 * time.Second
+// acceptedTimeout is how long an accepted member may be missing from the view. It appears
+// within a second, unless memberlist refused it for a reason of its own.
+const acceptedTimeout = 5 * time.Second
 
-// taken are those whom the rules have taken in and the view does not show yet.
-type taken struct {
+// accepted are the members that the rules have accepted and the view does not show yet.
+type accepted struct {
 	mu   sync.Mutex
 	at   map[string]time.Time // by name
 	byID map[string]string    // node id -> name, of the living
@@ -22,12 +22,12 @@ type taken struct {
 	cluster string // that of the servers among them; "" for none
 }
 
-// settle is called with every new view.
-func (t *taken) settle(view *members) {
+// prune removes those that a new view shows. It is called with every new view.
+func (t *accepted) prune(view *members) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for name, at := range t.at {
-		if view.knows(name) || time.Since(at) > takenFor {
+		if view.knows(name) || time.Since(at) > acceptedTimeout {
 			delete(t.at, name)
 		}
 	}
@@ -41,14 +41,14 @@ func (t *taken) settle(view *members) {
 	}
 }
 
-// mergeRules decide whom this pool takes in. Serf asks before two pools merge
-// and for every member that is announced as alive. It asks with locks of its
-// own held, hence only the published view is looked at, and whom it lacks.
+// mergeRules decide which members this pool accepts. Serf asks before two pools merge
+// and for every member that is announced as alive. It asks with its own locks held,
+// so only the published view and the list of accepted members are read.
 type mergeRules struct{ pool *Pool }
 
 func (r mergeRules) NotifyMerge(found []*serf.Member) error {
 	view := r.pool.view.Load()
-	t := &r.pool.taken
+	t := &r.pool.accepted
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	fresh := make(map[string]*serf.Member)
@@ -66,7 +66,7 @@ func (r mergeRules) NotifyMerge(found []*serf.Member) error {
 			return fmt.Errorf("member %s (%s) would be one too many: this pool takes %d; are they real? without encrypt anybody can make members up", m.Name, m.Addr, r.pool.cfg.maxMembers())
 		}
 		if err := r.check(m, view.byID, t.byID); err != nil {
-			if isRefusal([]byte(err.Error())) && r.pool.strangers.first(err.Error()) {
+			if isRefusal([]byte(err.Error())) && r.pool.refusals.first(err.Error()) {
 				r.pool.cfg.Logger.Error("refused a member", "member", m.Name, "address", m.Addr.String(), "error", err)
 			}
 			return err

@@ -28,23 +28,23 @@ const (
 
 const (
 	crcHeader = 5
-	// minSealed is the least an encrypted packet has: version, nonce, one byte,
+	// minEncrypted is the least an encrypted packet has: version, nonce, one byte,
 	// tag.
-	minSealed = 1 + 12 + 1 + 16
+	minEncrypted = 1 + 12 + 1 + 16
 )
 
-// admit returns a copy of what memberlist is to see of a packet, nil for
+// filterPacket returns a copy of what memberlist may see of a packet, nil for
 // nothing. A copy, because the packet lies in a buffer of 64 KB, and memberlist
 // keeps thousands in its queue.
-func (g *guard) admit(buf []byte, from netip.Addr, now time.Time) []byte {
+func (f *filterTransport) filterPacket(buf []byte, from netip.Addr, now time.Time) []byte {
 	if len(buf) == 0 || len(buf) > maxPacket {
 		return nil
 	}
-	member := g.members().addrs[from]
-	if g.keyed {
+	member := f.members().addrs[from]
+	if f.encrypted {
 		// Only a holder of the key can say more than noise; what is not from a
 		// member's address is tried at a bounded rate.
-		if buf[0] > 1 || len(buf) < minSealed || !member && !g.strangers.take(1, now) {
+		if buf[0] > 1 || len(buf) < minEncrypted || !member && !f.unknown.allow(1, now) {
 			return nil
 		}
 		return bytes.Clone(buf)
@@ -56,12 +56,12 @@ func (g *guard) admit(buf []byte, from netip.Addr, now time.Time) []byte {
 		buf = buf[crcHeader:]
 	}
 	parts := split(buf)
-	if len(parts) == 0 || !member && !g.strangers.take(len(parts), now) {
+	if len(parts) == 0 || !member && !f.unknown.allow(len(parts), now) {
 		return nil
 	}
 	kept := parts[:0]
 	for _, part := range parts {
-		if shaped(part) && g.passNewcomer(part, now) {
+		if wellFormed(part) && f.allowName(part, now) {
 			kept = append(kept, part)
 		}
 	}
@@ -107,9 +107,9 @@ func join(parts [][]byte) []byte {
 	return out
 }
 
-// shaped says whether one message is of a kind that comes by packet. Compressed
+// wellFormed says whether one message is of a kind that comes by packet. Compressed
 // ones are refused, since a few bytes of them become many; we send none.
-func shaped(msg []byte) bool {
+func wellFormed(msg []byte) bool {
 	if len(msg) == 0 {
 		return false
 	}
@@ -122,26 +122,26 @@ func shaped(msg []byte) bool {
 	return false
 }
 
-// passNewcomer says whether a message may pass for what it says of whom we do not
-// know: an announcement of somebody new does at a bounded rate. Whom it comes from
-// does not matter: one forged announcement makes the forger's address a member's.
-func (g *guard) passNewcomer(msg []byte, now time.Time) bool {
+// allowName says whether a message may pass by the member that it names: the
+// announcement of a name that is new passes at a bounded rate. The source does not
+// matter: one forged announcement makes the forger's address a member's.
+func (f *filterTransport) allowName(msg []byte, now time.Time) bool {
 	if msg[0] != msgAlive {
 		return true
 	}
 	var alive struct{ Node string }
 	if err := codec.NewDecoderBytes(msg[1:], new(codec.MsgpackHandle)).Decode(&alive); err != nil {
-		return g.newcomers.take(1, now)
+		return f.newNames.allow(1, now)
 	}
-	if g.members().knows(alive.Node) || g.admitted[alive.Node] {
+	if f.members().knows(alive.Node) || f.passedNames[alive.Node] {
 		return true
 	}
-	if !g.newcomers.take(1, now) {
+	if !f.newNames.allow(1, now) {
 		return false
 	}
-	if g.admitted == nil || len(g.admitted) >= maxMembers {
-		g.admitted = map[string]bool{}
+	if f.passedNames == nil || len(f.passedNames) >= maxMembers {
+		f.passedNames = map[string]bool{}
 	}
-	g.admitted[alive.Node] = true
+	f.passedNames[alive.Node] = true
 	return true
 }

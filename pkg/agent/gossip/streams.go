@@ -22,7 +22,7 @@ type stream struct {
 	net.Conn
 	table    *streamTable
 	from     netip.Addr
-	born     time.Time
+	openedAt time.Time
 	outgoing bool // ours: counts against no limit of number
 
 	head []byte // read ahead, not yet given out
@@ -46,7 +46,7 @@ func (s *stream) Read(p []byte) (int, error) {
 // SetDeadline ends no later than the stream's time; memberlist prolongs its own
 // at every step.
 func (s *stream) SetDeadline(t time.Time) error {
-	if last := s.born.Add(streamTime); !s.outgoing && (t.IsZero() || t.After(last)) {
+	if last := s.openedAt.Add(streamTimeout); !s.outgoing && (t.IsZero() || t.After(last)) {
 		t = last
 	}
 	return s.Conn.SetDeadline(t)
@@ -64,11 +64,11 @@ type streamTable struct {
 	closed bool
 }
 
-// add takes a stream in. Where there is no room, the oldest of the same source
-// gives way, or the oldest of the source with the most; a stream takes
-// milliseconds, so one that is old is going nowhere. None that is young does.
+// add adds a stream. When the table is full, it closes the oldest stream of the same
+// source, or of the source with the most streams: a good stream ends after some
+// milliseconds. It closes none that is younger than minStreamAge.
 func (t *streamTable) add(s *stream, now time.Time) bool {
-	s.born = now
+	s.openedAt = now
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
@@ -76,7 +76,7 @@ func (t *streamTable) add(s *stream, now time.Time) bool {
 	}
 	if !s.outgoing {
 		if victim, full := t.pick(s.from); full {
-			if victim == nil || now.Sub(victim.born) < streamGrace {
+			if victim == nil || now.Sub(victim.openedAt) < minStreamAge {
 				return false
 			}
 			delete(t.open, victim)
@@ -87,8 +87,7 @@ func (t *streamTable) add(s *stream, now time.Time) bool {
 	return true
 }
 
-// pick says whether there is no room for one more stream from a source, and who
-// is first to go.
+// pick says whether the table is full for a source, and which stream to close first.
 func (t *streamTable) pick(from netip.Addr) (victim *stream, full bool) {
 	bySource := map[netip.Addr]int{}
 	total := 0
@@ -98,19 +97,19 @@ func (t *streamTable) pick(from netip.Addr) (victim *stream, full bool) {
 			total++
 		}
 	}
-	greedy := from
-	if bySource[from] < perSource {
+	busiest := from
+	if bySource[from] < maxStreamsPerSource {
 		if total < maxStreams {
 			return nil, false
 		}
 		for source, n := range bySource {
-			if n > bySource[greedy] {
-				greedy = source
+			if n > bySource[busiest] {
+				busiest = source
 			}
 		}
 	}
 	for s := range t.open {
-		if !s.outgoing && s.from == greedy && (victim == nil || s.born.Before(victim.born)) {
+		if !s.outgoing && s.from == busiest && (victim == nil || s.openedAt.Before(victim.openedAt)) {
 			victim = s
 		}
 	}
@@ -133,64 +132,64 @@ func (t *streamTable) closeAll() {
 	}
 }
 
-func (g *guard) passStreams() {
-	g.awaitOpen()
+func (f *filterTransport) forwardStreams() {
+	f.awaitOpen()
 	for {
 		select {
-		case <-g.done:
+		case <-f.done:
 			return
-		case conn := <-g.Transport.StreamCh():
-			s := &stream{Conn: conn, table: &g.streams, from: addrOfSource(conn.RemoteAddr()), left: maxStreamBytes}
-			if g.streams.add(s, time.Now()) {
-				g.work.Go(func() { g.passStream(s) })
-			} else if g.waiting.Add(1) <= maxWaiting {
-				g.work.Go(func() { g.awaitRoom(s) })
+		case conn := <-f.Transport.StreamCh():
+			s := &stream{Conn: conn, table: &f.streams, from: addrOfSource(conn.RemoteAddr()), left: maxStreamBytes}
+			if f.streams.add(s, time.Now()) {
+				f.work.Go(func() { f.forwardStream(s) })
+			} else if f.waiting.Add(1) <= maxWaiting {
+				f.work.Go(func() { f.awaitSlot(s) })
 			} else {
-				g.waiting.Add(-1)
+				f.waiting.Add(-1)
 				_ = conn.Close()
 			}
 		}
 	}
 }
 
-// awaitRoom is for many good ones at once, such as agents that are started
-// together on one machine.
-func (g *guard) awaitRoom(s *stream) {
-	room := false
-	for tries := streamHeader / waitTick; tries > 0 && !room && g.ctx.Err() == nil; tries-- {
-		time.Sleep(waitTick)
-		room = g.streams.add(s, time.Now())
+// awaitSlot waits for a free slot: many good streams may come at once, such as those
+// of agents that are started together on one machine.
+func (f *filterTransport) awaitSlot(s *stream) {
+	slot := false
+	for tries := headerTimeout / slotPoll; tries > 0 && !slot && f.ctx.Err() == nil; tries-- {
+		time.Sleep(slotPoll)
+		slot = f.streams.add(s, time.Now())
 	}
-	g.waiting.Add(-1)
-	if !room {
+	f.waiting.Add(-1)
+	if !slot {
 		_ = s.Conn.Close()
 		return
 	}
-	g.passStream(s)
+	f.forwardStream(s)
 }
 
-// passStream hands a stream on once its beginning has been seen to be good.
-func (g *guard) passStream(s *stream) {
-	_ = s.SetDeadline(s.born.Add(streamHeader))
-	if !g.readHead(s) {
+// forwardStream hands a stream on once its beginning has been seen to be good.
+func (f *filterTransport) forwardStream(s *stream) {
+	_ = s.SetDeadline(s.openedAt.Add(headerTimeout))
+	if !f.readHead(s) {
 		_ = s.Close()
 		return
 	}
 	_ = s.SetDeadline(time.Time{}) // memberlist sets its own
 	select {
-	case g.incoming <- s:
-	case <-g.ctx.Done():
+	case f.incoming <- s:
+	case <-f.ctx.Done():
 		_ = s.Close()
 	}
 }
 
-func (g *guard) readHead(s *stream) bool {
+func (f *filterTransport) readHead(s *stream) bool {
 	buf := make([]byte, 0, headerBytes)
 	for {
 		n, err := s.Conn.Read(buf[len(buf):headerBytes])
 		buf = buf[:len(buf)+n]
 		if n > 0 {
-			if good, enough := judgeHead(buf, g.keyed); enough {
+			if good, enough := checkHead(buf, f.encrypted); enough {
 				s.head, s.left = buf, s.left-int64(len(buf))
 				return good
 			}
@@ -201,13 +200,13 @@ func (g *guard) readHead(s *stream) bool {
 	}
 }
 
-// judgeHead looks at the beginning of a stream: whether it is enough to say, and
+// checkHead looks at the beginning of a stream: whether it is enough to say, and
 // what it says.
-func judgeHead(head []byte, keyed bool) (good, enough bool) {
+func checkHead(head []byte, encrypted bool) (good, enough bool) {
 	switch {
-	case keyed && head[0] != msgEncrypt, !keyed && head[0] == msgEncrypt:
+	case encrypted && head[0] != msgEncrypt, !encrypted && head[0] == msgEncrypt:
 		return true, true // memberlist reads no further, and tells the other end why
-	case keyed:
+	case encrypted:
 		if len(head) < 5 {
 			return false, false
 		}
@@ -217,14 +216,14 @@ func judgeHead(head []byte, keyed bool) (good, enough bool) {
 	case head[0] != msgPushPull:
 		return false, true // serf sends nothing else, and compressed ones grow
 	}
-	// Memberlist makes room for as much as this says, before it has come.
+	// Memberlist allocates as much as this claims before it has arrived.
 	var exchange struct {
 		Nodes        int
 		UserStateLen int
 		Join         bool
 	}
 	if codec.NewDecoderBytes(head[1:], new(codec.MsgpackHandle)).Decode(&exchange) != nil {
-		return false, false // cut off, or never to be good: the room and the time are short
+		return false, false // cut off, or bad: the bytes and the time are limited
 	}
 	return exchange.Nodes >= 0 && exchange.Nodes <= maxMembers &&
 		exchange.UserStateLen >= 0 && exchange.UserStateLen <= maxUserState, true

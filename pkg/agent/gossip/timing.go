@@ -59,7 +59,7 @@ func (c Config) serfConfig(events chan<- serf.Event) (*serf.Config, error) {
 	default:
 		return nil, fmt.Errorf("gossip: the encryption key has %d bytes: it must have 16, 24 or 32", len(c.EncryptKey))
 	}
-	log := quietLog(logx.Std(c.Logger))
+	log := limitedLog(logx.Std(c.Logger))
 
 	s := serf.DefaultConfig()
 	s.NodeName = c.NodeName
@@ -79,7 +79,7 @@ func (c Config) serfConfig(events chan<- serf.Event) (*serf.Config, error) {
 	m.GossipInterval, m.GossipNodes = t.GossipInterval, t.GossipNodes
 	m.SuspicionMult, m.SuspicionMaxTimeoutMult = t.SuspicionMult, 6
 	m.RetransmitMult = t.RetransmitMult
-	m.TCPTimeout = streamTime
+	m.TCPTimeout = streamTimeout
 	m.PushPullInterval = 6 * time.Second // what makes many joins at once converge
 	m.DeadNodeReclaimTime = time.Second
 	m.EnableCompression = false // costs CPU, and lets a small message unpack to a huge one

@@ -13,7 +13,7 @@ import (
 func TestUpdatesOfMembersAreQuiet(t *testing.T) {
 	for level, want := range map[slog.Level]int{slog.LevelInfo: 0, slog.LevelDebug: 1} {
 		var out bytes.Buffer
-		l := quietLog(logx.Std(logx.New(&out, level, false)))
+		l := limitedLog(logx.Std(logx.New(&out, level, false)))
 		for _, text := range []string{"[INFO] serf: EventMemberUpdate: s1", "[INFO] serf: EventMemberJoin: s1 10.0.0.1"} {
 			l.Print(text)
 		}

@@ -12,14 +12,14 @@ import (
 )
 
 const (
-	// leaveHurry is how long news of our leave goes out at once, hurryTick how
-	// often it is looked for.
-	leaveHurry = 60 * time.Millisecond
-	hurryTick  = 4 * time.Millisecond
+	// leaveFlush is how long our leave is flushed, flushInterval the pause between two
+	// flushes.
+	leaveFlush    = 60 * time.Millisecond
+	flushInterval = 4 * time.Millisecond
 
-	// silentFor probe intervals without any packet, and we may be cut off: every
-	// healthy one brings an answer at least.
-	silentFor = 3
+	// silentProbes is after how many probe intervals without any packet we may be cut
+	// off: each healthy one brings an answer.
+	silentProbes = 3
 	// announceTimeout is how long an announcement may take to leave.
 	announceTimeout = 100 * time.Millisecond
 )
@@ -39,30 +39,30 @@ func (p *Pool) flush(s *serf.Serf) {
 	for i := range want {
 		to := others[i%len(others)]
 		addr := &net.UDPAddr{IP: net.ParseIP(to.Addr), Port: int(to.Port)}
-		p.asked.Go(func() { _, _ = s.Memberlist().Ping(to.Name, addr) })
+		p.background.Go(func() { _, _ = s.Memberlist().Ping(to.Name, addr) })
 	}
 }
 
-// hurry flushes again and again for a while.
-func (p *Pool) hurry(s *serf.Serf, total time.Duration) {
-	p.asked.Go(func() {
-		for range int(total / hurryTick) {
-			time.Sleep(hurryTick)
+// flushFor flushes repeatedly for a duration.
+func (p *Pool) flushFor(s *serf.Serf, total time.Duration) {
+	p.background.Go(func() {
+		for range int(total / flushInterval) {
+			time.Sleep(flushInterval)
 			p.flush(s)
 		}
 	})
 }
 
-// watchSilence announces us anew when we come back: from a pause of the process
+// watchIsolation announces us anew when we come back: from a pause of the process
 // or from behind a network that was cut. By then the others may suspect us, have
 // said so when we could not hear it, and wait for our denial; a pause of two
 // seconds leaves them no time to say it again. Memberlist counts an announcement
 // as a denial.
-func (p *Pool) watchSilence(s *serf.Serf, stop <-chan struct{}) {
+func (p *Pool) watchIsolation(s *serf.Serf, stop <-chan struct{}) {
 	t := p.cfg.timing()
-	limit := silentFor * t.ProbeInterval
-	// Past this the suspicion has run out, and what follows is not ours to hurry.
-	most := time.Duration(2*t.SuspicionMult) * t.ProbeInterval
+	limit := silentProbes * t.ProbeInterval
+	// Beyond this the suspicion has run out, and an announcement comes too late.
+	maxSilence := time.Duration(2*t.SuspicionMult) * t.ProbeInterval
 	silent := false
 	for last := time.Now(); ; {
 		tick := t.ProbeInterval / 5
@@ -75,11 +75,11 @@ func (p *Pool) watchSilence(s *serf.Serf, stop <-chan struct{}) {
 		case <-time.After(tick):
 		}
 		now := time.Now()
-		quiet := now.Sub(time.Unix(0, p.guard.heard.Load()))
+		silence := now.Sub(time.Unix(0, p.filter.lastPacket.Load()))
 		paused := now.Sub(last) > limit+tick
 		last = now
 		was := silent
-		silent = quiet > limit && quiet < most
+		silent = silence > limit && silence < maxSilence
 		if paused || silent || was { // once more when it is over: now they hear it
 			p.announce(s)
 		}
@@ -90,18 +90,18 @@ func (p *Pool) announce(s *serf.Serf) {
 	if len(p.view.Load().others(p.cfg.NodeName)) == 0 {
 		return
 	}
-	p.asked.Go(func() {
+	p.background.Go(func() {
 		p.tagLock.Lock() // what is announced are the tags
 		defer p.tagLock.Unlock()
 		_ = s.Memberlist().UpdateNode(announceTimeout) // late is as good: it goes on being gossiped
 	})
-	p.asked.Go(func() {
+	p.background.Go(func() {
 		time.Sleep(time.Millisecond) // until it is in the queue
 		p.flush(s)
 	})
 }
 
-// others are the members that are alive but us.
+// others are the members that are alive, without ourselves.
 func (v *members) others(self string) []api.Member {
 	var out []api.Member
 	for _, m := range v.list {

@@ -16,22 +16,22 @@ const (
 	warningsBurst     = 50
 )
 
-// quietLog leaves out what is too much, and says how much it was.
-func quietLog(l *log.Logger) *log.Logger {
-	return log.New(&quietWriter{out: l.Writer(), limit: bucket{rate: warningsPerSecond, burst: warningsBurst}}, "", 0)
+// limitedLog drops warnings and errors beyond the rate, and logs how many it dropped.
+func limitedLog(l *log.Logger) *log.Logger {
+	return log.New(&limitedWriter{out: l.Writer(), limit: tokenBucket{rate: warningsPerSecond, burst: warningsBurst}}, "", 0)
 }
 
-type quietWriter struct {
+type limitedWriter struct {
 	out io.Writer
 
 	mu      sync.Mutex
-	limit   bucket
+	limit   tokenBucket
 	dropped int
 }
 
-func (w *quietWriter) Write(line []byte) (int, error) {
+func (w *limitedWriter) Write(line []byte) (int, error) {
 	if isRefusal(line) {
-		return len(line), nil // it was said when it was refused
+		return len(line), nil // logged when it was refused
 	}
 	if rest, ok := bytes.CutPrefix(line, []byte("[INFO] serf: EventMemberUpdate")); ok {
 		// Tags change several times while a server starts, and say nothing to people.
@@ -41,7 +41,7 @@ func (w *quietWriter) Write(line []byte) (int, error) {
 		return w.out.Write(line)
 	}
 	w.mu.Lock()
-	fits := w.limit.take(1, time.Now())
+	fits := w.limit.allow(1, time.Now())
 	dropped := w.dropped
 	if fits {
 		w.dropped = 0

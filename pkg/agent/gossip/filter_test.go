@@ -45,13 +45,13 @@ var (
 	strangerAt = netip.MustParseAddr("10.9.9.9")
 )
 
-// quietGuard passes nothing on; its admit is under test.
-func quietGuard(keyed bool) *guard {
+// deafFilter passes nothing on; its admit is under test.
+func deafFilter(encrypted bool) *filterTransport {
 	known := &members{list: []api.Member{{Name: "n1"}}, addrs: map[netip.Addr]bool{memberAt: true}}
-	return &guard{
-		keyed: keyed, members: func() *members { return known },
-		strangers: bucket{rate: strangersPerSecond, burst: strangersBurst},
-		newcomers: bucket{rate: newcomersPerSecond, burst: newcomersBurst},
+	return &filterTransport{
+		encrypted: encrypted, members: func() *members { return known },
+		unknown:  tokenBucket{rate: unknownPerSecond, burst: unknownBurst},
+		newNames: tokenBucket{rate: newNamesPerSecond, burst: newNamesBurst},
 	}
 }
 
@@ -85,7 +85,7 @@ func TestPacketsThatPass(t *testing.T) {
 		"as large as it may be": {append([]byte{msgUser}, make([]byte, maxPacket-1)...), append([]byte{msgUser}, make([]byte, maxPacket-1)...)},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := quietGuard(false).admit(c.in, memberAt, time.Now()); !bytes.Equal(got, c.want) {
+			if got := deafFilter(false).filterPacket(c.in, memberAt, time.Now()); !bytes.Equal(got, c.want) {
 				t.Errorf("passed %x, want %x", got, c.want)
 			}
 		})
@@ -94,9 +94,9 @@ func TestPacketsThatPass(t *testing.T) {
 
 func TestStrangersAreHeardAtABoundedRate(t *testing.T) {
 	now := time.Now()
-	count := func(g *guard, from netip.Addr, msg func(i int) []byte) (passed int) {
+	count := func(g *filterTransport, from netip.Addr, msg func(i int) []byte) (passed int) {
 		for i := range 3000 {
-			if g.admit(msg(i), from, now) != nil {
+			if g.filterPacket(msg(i), from, now) != nil {
 				passed++
 			}
 		}
@@ -106,22 +106,22 @@ func TestStrangersAreHeardAtABoundedRate(t *testing.T) {
 	user := func(int) []byte { return []byte{msgUser, 1} }
 	sealed := func(int) []byte { return append([]byte{1}, make([]byte, 40)...) }
 	for name, c := range map[string]struct {
-		keyed bool
-		from  netip.Addr
-		msg   func(int) []byte
-		want  int
+		encrypted bool
+		from      netip.Addr
+		msg       func(int) []byte
+		want      int
 	}{
 		"a member's":            {false, memberAt, user, 3000},
-		"a member introduces":   {false, memberAt, alive, newcomersBurst},
-		"a stranger's":          {false, strangerAt, user, strangersBurst},
-		"a stranger introduces": {false, strangerAt, alive, newcomersBurst},
-		"about a known member":  {false, strangerAt, func(int) []byte { return forged("n1") }, strangersBurst},
+		"a member introduces":   {false, memberAt, alive, newNamesBurst},
+		"a stranger's":          {false, strangerAt, user, unknownBurst},
+		"a stranger introduces": {false, strangerAt, alive, newNamesBurst},
+		"about a known member":  {false, strangerAt, func(int) []byte { return forged("n1") }, unknownBurst},
 		"sealed, a member's":    {true, memberAt, sealed, 3000},
-		"sealed, a stranger's":  {true, strangerAt, sealed, strangersBurst},
+		"sealed, a stranger's":  {true, strangerAt, sealed, unknownBurst},
 		"plain where sealed":    {true, memberAt, user, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if got := count(quietGuard(c.keyed), c.from, c.msg); got != c.want {
+			if got := count(deafFilter(c.encrypted), c.from, c.msg); got != c.want {
 				t.Errorf("%d of 3000 passed, want %d", got, c.want)
 			}
 		})
@@ -135,24 +135,24 @@ func FuzzPackets(f *testing.F) {
 	f.Add(ping, false)
 	f.Add(compound(ping, []byte{msgUser}, forged("a")), false)
 	f.Add(append([]byte{msgCRC, 1, 2, 3, 4}, ping...), true)
-	f.Fuzz(func(t *testing.T, in []byte, keyed bool) {
+	f.Fuzz(func(t *testing.T, in []byte, encrypted bool) {
 		now := time.Now()
-		out := quietGuard(keyed).admit(in, memberAt, now)
+		out := deafFilter(encrypted).filterPacket(in, memberAt, now)
 		if len(out) > len(in) || len(out) > maxPacket {
 			t.Fatalf("%d bytes became %d", len(in), len(out))
 		}
-		if out == nil || keyed {
+		if out == nil || encrypted {
 			return
 		}
 		for _, part := range split(out) {
-			if part[0] == msgCompound || !shaped(part) {
+			if part[0] == msgCompound || !wellFormed(part) {
 				t.Fatalf("passed %x", part)
 			}
 		}
-		if again := quietGuard(false).admit(out, memberAt, now); !bytes.Equal(again, out) {
+		if again := deafFilter(false).filterPacket(out, memberAt, now); !bytes.Equal(again, out) {
 			t.Fatalf("%x at first, then %x", out, again)
 		}
-		quietGuard(false).admit(in, strangerAt, now)
+		deafFilter(false).filterPacket(in, strangerAt, now)
 	})
 }
 
@@ -166,7 +166,7 @@ func TestStreamHeads(t *testing.T) {
 	size := func(n uint32) []byte { return binary.BigEndian.AppendUint32([]byte{msgEncrypt}, n) }
 	for name, c := range map[string]struct {
 		head         []byte
-		keyed        bool
+		encrypted    bool
 		good, enough bool
 	}{
 		"exchange":               {exchange(3, 100), false, true, true},
@@ -185,7 +185,7 @@ func TestStreamHeads(t *testing.T) {
 		"sealed, more than fits": {size(maxStreamBytes + 1), true, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if good, enough := judgeHead(c.head, c.keyed); good != c.good || enough != c.enough {
+			if good, enough := checkHead(c.head, c.encrypted); good != c.good || enough != c.enough {
 				t.Errorf("good %v, enough %v", good, enough)
 			}
 		})
@@ -193,7 +193,7 @@ func TestStreamHeads(t *testing.T) {
 }
 
 // The streams of one source, and of all, are bounded; the old ones of the
-// greediest give way, and one that is young never does.
+// busiest give way, and one that is young never does.
 func TestStreamsGiveWay(t *testing.T) {
 	table := streamTable{open: map[*stream]struct{}{}}
 	began := time.Now()
@@ -202,23 +202,23 @@ func TestStreamsGiveWay(t *testing.T) {
 		_ = far.Close()
 		return table.add(&stream{Conn: near, table: &table, from: netip.AddrFrom4([4]byte{10, 0, 0, source})}, began.Add(at))
 	}
-	for i := range perSource {
+	for i := range maxStreamsPerSource {
 		if !add(1, 0) {
 			t.Fatalf("stream %d of a source was refused", i+1)
 		}
 	}
-	if add(1, streamGrace-1) {
+	if add(1, minStreamAge-1) {
 		t.Error("a source got one more than it may have, while its others were young")
 	}
-	if !add(1, streamGrace) || len(table.open) != perSource {
+	if !add(1, minStreamAge) || len(table.open) != maxStreamsPerSource {
 		t.Errorf("an old one did not give way: %d are open", len(table.open))
 	}
 	for source := byte(2); len(table.open) < maxStreams; source++ {
-		for range perSource / 2 {
-			add(source, streamGrace)
+		for range maxStreamsPerSource / 2 {
+			add(source, minStreamAge)
 		}
 	}
-	if !add(99, 2*streamGrace) || len(table.open) != maxStreams {
+	if !add(99, 2*minStreamAge) || len(table.open) != maxStreams {
 		t.Errorf("%d are open, want %d and the newcomer among them", len(table.open), maxStreams)
 	}
 	of1 := 0
@@ -227,8 +227,8 @@ func TestStreamsGiveWay(t *testing.T) {
 			of1++
 		}
 	}
-	if of1 != perSource-1 {
-		t.Errorf("the greediest source has %d left, want %d", of1, perSource-1)
+	if of1 != maxStreamsPerSource-1 {
+		t.Errorf("the busiest source has %d left, want %d", of1, maxStreamsPerSource-1)
 	}
 }
 
@@ -300,7 +300,7 @@ func TestNoiseCostsLittle(t *testing.T) {
 	if most > before+40<<20 {
 		t.Errorf("the noise cost %d MB", (most-before)>>20)
 	}
-	if got := a.NumNodes(); got > newcomersBurst+10*newcomersPerSecond {
+	if got := a.NumNodes(); got > newNamesBurst+10*newNamesPerSecond {
 		t.Errorf("%d members have been made up", got)
 	}
 }
@@ -352,7 +352,7 @@ func TestStreamsEnd(t *testing.T) {
 
 func TestQuietLog(t *testing.T) {
 	var out strings.Builder
-	l := quietLog(logx.Std(logx.New(&out, nil, false)))
+	l := limitedLog(logx.Std(logx.New(&out, nil, false)))
 	for range 10 * warningsBurst {
 		l.Print("[ERR] memberlist: bad packet")
 	}
