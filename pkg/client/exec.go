@@ -24,14 +24,13 @@ func (c *Client) ExecTargets(ctx context.Context, node, service, tag string, o *
 	return out, err
 }
 
-// ExecStart begins a job. One that is known already, with the same order, is no
-// error.
+// ExecStart begins a job. Sending the same order again is no error.
 func (c *Client) ExecStart(ctx context.Context, r api.ExecRequest, o *Options) error {
 	_, err := c.Put(ctx, "/v1/exec/job", o, r, nil)
 	return err
 }
 
-// ExecStop stops a job: what runs is killed, what waits does not begin.
+// ExecStop stops a job: the runs are killed, and the targets that wait do not begin.
 func (c *Client) ExecStop(ctx context.Context, id string, o *Options) error {
 	_, err := c.Put(ctx, "/v1/exec/stop/"+id, o, nil, nil)
 	return err
@@ -50,17 +49,17 @@ func (c *Client) ExecJob(ctx context.Context, id string, o *Options) (*api.ExecJ
 	return &out, meta, nil
 }
 
-// ExecJobs lists the jobs that are remembered, the newest first, without their
-// targets.
+// ExecJobs lists the jobs, the newest first, without their targets.
 func (c *Client) ExecJobs(ctx context.Context, o *Options) ([]*api.ExecJob, Meta, error) {
 	var out []*api.ExecJob
 	meta, err := c.Get(ctx, "/v1/exec/jobs", o, &out)
 	return out, meta, err
 }
 
-// ExecOutput hands the output of a job to take, as it arrives, until ctx ends, take
-// says no or the stream ends, which it does when the leader is another.
-func (c *Client) ExecOutput(ctx context.Context, id string, have map[string]uint64, o *Options, take func(api.ExecOutput) bool) error {
+// ExecOutput calls handle with the output of a job, as it arrives, until ctx ends,
+// handle returns false or the stream ends, which it does when the leader changes.
+// have says how many chunks of each node the caller has already.
+func (c *Client) ExecOutput(ctx context.Context, id string, have map[string]uint64, o *Options, handle func(api.ExecOutput) bool) error {
 	resp, err := c.Stream(ctx, http.MethodPost, "/v1/exec/output/"+id, o, api.ExecFollow{Have: have})
 	if err != nil {
 		return err
@@ -80,7 +79,7 @@ func (c *Client) ExecOutput(ctx context.Context, id string, have map[string]uint
 		if out.Error != "" {
 			return errors.New(out.Error)
 		}
-		if out.Node != "" && !take(out) {
+		if out.Node != "" && !handle(out) {
 			return nil
 		}
 	}
