@@ -19,8 +19,7 @@ func (c *Client) ExecTargets(ctx context.Context, node, service, tag string, o *
 			o = o.with(name, value)
 		}
 	}
-	var out []api.ExecCandidate
-	_, err := c.Get(ctx, "/v1/exec/targets", o, &out)
+	out, _, err := get[[]api.ExecCandidate](ctx, c, "/v1/exec/targets", o)
 	return out, err
 }
 
@@ -38,22 +37,12 @@ func (c *Client) ExecStop(ctx context.Context, id string, o *Options) error {
 
 // ExecJob reads a job; nil when there is none.
 func (c *Client) ExecJob(ctx context.Context, id string, o *Options) (*api.ExecJob, Meta, error) {
-	var out api.ExecJob
-	meta, err := c.Get(ctx, "/v1/exec/job/"+id, o, &out)
-	if IsStatus(err, http.StatusNotFound) {
-		return nil, meta, nil
-	}
-	if err != nil {
-		return nil, meta, err
-	}
-	return &out, meta, nil
+	return orNil(get[*api.ExecJob](ctx, c, "/v1/exec/job/"+id, o))
 }
 
 // ExecJobs lists the jobs, the newest first, without their targets.
 func (c *Client) ExecJobs(ctx context.Context, o *Options) ([]*api.ExecJob, Meta, error) {
-	var out []*api.ExecJob
-	meta, err := c.Get(ctx, "/v1/exec/jobs", o, &out)
-	return out, meta, err
+	return get[[]*api.ExecJob](ctx, c, "/v1/exec/jobs", o)
 }
 
 // ExecOutput calls handle with the output of a job, as it arrives, until ctx ends,
