@@ -28,7 +28,7 @@ func (a *Agent) makeBus(transport http.RoundTripper) {
 		Publish:  a.bus.Publish,
 		RemoteExec: func(e api.Event) {
 			if a.ready.Load() {
-				a.runner.Consul(e)
+				a.runner.HandleEvent(e)
 			}
 		},
 		Logger: a.log,

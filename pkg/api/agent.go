@@ -1,6 +1,6 @@
 package api
 
-// AgentService is a service instance as its own agent knows it.
+// AgentService is a service instance at its own agent.
 type AgentService struct {
 	Kind              string `json:",omitempty"`
 	ID                string

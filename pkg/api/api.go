@@ -1,5 +1,5 @@
-// Package api holds the nouns of muster's HTTP API: the JSON types, header and
-// parameter names, and limits that the agent, its clients and the tools share.
+// Package api holds what the agent, its clients and the tools share of muster's HTTP
+// API: JSON types, names of headers and parameters, and limits.
 //
 // The shapes are those of Consul's HTTP API (https://developer.hashicorp.com/consul/api-docs),
 // so that existing clients work unchanged: nil and empty lists are told apart

@@ -27,7 +27,7 @@ type Weights struct {
 // Empty stands for the mesh objects of the reference that are always {} here.
 type Empty struct{}
 
-// UnmarshalJSON accepts and drops whatever a client sends there.
+// UnmarshalJSON accepts and drops any value.
 func (*Empty) UnmarshalJSON([]byte) error { return nil }
 
 // NodeService is a service instance as part of its node.

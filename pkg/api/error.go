@@ -32,9 +32,9 @@ var (
 	ErrNotConsistent = Errorf(http.StatusInternalServerError, TextNotConsistent)
 )
 
-// StatusError is an answer other than success: what a handler returns to set
-// the HTTP status, and what the client gives back for it. Text is the body,
-// without a trailing newline.
+// StatusError is an answer other than success. A handler returns it to set the HTTP
+// status, and the client returns it for such an answer. Text is the body without a
+// trailing newline.
 type StatusError struct {
 	Code int
 	Text string

@@ -16,7 +16,7 @@ type Event struct {
 	LTime         uint64
 }
 
-// Limits of durable events. A log that is full takes no more until one expires.
+// Limits of durable events. A full log refuses more until one expires.
 const (
 	MaxDurableEvents     = 4096
 	MaxDurableEventBytes = 16 << 20 // names and payloads of all together
@@ -39,8 +39,8 @@ type DurableEvent struct {
 	Expires time.Time
 }
 
-// EventAcks is a durable event with how many nodes have acknowledged it, and
-// which; the latter where one event is asked for.
+// EventAcks is a durable event with the number of nodes that have acknowledged it.
+// AckedBy names them in the answer for a single event.
 type EventAcks struct {
 	DurableEvent
 	Acks    int

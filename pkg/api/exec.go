@@ -6,32 +6,32 @@ import "time"
 const (
 	MaxExecTargets = 10000           // nodes of one job
 	MaxExecOrder   = 512 * 1024      // bytes of an order, script included
-	MaxExecJobs    = 512             // jobs that are remembered, open ones included
+	MaxExecJobs    = 512             // jobs in the state, open ones included
 	MaxExecOutput  = 4 << 20         // bytes of output that a node keeps of one run
 	MaxExecChunk   = 32 << 10        // bytes of output in one chunk
-	ExecKept       = time.Hour       // how long a job that has ended can be asked for
-	ExecOrderLife  = 5 * time.Minute // how long a signed order may be begun, by default
+	ExecKept       = time.Hour       // how long a job is kept after its end
+	ExecOrderLife  = 5 * time.Minute // how long nodes may begin an order, by default
 )
 
 // ExecNamespace is the namespace of the signatures of orders: ssh-keygen's -n.
 const ExecNamespace = "muster-exec-order"
 
-// What has become of a target. Those after running are final, but for lost: a
-// node that comes back says what has become of it.
+// States of a target. Those after running are final, except lost: a node that
+// comes back reports its result.
 const (
-	ExecWaiting = "waiting" // its turn has not come
+	ExecWaiting = "waiting" // other targets are before it
 	ExecCalled  = "called"  // its node has not answered yet
 	ExecRunning = "running"
 	ExecOK      = "ok"
 	ExecFailed  = "failed"  // it ran, or could not be started: Code is not 0
 	ExecTimeout = "timeout" // killed because its time was over
 	ExecStopped = "stopped" // killed because somebody stopped the job
-	ExecRefused = "refused" // the node does not run such jobs: Error says why
+	ExecRefused = "refused" // the node's policy does not allow it: Error says why
 	ExecLost    = "lost"    // the node failed, or did not answer
 	ExecSkipped = "skipped" // never begun: the job was stopped before
 )
 
-// ExecFinal tells the states in which nothing more is to be waited for.
+// ExecFinal says whether a state is an end of the target.
 func ExecFinal(state string) bool {
 	switch state {
 	case ExecWaiting, ExecCalled, ExecRunning:
@@ -46,9 +46,9 @@ const (
 	ExecMaxFail       = "too many failures"
 )
 
-// ExecOrder is what is to be run, and where. All of it is signed, where it is.
+// ExecOrder is what is to be run, and where. A signature covers all of it.
 type ExecOrder struct {
-	ID         string // a UUID, chosen by who orders; no node runs it twice
+	ID         string // a UUID, chosen by the client; no node runs it twice
 	Datacenter string `json:",omitempty"`
 
 	// One of: a named job of the targets with Args; a command, run as it is or,
@@ -65,7 +65,7 @@ type ExecOrder struct {
 	Wait     Duration // how long a node may take to answer
 	Timeout  Duration `json:",omitempty"` // how long it may run; 0: no limit
 
-	By      string // who orders, for the log
+	By      string // the user at the client, for the log; not verified
 	Issued  time.Time
 	Expires time.Time // no node begins it later
 }
@@ -77,11 +77,11 @@ type ExecRequest struct {
 	Signature []byte `json:",omitempty"` // of Order, as "ssh-keygen -Y sign -n muster-exec-order" writes it
 }
 
-// ExecJob is a job and what has become of it: GET /v1/exec/job/ID.
+// ExecJob is a job and its results: GET /v1/exec/job/ID.
 type ExecJob struct {
 	ID      string
 	Job     string `json:",omitempty"`
-	Command string // as a person reads it
+	Command string // for people
 	By      string
 	Created time.Time
 	Ended   time.Time `json:",omitzero"`
@@ -114,14 +114,14 @@ type ExecCandidate struct {
 type ExecCall struct {
 	Job     string
 	State   string // called or running
-	Claim   string // of the agent that runs it
+	Claim   string // identifies the agent process that runs it
 	Stop    bool   // it must not begin, or must end
 	Request ExecRequest
 }
 
-// ExecResult says what has become of a target. It holds only if the target is
-// in the state From, where that is given, and if Claim is that of the agent that
-// runs it, where that has begun.
+// ExecResult is the result of a target. It is ignored unless the target is in the
+// state From, if that is set, and unless Claim is that of the agent that runs it,
+// if it has begun.
 type ExecResult struct {
 	Job, Node string
 	From      string `json:",omitempty"`
@@ -133,7 +133,7 @@ type ExecResult struct {
 	Truncated bool   `json:",omitempty"`
 }
 
-// The streams of a ExecChunk.
+// The streams of an ExecChunk.
 const (
 	ExecStdout = 1
 	ExecStderr = 2
@@ -145,9 +145,9 @@ type ExecChunk struct {
 	Data   []byte
 }
 
-// ExecOutput is a line of the stream that POST /v1/exec/output/ID answers with:
-// the chunks of one node from the number Seq on. One without a node says that the
-// stream lives; one with an Error is the last.
+// ExecOutput is a line of the answer to POST /v1/exec/output/ID: the chunks of one
+// node from the number Seq on. A line without a node is a heartbeat; one with an
+// Error is the last.
 type ExecOutput struct {
 	Node   string      `json:",omitempty"`
 	Seq    uint64      `json:",omitempty"`
@@ -155,8 +155,8 @@ type ExecOutput struct {
 	Error  string      `json:",omitempty"`
 }
 
-// ExecFollow is the body of POST /v1/exec/output/ID: how many chunks of each
-// node are there already. Nodes that are not named begin with 0.
+// ExecFollow is the body of POST /v1/exec/output/ID: how many chunks of each node
+// the client has already. Nodes that are not named begin with 0.
 type ExecFollow struct {
 	Have map[string]uint64
 }

@@ -2,8 +2,7 @@ package api
 
 import "encoding/json"
 
-// Check states. Any other string may stand in the catalog; the agent itself
-// uses these only.
+// Check states. The catalog may contain other strings; agents use these only.
 const (
 	HealthPassing  = "passing"
 	HealthWarning  = "warning"
@@ -12,7 +11,7 @@ const (
 	HealthMaintenance = "maintenance"
 )
 
-// Check ids with a meaning of their own.
+// Check ids with a special meaning.
 const (
 	SerfHealthID     = "serfHealth"
 	SerfHealthName   = "Serf Health Status"
@@ -89,8 +88,8 @@ type CheckServiceNode struct {
 	Checks  []*HealthCheck
 }
 
-// AggregatedStatus is the status a group of checks amounts to: maintenance,
-// then critical, warning, passing; no checks pass.
+// AggregatedStatus is the worst status of a group of checks, in the order
+// maintenance, critical, warning, passing. No checks are passing.
 func AggregatedStatus(checks []*HealthCheck) string {
 	status := HealthPassing
 	for _, c := range checks {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// CleanKey is the key, or prefix, that an agent finds under a path: without a
-// leading slash, empty, "." and ".." parts, for which every agent, Consul's too,
-// redirects to the clean path. One that would leave the store stays in it.
+// CleanKey is the key, or prefix, that an agent reads from a path: without a leading
+// slash and without empty, "." and ".." parts. Every agent, Consul's too, redirects
+// to that path. A ".." cannot leave the store.
 func CleanKey(key string) string {
 	clean := path.Clean("/" + key)[1:]
 	if clean != "" && strings.HasSuffix(key, "/") {

@@ -2,7 +2,7 @@ package api
 
 import "time"
 
-// MaxKVTTL is the longest time to live that a key is given (?ttl).
+// MaxKVTTL limits the time to live of a key (?ttl).
 const MaxKVTTL = 10 * 365 * 24 * time.Hour
 
 // KVPair is one entry of the key/value store. An empty value reads back as
@@ -17,9 +17,9 @@ type KVPair struct {
 	ModifyIndex uint64
 }
 
-// KVChanges is the answer of GET /v1/kv/PREFIX?changes-since=INDEX: what has
-// become of the keys below a prefix, up to Index. With Resync it is all keys that
-// are there, as if they were new: forget the others.
+// KVChanges is the answer of GET /v1/kv/PREFIX?changes-since=INDEX: the changes of the
+// keys below a prefix, up to Index. With Resync it is all existing keys, as if they
+// were new; the client drops all others.
 type KVChanges struct {
 	Index   uint64
 	Resync  bool

@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// WhyNoLeader says in words what the gossip pool knows about why no server leads:
-// who is missing, and how many are needed. It is what an agent sees: a server that it
-// takes for failed may just not reach it.
+// WhyNoLeader describes, from what the gossip pool knows, why no server leads: which
+// servers are missing, and how many are needed. It is the view of one agent: a
+// server that failed for it may only be unreachable for it.
 func WhyNoLeader(members []*Member) string {
 	var alive, failed []string
 	expect := 0

@@ -2,13 +2,13 @@ package api
 
 import "time"
 
-// What becomes of the keys that a session holds when it ends.
+// What happens to the keys that a session holds when it ends.
 const (
-	SessionRelease = "release" // they are free
-	SessionDelete  = "delete"  // they are gone
+	SessionRelease = "release" // they are released
+	SessionDelete  = "delete"  // they are deleted
 )
 
-// Limits of sessions. A lock-delay above MaxLockDelay is honoured as that.
+// Limits of sessions. A lock-delay above MaxLockDelay counts as MaxLockDelay.
 const (
 	MaxLockDelay     = time.Minute
 	MinSessionTTL    = 10 * time.Second // session_ttl_min
@@ -16,9 +16,9 @@ const (
 	DefaultLockDelay = 15 * time.Second
 )
 
-// Session is what holds locks. It ends when it is destroyed, when its TTL is over
-// without a renewal, when one of its checks turns critical or is removed, and when
-// its node is. GET /v1/session/info/ and its like answer with lists of them.
+// Session holds locks. It ends when it is destroyed, when its TTL ends without a
+// renewal, when one of its checks turns critical or is removed, and when its node is
+// removed. GET /v1/session/info/ and the other reads answer with lists of them.
 type Session struct {
 	ID            string
 	Name          string
@@ -50,6 +50,6 @@ type SessionCreate struct {
 	ServiceChecks []SessionServiceCheck `json:",omitempty"`
 }
 
-// ElectionKey is the key whose holder has won the election of this name. The name
-// NAME.leader.<domain> in DNS is the node of the session that holds it.
+// ElectionKey is the key of an election: the session that holds it is elected. In
+// DNS NAME.leader.<domain> is the node of that session.
 func ElectionKey(name string) string { return "leader/" + name + "/.lock" }

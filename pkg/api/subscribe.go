@@ -2,8 +2,8 @@ package api
 
 import "encoding/json"
 
-// SubscribePath is muster's own: POST a Subscription, read a stream of Frames,
-// one JSON object a line, until one side hangs up.
+// SubscribePath is muster's own: POST a Subscription, and read a stream of Frames,
+// one JSON object a line, until one side closes it.
 const SubscribePath = "/v1/subscribe"
 
 // Limits of one subscription.
@@ -12,10 +12,10 @@ const (
 	MaxSubscriptionSize  = 8 << 20 // bytes of the body
 )
 
-// Subscription says what to follow, and what the client has of it already.
+// Subscription says what to follow, and which results the client has already.
 type Subscription struct {
-	// Index is that of the last frame the client got, on this or another stream.
-	// The server applies at least that much before its first frame.
+	// Index is the index of the last frame that the client got, on any stream. The
+	// server applies at least that index before it sends the first frame.
 	Index   uint64 `json:",omitempty"`
 	Queries []SubscribedQuery
 }
@@ -29,13 +29,12 @@ type SubscribedQuery struct {
 }
 
 // Frame is the state at one raft index: every followed result that differs from
-// what the client has. The first frame is sent even when none does; one without
-// results says now and then that the stream lives. Indexes never fall on one
-// stream, and may be skipped.
+// what the client has. The first frame is sent even if none differs; later frames
+// without results are heartbeats. Indexes never fall on one stream, and may skip.
 type Frame struct {
 	Index   uint64             `json:",omitempty"`
 	Results []SubscribedResult `json:",omitempty"`
-	// Error ends the stream; subscribe again, with what you have.
+	// Error ends the stream; the client subscribes again with what it has.
 	Error string `json:",omitempty"`
 }
 

@@ -38,7 +38,7 @@ type TxnCheckOp struct {
 	Check HealthCheck
 }
 
-// TxnResult is what one operation yielded: exactly one field is set.
+// TxnResult is the result of one operation: exactly one field is set.
 type TxnResult struct {
 	KV      *KVPair      `json:",omitempty"`
 	Node    *Node        `json:",omitempty"`

@@ -10,8 +10,7 @@ import (
 
 // AgentSelf reads what the agent says of itself, as plain JSON values.
 func (c *Client) AgentSelf(ctx context.Context) (map[string]map[string]any, error) {
-	var out map[string]map[string]any
-	_, err := c.Get(ctx, "/v1/agent/self", nil, &out)
+	out, _, err := get[map[string]map[string]any](ctx, c, "/v1/agent/self", nil)
 	return out, err
 }
 
@@ -24,22 +23,19 @@ func (c *Client) AgentVersion(ctx context.Context) (*api.AgentVersion, error) {
 
 // AgentMembers lists the members of the agent's gossip pool.
 func (c *Client) AgentMembers(ctx context.Context, o *Options) ([]*api.Member, error) {
-	var out []*api.Member
-	_, err := c.Get(ctx, "/v1/agent/members", o, &out)
+	out, _, err := get[[]*api.Member](ctx, c, "/v1/agent/members", o)
 	return out, err
 }
 
 // AgentServices lists the services registered at the agent, by id.
 func (c *Client) AgentServices(ctx context.Context, o *Options) (map[string]*api.AgentService, error) {
-	var out map[string]*api.AgentService
-	_, err := c.Get(ctx, "/v1/agent/services", o, &out)
+	out, _, err := get[map[string]*api.AgentService](ctx, c, "/v1/agent/services", o)
 	return out, err
 }
 
 // AgentChecks lists the checks that run at the agent, by id.
 func (c *Client) AgentChecks(ctx context.Context, o *Options) (map[string]*api.HealthCheck, error) {
-	var out map[string]*api.HealthCheck
-	_, err := c.Get(ctx, "/v1/agent/checks", o, &out)
+	out, _, err := get[map[string]*api.HealthCheck](ctx, c, "/v1/agent/checks", o)
 	return out, err
 }
 
@@ -106,14 +102,12 @@ func (c *Client) Reload(ctx context.Context) error {
 
 // StatusLeader is the leader's address, "" when there is none.
 func (c *Client) StatusLeader(ctx context.Context) (string, error) {
-	var out string
-	_, err := c.Get(ctx, "/v1/status/leader", nil, &out)
+	out, _, err := get[string](ctx, c, "/v1/status/leader", nil)
 	return out, err
 }
 
 // StatusPeers lists the addresses of the raft peers.
 func (c *Client) StatusPeers(ctx context.Context) ([]string, error) {
-	var out []string
-	_, err := c.Get(ctx, "/v1/status/peers", nil, &out)
+	out, _, err := get[[]string](ctx, c, "/v1/status/peers", nil)
 	return out, err
 }

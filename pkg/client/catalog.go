@@ -8,37 +8,28 @@ import (
 
 // Datacenters lists the known datacenters, nearest first.
 func (c *Client) Datacenters(ctx context.Context) ([]string, error) {
-	var out []string
-	_, err := c.Get(ctx, "/v1/catalog/datacenters", nil, &out)
+	out, _, err := get[[]string](ctx, c, "/v1/catalog/datacenters", nil)
 	return out, err
 }
 
 // Nodes lists the catalog's nodes.
 func (c *Client) Nodes(ctx context.Context, o *Options) ([]*api.Node, Meta, error) {
-	var out []*api.Node
-	meta, err := c.Get(ctx, "/v1/catalog/nodes", o, &out)
-	return out, meta, err
+	return get[[]*api.Node](ctx, c, "/v1/catalog/nodes", o)
 }
 
 // NodeServices reads one node with its services; nil when it is unknown.
 func (c *Client) NodeServices(ctx context.Context, node string, o *Options) (*api.NodeServices, Meta, error) {
-	var out *api.NodeServices
-	meta, err := c.Get(ctx, "/v1/catalog/node/"+node, o, &out)
-	return out, meta, err
+	return get[*api.NodeServices](ctx, c, "/v1/catalog/node/"+node, o)
 }
 
 // Services lists the names of all services with their tags.
 func (c *Client) Services(ctx context.Context, o *Options) (map[string][]string, Meta, error) {
-	var out map[string][]string
-	meta, err := c.Get(ctx, "/v1/catalog/services", o, &out)
-	return out, meta, err
+	return get[map[string][]string](ctx, c, "/v1/catalog/services", o)
 }
 
 // ServiceNodes lists the instances of a service, whatever their health.
 func (c *Client) ServiceNodes(ctx context.Context, name string, o *Options) ([]*api.ServiceNode, Meta, error) {
-	var out []*api.ServiceNode
-	meta, err := c.Get(ctx, "/v1/catalog/service/"+name, o, &out)
-	return out, meta, err
+	return get[[]*api.ServiceNode](ctx, c, "/v1/catalog/service/"+name, o)
 }
 
 // CatalogRegister writes a node, service or checks straight into the catalog.

@@ -1,11 +1,10 @@
 // Package client is the Go client of muster's HTTP API. It speaks Consul's
 // protocol, so it works against a real Consul too.
 //
-// It promises little on purpose: one method is one request, nothing is retried
-// or cached here, every call ends when its context does, and an answer other
-// than 200 is an *api.StatusError that carries status and text. Blocking
-// queries are Options.Index and Options.Wait; following a result for ever is
-// package watch's business.
+// One method is one request: nothing is retried or cached here. Every call ends
+// when its context does, and an answer other than 200 is an *api.StatusError with
+// status and text. Options.Index and Options.Wait make a blocking query; package
+// watch follows a result for ever.
 package client
 
 import (
@@ -96,6 +95,24 @@ func (c *Client) Get(ctx context.Context, path string, o *Options, out any) (Met
 	return c.Do(ctx, http.MethodGet, path, o, nil, out)
 }
 
+// get is Get with a result of type T.
+func get[T any](ctx context.Context, c *Client, path string, o *Options) (out T, meta Meta, err error) {
+	meta, err = c.Get(ctx, path, o, &out)
+	return out, meta, err
+}
+
+// orNil makes the zero value of an answer 404, and of any other error.
+func orNil[T any](out T, meta Meta, err error) (T, Meta, error) {
+	if err == nil {
+		return out, meta, nil
+	}
+	var none T
+	if IsStatus(err, http.StatusNotFound) {
+		err = nil
+	}
+	return none, meta, err
+}
+
 // Put sends in and reads the answer into out.
 func (c *Client) Put(ctx context.Context, path string, o *Options, in, out any) (Meta, error) {
 	return c.Do(ctx, http.MethodPut, path, o, in, out)
@@ -165,9 +182,10 @@ func (c *Client) url(path string, o *Options) string {
 	return u.String()
 }
 
-// rawPath writes a path so that no server cleans it on the way: an empty segment
-// begins the next one as %2F, "." and ".." are escaped. An id may be a URL, or hold
-// two slashes; cleaned, it names something else. It is "" where that changes nothing.
+// rawPath escapes a path so that no server cleans it: an empty segment becomes %2F
+// before the next one, "." and ".." are escaped. An id may be a URL, or contain two
+// slashes; cleaned, it would name something else. rawPath is "" if the usual
+// escaping is enough.
 func rawPath(p string) string {
 	segments, odd := strings.Split(strings.TrimPrefix(p, "/"), "/"), false
 	var out strings.Builder
@@ -285,7 +303,7 @@ func parseMeta(h http.Header) Meta {
 	return m
 }
 
-// drain lets the connection be used again, unless too much is left on it.
+// drain reads the rest of a body, up to 64 KiB, so that the connection can be reused.
 func drain(body io.ReadCloser) {
 	_, _ = io.CopyN(io.Discard, body, 64<<10)
 	_ = body.Close()

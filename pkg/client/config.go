@@ -24,7 +24,7 @@ type Config struct {
 	Address    string // host:port, http://, https:// or unix:///path
 	SSL        bool   // https although Address names no scheme
 	Token      string
-	TokenFile  string // beats Token
+	TokenFile  string // overrides Token
 	Datacenter string
 	HTTPAuth   string // user:password
 	UserAgent  string
@@ -40,8 +40,8 @@ type Config struct {
 	Transport http.RoundTripper
 }
 
-// ConfigFromEnv reads MUSTER_HTTP_ADDR and its kin; where one is unset, the
-// CONSUL_* variable of the same meaning.
+// ConfigFromEnv reads MUSTER_HTTP_ADDR and the other MUSTER_* variables. Instead of
+// one that is unset it reads the CONSUL_* variable of the same meaning.
 func ConfigFromEnv() Config {
 	c := Config{
 		Address:       env("HTTP_ADDR"),
@@ -61,8 +61,8 @@ func ConfigFromEnv() Config {
 	return c
 }
 
-// Over lays c over base: what c does not say is as in base. A token of c's own beats a
-// token file of base's.
+// Over returns base with the fields that c sets. A token of c overrides a token file
+// of base.
 func (c Config) Over(base Config) Config {
 	if c.Token != "" {
 		base.TokenFile = ""

@@ -2,7 +2,6 @@ package client
 
 import (
 	"context"
-	"net/http"
 	"strconv"
 	"time"
 
@@ -26,20 +25,17 @@ func (c *Client) EventFire(ctx context.Context, e api.Event, o *Options) (*api.E
 	return &out, err
 }
 
-// EventList lists the last events that the agent has kept, oldest first; a name
-// that is not empty selects. Meta.Index stands for the newest of them; it is to be
-// compared for equality only.
+// EventList lists the last events of a name, "" for all, at the agent, oldest
+// first. Meta.Index identifies the newest; only compare it for equality.
 func (c *Client) EventList(ctx context.Context, name string, o *Options) ([]*api.Event, Meta, error) {
 	if name != "" {
 		o = o.with("name", name)
 	}
-	var out []*api.Event
-	meta, err := c.Get(ctx, "/v1/event/list", o, &out)
-	return out, meta, err
+	return get[[]*api.Event](ctx, c, "/v1/event/list", o)
 }
 
-// EventFireDurable adds an event to the log that the servers keep, for ttl; zero
-// leaves that to them (an hour).
+// EventFireDurable adds an event to the log of the servers, which keep it for ttl;
+// zero means their default of an hour.
 func (c *Client) EventFireDurable(ctx context.Context, name string, payload []byte, ttl time.Duration, o *Options) (*api.DurableEvent, error) {
 	o = o.with("durable", "")
 	if ttl != 0 {
@@ -57,16 +53,12 @@ func (c *Client) EventFireDurable(ctx context.Context, name string, payload []by
 // since, in the order in which they were fired. Options.Index blocks until there
 // are others.
 func (c *Client) EventLog(ctx context.Context, name string, since uint64, o *Options) ([]*api.DurableEvent, Meta, error) {
-	var out []*api.DurableEvent
-	meta, err := c.Get(ctx, "/v1/event/log", o.logged(name, since), &out)
-	return out, meta, err
+	return get[[]*api.DurableEvent](ctx, c, "/v1/event/log", o.logged(name, since))
 }
 
 // EventLogAcks is EventLog with how many nodes have acknowledged each event.
 func (c *Client) EventLogAcks(ctx context.Context, name string, since uint64, o *Options) ([]*api.EventAcks, Meta, error) {
-	var out []*api.EventAcks
-	meta, err := c.Get(ctx, "/v1/event/log", o.logged(name, since).with("acks", ""), &out)
-	return out, meta, err
+	return get[[]*api.EventAcks](ctx, c, "/v1/event/log", o.logged(name, since).with("acks", ""))
 }
 
 func (o *Options) logged(name string, since uint64) *Options {
@@ -76,8 +68,8 @@ func (o *Options) logged(name string, since uint64) *Options {
 	return o.with("since", strconv.FormatUint(since, 10))
 }
 
-// EventAck notes that a node, "" for that of the agent asked, has acknowledged a
-// durable event. Once more is no error.
+// EventAck records that a node, "" for that of the agent, has acknowledged a durable
+// event. Repeating it is no error.
 func (c *Client) EventAck(ctx context.Context, id, node string, o *Options) error {
 	if node != "" {
 		o = o.with("node", node)
@@ -86,13 +78,8 @@ func (c *Client) EventAck(ctx context.Context, id, node string, o *Options) erro
 	return err
 }
 
-// EventAcks returns a durable event and who has acknowledged it; nil when it has
-// expired, or never was.
+// EventAcks returns a durable event and the nodes that have acknowledged it; nil if
+// there is none, or it has expired.
 func (c *Client) EventAcks(ctx context.Context, id string, o *Options) (*api.EventAcks, Meta, error) {
-	var out api.EventAcks
-	meta, err := c.Get(ctx, "/v1/event/ack/"+id, o, &out)
-	if IsStatus(err, http.StatusNotFound) {
-		return nil, meta, nil
-	}
-	return &out, meta, err
+	return orNil(get[*api.EventAcks](ctx, c, "/v1/event/ack/"+id, o))
 }

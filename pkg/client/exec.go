@@ -19,19 +19,17 @@ func (c *Client) ExecTargets(ctx context.Context, node, service, tag string, o *
 			o = o.with(name, value)
 		}
 	}
-	var out []api.ExecCandidate
-	_, err := c.Get(ctx, "/v1/exec/targets", o, &out)
+	out, _, err := get[[]api.ExecCandidate](ctx, c, "/v1/exec/targets", o)
 	return out, err
 }
 
-// ExecStart begins a job. One that is known already, with the same order, is no
-// error.
+// ExecStart begins a job. Sending the same order again is no error.
 func (c *Client) ExecStart(ctx context.Context, r api.ExecRequest, o *Options) error {
 	_, err := c.Put(ctx, "/v1/exec/job", o, r, nil)
 	return err
 }
 
-// ExecStop stops a job: what runs is killed, what waits does not begin.
+// ExecStop stops a job: the runs are killed, and the targets that wait do not begin.
 func (c *Client) ExecStop(ctx context.Context, id string, o *Options) error {
 	_, err := c.Put(ctx, "/v1/exec/stop/"+id, o, nil, nil)
 	return err
@@ -39,28 +37,18 @@ func (c *Client) ExecStop(ctx context.Context, id string, o *Options) error {
 
 // ExecJob reads a job; nil when there is none.
 func (c *Client) ExecJob(ctx context.Context, id string, o *Options) (*api.ExecJob, Meta, error) {
-	var out api.ExecJob
-	meta, err := c.Get(ctx, "/v1/exec/job/"+id, o, &out)
-	if IsStatus(err, http.StatusNotFound) {
-		return nil, meta, nil
-	}
-	if err != nil {
-		return nil, meta, err
-	}
-	return &out, meta, nil
+	return orNil(get[*api.ExecJob](ctx, c, "/v1/exec/job/"+id, o))
 }
 
-// ExecJobs lists the jobs that are remembered, the newest first, without their
-// targets.
+// ExecJobs lists the jobs, the newest first, without their targets.
 func (c *Client) ExecJobs(ctx context.Context, o *Options) ([]*api.ExecJob, Meta, error) {
-	var out []*api.ExecJob
-	meta, err := c.Get(ctx, "/v1/exec/jobs", o, &out)
-	return out, meta, err
+	return get[[]*api.ExecJob](ctx, c, "/v1/exec/jobs", o)
 }
 
-// ExecOutput hands the output of a job to take, as it arrives, until ctx ends, take
-// says no or the stream ends, which it does when the leader is another.
-func (c *Client) ExecOutput(ctx context.Context, id string, have map[string]uint64, o *Options, take func(api.ExecOutput) bool) error {
+// ExecOutput calls handle with the output of a job, as it arrives, until ctx ends,
+// handle returns false or the stream ends, which it does when the leader changes.
+// have says how many chunks of each node the caller has already.
+func (c *Client) ExecOutput(ctx context.Context, id string, have map[string]uint64, o *Options, handle func(api.ExecOutput) bool) error {
 	resp, err := c.Stream(ctx, http.MethodPost, "/v1/exec/output/"+id, o, api.ExecFollow{Have: have})
 	if err != nil {
 		return err
@@ -80,7 +68,7 @@ func (c *Client) ExecOutput(ctx context.Context, id string, have map[string]uint
 		if out.Error != "" {
 			return errors.New(out.Error)
 		}
-		if out.Node != "" && !take(out) {
+		if out.Node != "" && !handle(out) {
 			return nil
 		}
 	}

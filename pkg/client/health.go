@@ -12,28 +12,20 @@ func (c *Client) HealthService(ctx context.Context, name string, passing bool, o
 	if passing {
 		o = o.with("passing", "")
 	}
-	var out []*api.CheckServiceNode
-	meta, err := c.Get(ctx, "/v1/health/service/"+name, o, &out)
-	return out, meta, err
+	return get[[]*api.CheckServiceNode](ctx, c, "/v1/health/service/"+name, o)
 }
 
 // HealthNode lists the checks of one node.
 func (c *Client) HealthNode(ctx context.Context, node string, o *Options) ([]*api.HealthCheck, Meta, error) {
-	return c.checks(ctx, "/v1/health/node/"+node, o)
+	return get[[]*api.HealthCheck](ctx, c, "/v1/health/node/"+node, o)
 }
 
 // HealthChecks lists the checks of one service.
 func (c *Client) HealthChecks(ctx context.Context, service string, o *Options) ([]*api.HealthCheck, Meta, error) {
-	return c.checks(ctx, "/v1/health/checks/"+service, o)
+	return get[[]*api.HealthCheck](ctx, c, "/v1/health/checks/"+service, o)
 }
 
 // HealthState lists the checks in one state, or "any".
 func (c *Client) HealthState(ctx context.Context, state string, o *Options) ([]*api.HealthCheck, Meta, error) {
-	return c.checks(ctx, "/v1/health/state/"+state, o)
-}
-
-func (c *Client) checks(ctx context.Context, path string, o *Options) ([]*api.HealthCheck, Meta, error) {
-	var out []*api.HealthCheck
-	meta, err := c.Get(ctx, path, o, &out)
-	return out, meta, err
+	return get[[]*api.HealthCheck](ctx, c, "/v1/health/state/"+state, o)
 }

@@ -15,8 +15,8 @@ import (
 // KVPath is the path to read a key, or a prefix, at.
 func KVPath(key string) string { return "/v1/kv/" + api.CleanKey(key) }
 
-// checkWritten refuses a key that could be written under another name only, or, in a
-// transaction, never be reached by its path again. A leading slash is no part of it.
+// checkWritten refuses a key that the agent would write under another name or, in a
+// transaction, that no path leads to. A leading slash is no part of it.
 func checkWritten(key string) error {
 	if plain := strings.TrimPrefix(key, "/"); plain != api.CleanKey(key) {
 		return fmt.Errorf("write key %q: it has an empty, \".\" or \"..\" part between its slashes, and agents would take it for %q: write that", key, api.CleanKey(key))
@@ -39,40 +39,25 @@ func (c *Client) KVList(ctx context.Context, prefix string, o *Options) ([]*api.
 }
 
 func (c *Client) kvRead(ctx context.Context, key string, o *Options, param string) ([]*api.KVPair, Meta, error) {
-	var pairs []*api.KVPair
-	meta, err := c.Get(ctx, KVPath(key), o.with(param, ""), &pairs)
-	if IsStatus(err, http.StatusNotFound) {
-		return nil, meta, nil
-	}
-	return pairs, meta, err
+	return orNil(get[[]*api.KVPair](ctx, c, KVPath(key), o.with(param, "")))
 }
 
 // KVKeys lists the keys under a prefix, up to the first separator after it
 // unless that is empty; none is no error.
 func (c *Client) KVKeys(ctx context.Context, prefix, separator string, o *Options) ([]string, Meta, error) {
-	var keys []string
 	o = o.with("keys", "")
 	if separator != "" {
 		o = o.with("separator", separator)
 	}
-	meta, err := c.Get(ctx, KVPath(prefix), o, &keys)
-	if IsStatus(err, http.StatusNotFound) {
-		return nil, meta, nil
-	}
-	return keys, meta, err
+	return orNil(get[[]string](ctx, c, KVPath(prefix), o))
 }
 
-// KVChanges reads what has become of the keys under a prefix since an index, and
-// blocks (for Options.Wait) until something has; 0 asks for everything. Ask again
-// with the Index of the answer. A Consul does not know this and answers with an
-// error.
+// KVChanges reads the changes of the keys under a prefix since an index, and blocks
+// (for Options.Wait) until there is one; 0 reads all keys. The Index of the answer
+// is that of the next call. A Consul does not know this and answers with an error.
 func (c *Client) KVChanges(ctx context.Context, prefix string, since uint64, o *Options) (*api.KVChanges, error) {
-	var out api.KVChanges
-	_, err := c.Get(ctx, KVPath(prefix), o.with("changes-since", strconv.FormatUint(since, 10)), &out)
-	if err != nil {
-		return nil, err
-	}
-	return &out, nil
+	out, _, err := get[*api.KVChanges](ctx, c, KVPath(prefix), o.with("changes-since", strconv.FormatUint(since, 10)))
+	return out, err
 }
 
 // KVWrite says how to write or delete a key. CAS, where set, is the ModifyIndex
@@ -83,9 +68,9 @@ type KVWrite struct {
 	Acquire string // session id
 	Release string // session id
 	Recurse bool   // delete only: everything under the prefix
-	// TTL, where above zero, is when a written key vanishes by itself. Fence
-	// ("LOCKKEY:TOKEN") lets the write through only while that key is held and was
-	// acquired at the index that is the token. A Consul ignores both.
+	// TTL, if above zero, is how long after the write the key is removed. Fence
+	// ("LOCKKEY:TOKEN") allows the write only while that key is held, with that
+	// fencing token. A Consul ignores both.
 	TTL   time.Duration
 	Fence string
 }
@@ -161,8 +146,8 @@ func (o *Options) with(name, value string) *Options {
 // Txn applies the operations together or not at all. A rollback (status 409) is
 // an answer, not an error: its Errors say why.
 //
-// Keys are taken as they are, so that what somebody else has written is reached, but
-// none is written that no path leads to.
+// Keys are sent as they are, so that any key can be read, but a key that no path
+// leads to is not written.
 func (c *Client) Txn(ctx context.Context, ops []*api.TxnOp, o *Options) (*api.TxnResponse, error) {
 	for _, op := range ops {
 		if op == nil || op.KV == nil {

@@ -35,7 +35,7 @@ func (c *Client) SessionRenew(ctx context.Context, id string, o *Options) (*api.
 
 // SessionInfo reads one session; nil when there is none.
 func (c *Client) SessionInfo(ctx context.Context, id string, o *Options) (*api.Session, Meta, error) {
-	sessions, meta, err := c.sessions(ctx, "/v1/session/info/"+id, o)
+	sessions, meta, err := get[[]*api.Session](ctx, c, "/v1/session/info/"+id, o)
 	if len(sessions) == 0 {
 		return nil, meta, err
 	}
@@ -44,16 +44,10 @@ func (c *Client) SessionInfo(ctx context.Context, id string, o *Options) (*api.S
 
 // SessionNode lists the sessions of a node.
 func (c *Client) SessionNode(ctx context.Context, node string, o *Options) ([]*api.Session, Meta, error) {
-	return c.sessions(ctx, "/v1/session/node/"+node, o)
+	return get[[]*api.Session](ctx, c, "/v1/session/node/"+node, o)
 }
 
 // SessionList lists all sessions.
 func (c *Client) SessionList(ctx context.Context, o *Options) ([]*api.Session, Meta, error) {
-	return c.sessions(ctx, "/v1/session/list", o)
-}
-
-func (c *Client) sessions(ctx context.Context, path string, o *Options) ([]*api.Session, Meta, error) {
-	var out []*api.Session
-	meta, err := c.Get(ctx, path, o, &out)
-	return out, meta, err
+	return get[[]*api.Session](ctx, c, "/v1/session/list", o)
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 const (
@@ -25,12 +26,12 @@ const (
 	consulEvent   = "_rexec"
 	consulTTL     = 15 * time.Second
 	consulRenewal = 5 * time.Second
-	// heartbeats is how many of them, one each Wait, a node may miss.
-	heartbeats = 3
+	// maxMissedHeartbeats is how many heartbeats, one each Wait, a node may miss.
+	maxMissedHeartbeats = 3
 )
 
-// consulTargets is ExecTargets from the catalog of a Consul, whose agents hold the
-// service filter against the ids of their services.
+// consulTargets is ExecTargets from the catalog of a Consul, whose agents match the
+// service filter with the ids of their services.
 func consulTargets(ctx context.Context, cfg Config) ([]api.ExecCandidate, error) {
 	if cfg.Tag != "" && cfg.Service == "" {
 		return nil, errors.New("Cannot provide tag filter without service filter.")
@@ -78,7 +79,7 @@ func runsOnConsul(ctx context.Context, cfg Config, node string, service, tag *re
 	return false, nil
 }
 
-// consulJob is what lies at PREFIX/SESSION/job.
+// consulJob is the value of the key PREFIX/SESSION/job.
 type consulJob struct {
 	Command string   `json:",omitempty"`
 	Args    []string `json:",omitempty"`
@@ -97,12 +98,12 @@ type consulRun struct {
 
 type consulTarget struct {
 	api.ExecTarget
-	heard time.Time       // when something of it was last new
-	known map[string]bool // keys of its
+	seen time.Time       // when it last wrote a key
+	read map[string]bool // its keys that were read
 }
 
-// runConsul runs the job by that protocol. Nodes on which it is off do not answer:
-// they are lost.
+// runConsul runs a job by that protocol. Nodes on which remote execution is off do
+// not answer: they are lost.
 func runConsul(ctx context.Context, cfg Config, found []api.ExecCandidate) (Result, error) {
 	if cfg.Parallel > 0 || cfg.MaxFail > 0 || cfg.Timeout > 0 || cfg.Job != "" || cfg.Signer != nil {
 		return Result{}, errors.New("this agent is a Consul: -n, -max-fail, -timeout, -job and -sign need muster agents")
@@ -111,7 +112,7 @@ func runConsul(ctx context.Context, cfg Config, found []api.ExecCandidate) (Resu
 	for _, t := range found {
 		r.order = append(r.order, t.Node)
 		r.targets[strings.ToLower(t.Node)] = &consulTarget{
-			ExecTarget: api.ExecTarget{Node: t.Node, State: api.ExecCalled}, known: map[string]bool{},
+			ExecTarget: api.ExecTarget{Node: t.Node, State: api.ExecCalled}, read: map[string]bool{},
 		}
 	}
 	var err error
@@ -119,7 +120,7 @@ func runConsul(ctx context.Context, cfg Config, found []api.ExecCandidate) (Resu
 	if err != nil {
 		return Result{}, fmt.Errorf("create a session: %w", err)
 	}
-	defer r.tidy(ctx)
+	defer r.cleanUp(ctx)
 	renewing, stop := context.WithCancel(ctx)
 	defer stop()
 	go r.renew(renewing)
@@ -140,13 +141,13 @@ func runConsul(ctx context.Context, cfg Config, found []api.ExecCandidate) (Resu
 func (r *consulRun) dir() string { return r.cfg.Prefix + "/" + r.session + "/" }
 
 func (r *consulRun) renew(ctx context.Context) {
-	for rest(ctx, consulRenewal) {
+	for retry.Sleep(ctx, consulRenewal) == nil {
 		_, _ = r.cfg.Client.SessionRenew(ctx, r.session, nil) // the next one may succeed
 	}
 }
 
-// tidy removes the job, which tells agents of nothing but spares the servers.
-func (r *consulRun) tidy(ctx context.Context) {
+// cleanUp removes the job's keys and its session.
+func (r *consulRun) cleanUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	_, err := r.cfg.Client.KVDelete(ctx, r.dir(), client.KVWrite{Recurse: true}, nil)
@@ -170,7 +171,7 @@ func (r *consulRun) fire(ctx context.Context) error {
 	if ok, err := r.cfg.Client.KVPut(ctx, r.dir()+"job", data, client.KVWrite{Acquire: r.session}, nil); err != nil || !ok {
 		return errors.Join(errors.New("could not write the job"), err)
 	}
-	rest(ctx, r.cfg.WaitRepl)
+	_ = retry.Sleep(ctx, r.cfg.WaitRepl) // the requests that follow end with ctx
 	payload, err := json.Marshal(map[string]string{"Prefix": r.cfg.Prefix, "Session": r.session})
 	if err != nil {
 		return fmt.Errorf("encode the event: %w", err)
@@ -182,7 +183,7 @@ func (r *consulRun) fire(ctx context.Context) error {
 		return fmt.Errorf("fire the event: %w", err)
 	}
 	for _, t := range r.targets {
-		t.heard = time.Now()
+		t.seen = time.Now()
 	}
 	return nil
 }
@@ -196,18 +197,18 @@ func (r *consulRun) collect(ctx context.Context) error {
 		}
 		keys, meta, err := r.cfg.Client.KVKeys(ctx, r.dir(), "", &client.Options{Index: index, Wait: r.cfg.Wait})
 		if err == nil {
-			err = r.take(ctx, keys)
+			err = r.readKeys(ctx, keys)
 		}
 		if err != nil {
 			if ctx.Err() == nil {
 				r.cfg.Show.Log(slog.LevelWarn, fmt.Sprintf("%v; trying again", err))
-				rest(ctx, lastRetry)
+				_ = retry.Sleep(ctx, maxBackoff)
 			}
 			index = 0
 			continue
 		}
 		index = meta.Index
-		r.giveUp()
+		r.expireTargets()
 	}
 	return nil
 }
@@ -216,16 +217,16 @@ func (r *consulRun) open() bool {
 	return slices.ContainsFunc(r.order, func(n string) bool { return !api.ExecFinal(r.targets[strings.ToLower(n)].State) })
 }
 
-// take looks at the keys that are new, in order: ack, exit, out/00000, ...
-func (r *consulRun) take(ctx context.Context, keys []string) error {
+// readKeys reads the keys that are new, in order: ack, exit, out/00000, ...
+func (r *consulRun) readKeys(ctx context.Context, keys []string) error {
 	exits := map[*consulTarget]string{}
 	for _, key := range keys {
 		node, what, ok := strings.Cut(strings.TrimPrefix(key, r.dir()), "/")
 		t := r.targets[strings.ToLower(node)]
-		if !ok || t == nil || t.known[key] || api.ExecFinal(t.State) {
+		if !ok || t == nil || t.read[key] || api.ExecFinal(t.State) {
 			continue
 		}
-		t.heard = time.Now()
+		t.seen = time.Now()
 		switch {
 		case what == "exit":
 			exits[t] = key
@@ -242,7 +243,7 @@ func (r *consulRun) take(ctx context.Context, keys []string) error {
 				r.cfg.Show.Output(t.Node, api.ExecStdout, pair.Value)
 			}
 		}
-		t.known[key] = true
+		t.read[key] = true
 	}
 	for t, key := range exits { // after the output
 		pair, _, err := r.cfg.Client.KVGet(ctx, key, nil)
@@ -271,16 +272,16 @@ func (r *consulRun) end(node, state string, code int, why string) {
 	r.cfg.Show.Target(t.ExecTarget)
 }
 
-// giveUp counts those as lost that did not answer, or have fallen silent.
-func (r *consulRun) giveUp() {
+// expireTargets ends as lost the targets that have not answered in time.
+func (r *consulRun) expireTargets() {
 	for _, name := range r.order {
 		t := r.targets[strings.ToLower(name)]
-		silent := time.Since(t.heard)
+		silent := time.Since(t.seen)
 		switch {
 		case t.State == api.ExecCalled && silent > r.cfg.Wait:
 			r.end(name, api.ExecLost, 0, fmt.Sprintf("its agent did not answer within %s: is disable_remote_exec = false there?", r.cfg.Wait))
-		case t.State == api.ExecRunning && silent > heartbeats*r.cfg.Wait:
-			r.end(name, api.ExecLost, 0, fmt.Sprintf("nothing was heard of it for %s", heartbeats*r.cfg.Wait))
+		case t.State == api.ExecRunning && silent > maxMissedHeartbeats*r.cfg.Wait:
+			r.end(name, api.ExecLost, 0, fmt.Sprintf("nothing was heard of it for %s", maxMissedHeartbeats*r.cfg.Wait))
 		}
 	}
 }

@@ -1,17 +1,17 @@
-// Package rexec asks for remote execution: it has a command run on many nodes and
-// tells truthfully what became of it on each.
+// Package rexec runs a command on many nodes and shows its output and its result
+// on each.
 //
 // What it promises:
-//   - The targets are fixed before anything begins, from the catalog, nodes that
-//     have failed included: those are lost.
-//   - It is done as soon as the last target has answered, and successful only if
-//     every target ran and returned 0, whatever happened to leaders meanwhile.
-//   - What a target wrote is shown before its end is.
-//   - When its context ends, the job is stopped: what runs is killed, and nothing
-//     of it begins any more.
+//   - The targets are fixed from the catalog before anything begins. Nodes that
+//     have failed are among them: those are lost.
+//   - It returns as soon as the last target has answered. It is successful only if
+//     every target ran and returned 0, also after a change of leader.
+//   - The output of a target is shown before its end is.
+//   - When its context ends, the job is stopped: what runs is killed, and no other
+//     target begins.
 //
-// Against an agent that has no such jobs, a Consul, it speaks that one's protocol
-// (consul.go), which promises less.
+// With an agent that is a Consul it speaks that agent's protocol (consul.go), which
+// promises less.
 package rexec
 
 import (
@@ -27,18 +27,22 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/retry"
 	"github.com/muster-dev/muster/pkg/signed"
 )
 
 const (
 	// DefaultWait is how long a node may take to answer.
 	DefaultWait = 2 * time.Second
-	// stopTime is how long we wait for what we have stopped.
+	// stopTime is how long the targets of a stopped job may take to end.
 	stopTime = 15 * time.Second
 
-	firstRetry = 50 * time.Millisecond
-	lastRetry  = time.Second
+	maxBackoff = time.Second
+	// quietFailures is how many attempts may fail, about 0.4 s, before it is logged.
+	quietFailures = 4
 )
+
+func newBackoff() retry.Backoff { return retry.Backoff{First: 50 * time.Millisecond, Max: maxBackoff} }
 
 // ErrNoTargets says that the filters select no node.
 var ErrNoTargets = errors.New("no node matches the filters")
@@ -72,16 +76,16 @@ type Config struct {
 	Show Show
 }
 
-// Show is where news go. Its methods are called by one goroutine.
+// Show shows a job to its user. Its methods are called by one goroutine.
 type Show interface {
-	// Began names a job's targets.
+	// Began is called first, with the job's targets.
 	Began(id string, targets []string)
-	// Output is called with data of one of a node's streams.
+	// Output is called with output of one of a node's streams.
 	Output(node string, stream int, data []byte)
-	// Target is called when a target has entered another state. Of one that has
-	// ended all output has been shown.
+	// Target is called when a target has entered another state. Before it is called
+	// with a final state, Output was called with all output of the target.
 	Target(t api.ExecTarget)
-	// Log says something about how the job is followed.
+	// Log logs how the job is followed.
 	Log(level slog.Level, text string)
 }
 
@@ -96,15 +100,15 @@ type Result struct {
 // OK says that every target ran and returned 0.
 func (r Result) OK() bool { return r.Total > 0 && r.States[api.ExecOK] == r.Total }
 
-// Targets lists the nodes that the filters select; ErrNoTargets if there is none.
+// Targets lists the nodes that the filters select. ErrNoTargets: none.
 func Targets(ctx context.Context, cfg Config) ([]api.ExecCandidate, error) {
 	found, _, err := targets(ctx, cfg)
 	return found, err
 }
 
-// targets also says whether the agent is a Consul.
+// targets is Targets. It also says whether the agent is a Consul.
 func targets(ctx context.Context, cfg Config) (found []api.ExecCandidate, consul bool, err error) {
-	err = patiently(ctx, cfg.Show, func() (err error) {
+	err = retryWithoutLeader(ctx, cfg.Show, func() (err error) {
 		found, err = cfg.Client.ExecTargets(ctx, cfg.Node, cfg.Service, cfg.Tag, nil)
 		if consul = client.IsStatus(err, http.StatusNotFound); consul {
 			found, err = consulTargets(ctx, cfg)
@@ -117,8 +121,8 @@ func targets(ctx context.Context, cfg Config) (found []api.ExecCandidate, consul
 	return found, consul, err
 }
 
-// Run runs the job to its end. An error says that it could not, or that ctx has
-// ended; what a command returns is no error.
+// Run runs a job to its end. An error says that it could not be run, or that ctx
+// has ended; an exit code of the command is no error.
 func Run(ctx context.Context, cfg Config) (Result, error) {
 	if cfg.Wait <= 0 {
 		cfg.Wait = DefaultWait
@@ -141,22 +145,22 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	for _, t := range found {
 		order.Targets = append(order.Targets, t.Node)
 	}
-	request, err := seal(order, cfg.Signer)
+	request, err := newRequest(order, cfg.Signer)
 	if err != nil {
 		return Result{}, err
 	}
 	cfg.Show.Began(order.ID, order.Targets)
 	cfg.Show.Log(slog.LevelDebug, fmt.Sprintf("ordering job %s on %d node(s)", order.ID, len(found)))
-	// The same order again is the same job, so an answer that got lost is no harm.
-	err = patiently(ctx, cfg.Show, func() error { return cfg.Client.ExecStart(ctx, request, nil) })
+	// A repeated order is the same job, so a retry after a lost answer is safe.
+	err = retryWithoutLeader(ctx, cfg.Show, func() error { return cfg.Client.ExecStart(ctx, request, nil) })
 	if err != nil && ctx.Err() == nil {
 		return Result{}, err
 	}
 	return Follow(ctx, cfg.Client, order.ID, true, cfg.Show)
 }
 
-// seal encodes an order, and signs it.
-func seal(order api.ExecOrder, signer *signed.Signer) (api.ExecRequest, error) {
+// newRequest encodes an order, and signs it if there is a signer.
+func newRequest(order api.ExecOrder, signer *signed.Signer) (api.ExecRequest, error) {
 	data, err := json.Marshal(order)
 	if err != nil {
 		return api.ExecRequest{}, fmt.Errorf("encode the order: %w", err)
@@ -173,35 +177,22 @@ func seal(order api.ExecOrder, signer *signed.Signer) (api.ExecRequest, error) {
 	return out, err
 }
 
-// patiently asks again while there is no leader or the answer got lost, and says so
-// once. An agent that cannot be reached at all is an error at once.
-func patiently(ctx context.Context, show Show, ask func() error) error {
-	pause, said := firstRetry, false
-	for {
+// retryWithoutLeader calls ask until it succeeds, fails for good or ctx ends. It
+// retries while there is no leader or the answer got lost, and says so once. An
+// agent that cannot be reached at all is an error at once.
+func retryWithoutLeader(ctx context.Context, show Show, ask func() error) error {
+	backoff := newBackoff()
+	for failures := 1; ; failures++ {
 		err := ask()
 		var status *api.StatusError
 		if err == nil || !errors.As(err, &status) || status.Code != http.StatusInternalServerError || errors.Is(err, api.ErrNoDatacenter) {
 			return err
 		}
-		if !said && pause > 4*firstRetry {
+		if failures == quietFailures {
 			show.Log(slog.LevelWarn, fmt.Sprintf("%v; trying again", err))
-			said = true
 		}
-		if !rest(ctx, pause) {
+		if backoff.Sleep(ctx) != nil {
 			return err
 		}
-		pause = min(2*pause, lastRetry)
-	}
-}
-
-// rest returns false if ctx ended first.
-func rest(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

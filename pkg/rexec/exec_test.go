@@ -129,7 +129,7 @@ func TestFollowStopsItsOwn(t *testing.T) {
 	}
 }
 
-// A cluster without a leader is asked again; what no patience mends is said at once.
+// A cluster without a leader is asked again; what no retry mends is an error at once.
 func TestPatiently(t *testing.T) {
 	for _, tt := range []struct {
 		err  error
@@ -141,7 +141,7 @@ func TestPatiently(t *testing.T) {
 		{errors.New("connection refused"), 1},
 	} {
 		asks := 0
-		err := patiently(t.Context(), &seen{}, func() error {
+		err := retryWithoutLeader(t.Context(), &seen{}, func() error {
 			if asks++; asks == 3 {
 				return nil
 			}
@@ -154,7 +154,7 @@ func TestPatiently(t *testing.T) {
 }
 
 func TestOrderThatIsTooLarge(t *testing.T) {
-	_, err := seal(api.ExecOrder{Script: make([]byte, api.MaxExecOrder)}, nil)
+	_, err := newRequest(api.ExecOrder{Script: make([]byte, api.MaxExecOrder)}, nil)
 	if err == nil || !strings.Contains(err.Error(), "at most") {
 		t.Errorf("error %v", err)
 	}
@@ -175,21 +175,21 @@ func TestConsulKeys(t *testing.T) {
 	r := &consulRun{cfg: Config{Client: c, Prefix: "p", Show: show, Wait: time.Hour}, session: "s", targets: map[string]*consulTarget{}}
 	for _, node := range []string{"a", "b", "c", "silent"} {
 		r.order = append(r.order, node)
-		r.targets[node] = &consulTarget{ExecTarget: api.ExecTarget{Node: node, State: api.ExecCalled}, known: map[string]bool{}}
+		r.targets[node] = &consulTarget{ExecTarget: api.ExecTarget{Node: node, State: api.ExecCalled}, read: map[string]bool{}}
 	}
-	if err := r.take(t.Context(), []string{"p/s/A/ack", "p/s/A/exit", "p/s/A/out/00000", "p/s/A/out/00001", "p/s/job", "p/s/stranger/exit"}); err != nil {
+	if err := r.readKeys(t.Context(), []string{"p/s/A/ack", "p/s/A/exit", "p/s/A/out/00000", "p/s/A/out/00001", "p/s/job", "p/s/stranger/exit"}); err != nil {
 		t.Fatal(err)
 	}
 	show.want(t, "a is running", "a wrote hello", "a is ok")
 	show.all = nil
 	for _, key := range []string{"p/s/b/exit", "p/s/c/exit"} {
-		if err := r.take(t.Context(), []string{key, "p/s/A/exit"}); err != nil {
+		if err := r.readKeys(t.Context(), []string{key, "p/s/A/exit"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	show.want(t, "b is failed 3 ", `c is failed 1 its exit code is "many"`)
-	r.targets["silent"].heard = time.Now().Add(-2 * time.Hour)
-	r.giveUp()
+	r.targets["silent"].seen = time.Now().Add(-2 * time.Hour)
+	r.expireTargets()
 	if got := r.result(); got.OK() || got.Total != 4 || got.States[api.ExecLost] != 1 || r.open() {
 		t.Errorf("%+v", got)
 	}

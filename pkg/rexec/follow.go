@@ -14,16 +14,16 @@ import (
 )
 
 const (
-	// askAgain is how long output that must be there may be on its way before it is
-	// asked for again, and lateOutput before it is given up.
-	askAgain   = time.Second
-	lateOutput = 10 * time.Second
+	// resendAfter is how long output of an ended target may be missing before it is
+	// requested again, and maxOutputDelay before it is given up.
+	resendAfter    = time.Second
+	maxOutputDelay = 10 * time.Second
 
 	pollWait = time.Minute
 )
 
-// follower follows one job. Its state belongs to the goroutine of Follow but for
-// have, which the goroutine that reads output begins each stream with.
+// follower follows one job. Its state belongs to the goroutine of Follow, except
+// have, with which the goroutine that reads output begins each stream.
 type follower struct {
 	client *client.Client
 	id     string
@@ -31,44 +31,44 @@ type follower struct {
 
 	jobs   chan *api.ExecJob
 	output chan api.ExecOutput
-	again  chan struct{} // ask for output again; has room for one
+	resend chan struct{} // holds at most one signal: request the output again
 	failed chan error
-	notes  chan note
+	logs   chan logLine
 
 	mu   sync.Mutex
 	have map[string]uint64 // chunks of each target that are shown
 
-	shown map[string]string // the state of each target that is shown
-	late  time.Time         // since when output is missing that must be there
+	shown        map[string]string // the state of each target that is shown
+	missingSince time.Time         // since when output of an ended target is missing
 }
 
-// note is what a goroutine that reads has to say.
-type note struct {
+// logLine is a call of Show.Log by another goroutine.
+type logLine struct {
 	level slog.Level
 	text  string
 }
 
-// Follow shows what becomes of a job until it is over. If own, it stops the job when
-// ctx ends, and returns ctx's cause as the error once that is done. Otherwise it
-// shows the output from the beginning.
+// Follow shows a job until it is over. If own is true it stops the job when ctx
+// ends, and returns ctx's cause once that is done. If not, it shows the output
+// from the beginning.
 func Follow(ctx context.Context, c *client.Client, id string, own bool, show Show) (Result, error) {
 	f := &follower{
 		client: c, id: id, show: show,
-		jobs: make(chan *api.ExecJob), output: make(chan api.ExecOutput), again: make(chan struct{}, 1), failed: make(chan error, 1),
-		notes: make(chan note, 1),
-		have:  map[string]uint64{}, shown: map[string]string{},
+		jobs: make(chan *api.ExecJob), output: make(chan api.ExecOutput), resend: make(chan struct{}, 1), failed: make(chan error, 1),
+		logs: make(chan logLine, 1),
+		have: map[string]uint64{}, shown: map[string]string{},
 	}
-	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var readers sync.WaitGroup
 	defer readers.Wait()
-	defer end()
-	readers.Go(func() { f.pollJob(life) })
-	readers.Go(func() { f.readOutput(life, !own) })
+	defer cancel()
+	readers.Go(func() { f.pollJob(reading) })
+	readers.Go(func() { f.readOutput(reading, !own) })
 	return f.loop(ctx, own)
 }
 
 func (f *follower) loop(ctx context.Context, own bool) (Result, error) {
-	tick := time.NewTicker(askAgain / 4)
+	tick := time.NewTicker(resendAfter / 4)
 	defer tick.Stop()
 	var job *api.ExecJob
 	var stopped <-chan time.Time
@@ -77,11 +77,11 @@ func (f *follower) loop(ctx context.Context, own bool) (Result, error) {
 		select {
 		case job = <-f.jobs:
 		case out := <-f.output:
-			f.take(out)
+			f.showOutput(out)
 		case err := <-f.failed:
 			return f.result(job), err
-		case n := <-f.notes:
-			f.show.Log(n.level, n.text)
+		case l := <-f.logs:
+			f.show.Log(l.level, l.text)
 		case <-tick.C:
 		case <-stop:
 			if !own {
@@ -92,28 +92,29 @@ func (f *follower) loop(ctx context.Context, own bool) (Result, error) {
 		case <-stopped:
 			return f.result(job), fmt.Errorf("%w; not every node has confirmed within %s that it has ended", context.Cause(ctx), stopTime)
 		}
-		if job != nil && f.news(job) {
+		if job != nil && f.update(job) {
 			return f.result(job), context.Cause(ctx)
 		}
 	}
 }
 
-// news shows what is new of the targets, and says whether all is over and shown.
-func (f *follower) news(job *api.ExecJob) bool {
+// update shows the targets whose state has changed. It returns true once the job
+// has ended and all is shown.
+func (f *follower) update(job *api.ExecJob) bool {
 	missing := false
-	over := !job.Ended.IsZero()
+	ended := !job.Ended.IsZero()
 	for _, t := range job.Targets {
 		if f.shown[t.Node] == t.State {
 			continue
 		}
 		if t.State == api.ExecWaiting || t.State == api.ExecCalled {
-			continue // no news
+			continue // not shown
 		}
 		f.mu.Lock()
 		have := f.have[t.Node]
 		f.mu.Unlock()
 		if have < t.Chunks && api.ExecFinal(t.State) {
-			if f.late.IsZero() || time.Since(f.late) < lateOutput {
+			if f.missingSince.IsZero() || time.Since(f.missingSince) < maxOutputDelay {
 				missing = true
 				continue
 			}
@@ -124,20 +125,20 @@ func (f *follower) news(job *api.ExecJob) bool {
 	}
 	switch {
 	case !missing:
-		f.late = time.Time{}
-	case f.late.IsZero():
-		f.late = time.Now()
-	case time.Since(f.late) > askAgain:
+		f.missingSince = time.Time{}
+	case f.missingSince.IsZero():
+		f.missingSince = time.Now()
+	case time.Since(f.missingSince) > resendAfter:
 		select {
-		case f.again <- struct{}{}:
+		case f.resend <- struct{}{}:
 		default:
 		}
 	}
-	return over && !missing
+	return ended && !missing
 }
 
-// take shows output, whose beginning may be there already.
-func (f *follower) take(out api.ExecOutput) {
+// showOutput shows output, of which some may have been shown already.
+func (f *follower) showOutput(out api.ExecOutput) {
 	f.mu.Lock()
 	have := f.have[out.Node]
 	f.mu.Unlock()
@@ -155,44 +156,45 @@ func (f *follower) take(out api.ExecOutput) {
 func (f *follower) stopJob(ctx context.Context) {
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
-	if err := patiently(asking, f.show, func() error { return f.client.ExecStop(asking, f.id, nil) }); err != nil {
+	if err := retryWithoutLeader(asking, f.show, func() error { return f.client.ExecStop(asking, f.id, nil) }); err != nil {
 		f.show.Log(slog.LevelWarn, fmt.Sprintf("could not stop job %s: %v", f.id, err))
 	}
 }
 
-// note has the loop say something; the methods of Show are for its goroutine alone.
-func (f *follower) note(ctx context.Context, level slog.Level, format string, args ...any) {
+// log has the loop call Show.Log: the methods of Show are called by its goroutine
+// only.
+func (f *follower) log(ctx context.Context, level slog.Level, format string, args ...any) {
 	select {
-	case f.notes <- note{level, fmt.Sprintf(format, args...)}:
+	case f.logs <- logLine{level, fmt.Sprintf(format, args...)}:
 	case <-ctx.Done():
 	}
 }
 
-// pollJob hands on each new state of the job.
+// pollJob sends each new state of the job to the loop.
 func (f *follower) pollJob(ctx context.Context) {
 	var index uint64
-	pause, said := firstRetry, false
+	backoff, logged := newBackoff(), false
 	for {
 		job, meta, err := f.client.ExecJob(ctx, f.id, &client.Options{Index: index, Wait: pollWait})
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			if !said {
-				f.note(ctx, slog.LevelWarn, "could not ask for job %s: %v; trying again", f.id, err)
-				said = true
+			if !logged {
+				f.log(ctx, slog.LevelWarn, "could not ask for job %s: %v; trying again", f.id, err)
+				logged = true
 			}
 			index = 0
-			if !rest(ctx, pause) {
+			if backoff.Sleep(ctx) != nil {
 				return
 			}
-			pause = min(2*pause, lastRetry)
 			continue
 		case job == nil:
 			f.failed <- fmt.Errorf("there is no job %s: jobs are forgotten an hour after their end", f.id)
 			return
 		}
-		index, pause, said = meta.Index, firstRetry, false
+		index, logged = meta.Index, false
+		backoff.Reset()
 		select {
 		case f.jobs <- job:
 		case <-ctx.Done():
@@ -201,14 +203,14 @@ func (f *follower) pollJob(ctx context.Context) {
 	}
 }
 
-// readOutput reads the output stream, from another leader when it breaks. all
-// asks for what was written before, too; the first stream of a job that has just
-// begun need not.
+// readOutput reads the output stream, and opens another one when it breaks. With
+// all the first stream also requests what was written before, which that of a new
+// job need not.
 func (f *follower) readOutput(ctx context.Context, all bool) {
-	for pause := firstRetry; ctx.Err() == nil; all = true {
+	for backoff := newBackoff(); ctx.Err() == nil; all = true {
 		var have map[string]uint64
 		if all {
-			have = f.wanted(ctx)
+			have = f.position(ctx)
 		}
 		began := time.Now()
 		reading, cancel := context.WithCancel(ctx)
@@ -216,7 +218,7 @@ func (f *follower) readOutput(ctx context.Context, all bool) {
 		go func() {
 			defer close(left)
 			select {
-			case <-f.again:
+			case <-f.resend:
 				cancel()
 			case <-reading.Done():
 			}
@@ -231,17 +233,17 @@ func (f *follower) readOutput(ctx context.Context, all bool) {
 		})
 		cancel()
 		<-left
-		f.note(ctx, slog.LevelDebug, "asking for the output of job %s again: %v", f.id, err)
-		if errors.Is(err, context.Canceled) || time.Since(began) > lastRetry {
-			pause = firstRetry
+		f.log(ctx, slog.LevelDebug, "asking for the output of job %s again: %v", f.id, err)
+		if errors.Is(err, context.Canceled) || time.Since(began) > maxBackoff {
+			backoff.Reset()
 		}
-		rest(ctx, pause)
-		pause = min(2*pause, lastRetry)
+		_ = backoff.Sleep(ctx) // an error is ctx's
 	}
 }
 
-// wanted says how much is there of each target.
-func (f *follower) wanted(ctx context.Context) map[string]uint64 {
+// position returns how many chunks of each target have been shown. It names the
+// targets of which there may be more.
+func (f *follower) position(ctx context.Context) map[string]uint64 {
 	job, _, err := f.client.ExecJob(ctx, f.id, nil)
 	f.mu.Lock()
 	defer f.mu.Unlock()

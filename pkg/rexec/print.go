@@ -12,25 +12,25 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// Text shows a job to people, in the reference's words where it has some.
+// Text shows a job to people, with the texts of the reference where there are some.
 type Text struct {
 	Out, Err io.Writer
-	Progress bool // keep a line on Err that says how far things are
+	Progress bool // keep a progress line on Err
 	Verbose  bool
-	Level    slog.Level // of what Log shows
+	Level    slog.Level // the lowest that Log shows
 
 	total   int
-	states  map[string]string // by node
-	partial map[string][]byte // by node and stream: a line without its end
-	drawn   bool
-	last    map[string]api.ExecTarget // those that have ended, by node
-	order   []string                  // as they were begun
+	states  map[string]string         // by node
+	partial map[string][]byte         // by node and stream: a line without its end
+	drawn   bool                      // the progress line is on the screen
+	ended   map[string]api.ExecTarget // by node
+	order   []string                  // of the targets
 }
 
 // Began implements Show.
 func (p *Text) Began(id string, targets []string) {
 	p.total, p.order = len(targets), targets
-	p.states, p.last, p.partial = map[string]string{}, map[string]api.ExecTarget{}, map[string][]byte{}
+	p.states, p.ended, p.partial = map[string]string{}, map[string]api.ExecTarget{}, map[string][]byte{}
 	if p.Verbose {
 		p.printf("Created remote execution job: %s\n", id)
 	}
@@ -81,12 +81,12 @@ func (p *Text) Target(t api.ExecTarget) {
 		p.printf("==> %s: %s\n", t.Node, ending(t))
 	}
 	if api.ExecFinal(t.State) {
-		p.last[t.Node] = t
+		p.ended[t.Node] = t
 	}
 	p.draw()
 }
 
-// ending is how a target ended, in words.
+// ending describes how a target ended.
 func ending(t api.ExecTarget) string {
 	var out string
 	switch t.State {
@@ -123,7 +123,7 @@ func (p *Text) printf(format string, args ...any) {
 	_, _ = fmt.Fprintf(p.Out, format, args...)
 }
 
-// draw writes the progress line, wipe takes it away.
+// draw writes the progress line, wipe removes it.
 func (p *Text) draw() {
 	if !p.Progress {
 		return
@@ -162,7 +162,7 @@ func (p *Text) End(r Result, took time.Duration) {
 		width = max(width, len(node))
 	}
 	for _, node := range p.order {
-		if t, ok := p.last[node]; ok && t.State != api.ExecOK {
+		if t, ok := p.ended[node]; ok && t.State != api.ExecOK {
 			p.printf("%-8s %-*s  %s\n", t.State, width, t.Node, reason(t))
 		}
 	}
@@ -183,8 +183,8 @@ func reason(t api.ExecTarget) string {
 	return "-"
 }
 
-// String is the result in one line: the four states everybody asks for, and the
-// others where there are any.
+// String is the result in one line: always the counts of ok, failed, timeout and
+// lost, and those of the other states that occur.
 func (r Result) String() string {
 	out := []string{}
 	for _, state := range []string{
@@ -202,10 +202,10 @@ func (r Result) String() string {
 	return text
 }
 
-// Lines shows a job to programs: a JSON value a line.
+// Lines shows a job to programs, as one JSON value a line.
 type Lines struct {
 	Out, Err io.Writer
-	Level    slog.Level // of what Log shows
+	Level    slog.Level // the lowest that Log shows
 }
 
 func (p *Lines) write(v map[string]any) { _ = json.NewEncoder(p.Out).Encode(v) }

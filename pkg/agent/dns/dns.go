@@ -10,7 +10,7 @@
 // [Server.Handle] is a plain function from a question to an answer, so that a
 // test needs no socket. [Server.Run] puts it behind UDP and TCP. Inside, name.go
 // understands a question, service.go, node.go and zone.go answer it, trim.go
-// makes the answer fit, pack.go writes it, recurse.go asks others.
+// makes the answer fit, recurse.go asks others.
 package dns
 
 import (

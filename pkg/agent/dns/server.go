@@ -111,7 +111,7 @@ func (s *Server) serve(ctx context.Context, network string) wire.HandlerFunc {
 // write sends an answer. One that cannot be packed must not leave the client
 // without any.
 func (s *Server) write(w wire.ResponseWriter, resp *wire.Msg) error {
-	data, err := pack(resp)
+	data, err := resp.Pack()
 	if err != nil {
 		if data, err2 := failure(resp).Pack(); err2 == nil {
 			_, err2 = w.Write(data)

@@ -74,18 +74,18 @@ func (h *handling) trim(size int) (trimmed bool) {
 		}
 		trimmed = true
 	}
-	if length(m) <= size {
+	if m.Len() <= size {
 		return trimmed
 	}
 	answer, extra := m.Answer, m.Extra
 	if len(answer) > 0 {
 		m.Ns = nil
 	}
-	keep(len(extra), func(n int) bool { m.Extra = extra[:n]; return length(m) <= size })
-	if length(m) <= size {
+	keep(len(extra), func(n int) bool { m.Extra = extra[:n]; return m.Len() <= size })
+	if m.Len() <= size {
 		return true
 	}
-	keep(len(answer), func(n int) bool { m.Answer = answer[:n]; return length(m) <= size })
+	keep(len(answer), func(n int) bool { m.Answer = answer[:n]; return m.Len() <= size })
 	if len(m.Answer) == 0 && len(answer) > 0 && !isText(answer[0]) {
 		m.Answer = answer[:1] // too large by a few bytes is better than nothing at all
 	}

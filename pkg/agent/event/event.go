@@ -32,6 +32,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/broadcast"
 )
 
 const (
@@ -40,60 +41,59 @@ const (
 	// Max is how many events an agent keeps.
 	Max = 256
 
-	// version is what we send, and the newest that we understand.
+	// version is the version of the events we send, and the newest we accept.
 	version = 1
-	// remoteExec is the event by which the reference's exec tool starts a job. It
-	// is consumed, never stored.
+	// remoteExec is the event with which the reference's exec tool starts a job. It
+	// is passed to Config.RemoteExec and not stored.
 	remoteExec = "_rexec"
 )
 
-// Config is what events need of the agent.
+// Config is what a Ring needs from its agent.
 type Config struct {
 	NodeName string
-	// Services are those of this agent, by id, which filters are held against.
+	// Services returns the services of this agent, by id, for the filters.
 	Services func() map[string]*api.AgentService
 	// Publish sends a message to every agent, this one included.
 	Publish func(name string, payload []byte) error
-	// RemoteExec takes the events of the reference's exec tool, which are for this
-	// node then. It must return quickly; nil drops them.
+	// RemoteExec handles the events of the reference's exec tool that match this
+	// node. It must return quickly; nil drops them.
 	RemoteExec func(api.Event)
 	Logger     *slog.Logger
 }
 
-// Events are the user events at one agent. They are safe for concurrent use.
+// Ring keeps the last events at one agent. It is safe for concurrent use.
 type Ring struct {
 	cfg Config
 
 	mu      sync.Mutex
-	ring    []*api.Event      // oldest first; never changed once they are in
-	waiting map[string]*query // by name, as long as somebody asks
+	events  []*api.Event      // oldest first; an event is never changed
+	queries map[string]*query // by name; those that have users
 }
 
-// New makes an agent's events.
+// New makes an empty ring.
 func New(cfg Config) *Ring {
-	return &Ring{cfg: cfg, waiting: map[string]*query{}}
+	return &Ring{cfg: cfg, queries: map[string]*query{}}
 }
 
-// query is shared by those who ask for one name ("" for all).
+// query is shared by the callers that ask for one name ("" for all).
 type query struct {
 	users   int
-	list    *List         // nil until somebody has looked since the last event
-	changed chan struct{} // closed at the next event
+	list    *List // nil until it is made after the last event
+	changed broadcast.Signal
 }
 
-// List is an answer: the events of a name, oldest first. It is shared and
-// never changed.
+// List is the events of a name, oldest first. It is shared and never changed.
 type List struct {
 	Events []*api.Event
-	// Index stands for the newest event; another one is another list. It says
-	// nothing of older or newer.
+	// Index identifies the newest event. Lists with different indexes differ; the
+	// order of two indexes means nothing.
 	Index uint64
 
 	once sync.Once
 	json []byte
 }
 
-// JSON is the list as the API answers it, encoded once.
+// JSON is the list as the API answers it. It is encoded once.
 func (l *List) JSON() []byte {
 	l.once.Do(func() {
 		var err error
@@ -104,7 +104,7 @@ func (l *List) JSON() []byte {
 	return l.json
 }
 
-// Fire sends an event to every agent, and gives it back with its id.
+// Fire sends an event to every agent, and returns it with its id.
 func (r *Ring) Fire(ev api.Event) (*api.Event, error) {
 	if ev.TagFilter != "" && ev.ServiceFilter == "" {
 		return nil, api.Errorf(http.StatusInternalServerError, "Cannot provide tag filter without service filter")
@@ -123,14 +123,14 @@ func (r *Ring) Fire(ev api.Event) (*api.Event, error) {
 	return &ev, nil
 }
 
-// Receive takes a message of the bus.
+// Receive handles a message of the bus.
 func (r *Ring) Receive(m bus.Message) {
 	ev, err := decode(m)
 	if err != nil {
 		r.cfg.Logger.Warn("event cannot be read", "message", m.Name, "error", err)
 		return
 	}
-	if !r.forMe(ev) {
+	if !r.matches(ev) {
 		return
 	}
 	if ev.Name == remoteExec {
@@ -140,14 +140,14 @@ func (r *Ring) Receive(m bus.Message) {
 		return
 	}
 	r.cfg.Logger.Debug("event", "name", ev.Name, "id", ev.ID)
-	r.keep(ev)
+	r.add(ev)
 }
 
-// forMe holds the filters against this node and its services.
-func (r *Ring) forMe(ev *api.Event) bool {
+// matches says whether the event's filters match this node and its services.
+func (r *Ring) matches(ev *api.Event) bool {
 	f, err := filtersOf(*ev)
 	if err != nil {
-		r.cfg.Logger.Warn("event is not for anybody", "name", ev.Name, "id", ev.ID, "error", err)
+		r.cfg.Logger.Warn("event has an invalid filter", "name", ev.Name, "id", ev.ID, "error", err)
 		return false
 	}
 	if f.node != nil && !f.node.MatchString(r.cfg.NodeName) {
@@ -164,31 +164,30 @@ func (r *Ring) forMe(ev *api.Event) bool {
 	return false
 }
 
-// keep adds an event and wakes those who wait for it.
-func (r *Ring) keep(ev *api.Event) {
+// add adds an event and wakes those who wait for it.
+func (r *Ring) add(ev *api.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.ring) >= Max {
-		r.ring = append(make([]*api.Event, 0, 2*Max), r.ring[len(r.ring)-Max+1:]...)
+	if len(r.events) >= Max {
+		r.events = append(make([]*api.Event, 0, 2*Max), r.events[len(r.events)-Max+1:]...)
 	}
-	r.ring = append(r.ring, ev)
+	r.events = append(r.events, ev)
 	for _, name := range []string{"", ev.Name} {
-		if q := r.waiting[name]; q != nil {
+		if q := r.queries[name]; q != nil {
 			q.list = nil
-			close(q.changed)
-			q.changed = make(chan struct{})
+			q.changed.Notify()
 		}
 	}
 }
 
-// List returns the events of a name, "" for all. With an index it returns once
-// the newest is another than the one of that index, or when ctx ends: then with
-// the list as it is, and ctx's error.
+// List returns the events of a name, "" for all. With an index above zero it waits
+// until the list has another index. When ctx ends it returns the list as it is,
+// with ctx's cause.
 func (r *Ring) List(ctx context.Context, name string, index uint64) (*List, error) {
-	q := r.enter(name)
-	defer r.leave(name, q)
+	q := r.acquire(name)
+	defer r.release(name, q)
 	for {
-		list, changed := r.look(name, q)
+		list, changed := r.read(name, q)
 		if index == 0 || list.Index != index {
 			return list, nil
 		}
@@ -200,47 +199,49 @@ func (r *Ring) List(ctx context.Context, name string, index uint64) (*List, erro
 	}
 }
 
-func (r *Ring) enter(name string) *query {
+// acquire returns the query of a name with one more user.
+func (r *Ring) acquire(name string) *query {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	q := r.waiting[name]
+	q := r.queries[name]
 	if q == nil {
-		q = &query{changed: make(chan struct{})}
-		r.waiting[name] = q
+		q = &query{}
+		r.queries[name] = q
 	}
 	q.users++
 	return q
 }
 
-func (r *Ring) leave(name string, q *query) {
+// release drops a query that has no user any more.
+func (r *Ring) release(name string, q *query) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if q.users--; q.users == 0 {
-		delete(r.waiting, name)
+		delete(r.queries, name)
 	}
 }
 
-// look gives the list as it is now, and what is closed when it changes.
-func (r *Ring) look(name string, q *query) (*List, <-chan struct{}) {
+// read returns the list as it is now, and a channel that is closed when it changes.
+func (r *Ring) read(name string, q *query) (*List, <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if q.list == nil {
 		q.list = &List{Events: []*api.Event{}, Index: 1}
-		for _, ev := range r.ring[max(0, len(r.ring)-Max):] {
+		for _, ev := range r.events[max(0, len(r.events)-Max):] {
 			if name == "" || ev.Name == name {
 				q.list.Events = append(q.list.Events, ev)
 				q.list.Index = indexOf(ev.ID)
 			}
 		}
 	}
-	return q.list, q.changed
+	return q.list, q.changed.Changed()
 }
 
-// indexOf makes a number of an event's id: its two halves, one xor the other.
+// indexOf makes an index of an event's id: the exclusive or of its two halves.
 func indexOf(id string) uint64 {
 	raw, err := hex.DecodeString(strings.ReplaceAll(id, "-", ""))
 	if err != nil || len(raw) != 16 {
-		return 1 // decode lets none pass
+		return 1 // decode accepts no such id
 	}
 	var hi, lo uint64
 	for i := range 8 {
@@ -251,7 +252,7 @@ func indexOf(id string) uint64 {
 
 type filters struct{ node, service, tag *regexp.Regexp }
 
-// filtersOf compiles an event's filters; nil for those that it has not.
+// filtersOf compiles an event's filters; nil for those that are empty.
 func filtersOf(ev api.Event) (f filters, err error) {
 	for _, one := range []struct {
 		what, text string

@@ -214,8 +214,8 @@ func TestBlockingList(t *testing.T) {
 			t.Error(got)
 		}
 		asked.Wait()
-		if len(answers) > 0 || len(e.waiting) > 0 {
-			t.Errorf("%d answers left, %d names waited for", len(answers), len(e.waiting))
+		if len(answers) > 0 || len(e.queries) > 0 {
+			t.Errorf("%d answers left, %d names waited for", len(answers), len(e.queries))
 		}
 	})
 }
@@ -250,7 +250,7 @@ func TestPollersCostNoMemory(t *testing.T) {
 		}
 		for {
 			e.mu.Lock()
-			q := e.waiting["x"]
+			q := e.queries["x"]
 			n := 0
 			if q != nil {
 				n = q.users
@@ -281,8 +281,8 @@ func TestPollersCostNoMemory(t *testing.T) {
 	if grown := int64(heap()) - int64(before); grown > 1<<20 {
 		t.Errorf("the heap grew by %d KiB over %d polls", grown>>10, rounds*pollers)
 	}
-	if n := runtime.NumGoroutine(); n > goroutines+50 || len(e.waiting) > 0 {
-		t.Errorf("%d goroutines, before %d; %d names waited for", n, goroutines, len(e.waiting))
+	if n := runtime.NumGoroutine(); n > goroutines+50 || len(e.queries) > 0 {
+		t.Errorf("%d goroutines, before %d; %d names waited for", n, goroutines, len(e.queries))
 	}
 }
 

@@ -12,23 +12,23 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// The reference's exec tool starts a job by an event; the job lies in keys that
-// its session holds, and nodes answer in keys that they acquire with it:
+// The reference's exec tool starts a job with an event. The job is in a key that
+// its session holds, and nodes answer in keys that they acquire with that session:
 //
 //	PREFIX/SESSION/job             what to run
-//	PREFIX/SESSION/NODE/ack        it begins
+//	PREFIX/SESSION/NODE/ack        the node begins
 //	PREFIX/SESSION/NODE/out/00000  output, in order; an empty one is a heartbeat
 //	PREFIX/SESSION/NODE/exit       its exit code
 //
-// Whoever can write keys and fire events can have anything run by that. A node
-// obeys only where remote execution is on and not narrowed at all.
+// This lets anybody who can write keys and fire events run anything. So a node
+// follows it only if remote execution is on and has neither named jobs nor keys.
 const (
 	consulChunk = 4096
-	// consulIdle is how long output is gathered.
-	consulIdle = 500 * time.Millisecond
-	// consulNotStarted is the code of a command that could not be started.
+	// consulFlush is how long output is gathered before it is written.
+	consulFlush = 500 * time.Millisecond
+	// consulNotStarted is the exit code of a command that could not be started.
 	consulNotStarted = 255
-	// maxConsulQueue is how many such events wait.
+	// maxConsulQueue limits the events that wait.
 	maxConsulQueue = 64
 )
 
@@ -40,8 +40,9 @@ type consulJob struct {
 	Wait    time.Duration
 }
 
-// Consul takes the event of the reference's exec tool. It returns at once.
-func (r *Runner) Consul(e api.Event) {
+// HandleEvent queues an event of the reference's exec tool. It does not wait; an
+// event that finds the queue full is dropped.
+func (r *Runner) HandleEvent(e api.Event) {
 	select {
 	case r.events <- e:
 	default:
@@ -58,7 +59,7 @@ func (r *Runner) serveConsul(ctx context.Context) {
 				continue
 			}
 			r.work.Go(func() {
-				if err := r.obey(ctx, e); err != nil {
+				if err := r.runEvent(ctx, e); err != nil {
 					r.cfg.Logger.Warn("remote execution by event failed", "event", e.ID, "error", err)
 				}
 			})
@@ -68,15 +69,15 @@ func (r *Runner) serveConsul(ctx context.Context) {
 	}
 }
 
-// keys are those in which this node answers.
-type keys struct {
-	c       *client.Client
+// answerKeys writes the keys in which this node answers.
+type answerKeys struct {
+	client  *client.Client
 	session string
 	dir     string
 }
 
-func (k keys) put(ctx context.Context, key string, value []byte) error {
-	ok, err := k.c.KVPut(ctx, k.dir+key, value, client.KVWrite{Acquire: k.session}, nil)
+func (k answerKeys) put(ctx context.Context, key string, value []byte) error {
+	ok, err := k.client.KVPut(ctx, k.dir+key, value, client.KVWrite{Acquire: k.session}, nil)
 	if err == nil && !ok {
 		err = errors.New("the session does not hold it")
 	}
@@ -86,7 +87,8 @@ func (k keys) put(ctx context.Context, key string, value []byte) error {
 	return nil
 }
 
-func (r *Runner) obey(ctx context.Context, e api.Event) error {
+// runEvent runs the job that an event names.
+func (r *Runner) runEvent(ctx context.Context, e api.Event) error {
 	var where struct{ Prefix, Session string }
 	if err := json.Unmarshal(e.Payload, &where); err != nil || where.Prefix == "" || where.Session == "" {
 		return fmt.Errorf("read the event's payload %q: %w", e.Payload, errors.Join(err, errors.New("it names no job")))
@@ -101,7 +103,7 @@ func (r *Runner) obey(ctx context.Context, e api.Event) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	k := keys{r.cfg.API, where.Session, where.Prefix + "/" + where.Session + "/" + r.cfg.Node + "/"}
+	k := answerKeys{r.cfg.API, where.Session, where.Prefix + "/" + where.Session + "/" + r.cfg.Node + "/"}
 	if err := k.put(ctx, "ack", nil); err != nil {
 		return err
 	}
@@ -110,8 +112,8 @@ func (r *Runner) obey(ctx context.Context, e api.Event) error {
 		p.argv = []string{"sh", "-c", job.Command}
 	}
 	r.cfg.Logger.Info("remote execution by event begins", "session", where.Session, "command", p.argv, "script_bytes", len(p.script))
-	n := &run{job: where.Session, again: make(chan struct{}, 1)}
-	n.life, n.stop = context.WithCancel(ctx)
+	n := &run{job: where.Session, resend: make(chan struct{}, 1)}
+	n.ctx, n.stop = context.WithCancel(ctx)
 	defer n.stop()
 	sent := make(chan struct{})
 	n.send = func(running context.Context) {
@@ -120,9 +122,9 @@ func (r *Runner) obey(ctx context.Context, e api.Event) error {
 	}
 	var result api.ExecResult
 	r.execute(n, p, &result)
-	if result.Code == errNotStarted && result.Error != "" {
+	if result.Code == codeNotStarted && result.Error != "" {
 		result.Code = consulNotStarted
-		_ = k.put(ctx, "out/00000", []byte(result.Error)) // the code says it, too
+		_ = k.put(ctx, "out/00000", []byte(result.Error)) // the exit code says it, too
 	} else {
 		<-sent
 	}
@@ -132,8 +134,8 @@ func (r *Runner) obey(ctx context.Context, e api.Event) error {
 	return k.put(ctx, "exit", []byte(strconv.Itoa(result.Code)))
 }
 
-// readConsulJob asks any server, and the leader if that one does not know the job
-// yet.
+// readConsulJob reads the job from any server, and from the leader if that server
+// does not have it yet.
 func (r *Runner) readConsulJob(ctx context.Context, key string) (*consulJob, error) {
 	for _, o := range []*client.Options{{Stale: true}, {Consistent: true}} {
 		pair, _, err := r.cfg.API.KVGet(ctx, key, o)
@@ -155,9 +157,9 @@ func (r *Runner) readConsulJob(ctx context.Context, key string) (*consulJob, err
 	return nil, fmt.Errorf("there is no job in key %s", key)
 }
 
-// sendKeys writes a run's output until running has ended and all is written. What
-// cannot be written is left out: the exit code must still get through.
-func (r *Runner) sendKeys(ctx context.Context, n *run, k keys, wait time.Duration, running context.Context) {
+// sendKeys writes a run's output until running has ended and all is written. It
+// skips what cannot be written, so that the exit code is still sent.
+func (r *Runner) sendKeys(ctx context.Context, n *run, k answerKeys, wait time.Duration, running context.Context) {
 	var next uint64
 	var pending []byte
 	count := 0
@@ -167,18 +169,18 @@ func (r *Runner) sendKeys(ctx context.Context, n *run, k keys, wait time.Duratio
 		}
 		count++
 	}
-	flush := func(least int) {
-		for len(pending) >= least && len(pending) > 0 {
+	flush := func(atLeast int) {
+		for len(pending) >= atLeast && len(pending) > 0 {
 			size := min(len(pending), consulChunk)
 			write(pending[:size])
 			pending = pending[size:]
 		}
 	}
 	for {
-		over := false
+		ended := false
 		timer := time.NewTimer(wait)
 		if len(pending) > 0 {
-			timer.Reset(consulIdle)
+			timer.Reset(consulFlush)
 		}
 		select {
 		case <-n.spool.changed:
@@ -188,11 +190,11 @@ func (r *Runner) sendKeys(ctx context.Context, n *run, k keys, wait time.Duratio
 			}
 			flush(1)
 		case <-running.Done():
-			over = true
+			ended = true
 		}
 		timer.Stop()
 		for {
-			chunks, err := n.spool.read(next, pushSize)
+			chunks, err := n.spool.read(next, maxPush)
 			if err != nil || len(chunks) == 0 {
 				break
 			}
@@ -202,7 +204,7 @@ func (r *Runner) sendKeys(ctx context.Context, n *run, k keys, wait time.Duratio
 			next += uint64(len(chunks))
 			flush(consulChunk)
 		}
-		if over {
+		if ended {
 			flush(1)
 			return
 		}

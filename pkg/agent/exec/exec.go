@@ -18,6 +18,7 @@ package exec
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -30,117 +31,117 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/broadcast"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/proc"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 const (
-	// MaxRuns is how many runs of jobs go on at once on a node; more wait.
+	// MaxRuns limits the runs at a time on a node; more wait.
 	MaxRuns = 64
-	// MaxSpools is how many runs' output is kept; the oldest go first.
+	// MaxSpools limits the runs whose output is kept; the oldest is dropped first.
 	MaxSpools = 256
 
-	// keptSpool is how long output is kept, from the run's beginning: its job can
-	// be asked for an hour after its end.
-	keptSpool = 24 * time.Hour
+	// spoolTTL is how long output is kept, from the beginning of its run. Its job
+	// can be read until an hour after the job's end.
+	spoolTTL = 24 * time.Hour
 
-	// killAfter is what a run has left to live once it was told to end.
+	// killAfter is how long after SIGTERM a command gets SIGKILL.
 	killAfter = 5 * time.Second
-	// farewell is how long an agent that stops tries to report.
-	farewell = 2 * time.Second
-	// pushSize is about how much output is sent at once.
-	pushSize = 64 << 10
+	// reportGrace is how long an agent that stops tries to report.
+	reportGrace = 2 * time.Second
+	// maxPush limits the output of one request, in bytes.
+	maxPush = 64 << 10
 
-	firstRetry = 50 * time.Millisecond
-	lastRetry  = 5 * time.Second
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = 5 * time.Second
 )
 
-// Config is what the runner needs of the agent.
+func newBackoff() retry.Backoff { return retry.Backoff{First: minBackoff, Max: maxBackoff} }
+
+// Config is what a Runner needs from its agent.
 type Config struct {
 	Node    string
-	DataDir string         // "" keeps what is to be kept in a temporary directory
-	Client  *client.Client // reaches what is on the server port only
-	API     *client.Client // reaches this agent's API
+	DataDir string         // "": a temporary directory
+	Client  *client.Client // for the routes of the server port
+	API     *client.Client // for this agent's API
 	Policy  Policy
 	Logger  *slog.Logger
 }
 
 // Runner runs this node's part of jobs.
 //
-// A run is claimed in the log before it begins, so that none begins twice, not
-// even when the agent is restarted. What it writes is spooled here and sent on
-// request; how it ended is reported until the leader has taken note.
+// A run is claimed in the raft log before it begins, so that none begins twice,
+// not even after a restart of the agent. Its output is spooled here and sent on
+// request. Its result is reported until the leader has recorded it.
 type Runner struct {
 	cfg    Config
 	leader leader
 	policy atomic.Pointer[Policy]
-	claim  string      // in the claims of this life of the agent
-	kick   chan string // has room for one: look for calls now
+	claim  string        // identifies this process in its claims
+	look   chan struct{} // holds at most one signal: query for calls now
 	slots  chan struct{}
 	events chan api.Event // orders by the reference's tool
 	work   sync.WaitGroup
 	dir    string
-	guards proc.Pool // one is kept, so that the next run starts at once
+	guards proc.Pool // keeps one, so that the next run starts at once
 	seen   *seen
-	ending <-chan struct{} // closed when Run's context has ended
 
-	mu     sync.Mutex
-	runs   map[string]*run // by job
-	spools []*run          // those with output, oldest first
-	more   chan struct{}   // closed when spools has changed
+	mu      sync.Mutex
+	runs    map[string]*run  // by job
+	spools  []*run           // those with output, oldest first
+	spooled broadcast.Signal // spools has grown
 }
 
 // run is one job at this node.
 type run struct {
-	job   string
-	life  context.Context // ends when it is stopped
-	stop  context.CancelFunc
-	spool *spool        // set before the run is kept
-	again chan struct{} // has room for one: somebody wants output again
-	// send takes the output where it is wanted, until all is there; running ends
-	// with the command.
-	send func(running context.Context)
-	kept time.Time
+	job    string
+	ctx    context.Context // ends when the run is stopped
+	stop   context.CancelFunc
+	spool  *spool        // set before the run is among Runner.spools
+	resend chan struct{} // holds at most one signal: a reader wants output again
+	// send sends the output until all has been sent; running ends with the command.
+	send      func(running context.Context)
+	spooledAt time.Time
 }
 
 // New makes a runner. It does nothing until Run.
 func New(cfg Config) *Runner {
 	r := &Runner{
 		cfg: cfg, leader: leader{cfg.Client}, claim: rand.Text(),
-		kick: make(chan string, 1), slots: make(chan struct{}, MaxRuns), events: make(chan api.Event, maxConsulQueue), guards: proc.Pool{Max: 1},
-		runs: map[string]*run{}, more: make(chan struct{}),
+		look: make(chan struct{}, 1), slots: make(chan struct{}, MaxRuns), events: make(chan api.Event, maxConsulQueue),
+		guards: proc.Pool{Max: 1}, runs: map[string]*run{},
 	}
 	r.policy.Store(&cfg.Policy)
 	return r
 }
 
-// SetPolicy makes another policy hold for what begins from now on.
+// SetPolicy replaces the policy for runs that begin from now on.
 func (r *Runner) SetPolicy(p Policy) { r.policy.Store(&p) }
 
-// Look makes the runner look for calls, because there may be one. It returns at
-// once.
+// Look makes the runner query for calls at once. It does not wait.
 func (r *Runner) Look() {
 	select {
-	case r.kick <- "":
+	case r.look <- struct{}{}:
 	default:
 	}
 }
 
-// Run runs jobs until ctx ends; then it kills what runs, and waits for it.
+// Run runs jobs until ctx ends. Then it kills what runs, and waits for its end.
 func (r *Runner) Run(ctx context.Context) (err error) {
 	if r.dir, err = r.makeDir(); err != nil {
 		return err
 	}
 	scratch := filepath.Join(r.dir, "run")
 	if r.cfg.DataDir == "" {
-		scratch = r.dir // all of it was made for this run
+		scratch = r.dir // makeDir has made all of it
 	}
 	defer os.RemoveAll(scratch)
 	if r.seen, err = loadSeen(filepath.Join(r.dir, "seen.json"), time.Now()); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r.ending = ctx.Done()
 	defer r.guards.Close()
 	defer r.closeSpools()
 	defer r.work.Wait()
@@ -151,8 +152,8 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 	return nil
 }
 
-// makeDir makes the directory for this agent's runs. What an agent before left in
-// it is of no use: nobody can ask for it.
+// makeDir makes the directory for this agent's runs. It removes the files of an
+// earlier process: nobody can read them any more.
 func (r *Runner) makeDir() (string, error) {
 	dir := filepath.Join(r.cfg.DataDir, "exec")
 	if r.cfg.DataDir == "" {
@@ -171,58 +172,69 @@ func (r *Runner) makeDir() (string, error) {
 	return dir, nil
 }
 
-// follow looks for calls, by a query that waits for the next change of them.
+// follow reads this node's calls with a blocking query and handles them.
 func (r *Runner) follow(ctx context.Context) {
 	var index uint64
-	pause := firstRetry
+	backoff := newBackoff()
 	for ctx.Err() == nil {
-		calls, next, err := r.ask(ctx, index)
+		calls, next, err := r.calls(ctx, index)
 		switch {
 		case err == nil:
-			pause = firstRetry
+			backoff.Reset()
 			index = next
-			r.take(ctx, calls)
+			r.handle(ctx, calls)
 		case ctx.Err() != nil:
-		case context.Cause(ctx) == nil && err == errLook:
+		case err == errLook:
 			index = 0
 		default:
-			index = 0 // another leader, perhaps: look at everything
+			index = 0 // the next leader may be another: read everything
+			pause := backoff.Next()
 			r.cfg.Logger.Debug("could not look for jobs to run; trying again", "error", err, "in", pause)
-			rest(ctx, pause)
-			pause = min(2*pause, lastRetry)
+			_ = retry.Sleep(ctx, pause) // an error is ctx's
 		}
 	}
 }
 
-// errLook says that a query was left because there is something to see.
-var errLook = fmt.Errorf("look again")
+// errLook says that a query was cancelled by Look.
+var errLook = errors.New("look again")
 
-func (r *Runner) ask(ctx context.Context, index uint64) ([]api.ExecCall, uint64, error) {
-	asking, cancel := context.WithCancelCause(ctx)
+// calls returns this node's calls, once they have changed since index. Look
+// cancels a query that waits, with errLook.
+func (r *Runner) calls(ctx context.Context, index uint64) ([]api.ExecCall, uint64, error) {
+	query, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	done := make(chan struct{})
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		select {
-		case <-r.kick:
-			if index > 0 {
-				cancel(errLook)
-			}
-		case <-done:
+	release := onSignal(r.look, func() {
+		if index > 0 {
+			cancel(errLook)
 		}
-	}()
-	calls, next, err := r.leader.calls(asking, r.cfg.Node, index)
-	close(done)
-	<-left
-	if err != nil && context.Cause(asking) == errLook {
+	})
+	calls, next, err := r.leader.calls(query, r.cfg.Node, index)
+	release()
+	if err != nil && context.Cause(query) == errLook {
 		err = errLook
 	}
 	return calls, next, err
 }
 
-// take begins what is called, and ends what is to end.
-func (r *Runner) take(ctx context.Context, calls []api.ExecCall) {
+// onSignal calls f when ch is ready, until release is called. release waits for f.
+func onSignal(ch <-chan struct{}, f func()) (release func()) {
+	done, left := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(left)
+		select {
+		case <-ch:
+			f()
+		case <-done:
+		}
+	}()
+	return func() {
+		close(done)
+		<-left
+	}
+}
+
+// handle begins the runs that are called, and stops those that are to stop.
+func (r *Runner) handle(ctx context.Context, calls []api.ExecCall) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, c := range calls {
@@ -234,52 +246,52 @@ func (r *Runner) take(ctx context.Context, calls []api.ExecCall) {
 			}
 		case c.Stop && c.State == api.ExecCalled:
 		case c.State == api.ExecRunning && c.Claim != r.claim:
-			n := r.begin(ctx, c.Job)
-			r.work.Go(func() { r.giveUp(ctx, n, c) })
+			n := r.newRun(ctx, c.Job)
+			r.work.Go(func() { r.reportLost(ctx, n, c) })
 		case c.State == api.ExecCalled:
-			n := r.begin(ctx, c.Job)
-			r.work.Go(func() { r.perform(ctx, n, c) })
+			n := r.newRun(ctx, c.Job)
+			r.work.Go(func() { r.runJob(ctx, n, c) })
 		}
 	}
 }
 
-// begin is called with the lock held.
-func (r *Runner) begin(ctx context.Context, job string) *run {
-	n := &run{job: job, again: make(chan struct{}, 1)}
-	n.life, n.stop = context.WithCancel(ctx)
-	n.send = func(running context.Context) { r.send(n, running) }
+// newRun adds a run to r.runs. The caller holds r.mu.
+func (r *Runner) newRun(ctx context.Context, job string) *run {
+	n := &run{job: job, resend: make(chan struct{}, 1)}
+	n.ctx, n.stop = context.WithCancel(ctx)
+	n.send = func(running context.Context) { r.send(ctx, n, running) }
 	r.runs[job] = n
 	return n
 }
 
-// giveUp reports what ran when this agent was last stopped: its guard has killed
-// it.
-func (r *Runner) giveUp(ctx context.Context, n *run, c api.ExecCall) {
-	defer r.forget(n)
+// reportLost reports a run of an earlier process of this agent: its guard has
+// killed it.
+func (r *Runner) reportLost(ctx context.Context, n *run, c api.ExecCall) {
+	defer r.endRun(n)
 	r.report(ctx, api.ExecResult{
 		Job: c.Job, Node: r.cfg.Node, Claim: c.Claim, State: api.ExecLost,
 		Error: "the agent was restarted while it ran",
 	})
 }
 
-// perform is one run from its call to its report.
-func (r *Runner) perform(ctx context.Context, n *run, c api.ExecCall) {
-	defer r.forget(n)
+// runJob is one run from its call to its report.
+func (r *Runner) runJob(ctx context.Context, n *run, c api.ExecCall) {
+	defer r.endRun(n)
 	select {
 	case r.slots <- struct{}{}:
 		defer func() { <-r.slots }()
-	case <-n.life.Done():
-		return // it was not claimed: it does not begin
+	case <-n.ctx.Done():
+		return // it was not claimed, so it has not begun
 	}
 	result := api.ExecResult{Job: c.Job, Node: r.cfg.Node}
-	p, err := r.agree(c.Request)
+	p, err := r.authorize(c.Request)
 	if err != nil {
 		r.cfg.Logger.Warn("remote execution refused", "job", c.Job, "why", err)
 		result.State, result.Error = api.ExecRefused, err.Error()
 		r.report(ctx, result)
 		return
 	}
-	if !r.claimRun(n.life, c.Job) {
+	if !r.claimRun(n.ctx, c.Job) {
 		return
 	}
 	result.Claim = r.claim
@@ -293,75 +305,76 @@ func (r *Runner) perform(ctx context.Context, n *run, c api.ExecCall) {
 	r.report(ctx, result)
 }
 
-// agree is the policy's word, and refuses a signed order that comes again.
-func (r *Runner) agree(req api.ExecRequest) (*plan, error) {
-	p, err := r.policy.Load().decide(req, time.Now())
+// authorize makes a plan of a request, as the policy allows. It refuses a signed
+// order that was used before.
+func (r *Runner) authorize(req api.ExecRequest) (*plan, error) {
+	p, err := r.policy.Load().plan(req, time.Now())
 	if err != nil || p.signer == "" {
 		return p, err
 	}
 	return p, r.seen.add(p.order.ID, p.order.Expires, time.Now())
 }
 
-// claimRun asks until there is an answer. A claim that got lost on its way may be
-// made again.
+// claimRun claims a run, and retries until there is an answer: claims are
+// idempotent. It returns false if the run must not begin.
 func (r *Runner) claimRun(ctx context.Context, job string) bool {
-	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+	for backoff := newBackoff(); ; {
 		ok, err := r.leader.claim(ctx, job, r.cfg.Node, r.claim)
 		if err == nil {
 			return ok
 		}
-		if !rest(ctx, pause) {
+		if backoff.Sleep(ctx) != nil {
 			return false
 		}
 	}
 }
 
-// report tells the leader, until it has taken note. An agent that stops tries for
-// a little while only.
+// report reports a result, and retries until the leader has recorded it. After
+// the end of ctx it tries for reportGrace only.
 func (r *Runner) report(ctx context.Context, result api.ExecResult) {
 	trying, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(farewell, cancel) })()
-	for pause := firstRetry; ; pause = min(2*pause, lastRetry) {
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(reportGrace, cancel) })()
+	for backoff := newBackoff(); ; {
 		err := r.leader.report(trying, result)
 		if err == nil || client.IsStatus(err, http.StatusBadRequest) {
 			return
 		}
+		pause := backoff.Next()
 		r.cfg.Logger.Debug("could not report; trying again", "job", result.Job, "error", err, "in", pause)
-		if !rest(trying, pause) {
+		if retry.Sleep(trying, pause) != nil {
 			return
 		}
 	}
 }
 
-// forget lets go of a run that has ended; its output stays for a while.
-func (r *Runner) forget(n *run) {
+// endRun removes a run from r.runs. Its output stays among r.spools.
+func (r *Runner) endRun(n *run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n.stop()
 	delete(r.runs, n.job)
 }
 
-// isJob tells the runs of jobs from those of the reference's protocol.
+// isJob says whether a run is of a job, and not of the reference's protocol.
 func (r *Runner) isJob(n *run) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.runs[n.job] == n
 }
 
-// keep puts a run's output among what can be asked for.
-func (r *Runner) keep(n *run) {
+// keepOutput adds a run to r.spools, and drops the oldest where there are too many.
+func (r *Runner) keepOutput(n *run) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	n.kept = time.Now()
+	n.spooledAt = time.Now()
 	r.spools = append(r.spools, n)
-	for len(r.spools) > MaxSpools || time.Since(r.spools[0].kept) > keptSpool {
+	for len(r.spools) > MaxSpools || time.Since(r.spools[0].spooledAt) > spoolTTL {
 		old := r.spools[0]
 		r.spools = slices.Delete(r.spools, 0, 1)
 		old.spool.close()
 	}
-	close(r.more)
-	r.more = make(chan struct{})
+	r.spooled.Notify()
 }
 
 func (r *Runner) closeSpools() {
@@ -371,16 +384,4 @@ func (r *Runner) closeSpools() {
 		n.spool.close()
 	}
 	r.spools = nil
-}
-
-// rest returns false if ctx ended first.
-func rest(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

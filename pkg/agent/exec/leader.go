@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// Paths of what nodes and the leader tell each other, on the server port only.
+// Paths of the routes between nodes and the leader, on the server port only.
 const (
 	CallsPath  = "/v1/internal/exec/calls/"
 	ClaimPath  = "/v1/internal/exec/claim/"
@@ -22,11 +22,11 @@ const (
 type (
 	Pushed struct{ Chunks []api.ExecChunk }
 	Wanted struct{ Jobs []string }
-	// Next is the answer to what is pushed.
+	// Next is the answer to Pushed: the number of the chunk that is wanted next.
 	Next struct{ Next uint64 }
 )
 
-// leader is the leader's side of these, as a node reaches it.
+// leader calls these routes.
 type leader struct{ c *client.Client }
 
 func (l leader) calls(ctx context.Context, node string, index uint64) ([]api.ExecCall, uint64, error) {

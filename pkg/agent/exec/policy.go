@@ -13,25 +13,25 @@ import (
 	"github.com/muster-dev/muster/pkg/signed"
 )
 
-// Policy is what a node lets others run on it. It is the node's own: nothing that
-// is written anywhere else can widen it.
+// Policy is what a node lets others run on it. It comes from the node's own
+// configuration; nothing in the cluster's state can widen it.
 type Policy struct {
 	Enabled    bool
 	Datacenter string
 	Node       string
-	Jobs       map[string]NamedJob // where there is one, nothing else is run
-	Keys       []signed.Key        // where there is one, nothing unsigned is run
+	Jobs       map[string]NamedJob // if not empty, only these are run
+	Keys       []signed.Key        // if not empty, only orders signed with one of them are run
 }
 
 // NamedJob is a command that others may ask for by name.
 type NamedJob struct {
 	Argv    []string
 	User    string         // "" is the agent's own
-	Args    *regexp.Regexp // what each argument must match; nil: none are taken
+	Args    *regexp.Regexp // what each argument must match; nil: no arguments are allowed
 	Timeout time.Duration  // longest time to run; 0: what is asked for
 }
 
-// plan is what comes of an order that a node agrees to.
+// plan is what a node runs for an order.
 type plan struct {
 	order   *api.ExecOrder
 	argv    []string
@@ -41,9 +41,9 @@ type plan struct {
 	signer  string // fingerprint, "" for unsigned
 }
 
-// decide says what is to be run, or why not. It does not look at whether the
-// order was run before.
-func (p Policy) decide(r api.ExecRequest, now time.Time) (*plan, error) {
+// plan returns what is to be run for a request, or why the policy refuses it.
+// Whether the order was run before is checked by seen.
+func (p Policy) plan(r api.ExecRequest, now time.Time) (*plan, error) {
 	if !p.Enabled {
 		return nil, errors.New("remote execution is off here: set enable_remote_exec = true in this node's configuration")
 	}
@@ -64,7 +64,7 @@ func (p Policy) decide(r api.ExecRequest, now time.Time) (*plan, error) {
 		return nil, errors.New("this node is not among the order's targets")
 	}
 	if o.Job != "" || len(p.Jobs) > 0 {
-		return out, p.named(out)
+		return out, p.planNamed(out)
 	}
 	switch {
 	case len(o.Script) > 0:
@@ -93,7 +93,8 @@ func (p Policy) verify(r api.ExecRequest) (fingerprint string, err error) {
 	return key.Fingerprint(), nil
 }
 
-func (p Policy) named(out *plan) error {
+// planNamed completes the plan of an order for a named job.
+func (p Policy) planNamed(out *plan) error {
 	o := out.order
 	if o.Job == "" {
 		return errors.New("this node runs named jobs only")

@@ -90,7 +90,7 @@ func TestPolicyDecides(t *testing.T) {
 		{"unknown", listed, request(t, named("reboot")), `no job "reboot"`},
 		{"not an order", open, api.ExecRequest{Order: []byte("{")}, "read the order"},
 	} {
-		p, err := tc.policy.decide(tc.req, time.Now())
+		p, err := tc.policy.plan(tc.req, time.Now())
 		got := ""
 		if err != nil {
 			got = err.Error()
@@ -101,7 +101,7 @@ func TestPolicyDecides(t *testing.T) {
 			t.Errorf("%s: %s, want %s", tc.name, got, tc.want)
 		}
 	}
-	p, err := listed.decide(request(t, named("restart", "nginx"), func(o *api.ExecOrder) { o.Timeout = api.Duration(time.Hour) }), time.Now())
+	p, err := listed.plan(request(t, named("restart", "nginx"), func(o *api.ExecOrder) { o.Timeout = api.Duration(time.Hour) }), time.Now())
 	if err != nil || p.timeout != time.Minute || p.user != "ops" {
 		t.Errorf("plan is %+v, %v", p, err)
 	}
@@ -119,7 +119,7 @@ func TestPolicyWithKeys(t *testing.T) {
 		return r
 	}
 	good := sign(known, api.ExecNamespace, request(t))
-	if p, err := policy.decide(good, time.Now()); err != nil || p.signer != known.Key.Fingerprint() {
+	if p, err := policy.plan(good, time.Now()); err != nil || p.signer != known.Key.Fingerprint() {
 		t.Errorf("%+v, %v", p, err)
 	}
 	swapped := good
@@ -131,7 +131,7 @@ func TestPolicyWithKeys(t *testing.T) {
 		"another order":     swapped,
 		"another's target":  sign(known, api.ExecNamespace, request(t, func(o *api.ExecOrder) { o.Targets = []string{"db-1"} })),
 	} {
-		if p, err := policy.decide(r, time.Now()); err == nil {
+		if p, err := policy.plan(r, time.Now()); err == nil {
 			t.Errorf("%s: it would run %v", name, p.argv)
 		}
 	}

@@ -9,84 +9,80 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/broadcast"
 )
 
 const (
-	// MaxRelayed is how many bytes of output a server holds on their way.
+	// MaxRelayed limits the output in a server's memory, in bytes.
 	MaxRelayed = 64 << 20
-	// relayWindow is how many of them are one node's of one job.
+	// relayWindow limits the output of one node for one job, in bytes.
 	relayWindow = 256 << 10
-	// relayHold is how long a node is kept waiting for room, or to be wanted.
-	relayHold = 20 * time.Second
+	// relayMaxWait is how long a request of a node waits for space, or for a reader.
+	relayMaxWait = 20 * time.Second
 	// relayIdle is how long output without a reader is kept.
 	relayIdle = 10 * time.Minute
 )
 
-// Relay is where output passes on its way from nodes to those who read it: in the
-// leader's memory, never in the log. A node sends chunks by number and learns
-// which is wanted next; it keeps them all, so that a reader who comes late, or to
-// another leader, has them sent again. It is safe for concurrent use.
+// Relay passes output from nodes to its readers, in the leader's memory and never
+// in the raft log. A node sends chunks by number and learns which number is wanted
+// next. It keeps them all, so that a late reader, or a reader at another leader,
+// can have them sent again. Relay is safe for concurrent use.
 type Relay struct {
 	mu     sync.Mutex
-	jobs   map[string]*relayed
-	size   int           // bytes of all chunks
-	wanted chan struct{} // closed when something is wanted that nobody sends
+	jobs   map[string]*jobOutput
+	size   int              // bytes of all chunks
+	wanted broadcast.Signal // some buffer has become pending
 }
 
-// relayed is the output of one job.
-type relayed struct {
+// jobOutput is the output of one job.
+type jobOutput struct {
 	nodes   map[string]*buffer // by lower-case name
 	readers map[*Reader]struct{}
-	changed chan struct{} // closed at every change
+	changed broadcast.Signal
 	used    time.Time
 }
 
-// buffer holds chunks base to next of one node.
+// buffer holds the chunks base to next-1 of one node.
 type buffer struct {
 	node    string
 	base    uint64
 	chunks  []api.ExecChunk
 	bytes   int
 	pending bool // a reader waits, and the node has not sent anything since
-	starved bool // the node was sent away for want of room
+	starved bool // a request of the node ended because there was no space
 }
 
 func (b *buffer) next() uint64 { return b.base + uint64(len(b.chunks)) }
 
 // NewRelay makes an empty relay.
 func NewRelay() *Relay {
-	return &Relay{jobs: map[string]*relayed{}, wanted: make(chan struct{})}
+	return &Relay{jobs: map[string]*jobOutput{}}
 }
 
-func (r *Relay) job(id string) *relayed {
+func (r *Relay) job(id string) *jobOutput {
 	j := r.jobs[id]
 	if j == nil {
-		r.sweep()
-		j = &relayed{nodes: map[string]*buffer{}, readers: map[*Reader]struct{}{}, changed: make(chan struct{})}
+		r.dropIdle()
+		j = &jobOutput{nodes: map[string]*buffer{}, readers: map[*Reader]struct{}{}}
 		r.jobs[id] = j
 	}
 	j.used = time.Now()
 	return j
 }
 
-func (j *relayed) buffer(node string) *buffer {
+func (j *jobOutput) buffer(node string) *buffer {
 	key := strings.ToLower(node)
 	b := j.nodes[key]
 	if b == nil {
 		b = &buffer{node: node}
 		j.nodes[key] = b
-		j.settle(b)
+		j.trim(b)
 	}
 	return b
 }
 
-func (j *relayed) fire() {
-	close(j.changed)
-	j.changed = make(chan struct{})
-}
-
-// sweep drops what nobody has read for long.
-func (r *Relay) sweep() {
+// dropIdle drops the output that nobody has read for relayIdle.
+func (r *Relay) dropIdle() {
 	for id, j := range r.jobs {
 		if len(j.readers) == 0 && time.Since(j.used) > relayIdle {
 			r.drop(id)
@@ -94,37 +90,37 @@ func (r *Relay) sweep() {
 	}
 }
 
-// drop forgets a job's output: its nodes have it.
+// drop drops a job's output: its nodes keep it.
 func (r *Relay) drop(id string) {
 	for _, b := range r.jobs[id].nodes {
 		r.size -= b.bytes
 	}
-	r.jobs[id].fire()
+	r.jobs[id].changed.Notify()
 	delete(r.jobs, id)
 }
 
-// Push takes chunks, of which the first has the number seq, and says which number
-// it wants next: another than the one behind the last if it wants to have some
-// again, or has no room for them yet. It waits for room for a while.
+// Push adds chunks, the first of which has the number seq, and returns the number
+// that is wanted next. That is not the one after the last chunk if some are wanted
+// again, or if there was no space for them within relayMaxWait.
 func (r *Relay) Push(ctx context.Context, id, node string, seq uint64, chunks []api.ExecChunk) uint64 {
 	n := 0
 	for _, c := range chunks {
 		n += len(c.Data)
 	}
-	timer := time.NewTimer(relayHold)
+	timer := time.NewTimer(relayMaxWait)
 	defer timer.Stop()
 	for {
 		r.mu.Lock()
 		j := r.job(id)
 		b := j.buffer(node)
-		next, changed := b.next(), j.changed
+		next, changed := b.next(), j.changed.Changed()
 		if next == seq {
 			b.pending, b.starved = false, false
-			if r.hasRoom(id, b, n) {
+			if r.makeSpace(id, b, n) {
 				b.chunks = append(b.chunks, chunks...)
 				b.bytes += n
 				r.size += n
-				j.fire()
+				j.changed.Notify()
 				next = b.next()
 			}
 		}
@@ -135,7 +131,7 @@ func (r *Relay) Push(ctx context.Context, id, node string, seq uint64, chunks []
 		select {
 		case <-changed:
 		case <-timer.C:
-			r.turnAway(id, node)
+			r.markStarved(id, node)
 			return seq
 		case <-ctx.Done():
 			return seq
@@ -143,14 +139,15 @@ func (r *Relay) Push(ctx context.Context, id, node string, seq uint64, chunks []
 	}
 }
 
-func (r *Relay) turnAway(id, node string) {
+func (r *Relay) markStarved(id, node string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.job(id).buffer(node).starved = true
 }
 
-// hasRoom drops output without readers where the relay is full.
-func (r *Relay) hasRoom(id string, b *buffer, n int) bool {
+// makeSpace says whether there is space for n bytes more. Where the relay is full
+// it drops output that has no readers.
+func (r *Relay) makeSpace(id string, b *buffer, n int) bool {
 	if b.bytes > 0 && b.bytes+n > relayWindow {
 		return false
 	}
@@ -165,22 +162,23 @@ func (r *Relay) hasRoom(id string, b *buffer, n int) bool {
 	return r.size+n <= MaxRelayed
 }
 
-// settle drops what every reader has, and goes back, or ahead, to where the
-// hindmost of them stands.
-func (j *relayed) settle(b *buffer) (dropped int) {
+// trim drops the chunks that every reader has. Where the slowest reader is not
+// within the buffer, the buffer becomes empty and begins at that reader's number.
+// It returns how many bytes were dropped.
+func (j *jobOutput) trim(b *buffer) (dropped int) {
 	if len(j.readers) == 0 {
 		return 0
 	}
-	hindmost := ^uint64(0)
+	slowest := ^uint64(0)
 	for r := range j.readers {
-		hindmost = min(hindmost, r.have[strings.ToLower(b.node)])
+		slowest = min(slowest, r.have[strings.ToLower(b.node)])
 	}
-	if hindmost < b.base || hindmost > b.next() {
+	if slowest < b.base || slowest > b.next() {
 		dropped = b.bytes
-		b.base, b.chunks, b.bytes, b.pending = hindmost, nil, 0, true
+		b.base, b.chunks, b.bytes, b.pending = slowest, nil, 0, true
 		return dropped
 	}
-	for b.base < hindmost {
+	for b.base < slowest {
 		dropped += len(b.chunks[0].Data)
 		b.chunks = b.chunks[1:]
 		b.base++
@@ -192,10 +190,10 @@ func (j *relayed) settle(b *buffer) (dropped int) {
 	return dropped
 }
 
-// Wanted returns those of the given jobs whose output somebody reads who has
-// nothing of this node yet, and waits a while for one.
+// Wanted returns those of the given jobs whose readers wait for output of this
+// node that it has to send again. It waits up to relayMaxWait for one.
 func (r *Relay) Wanted(ctx context.Context, node string, ids []string) []string {
-	timer := time.NewTimer(relayHold)
+	timer := time.NewTimer(relayMaxWait)
 	defer timer.Stop()
 	key := strings.ToLower(node)
 	for {
@@ -206,7 +204,7 @@ func (r *Relay) Wanted(ctx context.Context, node string, ids []string) []string 
 				out = append(out, id)
 			}
 		}
-		wanted := r.wanted
+		wanted := r.wanted.Changed()
 		r.mu.Unlock()
 		if len(out) > 0 {
 			return out
@@ -228,8 +226,8 @@ type Reader struct {
 	have  map[string]uint64 // by lower-case name; guarded by the relay's mutex
 }
 
-// Read begins to read. have says how many chunks of each node are there already;
-// those of nodes that are named, be it with 0, are asked for.
+// Read makes a reader. have says how many chunks of each node the reader has
+// already. The nodes named in it, also those with 0, are asked for their output.
 func (r *Relay) Read(id string, have map[string]uint64) *Reader {
 	rd := &Reader{relay: r, id: id, have: map[string]uint64{}}
 	for node, n := range have {
@@ -244,34 +242,30 @@ func (r *Relay) Read(id string, have map[string]uint64) *Reader {
 			j.nodes[key] = &buffer{node: node, base: rd.have[key], pending: true}
 		}
 	}
-	r.resettle(j)
+	r.trimAll(j)
 	return rd
 }
 
-func (r *Relay) resettle(j *relayed) {
+// trimAll trims all buffers of a job after its readers have changed.
+func (r *Relay) trimAll(j *jobOutput) {
 	pending := false
 	for _, b := range j.nodes {
-		r.size -= j.settle(b)
+		r.size -= j.trim(b)
 		pending = pending || b.pending
 	}
-	j.fire()
+	j.changed.Notify()
 	if pending {
-		r.fireWanted()
+		r.wanted.Notify()
 	}
 }
 
-func (r *Relay) fireWanted() {
-	close(r.wanted)
-	r.wanted = make(chan struct{})
-}
-
-// Next returns what is new, one value for each node that has something, or, after
-// the given time, nothing.
-func (rd *Reader) Next(ctx context.Context, quiet time.Duration) ([]api.ExecOutput, error) {
-	timer := time.NewTimer(quiet)
+// Next waits for output and returns it, one value for each node that has some. It
+// returns nothing after maxWait without output.
+func (rd *Reader) Next(ctx context.Context, maxWait time.Duration) ([]api.ExecOutput, error) {
+	timer := time.NewTimer(maxWait)
 	defer timer.Stop()
 	for {
-		out, changed := rd.take()
+		out, changed := rd.poll()
 		if len(out) > 0 {
 			return out, nil
 		}
@@ -285,7 +279,8 @@ func (rd *Reader) Next(ctx context.Context, quiet time.Duration) ([]api.ExecOutp
 	}
 }
 
-func (rd *Reader) take() ([]api.ExecOutput, <-chan struct{}) {
+// poll returns the output that is there, and what is closed when there is more.
+func (rd *Reader) poll() ([]api.ExecOutput, <-chan struct{}) {
 	r := rd.relay
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -299,26 +294,26 @@ func (rd *Reader) take() ([]api.ExecOutput, <-chan struct{}) {
 		}
 		out = append(out, api.ExecOutput{Node: b.node, Seq: at, Chunks: slices.Clone(b.chunks[at-b.base:])})
 		rd.have[key] = b.next()
-		r.size -= j.settle(b)
+		r.size -= j.trim(b)
 		pending = pending || b.pending
 	}
-	changed := j.changed
+	changed := j.changed.Changed()
 	if len(out) > 0 {
-		j.fire() // there is room again
+		j.changed.Notify() // there is space again
 	}
 	if pending {
-		r.fireWanted()
+		r.wanted.Notify()
 	}
 	slices.SortFunc(out, func(a, b api.ExecOutput) int { return cmp.Compare(a.Node, b.Node) })
 	return out, changed
 }
 
-// Close ends the reading.
+// Close removes the reader.
 func (rd *Reader) Close() {
 	rd.relay.mu.Lock()
 	defer rd.relay.mu.Unlock()
 	if j := rd.relay.jobs[rd.id]; j != nil {
 		delete(j.readers, rd)
-		rd.relay.resettle(j)
+		rd.relay.trimAll(j)
 	}
 }

@@ -101,7 +101,7 @@ func TestRelayIsBounded(t *testing.T) {
 			t.Fatalf("next is %d", next)
 		}
 		began := time.Now()
-		if next := r.Push(ctx, "j", "a", 1, large); next != 1 || time.Since(began) != relayHold {
+		if next := r.Push(ctx, "j", "a", 1, large); next != 1 || time.Since(began) != relayMaxWait {
 			t.Errorf("next is %d after %v", next, time.Since(began))
 		}
 		rd := r.Read("j", nil) // makes room, and says so to who was turned away
@@ -137,7 +137,7 @@ func TestRelayLosesNothing(t *testing.T) {
 		}
 		take := func() {
 			for {
-				out, _ := rd.take()
+				out, _ := rd.poll()
 				if len(out) == 0 {
 					return
 				}

@@ -6,21 +6,23 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/proc"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
-// errNotStarted is the code of a command that could not be started, as shells
-// have it.
-const errNotStarted = 127
+// codeNotStarted is the exit code of a command that could not be started, as in
+// shells.
+const codeNotStarted = 127
 
-// execute runs what was agreed to and says in result how it ended.
+// execute runs a plan and writes its end into result.
 func (r *Runner) execute(n *run, p *plan, result *api.ExecResult) {
-	result.State, result.Code = api.ExecFailed, errNotStarted
+	result.State, result.Code = api.ExecFailed, codeNotStarted
 	spool, err := newSpool(filepath.Join(r.dir, "run"))
 	if err != nil {
 		result.Error = err.Error()
@@ -28,7 +30,7 @@ func (r *Runner) execute(n *run, p *plan, result *api.ExecResult) {
 	}
 	n.spool = spool
 	if r.isJob(n) {
-		r.keep(n)
+		r.keepOutput(n)
 	}
 	argv := p.argv
 	if p.script != nil {
@@ -38,7 +40,7 @@ func (r *Runner) execute(n *run, p *plan, result *api.ExecResult) {
 			return
 		}
 		defer os.Remove(file)
-		// By a shell, which also takes a script without "#!".
+		// A shell also runs a script without "#!".
 		argv = append([]string{"sh", "-c", `exec "$0" "$@"`, file}, argv...)
 	}
 	err = r.supervise(n, p, argv, result)
@@ -63,8 +65,8 @@ func (r *Runner) writeScript(text []byte) (string, error) {
 	return f.Name(), nil
 }
 
-// supervise starts the command and waits for its end: its own, that of its time,
-// or that of the run's life.
+// supervise starts the command and waits until it ends, has run for its timeout,
+// or is stopped.
 func (r *Runner) supervise(n *run, p *plan, argv []string, result *api.ExecResult) error {
 	spec := proc.Spec{Argv: argv, Env: append(os.Environ(), "MUSTER_EXEC_ID="+n.job, "MUSTER_EXEC_NODE="+r.cfg.Node)}
 	if p.user != "" {
@@ -74,7 +76,7 @@ func (r *Runner) supervise(n *run, p *plan, argv []string, result *api.ExecResul
 		}
 		spec.Credential, spec.Dir = credential, home
 		if info, err := os.Stat(home); err != nil || !info.IsDir() {
-			spec.Dir = "/" // users of the system may have none, and login does so too
+			spec.Dir = "/" // a system user may have no home; login does the same
 		}
 		spec.Env = append(spec.Env, "USER="+p.user, "LOGNAME="+p.user, "HOME="+home)
 	}
@@ -88,16 +90,16 @@ func (r *Runner) supervise(n *run, p *plan, argv []string, result *api.ExecResul
 	defer done()
 	defer readers.Wait() // the child's whole tree has ended: so do its pipes
 
-	life := n.life
+	ctx := n.ctx
 	if p.timeout > 0 {
-		limited, cancel := context.WithTimeout(life, p.timeout)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.timeout)
 		defer cancel()
-		life = limited
 	}
-	code, err := child.Wait(life)
+	code, err := child.Wait(ctx)
 	switch {
-	case life.Err() == nil:
-	case n.life.Err() != nil:
+	case ctx.Err() == nil:
+	case n.ctx.Err() != nil:
 		result.State = api.ExecStopped
 		code, err = child.Stop(syscall.SIGTERM, killAfter)
 	default:
@@ -105,7 +107,7 @@ func (r *Runner) supervise(n *run, p *plan, argv []string, result *api.ExecResul
 		code, err = child.Stop(syscall.SIGTERM, killAfter)
 	}
 	result.Code = code
-	if code == 0 && err == nil && life.Err() == nil {
+	if code == 0 && err == nil && ctx.Err() == nil {
 		result.State = api.ExecOK
 	}
 	return err
@@ -137,7 +139,7 @@ func (r *Runner) startChild(n *run, spec proc.Spec, readers *sync.WaitGroup) (*p
 	for i, stream := range []int{api.ExecStdout, api.ExecStderr} {
 		readers.Go(func() {
 			defer ours[i].Close()
-			n.spool.fill(stream, ours[i])
+			n.spool.readFrom(stream, ours[i])
 		})
 	}
 	return child, nil
@@ -145,127 +147,108 @@ func (r *Runner) startChild(n *run, spec proc.Spec, readers *sync.WaitGroup) (*p
 
 // send sends the output of a run as it comes, and the rest of it after running
 // has ended. What the leader cannot take for long is left to serveWanted.
-func (r *Runner) send(n *run, running context.Context) {
+func (r *Runner) send(ctx context.Context, n *run, running context.Context) {
 	var next uint64
 	for {
 		ask := false
 		select {
 		case <-n.spool.changed:
-		case <-n.again:
+		case <-n.resend:
 			ask = true
 		case <-running.Done():
-			r.sendFrom(n, next, false)
+			r.sendFrom(ctx, n, next, false)
 			return
-		case <-r.ending:
+		case <-ctx.Done():
 			return
 		}
-		next = r.sendFrom(n, next, ask)
+		next = r.sendFrom(ctx, n, next, ask)
 	}
 }
 
-// sendFrom sends what there is from a number on, and returns the next. With ask it
-// also asks the leader what it wants where there is nothing.
-func (r *Runner) sendFrom(n *run, next uint64, ask bool) uint64 {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	defer afterClose(r.ending, cancel)()
+// sendFrom sends the chunks from the number next on, and returns the number of the
+// chunk that the leader wants then. With ask it asks for that number even if there
+// is nothing to send.
+func (r *Runner) sendFrom(ctx context.Context, n *run, next uint64, ask bool) uint64 {
 	failures := 0
 	for {
-		chunks, err := n.spool.read(next, pushSize)
+		chunks, err := n.spool.read(next, maxPush)
 		if err != nil || len(chunks) == 0 && !ask {
 			return next
 		}
-		asked, err := r.leader.push(ctx, n.job, r.cfg.Node, next, chunks)
+		wanted, err := r.leader.push(ctx, n.job, r.cfg.Node, next, chunks)
 		switch {
-		case err == nil && len(chunks) == 0 && asked == next:
+		case err == nil && len(chunks) == 0 && wanted == next:
 			return next
-		case err == nil && asked == next:
+		case err == nil && wanted == next:
 			if failures++; failures > 3 {
 				return next // nobody reads
 			}
 		case err == nil:
-			next, failures = asked, 0
+			next, failures = wanted, 0
 		default:
-			if failures++; failures > 10 || !rest(ctx, firstRetry<<min(failures, 6)) {
+			if failures++; failures > 10 || retry.Sleep(ctx, retry.Exponential(minBackoff, maxBackoff, failures)) != nil {
 				return next
 			}
 		}
 	}
 }
 
-// serveWanted sends output again to leaders that have readers for it and do not
-// have it: those that were not leading when it was sent.
+// serveWanted sends output again to a leader that has readers for it and does not
+// have it: one that did not lead when the output was sent.
 func (r *Runner) serveWanted(ctx context.Context) {
 	for ctx.Err() == nil {
-		jobs, more := r.spooled()
+		changed := r.spooled.Changed()
+		jobs := r.spooledJobs()
 		if len(jobs) == 0 {
 			select {
-			case <-more:
+			case <-changed:
 			case <-ctx.Done():
 			}
 			continue
 		}
-		asking, cancel := context.WithCancel(ctx)
-		release := afterClose(more, cancel)
-		wanted, err := r.leader.wanted(asking, r.cfg.Node, jobs)
+		query, cancel := context.WithCancel(ctx)
+		release := onSignal(changed, cancel)
+		wanted, err := r.leader.wanted(query, r.cfg.Node, jobs)
 		release()
-		interrupted := asking.Err() != nil
+		cancelled := query.Err() != nil
 		cancel()
-		if err != nil && !interrupted {
-			rest(ctx, time.Second)
+		if err != nil && !cancelled {
+			_ = retry.Sleep(ctx, time.Second) // an error is ctx's
 		}
 		for _, job := range wanted {
-			r.sendAgain(job)
+			r.sendAgain(ctx, job)
 		}
 		if len(wanted) > 0 {
-			rest(ctx, firstRetry)
+			_ = retry.Sleep(ctx, minBackoff)
 		}
 	}
 }
 
-// spooled lists the jobs whose output is here.
-func (r *Runner) spooled() (jobs []string, more <-chan struct{}) {
+// spooledJobs lists the jobs whose output is here.
+func (r *Runner) spooledJobs() (jobs []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, n := range r.spools {
 		jobs = append(jobs, n.job)
 	}
-	return jobs, r.more
+	return jobs
 }
 
-func (r *Runner) sendAgain(job string) {
+// sendAgain sends the output of a job from its beginning.
+func (r *Runner) sendAgain(ctx context.Context, job string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, n := range r.spools {
-		if n.job != job {
-			continue
-		}
-		if _, runs := r.runs[job]; runs {
-			select {
-			case n.again <- struct{}{}:
-			default:
-			}
-			return
-		}
-		r.work.Go(func() { r.sendFrom(n, 0, true) })
+	i := slices.IndexFunc(r.spools, func(n *run) bool { return n.job == job })
+	if i < 0 {
 		return
 	}
-}
-
-// afterClose calls f when a channel is closed, until release is called.
-func afterClose(ch <-chan struct{}, f func()) (release func()) {
-	done := make(chan struct{})
-	left := make(chan struct{})
-	go func() {
-		defer close(left)
-		select {
-		case <-ch:
-			f()
-		case <-done:
-		}
-	}()
-	return func() {
-		close(done)
-		<-left
+	n := r.spools[i]
+	if _, runs := r.runs[job]; !runs {
+		r.work.Go(func() { r.sendFrom(ctx, n, 0, true) })
+		return
+	}
+	select {
+	case n.resend <- struct{}{}:
+	default:
 	}
 }

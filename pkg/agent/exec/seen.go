@@ -12,15 +12,15 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// MaxSeen is how many signed orders are remembered until they expire.
+// MaxSeen limits the signed orders that are remembered until they expire.
 const MaxSeen = 10000
 
-// seen remembers, on disk, the signed orders that were begun: whoever writes an
-// old one again into the cluster's state must not have it run again.
+// seen remembers, on disk, the signed orders that were begun. Who replays an old
+// one must not have it run again.
 type seen struct {
 	path string
 	mu   sync.Mutex
-	ids  map[string]time.Time // and when they expire
+	ids  map[string]time.Time // when each order expires
 }
 
 func loadSeen(path string, now time.Time) (*seen, error) {
@@ -35,11 +35,11 @@ func loadSeen(path string, now time.Time) (*seen, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read which signed orders were run: %w; remove %s once all orders that were signed are over", err, path)
 	}
-	s.forget(now)
+	s.dropExpired(now)
 	return s, nil
 }
 
-func (s *seen) forget(now time.Time) {
+func (s *seen) dropExpired(now time.Time) {
 	for id, expires := range s.ids {
 		if !now.Before(expires) {
 			delete(s.ids, id)
@@ -47,11 +47,11 @@ func (s *seen) forget(now time.Time) {
 	}
 }
 
-// add notes an order, and says why it must not be run.
+// add records an order. An error says why it must not be run.
 func (s *seen) add(id string, expires, now time.Time) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.forget(now)
+	s.dropExpired(now)
 	if _, twice := s.ids[id]; twice {
 		return errors.New("the signed order was used before")
 	}

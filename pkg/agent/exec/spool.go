@@ -11,23 +11,23 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// maxChunks bounds the number of chunks of one run, whatever their size.
+// maxChunks limits the chunks of one run, whatever their size.
 const maxChunks = 1 << 16
 
-// spool keeps the output of one run in a file, in chunks that never change, until
-// it is forgotten. It is safe for concurrent use.
+// spool keeps the output of one run in a file, in chunks that never change. It is
+// safe for concurrent use.
 type spool struct {
 	mu        sync.Mutex
 	file      *os.File
-	at        []int64 // where each chunk begins
-	stream    []byte  // and which stream it is of
+	offsets   []int64 // where each chunk begins
+	streams   []byte  // which stream each chunk is of
 	end       int64
 	truncated bool
-	changed   chan struct{} // has room for one: there is more
+	changed   chan struct{} // holds at most one signal: there is more
 }
 
-// newSpool makes a spool in a directory. Nobody else sees its file: it has no
-// name any more.
+// newSpool makes a spool in a directory. Its file is unlinked at once, so that
+// it ends with the process.
 func newSpool(dir string) (*spool, error) {
 	f, err := os.CreateTemp(dir, "output-")
 	if err != nil {
@@ -40,9 +40,9 @@ func newSpool(dir string) (*spool, error) {
 	return &spool{file: f, changed: make(chan struct{}, 1)}, nil
 }
 
-// fill reads a stream to its end. What is beyond the limit is read and dropped:
-// the command must not block on it.
-func (s *spool) fill(stream int, from io.Reader) {
+// readFrom reads a stream to its end. What is beyond the limit is read and
+// dropped, so that the command does not block.
+func (s *spool) readFrom(stream int, from io.Reader) {
 	buf := make([]byte, api.MaxExecChunk)
 	for {
 		n, err := from.Read(buf)
@@ -58,10 +58,10 @@ func (s *spool) fill(stream int, from io.Reader) {
 func (s *spool) add(stream int, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if room := api.MaxExecOutput - s.end; int64(len(data)) > room || len(s.at) == maxChunks {
+	if free := api.MaxExecOutput - s.end; int64(len(data)) > free || len(s.offsets) == maxChunks {
 		s.truncated = true
-		data = data[:min(int64(len(data)), max(room, 0))]
-		if len(data) == 0 || len(s.at) == maxChunks {
+		data = data[:min(int64(len(data)), max(free, 0))]
+		if len(data) == 0 || len(s.offsets) == maxChunks {
 			return
 		}
 	}
@@ -69,7 +69,7 @@ func (s *spool) add(stream int, data []byte) {
 		s.truncated = true // the disk is full
 		return
 	}
-	s.at, s.stream = append(s.at, s.end), append(s.stream, byte(stream))
+	s.offsets, s.streams = append(s.offsets, s.end), append(s.streams, byte(stream))
 	s.end += int64(len(data))
 	select {
 	case s.changed <- struct{}{}:
@@ -81,29 +81,29 @@ func (s *spool) add(stream int, data []byte) {
 func (s *spool) count() (chunks uint64, truncated bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return uint64(len(s.at)), s.truncated
+	return uint64(len(s.offsets)), s.truncated
 }
 
-// read returns chunks from a number on, of most bytes together, but one at least
-// where there is one.
-func (s *spool) read(seq uint64, most int) ([]api.ExecChunk, error) {
+// read returns chunks from the number seq on, up to limit bytes of them, but at
+// least one if there is one.
+func (s *spool) read(seq uint64, limit int) ([]api.ExecChunk, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []api.ExecChunk
-	for i := seq; i < uint64(len(s.at)); i++ {
+	for i := seq; i < uint64(len(s.offsets)); i++ {
 		end := s.end
-		if i+1 < uint64(len(s.at)) {
-			end = s.at[i+1]
+		if i+1 < uint64(len(s.offsets)) {
+			end = s.offsets[i+1]
 		}
-		n := int(end - s.at[i])
-		if most -= n; most < 0 && len(out) > 0 {
+		n := int(end - s.offsets[i])
+		if limit -= n; limit < 0 && len(out) > 0 {
 			break
 		}
 		var data bytes.Buffer
-		if _, err := io.Copy(&data, io.NewSectionReader(s.file, s.at[i], int64(n))); err != nil || data.Len() != n {
+		if _, err := io.Copy(&data, io.NewSectionReader(s.file, s.offsets[i], int64(n))); err != nil || data.Len() != n {
 			return nil, errors.Join(errors.New("read spooled output: it ends too early"), err)
 		}
-		out = append(out, api.ExecChunk{Stream: int(s.stream[i]), Data: data.Bytes()})
+		out = append(out, api.ExecChunk{Stream: int(s.streams[i]), Data: data.Bytes()})
 	}
 	return out, nil
 }

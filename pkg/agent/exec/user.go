@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// credentialOf is what a process needs to run as a user. Where that is who we are
-// already, there is nothing to change.
+// credentialOf returns the credential with which a process runs as a user, and the
+// user's home. The credential is nil if this process runs as that user already.
 func credentialOf(name string) (*syscall.Credential, string, error) {
 	u, err := user.Lookup(name)
 	if err != nil {

@@ -8,21 +8,22 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
-// overdue is how much longer than its time a run may take to be reported.
+// reportGrace is how long after its timeout a run may still be reported.
 const reportGrace = 30 * time.Second
 
-// keepJobs gives up, while this server leads, the targets of jobs that nobody will
-// answer for, and forgets jobs that ended long ago. Nodes had no leader to answer
-// to before, so their time begins with this tenure.
+// expireJobs reports as lost, while this server leads, the targets whose nodes do
+// not answer, and removes jobs that ended long ago. Nodes may have had no leader
+// before, so their time begins with this leadership at the earliest.
 func (s *Server) expireJobs(ctx context.Context) {
 	began := time.Now()
 	open := func(snap *state.Snapshot) view.Answer {
 		targets, meta := snap.OpenTargets()
 		return view.Answer{Value: targets, Meta: meta}
 	}
-	pause := firstRetry
+	backoff := retry.Backoff{First: firstRetry, Max: lastRetry}
 	for ctx.Err() == nil {
 		snap := s.views.Snapshot()
 		targets, meta := snap.OpenTargets()
@@ -40,16 +41,16 @@ func (s *Server) expireJobs(ctx context.Context) {
 			continue
 		}
 		if _, err := s.proposeOwn(ctx, cmd); err == nil {
-			pause = firstRetry
+			backoff.Reset()
 		} else if ctx.Err() == nil {
+			pause := backoff.Next()
 			s.cfg.Logger.Warn("could not bring the jobs up to date; trying again", "error", err, "in", pause)
-			sleep(ctx, pause)
-			pause = min(2*pause, lastRetry)
+			_ = retry.Sleep(ctx, pause) // an error is ctx's
 		}
 	}
 }
 
-// givenUp lists the targets that are lost, and says when to look again.
+// lostTargets lists the targets that are lost, and says when to look again.
 func lostTargets(targets []state.OpenTarget, now, began time.Time) (lost []api.ExecResult, wait time.Duration) {
 	wait = recheckTime
 	for _, t := range targets {
