@@ -50,6 +50,7 @@ var floors = map[string]struct {
 	"pkg/operator":       {"tools", 4},
 	"pkg/tmpl/tmpltest":  {"tools", 5},
 	"pkg/tmpl/config":    {"tools", 5},
+	"pkg/tmpl/offline":   {"tools", 5},
 	"pkg/envexec/config": {"tools", 5},
 
 	"pkg/agent/state":      {"agent", 2},

@@ -9,10 +9,8 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
-	"github.com/rogpeppe/go-internal/diff"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -21,6 +19,7 @@ import (
 	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/tmpl"
+	"github.com/muster-dev/muster/pkg/tmpl/offline"
 )
 
 // offlineOptions are flags that only the subcommands have.
@@ -113,22 +112,15 @@ func (o *options) prepare() (*settings, error) {
 	return s, nil
 }
 
-func gaveUp(err error) error {
-	if err == nil || cli.Code(err) != cli.ExitError {
+// exit gives an error of package offline its exit code.
+func exit(err error) error {
+	switch {
+	case errors.Is(err, offline.ErrDiffers):
+		return cli.Exit(cli.ExitError, nil)
+	case err == nil || cli.Code(err) != cli.ExitError:
 		return err
 	}
 	return cli.Exit(cli.ExitRun, err)
-}
-
-// complete is an error where a template could not be rendered.
-func complete(all []tmpl.Rendering) error {
-	var errs []error
-	for _, r := range all {
-		if len(r.Missing) > 0 {
-			errs = append(errs, fmt.Errorf("render %s: it waits for %s", r.Source, strings.Join(r.Missing, ", ")))
-		}
-	}
-	return gaveUp(errors.Join(errs...))
 }
 
 func runTest(ctx context.Context, o *options) error {
@@ -139,52 +131,11 @@ func runTest(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	fixture, err := tmpl.ReadFixture(o.offline.fixture)
+	fixture, err := offline.ReadFixture(o.offline.fixture)
 	if err != nil {
 		return cli.Exit(cli.ExitConfig, err)
 	}
-	all, _, err := tmpl.Render(ctx, s.tool.Templates, fixture.Fetch)
-	if err == nil {
-		err = complete(all)
-	}
-	if err != nil {
-		return gaveUp(err)
-	}
-	differ := false
-	for _, r := range all {
-		switch {
-		case r.Destination == "":
-			_, err = o.stdout.Write(r.Text)
-		case o.offline.update:
-			err = os.WriteFile(r.Destination, r.Text, 0o644)
-		default:
-			var not bool
-			not, err = o.compare(r.Destination, "rendered "+r.Source, r.Text)
-			differ = differ || not
-		}
-		if err != nil {
-			return gaveUp(err)
-		}
-	}
-	if differ {
-		return cli.Exit(cli.ExitError, nil)
-	}
-	return nil
-}
-
-// compare prints how text differs from what a file holds.
-func (o *options) compare(path, name string, text []byte) (differ bool, err error) {
-	have, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		path += " (not there)"
-	case err != nil:
-		return false, err
-	case string(have) == string(text):
-		return false, nil
-	}
-	_, err = o.stdout.Write(diff.Diff(path, have, name, text))
-	return true, err
+	return exit(offline.Test(ctx, s.tool.Templates, fixture, o.offline.update, o.stdout))
 }
 
 func runRecord(ctx context.Context, o *options) error {
@@ -192,24 +143,17 @@ func runRecord(ctx context.Context, o *options) error {
 	if err != nil {
 		return err
 	}
-	fixture := tmpl.Fixture{}
-	all, _, err := tmpl.Render(ctx, s.tool.Templates, fixture.Record(tmpl.Live(s.tool.Client)))
+	fixture, warnings, err := offline.Record(ctx, s.tool.Templates, offline.Live(s.tool.Client))
 	if err != nil {
-		return gaveUp(err)
+		return exit(err)
 	}
-	data, err := fixture.Encode()
-	if err != nil {
-		return gaveUp(err)
-	}
-	for _, r := range all {
-		if len(r.Missing) > 0 {
-			_, _ = fmt.Fprintf(o.stderr, "tmpl: warning: %s cannot be rendered from this: it waits for %s\n", r.Source, strings.Join(r.Missing, ", "))
-		}
+	for _, text := range warnings {
+		_, _ = fmt.Fprintf(o.stderr, "tmpl: warning: %s\n", text)
 	}
 	if o.offline.out != "" {
-		return gaveUp(os.WriteFile(o.offline.out, data, 0o644))
+		return exit(os.WriteFile(o.offline.out, fixture, 0o644))
 	}
-	_, err = o.stdout.Write(data)
+	_, err = o.stdout.Write(fixture)
 	return err
 }
 
@@ -223,73 +167,21 @@ func runDiff(ctx context.Context, o *options) error {
 			return cli.Hint(cli.ExitConfig, fmt.Errorf("template %s has no destination", t.Source), "write -template source:destination")
 		}
 	}
-	all, _, err := tmpl.Render(ctx, s.tool.Templates, tmpl.Live(s.tool.Client))
-	if err != nil {
-		return gaveUp(err)
-	}
-	differ := false
-	for _, r := range all {
-		if len(r.Missing) > 0 {
-			continue // its file would stay
-		}
-		not, err := o.compare(r.Destination, "rendered "+r.Source, r.Text)
-		if err != nil {
-			return gaveUp(err)
-		}
-		differ = differ || not
-		for _, f := range r.Files {
-			if f.Append {
-				continue
-			}
-			not, err := o.compare(f.Path, "written by "+r.Source, f.Content)
-			if err != nil {
-				return gaveUp(err)
-			}
-			differ = differ || not
-		}
-	}
-	if err := complete(all); err != nil || !differ {
-		return err
-	}
-	return cli.Exit(cli.ExitError, nil)
+	return exit(offline.Diff(ctx, s.tool.Templates, offline.Live(s.tool.Client), o.stdout))
 }
 
 func runExplain(ctx context.Context, o *options) error {
 	if o.StatusAddr != "" {
-		return gaveUp(explainRunning(ctx, o.stdout, o.StatusAddr))
+		return exit(explainRunning(ctx, o.stdout, o.StatusAddr))
 	}
 	s, err := o.prepare()
 	if err != nil {
 		return err
 	}
-	all, requests, err := tmpl.Render(ctx, s.tool.Templates, tmpl.Live(s.tool.Client))
-	if err != nil {
-		return gaveUp(err)
-	}
-	for _, r := range all {
-		_, _ = fmt.Fprintf(o.stdout, "%s: %d look-ups, %d passes\n", arrow(r.Source, r.Destination), len(r.Queries), r.Passes)
-		for _, q := range r.Queries {
-			_, _ = fmt.Fprintf(o.stdout, "  GET %s\n", q)
-		}
-		for _, path := range r.Local {
-			_, _ = fmt.Fprintf(o.stdout, "  file %s\n", path)
-		}
-		for _, what := range r.Missing {
-			_, _ = fmt.Fprintf(o.stdout, "  waits for %s\n", what)
-		}
-	}
-	_, err = fmt.Fprintf(o.stdout, "%d requests in all: look-ups that templates share are made once\n", requests)
-	return err
+	return exit(offline.Explain(ctx, s.tool.Templates, offline.Live(s.tool.Client), o.stdout))
 }
 
-func arrow(source, destination string) string {
-	if destination == "" {
-		return source
-	}
-	return source + " -> " + destination
-}
-
-// explainRunning shows what a tmpl that runs says of itself.
+// explainRunning prints the state of a tmpl that runs.
 func explainRunning(ctx context.Context, w io.Writer, addr string) error {
 	c, base := status.Client(addr)
 	defer c.CloseIdleConnections()
@@ -309,31 +201,5 @@ func explainRunning(ctx context.Context, w io.Writer, addr string) error {
 	if err := json.NewDecoder(io.LimitReader(resp.Body, 64<<20)).Decode(&s); err != nil {
 		return fmt.Errorf("read the status of the tmpl on %s: %w", addr, err)
 	}
-	for _, t := range s.Templates {
-		_, _ = fmt.Fprintf(w, "%s: %s, replaced %d times\n", arrow(t.Source, t.Destination), t.State, t.Renders)
-		if t.LastRender != nil {
-			_, _ = fmt.Fprintf(w, "  last rendered %s, because of: %s\n", t.LastRender.Format("2006-01-02T15:04:05.000Z07:00"), because(t.Cause))
-		}
-		for _, q := range t.Queries {
-			_, _ = fmt.Fprintf(w, "  follows %s\n", q)
-		}
-		for _, path := range t.Files {
-			_, _ = fmt.Fprintf(w, "  file %s\n", path)
-		}
-		for _, what := range t.Missing {
-			_, _ = fmt.Fprintf(w, "  waits for %s\n", what)
-		}
-		if t.LastError != "" {
-			_, _ = fmt.Fprintf(w, "  last error: %s\n", t.LastError)
-		}
-	}
-	_, err = fmt.Fprintf(w, "%d look-ups in all, %d without an answer now\n", s.Queries, len(s.Failing))
-	return err
-}
-
-func because(cause []string) string {
-	if len(cause) == 0 {
-		return "the template itself, or a local file"
-	}
-	return strings.Join(cause, ", ")
+	return offline.ExplainStatus(s, w)
 }

@@ -48,8 +48,8 @@ func (c Command) Run(ctx context.Context, h *Held) (code int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("start the child: %w", err)
 	}
-	h.session.onExtend(func(d proc.Deadline) { _ = child.Deadline(d) }) // a child that ended needs none
-	defer h.session.onExtend(nil)
+	h.session.setOnRenew(func(d proc.Deadline) { _ = child.Deadline(d) }) // a child that ended needs none
+	defer h.session.setOnRenew(nil)
 
 	ended := make(chan struct{})
 	go func() {
@@ -97,7 +97,7 @@ func (c Command) start(spec proc.Spec) (*proc.Child, error) {
 // lost gives the child's end to its guard: TERM now, KILL while nobody else can
 // have the lock yet.
 func (c Command) lost(child *proc.Child, h *Held) {
-	h.session.onExtend(nil)
+	h.session.setOnRenew(nil)
 	d, now := h.Deadline(), proc.BootTime()
 	broken := now + min(lostGrace, h.cfg.Delay/2)
 	if d.Kill == 0 || broken < d.Kill {

@@ -21,8 +21,8 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fake is an agent for tests on a bubble's clock, where no real one can be: it
-// knows sessions that end at their TTL, lock-delays, and the one lock key. That
-// both agree with real agents is what the scripts of cmd/lock show.
+// knows sessions that end at their TTL, lock-delays, and one lock key. The scripts of
+// cmd/lock run against real agents.
 type fake struct {
 	mu       sync.Mutex
 	down     bool          // every request fails

@@ -24,11 +24,10 @@ func (h *Held) Session() string { return h.sid }
 // Token is the index at which it was acquired.
 func (h *Held) Token() uint64 { return h.token }
 
-// Fence is what makes a write pass only while this very hold lasts; see
-// client.KVWrite.
+// Fence is the fencing token of this hold, for client.KVWrite.
 func (h *Held) Fence() string { return h.key + ":" + strconv.FormatUint(h.token, 10) }
 
-// Deadline is when whoever works under the lock has to end unless it is renewed
+// Deadline is when the work under the lock has to end unless the lock is renewed
 // before; zero for a safe lock.
 func (h *Held) Deadline() proc.Deadline {
 	h.session.mu.Lock()
@@ -36,8 +35,8 @@ func (h *Held) Deadline() proc.Deadline {
 	return h.session.deadline()
 }
 
-// Left is the time until the lock counts as lost if it is not renewed; 0 for a safe lock,
-// which no time ends.
+// Left is the time until the lock counts as lost if it is not renewed; 0 for a safe
+// lock.
 func (h *Held) Left() time.Duration {
 	d := h.Deadline()
 	if d.Term == 0 {
@@ -46,12 +45,12 @@ func (h *Held) Left() time.Duration {
 	return max(0, d.Term-proc.BootTime())
 }
 
-// Lost is ErrLost when the lock was not renewed in time. Of a process that was stopped
-// it says so before the context of the work has ended.
+// Lost is ErrLost when the lock was not renewed in time. After this process was stopped
+// it says so before the context of the work ends.
 func (h *Held) Lost() error { return h.session.expired() }
 
-// Environ is what a child learns of the lock. LOCK_DEADLINE is when it would be
-// killed if no renewal succeeded from now on.
+// Environ is the lock's part of a child's environment. LOCK_DEADLINE is when the child
+// would be killed if no renewal succeeded from now on.
 func (h *Held) Environ() []string {
 	env := []string{
 		"CONSUL_LOCK_HELD=true",

@@ -8,8 +8,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// The flags by which the reference tells its locks and semaphores from other
-// keys, and the last element of their keys.
+// The flags of the keys of locks and semaphores, as in the reference, and the last
+// element of these keys.
 const (
 	lockFlags      uint64 = 0x2ddccbc058a50c18
 	semaphoreFlags uint64 = 0xe0f69a2baa414de0
@@ -19,8 +19,8 @@ const (
 
 func lockKey(prefix string) string { return prefix + "/" + lockName }
 
-// Holder is what a holder writes into the key it holds, for people; the
-// reference's tool leaves that empty.
+// Holder is what a holder writes into its key, for people; the reference's tool writes
+// nothing.
 type Holder struct {
 	Host    string    `json:",omitempty"`
 	PID     int       `json:",omitempty"`
@@ -29,7 +29,7 @@ type Holder struct {
 	Value   string    `json:",omitempty"` // what an election publishes
 }
 
-// encode notes the time by the holder's clock.
+// encode sets Since by the holder's clock.
 func (h Holder) encode() []byte {
 	h.Since = time.Now().UTC().Truncate(time.Millisecond)
 	data, err := json.Marshal(h)
@@ -39,7 +39,7 @@ func (h Holder) encode() []byte {
 	return data
 }
 
-// decodeHolder reads a value; one of another tool says nothing.
+// decodeHolder decodes a value; that of another tool gives the zero Holder.
 func decodeHolder(value []byte) (h Holder) {
 	if json.Unmarshal(value, &h) != nil {
 		return Holder{}
@@ -47,22 +47,21 @@ func decodeHolder(value []byte) (h Holder) {
 	return h
 }
 
-// refused says of a transaction that was rolled back why; all that is known of
-// the reasons is their text.
-type refused struct{ text string }
+// refusal is why a transaction was rolled back. The API gives only a text.
+type refusal struct{ text string }
 
-func whyRefused(resp *api.TxnResponse) refused {
+func refusalOf(resp *api.TxnResponse) refusal {
 	var all []string
 	for _, e := range resp.Errors {
 		all = append(all, e.What)
 	}
-	return refused{strings.Join(all, "; ")}
+	return refusal{strings.Join(all, "; ")}
 }
 
-func (r refused) lockDelay() bool  { return strings.Contains(r.text, "due to lock delay") }
-func (r refused) badSession() bool { return strings.Contains(r.text, "invalid session") }
+func (r refusal) lockDelay() bool  { return strings.Contains(r.text, "due to lock delay") }
+func (r refusal) badSession() bool { return strings.Contains(r.text, "invalid session") }
 
-// kv makes an operation on a key.
+// kv is an operation on a key.
 func kv(op api.TxnKVOp) *api.TxnOp { return &api.TxnOp{KV: &op} }
 
 // unchanged is the condition that a key is as it was read, or is not there.

@@ -17,33 +17,32 @@ import (
 // ErrNotHeld says that a lock is not held, or not by whom was asked for.
 var ErrNotHeld = errors.New("lock not held")
 
-// Status is one lock as the agent tells it.
+// Status is the state of one lock.
 type Status struct {
 	Prefix  string
-	Slots   int            // how many may hold it
+	Slots   int            // its limit of holders
 	Holders []HolderStatus // by Token, the oldest first
-	Waiters []HolderStatus // those whose session bears the default name
+	Waiters []HolderStatus // found by the default name of their session
 }
 
-// HolderStatus is one who holds a lock or waits for it.
+// HolderStatus is a holder of a lock, or a session that waits for it.
 type HolderStatus struct {
 	Holder
 	Key     string `json:",omitempty"`
 	Session string
 	Token   uint64 `json:",omitempty"`
 	Name    string // of the session
-	Node    string // the node whose agent the session was made at
+	Node    string // where the session was created
 	TTL     string `json:",omitempty"`
 }
 
-// SessionName is the name that a session has unless told otherwise; by it the
-// waiters of a lock are found.
+// SessionName is the default name of a session. The waiters of a lock are found by it.
 func SessionName(command, prefix string) string {
 	return fmt.Sprintf("Lock for '%s' at '%s'", command, prefix)
 }
 
-// prefixOf reads the prefix out of a session's default name, ours or the
-// reference's; "" from any other.
+// prefixOf is the prefix in a session's default name, ours or the reference's; "" for
+// any other name.
 func prefixOf(name string) string {
 	_, rest, ok := strings.Cut(name, "ock for '")
 	at := strings.LastIndex(rest, "' at '")
@@ -57,8 +56,8 @@ func prefixOf(name string) string {
 	return prefix
 }
 
-// List finds the locks below a prefix that are held or waited for; "" is all. Of the
-// other keys there it reads the names only.
+// List finds the locks below a prefix that are held or waited for; "" is all. It reads
+// only the names of the other keys.
 func List(ctx context.Context, c *client.Client, prefix string) ([]Status, error) {
 	prefix = strings.TrimLeft(prefix, "/")
 	names, _, err := c.KVKeys(ctx, prefix, "", nil)
@@ -134,14 +133,14 @@ func show(ctx context.Context, c *client.Client, prefix string) (Status, error) 
 	return Status{}, fmt.Errorf("%w: %s", ErrNotHeld, lockKey(prefix))
 }
 
-// maxReads is how many keys are asked for at a time.
-const maxReads = 8
+// maxParallelReads is how many keys are read at a time.
+const maxParallelReads = 8
 
-// read reads keys, and leaves out what is gone.
+// read reads keys, and omits those that are absent.
 func read(ctx context.Context, c *client.Client, keys []string) ([]*api.KVPair, error) {
 	pairs, errs := make([]*api.KVPair, len(keys)), make([]error, len(keys))
 	var all sync.WaitGroup
-	free := make(chan struct{}, maxReads)
+	free := make(chan struct{}, maxParallelReads)
 	for i, key := range keys {
 		free <- struct{}{}
 		all.Go(func() {
@@ -154,13 +153,13 @@ func read(ctx context.Context, c *client.Client, keys []string) ([]*api.KVPair, 
 	all.Wait()
 	for _, err := range errs {
 		if err != nil {
-			return nil, err // the others say the same
+			return nil, err // the others are like it
 		}
 	}
 	return slices.DeleteFunc(pairs, func(p *api.KVPair) bool { return p == nil }), nil
 }
 
-// slotKeys are the keys of those whom semaphores list as holders.
+// slotKeys are the keys of all holders that semaphores list.
 func slotKeys(locks []*api.KVPair) (keys []string) {
 	for _, p := range locks {
 		is, _ := semaphoreOf(p)
@@ -171,8 +170,8 @@ func slotKeys(locks []*api.KVPair) (keys []string) {
 	return keys
 }
 
-// semaphoreOf reads a semaphore's key; false: it is none.
-func semaphoreOf(p *api.KVPair) (is slots, ok bool) {
+// semaphoreOf decodes a semaphore's key; false: it is none.
+func semaphoreOf(p *api.KVPair) (is semaphoreValue, ok bool) {
 	ok = path.Base(p.Key) == lockName && p.Flags == semaphoreFlags && json.Unmarshal(p.Value, &is) == nil
 	return is, ok
 }
@@ -206,7 +205,7 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 		}
 		s.Holders, holds[p.Session] = append(s.Holders, h), true
 	}
-	members := map[string]slots{} // of semaphores, by prefix
+	members := map[string]semaphoreValue{} // of semaphores, by prefix
 	for _, p := range pairs {
 		if path.Base(p.Key) == lockName && p.Flags == lockFlags && p.Session != "" {
 			add(p)
@@ -230,7 +229,7 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 	}
 	out := []Status{}
 	for _, s := range found {
-		if is, ok := members[s.Prefix]; ok { // where those who wait are alone too
+		if is, ok := members[s.Prefix]; ok { // also where nobody holds it
 			s.Slots = is.Limit
 		}
 		slices.SortFunc(s.Holders, func(a, b HolderStatus) int { return int(int64(a.Token - b.Token)) })
@@ -240,10 +239,9 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 	return out
 }
 
-// Break ends the sessions of those who hold a lock: of all, or of the one with
-// that session or token where these are given. Their children have the
-// lock-delay to end. The lock is given as to Show; the key of a slot is its holder's
-// alone. It tells whom it broke.
+// Break destroys the sessions of a lock's holders: of all, or only of those with the given
+// session or token. Their children have the lock-delay to end. name is as for Show; the
+// key of a slot means its holder alone. It returns the holders that it has removed.
 func Break(ctx context.Context, c *client.Client, name, session string, token uint64) ([]HolderStatus, error) {
 	s, slot, err := find(ctx, c, name)
 	if err != nil {
@@ -268,10 +266,9 @@ func Break(ctx context.Context, c *client.Client, name, session string, token ui
 	return broken, nil
 }
 
-// Verify asks a leader that has just proved to be one whether key, which may be given
-// by the lock's prefix, is held by the
-// acquisition with that token, and by session where one is given. ErrNotHeld
-// says that it is not.
+// Verify reads consistently whether the acquisition with that token, and session where one
+// is given, holds key, which may also be the lock's prefix. ErrNotHeld says that it does
+// not.
 func Verify(ctx context.Context, c *client.Client, key, session string, token uint64) error {
 	consistent := &client.Options{Consistent: true}
 	pair, _, err := c.KVGet(ctx, key, consistent)
@@ -292,5 +289,5 @@ func Verify(ctx context.Context, c *client.Client, key, session string, token ui
 	return nil
 }
 
-// LeaderPrefix is the lock that an election of that name is about.
+// LeaderPrefix is the prefix of the lock of an election.
 func LeaderPrefix(name string) string { return "leader/" + name }

@@ -1,27 +1,27 @@
-// Package lock holds locks and semaphore slots that live in the key/value store
-// of an agent, and tells for how long they may be trusted.
+// Package lock acquires locks and semaphore slots in the key/value store of an agent,
+// and says for how long they are valid.
 //
 // A lock is a key that a session holds. The layout is that of Consul's tool, so
 // both exclude each other: "deploy/" is the key deploy/.lock for a lock and, for
-// a semaphore, that key with the list of holders beside one key for each of them.
+// a semaphore, that key with the list of holders and one key for each of them.
 //
 // Do acquires, runs a function, and releases. What it promises:
 //
 //   - The session has a TTL and no checks, so that only time ends it. It is
 //     renewed every third of the TTL. When two thirds have passed since the
 //     *sending* of the last confirmed renewal the lock counts as lost, whatever
-//     reads say before: the work is told to end, and has until Held.Deadline's
-//     Kill to do so. By then the session cannot have ended.
-//   - That a read fails is no loss; that a consistent read says another one
-//     holds the key, or nobody, is.
+//     reads say: the context of the work ends, and the work must end by
+//     Held.Deadline's Kill. The session cannot have ended before that.
+//   - A read that fails is no loss. A consistent read that says that another
+//     session holds the key, or none, is a loss.
 //   - The Token is the raft index of the acquisition. It grows with every
 //     acquisition of the same lock, and "?fence=KEY:TOKEN" on a write makes the
 //     agent refuse it once the lock is not held by that acquisition any more.
-//   - A lock that is free is taken within milliseconds where a read that waits
-//     can tell, within half a second where a lock-delay holds it back.
+//   - A free lock is acquired within milliseconds, because a blocking query waits for
+//     it; within half a second after a lock-delay.
 //
-// A safe lock (Config.Safe) has no TTL: nothing but its release, or somebody who
-// breaks it, ends it.
+// A safe lock (Config.Safe) has no TTL: only its release, or Break, ends it. Runner runs
+// a command under a lock.
 package lock
 
 import (
@@ -43,14 +43,14 @@ const (
 	DefaultTTL   = 15 * time.Second
 	DefaultDelay = 15 * time.Second
 
-	// releaseTime is how long a release is tried; then the TTL has to do it.
-	releaseTime = 5 * time.Second
+	// releaseTimeout is how long a release is tried; after that the TTL releases the lock.
+	releaseTimeout = 5 * time.Second
 )
 
 var (
-	// ErrLost says that the lock was lost while the work went on.
+	// ErrLost says that the lock was lost during the work.
 	ErrLost = errors.New("lock lost")
-	// ErrConflict says that the key is there and is no such lock.
+	// ErrConflict says that the key exists and is no such lock.
 	ErrConflict = errors.New("key is in other use")
 )
 
@@ -63,11 +63,11 @@ type Config struct {
 	TTL    time.Duration // 0 is DefaultTTL; the agent refuses less than its session_ttl_min
 	Safe   bool          // no TTL at all
 	Delay  time.Duration // how long nobody gets the lock after its session ended unreleased
-	Holder Holder        // what others may read of us
+	Holder Holder        // is written into the key, for people
 	Logger *slog.Logger  // nil logs nothing
 }
 
-// Lock is one lock that can be held again and again, one hold at a time.
+// Lock is one lock, which can be held repeatedly, one hold at a time.
 type Lock struct {
 	cfg  Config
 	kind kind
@@ -76,12 +76,11 @@ type Lock struct {
 
 // kind is a lock or a semaphore.
 type kind interface {
-	// acquire blocks until the session holds it, ctx ends, or an error that no
-	// patience mends.
+	// acquire blocks until the session holds it, ctx ends, or a permanent error.
 	acquire(ctx context.Context, s *session) (grant, error)
-	// behavior is what becomes of the held key when the session ends.
+	// behavior is what happens to the held key when the session ends, see api.SessionCreate.
 	behavior() string
-	// release gives up what was granted; that it is not ours any more is no error.
+	// release releases a grant; one that is not ours any more is no error.
 	release(ctx context.Context, g grant) error
 }
 
@@ -93,7 +92,7 @@ type grant struct {
 	token uint64
 }
 
-// New checks the configuration; it asks nobody.
+// New checks the configuration. It sends nothing.
 func New(cfg Config) (*Lock, error) {
 	prefix, err := cleanPrefix(cfg.Prefix)
 	if err != nil {
@@ -123,7 +122,7 @@ func New(cfg Config) (*Lock, error) {
 	return l, nil
 }
 
-// cleanPrefix brings a prefix into the form that keys are made from.
+// cleanPrefix is a prefix without slashes at its ends and without "." and "..".
 func cleanPrefix(prefix string) (string, error) {
 	clean := strings.Trim(path.Clean("/"+prefix), "/")
 	if clean == "" {
@@ -139,56 +138,56 @@ func (l *Lock) Key() string { return lockKey(l.cfg.Prefix) }
 // until ctx ends; then the error is ctx's cause. The context of work ends with
 // ctx too and, with a cause that is ErrLost, when the lock is lost: then work has
 // to have ended by Held.Deadline. Do returns ErrLost then, else what work
-// returned. It retries for ever what may get better.
+// returned. It retries all errors that are not permanent.
 func (l *Lock) Do(ctx context.Context, work func(context.Context, *Held) error) error {
 	for {
-		err := l.once(ctx, work)
-		if !errors.Is(err, errAgain) {
+		err := l.doOnce(ctx, work)
+		if !errors.Is(err, errSessionEnded) {
 			return err
 		}
 	}
 }
 
-// errAgain says that the session ended before the lock was acquired.
-var errAgain = errors.New("the session ended while waiting for the lock")
+// errSessionEnded says that the session ended before the lock was acquired.
+var errSessionEnded = errors.New("the session ended while waiting for the lock")
 
-// once does what Do does with one session.
-func (l *Lock) once(ctx context.Context, work func(context.Context, *Held) error) error {
+// doOnce is Do with one session.
+func (l *Lock) doOnce(ctx context.Context, work func(context.Context, *Held) error) error {
 	s, err := l.open(ctx)
 	if err != nil {
 		return err
 	}
-	// The session outlives ctx: what has to end then does so under the lock.
-	life, end := context.WithCancelCause(context.WithoutCancel(ctx))
+	// The session outlives ctx: the work ends under the lock.
+	alive, end := context.WithCancelCause(context.WithoutCancel(ctx))
 	var all sync.WaitGroup
 	defer all.Wait()
 	defer end(nil)
 	all.Go(func() {
-		if err := s.keep(life); err != nil {
+		if err := s.keep(alive); err != nil {
 			end(err)
 		}
 	})
 	both, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer context.AfterFunc(life, func() { cancel(context.Cause(life)) })()
+	defer context.AfterFunc(alive, func() { cancel(context.Cause(alive)) })()
 
 	g, err := l.kind.acquire(both, s)
 	if err != nil {
 		l.end(s, grant{})
-		if errors.Is(context.Cause(life), ErrLost) && ctx.Err() == nil {
-			return errAgain
+		if errors.Is(context.Cause(alive), ErrLost) && ctx.Err() == nil {
+			return errSessionEnded
 		}
 		return err
 	}
 	all.Go(func() {
-		if err := l.monitor(life, g); err != nil {
+		if err := l.monitor(alive, g); err != nil {
 			end(err)
 		}
 	})
 	err = work(both, &Held{grant: g, session: s, cfg: &l.cfg})
-	lost := context.Cause(life)
+	lost := context.Cause(alive)
 	if lost == nil {
-		lost = s.expired() // of a process that was stopped, before keep could say so
+		lost = s.expired() // this process was stopped, and keep has not run since
 	}
 	l.end(s, g)
 	if lost != nil {
@@ -197,16 +196,16 @@ func (l *Lock) once(ctx context.Context, work func(context.Context, *Held) error
 	return err
 }
 
-// end releases what was granted, if anything, and destroys the session. Where
-// that cannot be done in time the session's TTL does it.
+// end releases the grant, if any, and destroys the session. If that fails within
+// releaseTimeout, the session's TTL releases the lock.
 func (l *Lock) end(s *session, g grant) {
-	ctx, cancel := context.WithTimeout(context.Background(), releaseTime)
+	ctx, cancel := context.WithTimeout(context.Background(), releaseTimeout)
 	defer cancel()
 	var err error
 	if g.key != "" {
-		err = l.patiently(ctx, "release "+g.key, func() error { return l.kind.release(ctx, g) })
+		err = l.retry(ctx, "release "+g.key, func() error { return l.kind.release(ctx, g) })
 	}
-	err = errors.Join(err, l.patiently(ctx, "destroy the session", func() error {
+	err = errors.Join(err, l.retry(ctx, "destroy the session", func() error {
 		return l.cfg.Client.SessionDestroy(ctx, s.id, nil)
 	}))
 	if err != nil {

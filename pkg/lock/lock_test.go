@@ -23,7 +23,7 @@ func newLock(t *testing.T, f *fake, change ...func(*Config)) *Lock {
 	return l
 }
 
-// hold works until its context ends, and then a little longer.
+// hold is work that ends some time after its context.
 func hold(after time.Duration) func(context.Context, *Held) error {
 	return func(ctx context.Context, _ *Held) error {
 		<-ctx.Done()
@@ -32,8 +32,8 @@ func hold(after time.Duration) func(context.Context, *Held) error {
 	}
 }
 
-// near takes a time for right that is not late, and early by no more than what the
-// machine's own clock, which no bubble stops, may have gone on.
+// near reports whether got is not late, and early by at most what the machine's clock,
+// which no bubble stops, may have advanced.
 func near(got, want time.Duration) bool { return got <= want && got > want-500*time.Millisecond }
 
 func TestHoldsForAsLongAsItIsRenewed(t *testing.T) {
@@ -63,8 +63,8 @@ func TestHoldsForAsLongAsItIsRenewed(t *testing.T) {
 	})
 }
 
-// From the moment at which nobody answers any more, the loss comes when two thirds
-// of the TTL have passed since the last renewal, before the session can end.
+// When the agent stops answering, the lock counts as lost when two thirds of the TTL
+// have passed since the last renewal, before the session can end.
 func TestLossIsDeclaredByTime(t *testing.T) {
 	for _, ttl := range []time.Duration{10 * time.Second, 15 * time.Second, time.Minute} {
 		for _, downAfter := range []time.Duration{0, ttl / 4, ttl/3 + time.Second, 2 * ttl} {
@@ -88,10 +88,10 @@ func TestLossIsDeclaredByTime(t *testing.T) {
 				if n := len(f.renewals); n > 0 {
 					last = f.renewals[n-1]
 				}
-				if got := lostAt.Sub(last); !near(got, termAfter(ttl)) {
-					t.Errorf("TTL %v, down after %v: lost after %v, want %v", ttl, downAfter, got, termAfter(ttl))
+				if got := lostAt.Sub(last); !near(got, lostAfter(ttl)) {
+					t.Errorf("TTL %v, down after %v: lost after %v, want %v", ttl, downAfter, got, lostAfter(ttl))
 				}
-				if kill := last.Add(killAfter(ttl)); !kill.Before(last.Add(ttl)) || kill.Before(lostAt) {
+				if kill := last.Add(killAfterTTL(ttl)); !kill.Before(last.Add(ttl)) || kill.Before(lostAt) {
 					t.Errorf("TTL %v: killed at %v", ttl, kill.Sub(last))
 				}
 			})
@@ -99,7 +99,7 @@ func TestLossIsDeclaredByTime(t *testing.T) {
 	}
 }
 
-// An outage that ends in time is none.
+// A short outage loses nothing.
 func TestShortOutageLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
@@ -123,8 +123,8 @@ func TestShortOutageLosesNothing(t *testing.T) {
 	})
 }
 
-// What counts is when a renewal was sent, not when its answer came.
-func TestSlowAnswersDoNotStretchTheTime(t *testing.T) {
+// A slow answer does not extend the deadline.
+func TestTimeCountsFromTheSendingOfARenewal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		var sent, lostAt time.Time
@@ -141,7 +141,7 @@ func TestSlowAnswersDoNotStretchTheTime(t *testing.T) {
 			lostAt = time.Now()
 			return nil
 		})
-		if !errors.Is(err, ErrLost) || !near(lostAt.Sub(sent), termAfter(DefaultTTL)) {
+		if !errors.Is(err, ErrLost) || !near(lostAt.Sub(sent), lostAfter(DefaultTTL)) {
 			t.Errorf("lost %v after the sending, %v", lostAt.Sub(sent), err)
 		}
 	})
@@ -168,9 +168,9 @@ func TestBrokenLockIsLostAtOnce(t *testing.T) {
 	})
 }
 
-// A rival waits out the TTL and the lock-delay of a holder that vanished, and no
-// more than the pause between two attempts beyond that.
-func TestWaiterComesAfterTheLockDelay(t *testing.T) {
+// A waiter gets the lock after the TTL and the lock-delay of a holder that vanished,
+// and at most one pause between two attempts.
+func TestWaiterAcquiresAfterTheLockDelay(t *testing.T) {
 	for _, delay := range []time.Duration{0, 3 * time.Second, DefaultDelay} {
 		synctest.Test(t, func(t *testing.T) {
 			f := newFake()
@@ -180,7 +180,7 @@ func TestWaiterComesAfterTheLockDelay(t *testing.T) {
 			f.pair = nil
 			f.answerLock("gone")
 			err := newLock(t, f).Do(t.Context(), func(context.Context, *Held) error {
-				if late := time.Since(began) - 10*time.Second - delay; late < 0 || late > delayPause {
+				if late := time.Since(began) - 10*time.Second - delay; late < 0 || late > maxDelayBackoff {
 					t.Errorf("lock-delay %v: acquired %v after it", delay, late)
 				}
 				return nil
@@ -200,7 +200,7 @@ func (f *fake) answerLock(id string) {
 }
 
 // A session that ends while its owner waits is replaced.
-func TestWaiterOutlivesItsSession(t *testing.T) {
+func TestWaiterReplacesItsSession(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		f.sessions["other"] = &fakeSession{}
@@ -240,7 +240,7 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	})
 }
 
-// The end of the caller's context ends the work, but the session lives until the
+// The end of the caller's context ends the work, but not the session before the
 // work has ended.
 func TestWorkEndsUnderTheLock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -6,21 +6,20 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
-// monitorAfter is how long a lock is held before it is looked after: work that
-// is shorter costs no request for that.
+// monitorAfter is how long a lock is held before monitor reads its key: shorter work
+// costs no request.
 const monitorAfter = 100 * time.Millisecond
 
-// monitor follows the key until ctx ends; it returns ErrLost when the key is
-// not held by our session any more. What it cannot read it takes for unchanged:
-// loss of contact is for the session's time to judge.
+// monitor follows the key until ctx ends; it returns ErrLost when our session does
+// not hold the key any more. A read that fails changes nothing: keep decides when
+// missing contact means a loss.
 func (l *Lock) monitor(ctx context.Context, g grant) error {
-	index, fault := g.token, pause{}
-	select {
-	case <-ctx.Done():
+	index, fault := g.token, newBackoff()
+	if retry.Sleep(ctx, monitorAfter) != nil {
 		return nil
-	case <-time.After(monitorAfter):
 	}
 	for {
 		pair, meta, err := waitFor(ctx, l.cfg.Client, g.key, client.Options{Index: index, Consistent: true})
@@ -28,7 +27,7 @@ func (l *Lock) monitor(ctx context.Context, g grant) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			if fault.sleep(ctx, longPause) != nil {
+			if fault.Sleep(ctx) != nil {
 				return nil
 			}
 			continue
@@ -39,6 +38,7 @@ func (l *Lock) monitor(ctx context.Context, g grant) error {
 		case pair.Session != g.sid:
 			return fmt.Errorf("%w: %s is held by session %s", ErrLost, g.key, pair.Session)
 		}
-		index, fault = meta.Index, pause{}
+		index = meta.Index
+		fault.Reset()
 	}
 }

@@ -12,10 +12,10 @@ import (
 
 const onceName = ".once"
 
-// OncePer says when work that has succeeded somewhere need not be done again:
-// while the last success is younger than Age, or was for the same Value, or,
-// with both, both. The zero value never spares anything. Ages are by the wall
-// clocks of the machines, which have to agree that well.
+// OncePer says when work that has succeeded on some machine is not done again: while
+// the last success is younger than Age, or was for the same Value; with both set,
+// both must hold. The zero value means that it is always done. Ages are measured by the
+// machines' wall clocks, which have to agree that well.
 type OncePer struct {
 	Value string
 	Age   time.Duration
@@ -41,29 +41,28 @@ func ParseOncePer(s string) (OncePer, error) {
 	return OncePer{Value: value, Age: age}, nil
 }
 
-// Success is what is noted of work that succeeded.
+// Success is the note of a success.
 type Success struct {
 	Value string `json:",omitempty"`
 	Time  time.Time
 	Host  string `json:",omitempty"`
 }
 
-// Seen is what a look at the last success has found.
+// Seen is what Look has found.
 type Seen struct {
-	Done *Success    // it spares the work; nil: nothing does
-	pair *api.KVPair // the note as it was read
+	Done *Success    // the success for which the work is not done again; nil: it must be done
+	pair *api.KVPair // the key of the note, as read
 }
 
-// Look looks for a success that spares the work. What may get better, a cluster
-// without a leader, an agent that restarts, is waited for until ctx ends; the error is
-// ctx's cause then.
+// Look reads the note of the last success. Errors that are not permanent are retried
+// until ctx ends; the error is ctx's cause then.
 func (l *Lock) Look(ctx context.Context, o OncePer) (Seen, error) {
 	if o == (OncePer{}) {
 		return Seen{}, nil
 	}
 	var seen Seen
 	key := l.onceKey()
-	err := l.patiently(ctx, "look for an earlier success", func() (err error) {
+	err := l.retry(ctx, "look for an earlier success", func() (err error) {
 		seen.pair, _, err = l.cfg.Client.KVGet(ctx, key, nil)
 		return err
 	})
@@ -80,10 +79,10 @@ func (l *Lock) Look(ctx context.Context, o OncePer) (Seen, error) {
 	return seen, nil
 }
 
-// Note notes that the work has succeeded, which stays true when the lock is lost
-// meanwhile: only a note that somebody else has made since then stays as it is. As
-// long as the agent cannot take it, it is tried again, until ctx ends: what is not
-// noted would be done again elsewhere.
+// Note writes a note of a success, even if the lock was lost meanwhile, but does not
+// replace a note that somebody else has written since seen. Errors that are not
+// permanent are retried until ctx ends: without a note the work would be done again
+// elsewhere.
 func (l *Lock) Note(ctx context.Context, o OncePer, seen Seen) error {
 	if o == (OncePer{}) {
 		return nil
@@ -93,8 +92,8 @@ func (l *Lock) Note(ctx context.Context, o OncePer, seen Seen) error {
 		return fmt.Errorf("encode a success: %w", err)
 	}
 	key := l.onceKey()
-	err = l.patiently(ctx, "note the success", func() error {
-		// Refused, by somebody's newer note, or by our own whose answer got lost, is done.
+	err = l.retry(ctx, "note the success", func() error {
+		// A transaction that is refused is no error: there is a newer note, perhaps our own.
 		_, err := l.cfg.Client.Txn(ctx, []*api.TxnOp{
 			unchanged(key, seen.pair),
 			kv(api.TxnKVOp{Verb: "set", Key: key, Value: data}),

@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// An agent that answers 500, or restarts, keeps neither look nor note from being made.
-func TestOnceOutlivesAnOutage(t *testing.T) {
+// Look and Note are retried while an agent answers 500 or restarts.
+func TestOnceIsRetriedDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, once := newFake(), OncePer{Value: "v1"}
 		l := newLock(t, f)
@@ -38,8 +38,8 @@ func TestOnceOutlivesAnOutage(t *testing.T) {
 	})
 }
 
-// A success stays one when the lock is lost before it is noted, but does not replace
-// what somebody else has noted since.
+// A success is noted even after the lock is lost, but does not replace a newer note of
+// somebody else.
 func TestNoteAfterLoss(t *testing.T) {
 	for _, other := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestNoteAfterLoss(t *testing.T) {
 	}
 }
 
-// Who waits for an answer about an earlier success stops when the context does.
+// Look ends with its context.
 func TestLookEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()

@@ -3,65 +3,48 @@ package lock
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 const (
-	firstPause = 50 * time.Millisecond
-	longPause  = time.Second
-	// delayPause is the longest pause between two attempts while a lock-delay
-	// holds the lock back: nothing tells when it is over.
-	delayPause = 500 * time.Millisecond
+	firstBackoff = 50 * time.Millisecond
+	maxBackoff   = time.Second
+	// maxDelayBackoff bounds the pauses between attempts while a lock-delay holds the
+	// lock back: nothing tells when it is over.
+	maxDelayBackoff = 500 * time.Millisecond
 )
 
-// patiently repeats what may get better: an agent that cannot be reached, a
-// cluster without a leader. It gives up when ctx ends, with its cause.
-func (l *Lock) patiently(ctx context.Context, what string, ask func() error) error {
-	p := pause{}
-	for {
+func newBackoff() *retry.Backoff { return &retry.Backoff{First: firstBackoff, Max: maxBackoff} }
+
+// retry repeats ask until it succeeds or fails with a permanent error. If ctx ends
+// first the error is its cause. what is for the log, which tells of the first failure.
+func (l *Lock) retry(ctx context.Context, what string, ask func() error) error {
+	for backoff := newBackoff(); ; {
 		err := ask()
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case hopeless(err):
+		case permanent(err):
 			return err
-		}
-		if p.n == 0 {
+		case backoff.Failures() == 0:
 			l.log.Warn("could not "+what+"; trying again", "error", err)
 		}
-		if err := p.sleep(ctx, longPause); err != nil {
+		if err := backoff.Sleep(ctx); err != nil {
 			return err
 		}
 	}
 }
 
-// pause grows from sleep to sleep.
-type pause struct{ n int }
-
-// sleep takes a pause of at most the given length, its half at least; it returns
-// the cause of ctx when that ends first.
-func (p *pause) sleep(ctx context.Context, most time.Duration) error {
-	d := min(most, firstPause<<min(p.n, 10))
-	p.n++
-	t := time.NewTimer(d/2 + rand.N(d/2+1))
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// hopeless says whether an error is of the kind that time does not mend.
-func hopeless(err error) bool {
+// permanent reports whether an error stays the same however often the request is
+// repeated: neither an agent that cannot be reached nor a cluster without a leader.
+func permanent(err error) bool {
 	var status *api.StatusError
 	if !errors.As(err, &status) {
 		return errors.Is(err, ErrConflict)

@@ -10,16 +10,16 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// semaphore is a lock that several may hold. Each holder has a key of its own
-// beside the lock's, held by its session and gone with it; the lock's key lists
-// the holders, and one counts only as long as its own key is held.
+// semaphore is a lock with several holders. The lock's key lists them. Each holder has
+// a key of its own beside it, which its session holds and which is deleted with the
+// session; a holder counts only as long as its own key is held.
 type semaphore struct {
 	cfg *Config
 	log *slog.Logger
 }
 
-// slots is the value of a semaphore's key.
-type slots struct {
+// semaphoreValue is the value of a semaphore's key.
+type semaphoreValue struct {
 	Limit   int
 	Holders map[string]bool
 }
@@ -29,32 +29,33 @@ func (m *semaphore) behavior() string { return api.SessionDelete }
 func (m *semaphore) acquire(ctx context.Context, s *session) (grant, error) {
 	own := m.cfg.Prefix + "/" + s.id
 	var index uint64
-	fault := pause{}
+	fault := newBackoff()
 	for {
-		g, next, err := m.attempt(ctx, s, own, index)
+		g, next, err := m.tryAcquire(ctx, s, own, index)
 		switch {
 		case err == nil && g.key != "":
 			return g, nil
 		case err == nil:
-			index, fault = next, pause{}
+			index = next
+			fault.Reset()
 			continue
 		case ctx.Err() != nil:
 			return grant{}, context.Cause(ctx)
-		case hopeless(err):
+		case permanent(err):
 			return grant{}, err
-		case fault.n == 0:
+		case fault.Failures() == 0:
 			m.log.Warn("could not ask for a slot; trying again", "prefix", m.cfg.Prefix, "error", err)
 		}
 		index = 0
-		if err := fault.sleep(ctx, longPause); err != nil {
+		if err := fault.Sleep(ctx); err != nil {
 			return grant{}, err
 		}
 	}
 }
 
-// attempt reads who holds what, from index on, and takes a slot if one is free.
-// next is where to wait from if none is, 0 if somebody was faster.
-func (m *semaphore) attempt(ctx context.Context, s *session, own string, index uint64) (g grant, next uint64, err error) {
+// tryAcquire reads the holders, and acquires a slot if one is free. It waits for a change
+// after index. next is the index to wait from if none is free, 0 if somebody was faster.
+func (m *semaphore) tryAcquire(ctx context.Context, s *session, own string, index uint64) (g grant, next uint64, err error) {
 	pairs, meta, err := m.list(ctx, index)
 	if err != nil {
 		return grant{}, 0, err
@@ -85,21 +86,21 @@ func (m *semaphore) attempt(ctx context.Context, s *session, own string, index u
 	if token := indexOf(resp, own); token != 0 {
 		return grant{key: own, sid: s.id, token: token}, 0, nil
 	}
-	if whyRefused(resp).badSession() {
+	if refusalOf(resp).badSession() {
 		return grant{}, 0, fmt.Errorf("%w: session %s has ended", ErrLost, s.id)
 	}
 	return grant{}, 0, nil
 }
 
 func (m *semaphore) list(ctx context.Context, index uint64) ([]*api.KVPair, client.Meta, error) {
-	ctx, cancel := context.WithTimeout(ctx, maxWait+maxWait/16+slack)
+	ctx, cancel := context.WithTimeout(ctx, maxWait+maxWait/16+answerSlack)
 	defer cancel()
 	return m.cfg.Client.KVList(ctx, m.cfg.Prefix+"/", &client.Options{Index: index, Wait: maxWait})
 }
 
-// state finds the semaphore among what lies below its prefix, without holders
-// that do not live any more.
-func (m *semaphore) state(pairs []*api.KVPair) (*api.KVPair, slots, error) {
+// state finds the semaphore among the keys below its prefix, without holders whose
+// session has ended.
+func (m *semaphore) state(pairs []*api.KVPair) (*api.KVPair, semaphoreValue, error) {
 	key := lockKey(m.cfg.Prefix)
 	var found *api.KVPair
 	live := map[string]bool{}
@@ -111,14 +112,14 @@ func (m *semaphore) state(pairs []*api.KVPair) (*api.KVPair, slots, error) {
 			live[p.Session] = true
 		}
 	}
-	out := slots{Limit: m.cfg.Slots, Holders: map[string]bool{}}
+	out := semaphoreValue{Limit: m.cfg.Slots, Holders: map[string]bool{}}
 	if found == nil {
 		return nil, out, nil
 	}
 	if found.Flags != semaphoreFlags {
 		return nil, out, fmt.Errorf("%w: existing key does not match semaphore use: %s", ErrConflict, key)
 	}
-	var is slots
+	var is semaphoreValue
 	if err := json.Unmarshal(found.Value, &is); err != nil {
 		return nil, out, fmt.Errorf("%w: read semaphore %s: %w", ErrConflict, key, err)
 	}
@@ -133,7 +134,7 @@ func (m *semaphore) state(pairs []*api.KVPair) (*api.KVPair, slots, error) {
 	return found, out, nil
 }
 
-func (m *semaphore) write(state slots) *api.TxnOp {
+func (m *semaphore) write(state semaphoreValue) *api.TxnOp {
 	data, err := json.Marshal(state)
 	if err != nil {
 		panic("encode a semaphore: " + err.Error()) // strings and a number
@@ -141,7 +142,7 @@ func (m *semaphore) write(state slots) *api.TxnOp {
 	return kv(api.TxnKVOp{Verb: "set", Key: lockKey(m.cfg.Prefix), Flags: semaphoreFlags, Value: data})
 }
 
-// release takes us off the list, and the list away when it is empty.
+// release removes us from the list, and deletes the list when it is empty.
 func (m *semaphore) release(ctx context.Context, g grant) error {
 	for {
 		pairs, _, err := m.list(ctx, 0)

@@ -10,12 +10,13 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/proc"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
-// How a TTL is spent, counted from the sending of the last confirmed renewal.
-func renewAfter(ttl time.Duration) time.Duration { return ttl / 3 }
-func termAfter(ttl time.Duration) time.Duration  { return ttl * 2 / 3 }
-func killAfter(ttl time.Duration) time.Duration  { return ttl - max(500*time.Millisecond, ttl/10) }
+// The phases of a TTL, counted from the sending of the last confirmed renewal.
+func renewAfter(ttl time.Duration) time.Duration   { return ttl / 3 }
+func lostAfter(ttl time.Duration) time.Duration    { return ttl * 2 / 3 }
+func killAfterTTL(ttl time.Duration) time.Duration { return ttl - max(500*time.Millisecond, ttl/10) }
 
 // session is the session that holds the lock.
 type session struct {
@@ -25,12 +26,12 @@ type session struct {
 	log *slog.Logger
 
 	mu        sync.Mutex
-	confirmed instant             // the sending of the last renewal that was confirmed
-	extended  func(proc.Deadline) // told of each renewal; may be nil
+	renewedAt instant             // when the last confirmed renewal was sent
+	onRenew   func(proc.Deadline) // called after each renewal; may be nil
 }
 
-// instant is a moment by two clocks: Go's, which timers follow, and that which
-// counts the machine's sleep, which sessions follow.
+// instant is a time by two clocks: Go's, which timers follow, and the boot clock, which
+// also counts while the machine sleeps, as the server's clock does.
 type instant struct {
 	mono time.Time
 	boot time.Duration
@@ -38,7 +39,7 @@ type instant struct {
 
 func now() instant { return instant{time.Now(), proc.BootTime()} }
 
-// since is the time that has passed by the clock that says more.
+// since is the time that has passed, by the clock that advanced more.
 func (i instant) since() time.Duration { return max(time.Since(i.mono), proc.BootTime()-i.boot) }
 
 // open creates a session.
@@ -53,30 +54,29 @@ func (l *Lock) open(ctx context.Context) (*session, error) {
 		create.TTL = l.cfg.TTL.String()
 	}
 	s := &session{ttl: l.cfg.TTL, api: l.cfg.Client, log: l.log}
-	err := l.patiently(ctx, "create a session", func() (err error) {
-		s.confirmed = now()
+	err := l.retry(ctx, "create a session", func() (err error) {
+		s.renewedAt = now()
 		s.id, err = l.cfg.Client.SessionCreate(ctx, create, nil)
 		return err
 	})
 	return s, err
 }
 
-// keep renews the session until ctx ends, or until it has to be taken for lost.
+// keep renews the session until ctx ends. It returns ErrLost when the session has ended
+// or was not renewed for too long.
 func (s *session) keep(ctx context.Context) error {
 	if s.ttl == 0 {
 		return nil
 	}
 	failures := 0
 	for wait := s.untilRenewal(); ; {
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, wait) != nil {
 			return nil
-		case <-time.After(wait):
 		}
 		if err := s.expired(); err != nil {
 			return err
 		}
-		left := termAfter(s.ttl) - s.last().since()
+		left := lostAfter(s.ttl) - s.last().since()
 		sent := now()
 		gone, err := s.renew(ctx, min(left, max(time.Second, s.ttl/6)))
 		switch {
@@ -88,7 +88,7 @@ func (s *session) keep(ctx context.Context) error {
 			if failures++; failures == 1 {
 				s.log.Warn("the session could not be renewed; trying again", "error", err)
 			}
-			left = termAfter(s.ttl) - s.last().since()
+			left = lostAfter(s.ttl) - s.last().since()
 			wait = max(0, min(left, time.Duration(min(failures, 5))*s.ttl/75)) // 200 ms to 1 s of 15 s
 			continue
 		case failures > 0:
@@ -100,18 +100,17 @@ func (s *session) keep(ctx context.Context) error {
 	}
 }
 
-// expired is ErrLost once the session was not renewed for so long that what it holds
-// counts as lost.
+// expired is ErrLost once the session was not renewed for so long that its locks count
+// as lost.
 func (s *session) expired() error {
 	since := s.last().since()
-	if s.ttl == 0 || since < termAfter(s.ttl) {
+	if s.ttl == 0 || since < lostAfter(s.ttl) {
 		return nil
 	}
 	return fmt.Errorf("%w: the session was not renewed for %v of its TTL of %v", ErrLost, since.Round(time.Millisecond), s.ttl)
 }
 
-// renew sends one renewal. The session is gone only where a second look, at a
-// leader that has just proved to be one, says so too.
+// renew sends one renewal. gone means that a consistent read says so too.
 func (s *session) renew(ctx context.Context, limit time.Duration) (gone bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -129,7 +128,7 @@ func (s *session) renew(ctx context.Context, limit time.Duration) (gone bool, er
 func (s *session) last() instant {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.confirmed
+	return s.renewedAt
 }
 
 func (s *session) untilRenewal() time.Duration {
@@ -139,17 +138,17 @@ func (s *session) untilRenewal() time.Duration {
 func (s *session) confirm(sent instant) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.confirmed = sent
-	if s.extended != nil {
-		s.extended(s.deadline())
+	s.renewedAt = sent
+	if s.onRenew != nil {
+		s.onRenew(s.deadline())
 	}
 }
 
-// onExtend makes f hear of the deadline, now and after each renewal.
-func (s *session) onExtend(f func(proc.Deadline)) {
+// setOnRenew calls f with the deadline, now and after each renewal.
+func (s *session) setOnRenew(f func(proc.Deadline)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.extended = f
+	s.onRenew = f
 	if f != nil {
 		f(s.deadline())
 	}
@@ -160,5 +159,5 @@ func (s *session) deadline() proc.Deadline {
 	if s.ttl == 0 {
 		return proc.Deadline{}
 	}
-	return proc.Deadline{Term: s.confirmed.boot + termAfter(s.ttl), Kill: s.confirmed.boot + killAfter(s.ttl)}
+	return proc.Deadline{Term: s.renewedAt.boot + lostAfter(s.ttl), Kill: s.renewedAt.boot + killAfterTTL(s.ttl)}
 }

@@ -31,6 +31,9 @@ func (b *Backoff) Next() time.Duration {
 // Sleep waits for the next pause; see the function Sleep for its error.
 func (b *Backoff) Sleep(ctx context.Context) error { return Sleep(ctx, b.Next()) }
 
+// Failures is how many pauses Next has given since the last Reset.
+func (b *Backoff) Failures() int { return b.failures }
+
 // Reset makes the next pause the first again: an attempt has succeeded.
 func (b *Backoff) Reset() { b.failures = 0 }
 

@@ -1,115 +1,37 @@
 package tmpl
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
 	"os"
 	"slices"
 	"strings"
 
-	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/funcs"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// maxPasses bounds how deep look-ups may depend on look-ups.
+// maxPasses bounds how deeply look-ups may depend on look-ups.
 const maxPasses = 100
 
-// Fixture is recorded data: a query, as watch.Query writes it ("/v1/kv/a",
-// "/v1/health/service/web?passing=1"), and what the API answers; null where it
-// answers that there is nothing.
-type Fixture map[string]json.RawMessage
-
-// ReadFixture reads a fixture file.
-func ReadFixture(path string) (Fixture, error) {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read fixture: %w", err)
-	}
-	f := Fixture{}
-	if err := json.Unmarshal(data, &f); err != nil {
-		return nil, fmt.Errorf("read fixture %s: %w", path, err)
-	}
-	return f, nil
-}
-
-// Encode is the text of a fixture file: the same data give the same bytes.
-func (f Fixture) Encode() ([]byte, error) {
-	var out bytes.Buffer
-	enc := json.NewEncoder(&out) // sorts by key
-	enc.SetEscapeHTML(false)
-	enc.SetIndent("", "  ")
-	err := enc.Encode(f)
-	return out.Bytes(), err
-}
-
-// Fetch answers one query, with the body of the API's answer; nil for "there is
-// nothing".
+// Fetch gives the body of the API's answer to one request; nil means 404.
 type Fetch func(ctx context.Context, q watch.Request) ([]byte, error)
 
-// Fetch answers from the fixture. What it does not hold is an error.
-func (f Fixture) Fetch(_ context.Context, q watch.Request) ([]byte, error) {
-	body, ok := f[q.String()]
-	switch {
-	case !ok:
-		return nil, fmt.Errorf("the fixture has no %q: add it, or record anew (null says that there is nothing)", q)
-	case bytes.Equal(body, []byte("null")):
-		return nil, nil
-	}
-	return body, nil
-}
-
-// Record answers by next and keeps what it says.
-func (f Fixture) Record(next Fetch) Fetch {
-	return func(ctx context.Context, q watch.Request) ([]byte, error) {
-		body, err := next(ctx, q)
-		switch {
-		case err != nil:
-		case body == nil:
-			f[q.String()] = json.RawMessage("null")
-		default:
-			f[q.String()] = bytes.TrimSpace(body)
-		}
-		return body, err
-	}
-}
-
-// Live answers by one request each, not blocking.
-func Live(c watch.Getter) Fetch {
-	return func(ctx context.Context, q watch.Request) ([]byte, error) {
-		params, err := url.ParseQuery(q.Params)
-		if err != nil {
-			return nil, err
-		}
-		var body []byte
-		_, err = c.Get(ctx, q.Path, &client.Options{Params: params}, &body)
-		if strings.HasPrefix(q.Path, "/v1/kv/") && client.IsStatus(err, http.StatusNotFound) {
-			return nil, nil
-		}
-		return body, err
-	}
-}
-
-// Rendering is what one template amounts to.
+// Rendering is the result of one template.
 type Rendering struct {
 	Template
-	Text    []byte // of a complete rendering
+	Text    []byte // if Missing is empty
 	Files   []funcs.File
-	Queries []watch.Request // in the order in which they were first asked
+	Queries []watch.Request // in the order of their first use
 	Local   []string        // files it reads
 	Passes  int
-	// Missing is what it asks for and is not there, in a way that keeps it from
-	// being rendered ever; empty: it is complete.
+	// Missing is what keeps it from being rendered; empty: it is complete.
 	Missing []string
 }
 
-// Render renders templates once, outside of any Tool, and writes nothing. Equal
-// queries are asked once; requests counts them. Local files are read as they are.
+// Render renders templates once, without a Tool, and writes nothing. Equal requests
+// are sent once; requests counts them. Local files are read once.
 func Render(ctx context.Context, templates []Template, fetch Fetch) (out []Rendering, requests int, err error) {
 	o := &offline{fetch: fetch, data: map[watch.Request]watch.Result{}, files: newFiles()}
 	for _, t := range templates {
@@ -128,7 +50,7 @@ type offline struct {
 	files *files
 }
 
-// render executes until nothing new is asked for.
+// render executes the template until it asks for nothing new.
 func (o *offline) render(ctx context.Context, t Template) (Rendering, error) {
 	u := &unit{Template: t}
 	if _, err := u.read(os.Stderr); err != nil {
@@ -139,7 +61,7 @@ func (o *offline) render(ctx context.Context, t Template) (Rendering, error) {
 		p := newPass(o.data, o.files)
 		result, err := u.parsed.Execute(ctx, p)
 		r.Passes++
-		fresh, fetchErr := o.ask(ctx, p, &r)
+		fresh, fetchErr := o.fetchMissing(ctx, p, &r)
 		switch {
 		case fetchErr != nil:
 			return r, fmt.Errorf("render %s: %w", t.Source, fetchErr)
@@ -161,8 +83,8 @@ func (o *offline) render(ctx context.Context, t Template) (Rendering, error) {
 	return r, fmt.Errorf("render %s: it asks for something else after %d passes", t.Source, maxPasses)
 }
 
-// ask gets the answers that a pass lacked and says whether there were any.
-func (o *offline) ask(ctx context.Context, p *pass, r *Rendering) (fresh bool, err error) {
+// fetchMissing fetches the answers that a pass lacked, and reports whether there were any.
+func (o *offline) fetchMissing(ctx context.Context, p *pass, r *Rendering) (fresh bool, err error) {
 	wanted := make([]watch.Request, 0, len(p.queries))
 	for q := range p.queries {
 		wanted = append(wanted, q)

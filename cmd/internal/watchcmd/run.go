@@ -1,15 +1,11 @@
 package watchcmd
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/user"
-	"path/filepath"
 	"reflect"
 	"strconv"
 	"strings"
@@ -128,14 +124,14 @@ func (o *options) single(c *config) error {
 			return &command.UsageError{Err: err}
 		}
 	case o.output == "jsonl":
-		c.handler = printer{o.stdout, false}
+		c.handler = handlers.Printer{Out: o.stdout}
 		if s.Initial == "" {
 			s.Initial = handlers.InitialAlways
 		}
 	case s.Changes:
 		return command.Usagef("-changes needs a handler, or -o jsonl")
 	default:
-		c.handler, c.prints = printer{o.stdout, true}, true
+		c.handler, c.prints = handlers.Printer{Out: o.stdout, Indent: true}, true
 		s.Initial = handlers.InitialAlways
 	}
 	c.specs = []handlers.Spec{s}
@@ -195,28 +191,11 @@ func (o *options) connect(c *config, f *file) error {
 		return err
 	}
 	if c.dir = o.stateDir; c.dir == "" {
-		if c.dir, err = stateDir(); err != nil {
+		if c.dir, err = handlers.StateDir(); err != nil {
 			c.warnings = append(c.warnings, err.Error())
 		}
 	}
 	return nil
-}
-
-// stateDir is where deliveries are remembered unless a flag says it.
-func stateDir() (string, error) {
-	at := os.Getenv("XDG_STATE_HOME")
-	if at == "" {
-		home, err := os.UserHomeDir()
-		if err != nil { // as in a service of the system
-			me, err := user.Current()
-			if err != nil || me.HomeDir == "" {
-				return "", errors.New("no directory to remember deliveries in, the next start delivers again: set HOME, XDG_STATE_HOME or -state-dir")
-			}
-			home = me.HomeDir
-		}
-		at = filepath.Join(home, ".local", "state")
-	}
-	return filepath.Join(at, "muster", "watch"), nil
 }
 
 // tool is a Set as life wants it.
@@ -320,26 +299,4 @@ func (o *options) ended(ctx context.Context, c *config, err error) error {
 		return cli.Hint(cli.ExitError, err, "-initial=always or never remembers nothing, -state-dir remembers elsewhere")
 	}
 	return err
-}
-
-// printer is the handler that prints, as it stands or indented.
-type printer struct {
-	to     *os.File
-	indent bool
-}
-
-func (p printer) Handle(_ context.Context, in handlers.Input) error {
-	data := in.Data
-	if p.indent {
-		var b bytes.Buffer
-		if err := json.Indent(&b, data, "", "    "); err != nil {
-			return fmt.Errorf("print a result: %w", err)
-		}
-		data = b.Bytes()
-	}
-	if _, err := p.to.Write(data); err != nil {
-		cli.DieOfPipe(err)
-		return fmt.Errorf("print a result: %w", err)
-	}
-	return nil
 }

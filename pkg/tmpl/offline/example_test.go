@@ -1,4 +1,4 @@
-package tmpl
+package offline
 
 import (
 	"encoding/json"
@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/tmpl"
 )
 
 // Two nodes may register instances of one id: HAProxy refuses two servers of one name.
@@ -22,7 +23,7 @@ func TestHAProxyExampleWithOneIDOnTwoNodes(t *testing.T) {
 		t.Fatal(err)
 	}
 	fixture := Fixture{"/v1/health/service/web?passing=1": body}
-	out, _, err := Render(t.Context(), []Template{{Source: "../../examples/haproxy/haproxy.ctmpl"}}, fixture.Fetch)
+	out, _, err := tmpl.Render(t.Context(), []tmpl.Template{{Source: "../../../examples/haproxy/haproxy.ctmpl"}}, fixture.Fetch)
 	if err != nil {
 		t.Fatal(err)
 	}
