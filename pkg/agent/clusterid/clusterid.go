@@ -43,9 +43,9 @@ var (
 )
 
 const (
-	// keptRuns is how many starts of a server can be told from those of a copy.
+	// maxRuns is how many starts of a server can be told from those of a copy.
 	maxRuns = 64
-	// keptPeers bounds how many servers are remembered; who was met longest ago goes.
+	// maxPeers bounds how many servers are remembered; who was met longest ago goes.
 	maxPeers = 64
 	// maxName bounds what is remembered of each: ids are UUIDs.
 	maxName = 64
@@ -78,7 +78,7 @@ func (h Hello) runAt(start uint64) (string, bool) {
 	return h.Runs[uint64(len(h.Runs))-1-(h.Start-start)], true
 }
 
-// met is what is remembered of a server: its newest start.
+// peerStart is what is remembered of a server: its newest start.
 type peerStart struct {
 	Start uint64
 	Run   string
@@ -132,7 +132,7 @@ func (i *Identity) Cluster() string {
 	return i.saved.Cluster
 }
 
-// Settled is Cluster, but "" while the server may still come to belong to another.
+// Confirmed is Cluster, but "" while the server may still come to belong to another.
 func (i *Identity) Confirmed() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -163,7 +163,7 @@ func (i *Identity) Join(cluster string) error {
 	return i.update(func(c *content) { c.Cluster, c.Open = cluster, true })
 }
 
-// Settle says whether the server has raft state. What it joined before it had any is
+// Confirm says whether the server has raft state. What it joined before it had any is
 // forgotten, since nothing came of it; from the first state on it is for good.
 func (i *Identity) Confirm(hasState bool) error {
 	i.mu.Lock()
@@ -178,7 +178,7 @@ func (i *Identity) Confirm(hasState bool) error {
 	}
 }
 
-// Meet judges a server, and remembers its start. The error says why nothing may be
+// VerifyPeer judges a server, and remembers its start. The error says why nothing may be
 // taken from it or given to it; nothing is remembered then.
 func (i *Identity) VerifyPeer(h Hello) error {
 	i.mu.Lock()
@@ -262,7 +262,7 @@ type Founder struct {
 	Run string // name of its start
 }
 
-// Founded is the id of the cluster that these found: all of them derive the same
+// FoundedBy is the id of the cluster that these found: all of them derive the same
 // one, and nobody will ever again, since one who founds anew has started anew.
 func FoundedBy(founders []Founder) string {
 	sorted := slices.SortedFunc(slices.Values(founders), func(a, b Founder) int {

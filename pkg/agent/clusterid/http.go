@@ -39,7 +39,7 @@ func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, fmt.Errorf("ask the server at %s: %w", r.URL.Host, Foreign(theirs, own))
 }
 
-// Guard answers requests of agents of this cluster, and of those that belong to none
+// RefuseForeign answers requests of agents of this cluster, and of those that belong to none
 // yet, by next. Others are refused with 421 before anything is done. own is the id
 // of this server's cluster, "" while it has none; refused is told of each refusal.
 func RefuseForeign(next http.Handler, own func() string, refused func(r *http.Request, err error)) http.Handler {

@@ -12,9 +12,9 @@ import (
 )
 
 const (
-	// remind is after which time what goes on is said again, with how often it was.
+	// reminderInterval is after which time what goes on is said again, with how often it was.
 	reminderInterval = time.Minute
-	// most bounds what is remembered.
+	// maxRepeats bounds what is remembered.
 	maxRepeats = 1024
 )
 
@@ -62,12 +62,12 @@ func (r *repeats) level(level slog.Level, msg string, args []any) (slog.Level, i
 	return slog.LevelDebug, 0
 }
 
-// noisy are what raft tells at each election that comes to nothing.
+// repeatedByRaft are what raft tells at each election that comes to nothing.
 func repeatedByRaft() []string {
 	return []string{"entering candidate state", "pre-vote campaign failed, waiting for election timeout"}
 }
 
-// about is whom a record speaks of: the same of another is not the same.
+// subject is whom a record speaks of: the same of another is not the same.
 func subject(args []any) string {
 	var out string
 	for i := 0; i+1 < len(args); i += 2 {

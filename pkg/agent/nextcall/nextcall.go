@@ -64,7 +64,7 @@ func (s *Group[T]) join() *call[T] {
 	return s.next
 }
 
-// askAll asks until nobody waits.
+// callAll asks until nobody waits.
 func (s *Group[T]) callAll() {
 	for {
 		s.mu.Lock()

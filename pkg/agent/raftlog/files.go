@@ -31,7 +31,7 @@ type file interface {
 	io.ReaderAt
 	// write returns when the bytes are on disk.
 	write(p []byte, at int64) error
-	// note writes bytes that may reach the disk much later, or never.
+	// writeLazy writes bytes that may reach the disk much later, or never.
 	writeLazy(p []byte, at int64) error
 	size() (int64, error)
 	close() error

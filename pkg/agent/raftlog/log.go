@@ -31,7 +31,7 @@ type entryLog struct {
 	entries  []location
 }
 
-// place is where an entry lies, and the commit index that came with it.
+// location is where an entry lies, and the commit index that came with it.
 type location struct {
 	segment *segment
 	at      uint64 // in the segment's content
@@ -121,7 +121,7 @@ func (l *entryLog) add(index uint64, p location) {
 	l.entries = append(l.entries, p)
 }
 
-// cut deletes the entries from min to max, at either end.
+// deleteRange deletes the entries from min to max, at either end.
 func (l *entryLog) deleteRange(min, max uint64) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -238,7 +238,7 @@ func (l *entryLog) write(seg *segment, content []byte) error {
 	return nil
 }
 
-// wipe makes sectors blank.
+// zeroSectors makes sectors blank.
 func zeroSectors(seg *segment, from, n uint32) error {
 	if err := seg.write(make([]byte, int(n)*sectorSize), int64(from)*sectorSize); err != nil {
 		return fmt.Errorf("write %s: %w", seg.path, err)

@@ -77,7 +77,7 @@ func space(dir string) (total, free uint64, err error) {
 	return fs.Blocks * block, fs.Bavail * block, nil
 }
 
-// admit lets a command of so many bytes in, or says why not. The caller calls
+// claim lets a command of so many bytes in, or says why not. The caller calls
 // done once it is stored, or was not.
 func (r *reserve) claim(size int) (done func(), err error) {
 	r.mu.Lock()
@@ -130,7 +130,7 @@ func (r *reserve) check(more uint64) {
 	}
 }
 
-// take makes the reserve file, with all its blocks.
+// applyBatch makes the reserve file, with all its blocks.
 func (r *reserve) create() error {
 	f, err := os.OpenFile(r.path(), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -160,7 +160,7 @@ func (r *reserve) release() bool {
 	return true
 }
 
-// again runs a write, and once more with the reserve's room if there was none.
+// withReserve runs a write, and once more with the reserve's room if there was none.
 func (r *reserve) withReserve(write func() error) error {
 	err := write()
 	if r != nil && errors.Is(err, syscall.ENOSPC) && r.release() {
@@ -169,7 +169,7 @@ func (r *reserve) withReserve(write func() error) error {
 	return err
 }
 
-// Admit lets a command of so many bytes in, or says that the disk has no room for
+// ClaimSpace lets a command of so many bytes in, or says that the disk has no room for
 // it (ErrFull). The caller calls done when it is stored, or was not. A store in
 // memory has room for everything.
 func (s *Store) ClaimSpace(size int) (done func(), err error) {
@@ -179,7 +179,7 @@ func (s *Store) ClaimSpace(size int) (done func(), err error) {
 	return s.reserve.claim(size)
 }
 
-// Tend is to be called now and then: it notices that there is room again, and
+// CheckSpace is to be called now and then: it notices that there is room again, and
 // takes the reserve back. It says why commands are refused, if they are.
 func (s *Store) CheckSpace() error {
 	if s.reserve == nil {

@@ -156,7 +156,7 @@ func (l *entryLog) scan(number uint32, oldest bool) (goesOn bool, err error) {
 // maxEntries bounds what a head can make us allocate. Raft keeps some 30,000.
 const maxEntries = 1 << 24
 
-// take puts one batch into the index.
+// applyBatch puts one batch into the index.
 func (l *entryLog) applyBatch(seg *segment, content []byte) (end bool, err error) {
 	at := uint64(seg.end)*sectorPayload + batchHead
 	body := content[batchHead:]
@@ -214,7 +214,7 @@ func (l *entryLog) checkRest(seg *segment, r *reader, ended bool) error {
 	return zeroSectors(seg, seg.end, torn)
 }
 
-// settle makes sure that nothing is missing at either end, and removes segments
+// checkEnds makes sure that nothing is missing at either end, and removes segments
 // that a stop has left behind.
 func (l *entryLog) checkEnds(atLeast uint64) error {
 	newest := l.segments[len(l.segments)-1]

@@ -25,14 +25,14 @@ const (
 
 var errMismatch = errors.New("checksum mismatch")
 
-// sealSector completes a sector whose content is in place.
+// finishSector completes a sector whose content is in place.
 func finishSector(s []byte, file, at uint32, batch uint64, part uint32) {
 	binary.BigEndian.PutUint64(s[4:], batch)
 	binary.BigEndian.PutUint32(s[12:], part)
 	binary.BigEndian.PutUint32(s, sectorSum(s, file, at))
 }
 
-// openSector verifies a sector and says to which batch it belongs.
+// verifySector verifies a sector and says to which batch it belongs.
 func verifySector(s []byte, file, at uint32) (batch uint64, part uint32, err error) {
 	if binary.BigEndian.Uint32(s) != sectorSum(s, file, at) {
 		return 0, 0, fmt.Errorf("sector %d: %w", at, errMismatch)

@@ -19,7 +19,7 @@ const (
 	segmentFormat = 1
 	segmentHead   = 1 + 4*8
 
-	// leastSegment holds a head, a batch of one sector and the batch that ends it.
+	// minSegment holds a head, a batch of one sector and the batch that ends it.
 	minSegment = 3 * sectorSize
 )
 

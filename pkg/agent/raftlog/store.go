@@ -65,7 +65,7 @@ var ErrDamaged = errors.New("damaged")
 // ErrLost is in the chain of errors about a log that is not there any more.
 var ErrLost = errors.New("its data is lost")
 
-// ErrFormer is in the chain of the error about a directory in a format that is not
+// ErrOldFormat is in the chain of the error about a directory in a format that is not
 // read any more.
 var ErrOldFormat = errors.New("in a former format")
 

@@ -142,17 +142,17 @@ func readValues(content []byte) (newest uint64, values map[string][]byte, err er
 func (v *votes) set(key string, val []byte) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if key == voteTermKey {
+	if key == VoteTermKey {
 		v.voteTerm = slices.Clone(val)
 		return nil
 	}
-	if was, ok := v.values[key]; ok && bytes.Equal(was, val) && key == termKey && !v.unsure {
+	if was, ok := v.values[key]; ok && bytes.Equal(was, val) && key == TermKey && !v.unsure {
 		return nil // raft stores its term anew at every start
 	}
 	values := maps.Clone(v.values)
 	values[key] = slices.Clone(val)
-	if key == candidateKey && v.voteTerm != nil {
-		values[voteTermKey] = v.voteTerm
+	if key == CandidateKey && v.voteTerm != nil {
+		values[VoteTermKey] = v.voteTerm
 	}
 	if err := voteStateOf(v.values).canReplace(voteStateOf(values)); err != nil {
 		return fmt.Errorf("write %s: %w", v.path, err)

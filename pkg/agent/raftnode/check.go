@@ -33,7 +33,7 @@ func IsDamage(err error) bool {
 	return errors.Is(err, raftlog.ErrDamaged) || errors.Is(err, raftlog.ErrLost) || errors.Is(err, raftlog.ErrOldFormat)
 }
 
-// blind is a state machine that takes everything and keeps nothing.
+// discardFSM is a state machine that takes everything and keeps nothing.
 type discardFSM struct{}
 
 func (discardFSM) ApplyBatch(logs []*raft.Log) []any { return make([]any, len(logs)) }

@@ -13,7 +13,7 @@ const (
 	commitMaxDelay = time.Second           // at the latest, and after a failure
 )
 
-// keepCommitIndex stores the commit index whenever writes pause, and at the end.
+// persistCommitIndex stores the commit index whenever writes pause, and at the end.
 // Writes that never pause cost one more fsync a second.
 func (s *server) persistCommitIndex() {
 	stored, failing := s.commitAtStart, false
@@ -40,7 +40,7 @@ func (s *server) persistCommitIndex() {
 	}
 }
 
-// awaitPause returns when nothing has been applied for a while.
+// awaitIdle returns when nothing has been applied for a while.
 func (s *server) awaitIdle() {
 	for waited := time.Duration(0); waited < commitMaxDelay; waited += commitIdle {
 		before := s.fsm.Applied()

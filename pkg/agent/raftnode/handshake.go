@@ -34,7 +34,7 @@ const (
 	maxLogged        = 64         // how many lines are remembered, not to be said again
 )
 
-// greeting is what each frame holds.
+// handshakeFrame is what each frame holds.
 type handshakeFrame struct {
 	Want  string           `json:",omitempty"`
 	Hello *clusterid.Hello `json:",omitempty"`
@@ -58,7 +58,7 @@ func (s *stream) hello() *clusterid.Hello {
 	return &h
 }
 
-// greet begins a connection that was dialled.
+// handshake begins a connection that was dialled.
 func (s *stream) handshake(c net.Conn, id string, timeout time.Duration) error {
 	if s.cfg.Identity == nil || s.cfg.Identity.Cluster() == "" {
 		return handshakeByID(c, id, timeout)
@@ -87,7 +87,7 @@ func (s *stream) handshake(c net.Conn, id string, timeout time.Duration) error {
 	return c.SetDeadline(time.Time{})
 }
 
-// greeted hears the greeting of a connection that was accepted. One that is refused
+// acceptHandshake hears the greeting of a connection that was accepted. One that is refused
 // ends without an error: raft would log it ten times a second.
 func (s *stream) acceptHandshake(c net.Conn) error {
 	if err := c.SetWriteDeadline(time.Now().Add(handshakeTimeout)); err != nil {
@@ -136,7 +136,7 @@ func (s *stream) acceptHandshake(c net.Conn) error {
 	return c.SetDeadline(time.Time{})
 }
 
-// greetedByID hears the greeting of a server without a cluster id.
+// acceptByID hears the greeting of a server without a cluster id.
 func (s *stream) acceptByID(c net.Conn, size int) error {
 	id := make([]byte, size)
 	if _, err := io.ReadFull(c, id); err != nil {
@@ -153,7 +153,7 @@ func (s *stream) acceptByID(c net.Conn, size int) error {
 	return c.SetWriteDeadline(time.Time{})
 }
 
-// judge says why nothing may be exchanged with a server.
+// checkPeer says why nothing may be exchanged with a server.
 func (s *stream) checkPeer(h *clusterid.Hello) error {
 	switch {
 	case h == nil:
@@ -195,7 +195,7 @@ func (s *stream) logWrongServer(wanted string, c net.Conn) {
 		"wanted", wanted, "this server", s.cfg.ID, "address", s.cfg.Address, "from", c.RemoteAddr())
 }
 
-// say logs what was not logged under this key before.
+// logOnce logs what was not logged under this key before.
 func (s *stream) logOnce(key, text string, args ...any) {
 	s.mu.Lock()
 	_, known := s.logged[key]
@@ -244,7 +244,7 @@ func readHandshake(c net.Conn) (g handshakeFrame, err error) {
 	return g, json.Unmarshal(body, &g)
 }
 
-// sayWhom begins a connection that was dialled by a server without a cluster id.
+// handshakeByID begins a connection that was dialled by a server without a cluster id.
 func handshakeByID(c net.Conn, id string, timeout time.Duration) error {
 	if len(id) > maxID {
 		return fmt.Errorf("its id has %d bytes, more than %d", len(id), maxID)

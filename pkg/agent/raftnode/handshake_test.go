@@ -45,7 +45,7 @@ func (c *cluster) stranger(id, cluster string) *member {
 // invade makes a stranger's cluster take a server for one of its own.
 func invade(t *testing.T, stranger, victim *member) {
 	t.Helper()
-	if err := stranger.AddNonvoter(t.Context(), victim.id, victim.addr); err != nil {
+	if err := addNonvoter(stranger.Node, victim.id, victim.addr); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -127,7 +127,7 @@ func TestLogGuard(t *testing.T) {
 			t.Errorf("%d to %d of %d committed: %v, fail(%v)", tt.first, tt.last, commit, err, failed)
 		}
 	}
-	if err := all[0].Snapshot(t.Context()); err != nil {
+	if err := takeSnapshot(all[0].Node); err != nil {
 		t.Fatal(err)
 	}
 	metas, err := s.snaps.List()
@@ -194,7 +194,7 @@ func TestNewServerTakesTheId(t *testing.T) {
 	leader := c.leader(all)
 	lines := ours(c, all)
 	d := c.start("d", t.TempDir())
-	if err := leader.AddNonvoter(t.Context(), "d", d.addr); err != nil {
+	if err := addNonvoter(leader.Node, "d", d.addr); err != nil {
 		t.Fatal(err)
 	}
 	c.wantLines([]*member{d}, lines...)

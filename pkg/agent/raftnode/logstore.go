@@ -14,10 +14,10 @@ import (
 // about to delete entries that are committed.
 var ErrCommittedDeleted = errors.New("committed entries were to be deleted")
 
-// stagingLog is the log that raft gets.
+// logStore is the log that raft gets.
 //
 // It stores the newest known commit index with every write, which is that of the
-// write before; for the last ones see keepCommitIndex. Raft would do that itself with
+// write before; for the last ones see persistCommitIndex. Raft would do that itself with
 // RestoreCommittedLogs, but in v1.8.0 that option forgets the configurations among
 // the entries that it restores, so that a restarted server knows no peers; and it
 // fills a channel that nobody reads yet, and hangs once some thousand entries are to
@@ -66,7 +66,7 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 	return l.Store.DeleteRange(first, last)
 }
 
-// keep refuses that entries go that are committed and in no snapshot.
+// refuseCommitted refuses that entries go that are committed and in no snapshot.
 func (l *logStore) refuseCommitted(first, last uint64) error {
 	if first > last {
 		return nil

@@ -62,7 +62,7 @@ type Config struct {
 	// Identity is who this server is towards others: streams with servers that must
 	// not meet it are refused. Nil: nobody is refused but who wants another id.
 	Identity *clusterid.Identity
-	// Judge has a say in that before, if it is not nil.
+	// CheckPeer has a say in that before, if it is not nil.
 	CheckPeer func(clusterid.Hello) error
 
 	Listener net.Listener // accepts raft streams; Run closes it
@@ -77,7 +77,7 @@ type Config struct {
 	// began and ended meanwhile is skipped.
 	OnLeader func(leader bool)
 
-	// Ask asks another voter whether the leader of that term refuses its
+	// AskPeer asks another voter whether the leader of that term refuses its
 	// connections, too; it answers with Node.Witness. Nil: nobody is asked, this
 	// server bears witness against nobody, and a dead leader is found by the timers.
 	AskPeer func(ctx context.Context, voter raft.Server, leader string, term uint64) (ProbeReport, error)
@@ -184,7 +184,7 @@ func (n *Node) enter() (s *server, done func(), err error) {
 	return n.server, n.server.calls.Done, nil
 }
 
-// peek gives the server for a look at raft's variables, nil if it does not run.
+// current gives the server for a look at raft's variables, nil if it does not run.
 func (n *Node) current() *server {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -242,14 +242,6 @@ func (n *Node) AwaitApplied(ctx context.Context, index uint64) error {
 func (n *Node) LastIndex() uint64 {
 	if s := n.current(); s != nil {
 		return s.raft.LastIndex()
-	}
-	return 0
-}
-
-// CommitIndex is the newest entry that this server knows to be committed.
-func (n *Node) CommitIndex() uint64 {
-	if s := n.current(); s != nil {
-		return max(s.raft.CommitIndex(), s.commitAtStart)
 	}
 	return 0
 }

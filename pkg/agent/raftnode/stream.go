@@ -94,7 +94,7 @@ func (s *stream) track(c net.Conn, handshake func(net.Conn) error) (net.Conn, er
 	return tracked, nil
 }
 
-// brings says whether anything has come within a time on a connection that was
+// receivedWithin says whether anything has come within a time on a connection that was
 // accepted and is still open: whoever sent it lives, for the end of a process is
 // the end of its connections.
 func (s *stream) receivedWithin(within time.Duration) bool {
@@ -108,7 +108,7 @@ func (s *stream) receivedWithin(within time.Duration) bool {
 	return false
 }
 
-// drop ends every connection and every dial, and lets no new one begin. Raft's
+// closeAll ends every connection and every dial, and lets no new one begin. Raft's
 // goroutines notice by the errors.
 func (s *stream) closeAll() {
 	s.cancel()

@@ -94,7 +94,7 @@ func (t *transport) deliver(rpc raft.RPC) bool {
 	}
 }
 
-// note remembers when a leader was heard, before raft's main goroutine has time.
+// recordContact remembers when a leader was heard, before raft's main goroutine has time.
 func (t *transport) recordContact(rpc raft.RPC) {
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
@@ -119,7 +119,7 @@ func (t *transport) SetHeartbeatHandler(handler func(raft.RPC)) {
 	}
 }
 
-// beat is called on the goroutine of a connection.
+// heartbeat is called on the goroutine of a connection.
 func (t *transport) heartbeat(rpc raft.RPC) {
 	t.recordContact(rpc)
 	req, ok := rpc.Command.(*raft.AppendEntriesRequest)

@@ -61,7 +61,7 @@ func (s *Server) newAutopilot(helpers *sync.WaitGroup) (*autopilot.Autopilot, er
 		autopilot.WithReconcileInterval(conf.ReconcileInterval)), nil
 }
 
-// pilotDelegate is how autopilot sees the cluster.
+// autopilotDelegate is how autopilot sees the cluster.
 type autopilotDelegate struct {
 	s       *Server
 	helpers *sync.WaitGroup

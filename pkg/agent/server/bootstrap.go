@@ -23,7 +23,7 @@ import (
 // that begins alone first tries to join those whom it was told of: it may have been
 // part of a cluster, and have lost its data directory.
 
-// settleTime is waited when more servers than needed are there: their views of
+// agreeTime is waited when more servers than needed are there: their views of
 // the pool may still differ.
 const agreeTime = 500 * time.Millisecond
 
@@ -126,7 +126,7 @@ func waitFor(ctx context.Context, next <-chan struct{}, d time.Duration) bool {
 	return true
 }
 
-// candidates are the servers to begin with, sorted by id; none while it cannot
+// founders are the servers to begin with, sorted by id; none while it cannot
 // be. crowd says that there are more than needed, conflict names a server that
 // expects another number.
 func (s *Server) founders() (set []gossip.Server, surplus bool, conflict string) {
@@ -172,7 +172,7 @@ func (s *Server) founders() (set []gossip.Server, surplus bool, conflict string)
 	return set, surplus, ""
 }
 
-// alone says whether this server is to found a cluster by itself.
+// bootstrapsAlone says whether this server is to found a cluster by itself.
 func (s *Server) bootstrapsAlone() bool { return s.cfg.Bootstrap || s.cfg.Expect == 1 }
 
 // existing is a member of a cluster that exists, even if it has failed.
@@ -199,7 +199,7 @@ func (s *Server) awaitJoined(ctx context.Context) bool {
 	}
 }
 
-// setKey is the id of the cluster that these servers found; "" for none.
+// clusterIDOf is the id of the cluster that these servers found; "" for none.
 func clusterIDOf(set []gossip.Server) string {
 	if len(set) == 0 {
 		return ""
@@ -221,7 +221,7 @@ func (s *Server) agreed(set []gossip.Server, key string) bool {
 	return true
 }
 
-// begin writes the first configuration. The others of the set may do so too:
+// bootstrap writes the first configuration. The others of the set may do so too:
 // they write the same.
 func (s *Server) bootstrap(set []gossip.Server) bool {
 	servers := make([]raft.Server, len(set))

@@ -11,12 +11,12 @@ import (
 	"github.com/muster-dev/muster/pkg/retry"
 )
 
-// reportGrace is how long after its timeout a run may still be reported.
+// reportGrace is how much longer than its time a run may take to be reported.
 const reportGrace = 30 * time.Second
 
-// expireJobs reports as lost, while this server leads, the targets whose nodes do
-// not answer, and removes jobs that ended long ago. Nodes may have had no leader
-// before, so their time begins with this leadership at the earliest.
+// expireJobs gives up, while this server leads, the targets of jobs that nobody will
+// answer for, and forgets jobs that ended long ago. Nodes had no leader to answer
+// to before, so their time begins with this tenure.
 func (s *Server) expireJobs(ctx context.Context) {
 	began := time.Now()
 	open := func(snap *state.Snapshot) view.Answer {

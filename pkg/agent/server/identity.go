@@ -37,14 +37,14 @@ func runOf(srv gossip.Server) (start uint64, run string) {
 	return start, run
 }
 
-// foreign says whether a member is a server of another cluster.
+// isForeign says whether a member is a server of another cluster.
 func (s *Server) isForeign(m api.Member) bool {
 	srv, ok := gossip.ServerOf(m)
 	own := s.cfg.Identity.Cluster()
 	return ok && own != "" && srv.Cluster() != "" && srv.Cluster() != own
 }
 
-// settle notes, once there is raft state, that the cluster id is for good, and tells
+// confirmCluster notes, once there is raft state, that the cluster id is for good, and tells
 // the members.
 func (s *Server) confirmCluster(ctx context.Context, hasState bool) error {
 	if err := s.cfg.Identity.Confirm(hasState); err != nil {
@@ -56,7 +56,7 @@ func (s *Server) confirmCluster(ctx context.Context, hasState bool) error {
 	return nil
 }
 
-// checkState compares the cluster id of the state with this server's, and takes it
+// checkClusterID compares the cluster id of the state with this server's, and takes it
 // over if that has none. Raft's goroutine calls it with each new state.
 func (s *Server) checkClusterID(snap *state.Snapshot) {
 	id := snap.ClusterID()
@@ -74,7 +74,7 @@ func (s *Server) checkClusterID(snap *state.Snapshot) {
 	}
 }
 
-// runIdentity tells the members of a cluster id that has come with the state, and gets
+// runIdentities tells the members of a cluster id that has come with the state, and gets
 // to know the servers that start: the votes of one that has forgotten its own count only
 // if nobody else remembers. It returns when ctx ends.
 func (s *Server) runIdentities(ctx context.Context) {
@@ -103,7 +103,7 @@ func (s *Server) runIdentities(ctx context.Context) {
 	}
 }
 
-// meetServers asks those whose start is not known who they are. It returns false if one
+// verifyServers asks those whose start is not known who they are. It returns false if one
 // did not answer.
 func (s *Server) verifyServers(ctx context.Context) bool {
 	all := true
@@ -128,7 +128,7 @@ func (s *Server) verifyServers(ctx context.Context) bool {
 	return all
 }
 
-// sayRefused logs once for each start of a server why nothing is exchanged with it.
+// logRefused logs once for each start of a server why nothing is exchanged with it.
 func (s *Server) logRefused(srv gossip.Server, why error) {
 	if s.refusals.first("server " + srv.ID + srv.Tags[gossip.TagRun]) {
 		s.cfg.Logger.Error("refused a server", "name", srv.Name, "id", srv.ID, "address", srv.Addr, "error", why)
@@ -158,7 +158,7 @@ func (s *said) first(key string) bool {
 	return true
 }
 
-// judge refuses a raft stream with a server that lives elsewhere, as gossip sees it: of
+// checkPeer refuses a raft stream with a server that lives elsewhere, as gossip sees it: of
 // two that run under one id the newcomer is turned away. A server that belongs to no
 // cluster yet is taken in by the one whose pool it has joined, and by no other.
 func (s *Server) checkPeer(h clusterid.Hello) error {
@@ -200,7 +200,7 @@ func (s *Server) nameCluster(ctx context.Context) error {
 	return nil
 }
 
-// admissible asks a server that is to be added whether it belongs to this cluster, or to
+// verifyNewServer asks a server that is to be added whether it belongs to this cluster, or to
 // none yet; what gossip says may be older.
 func (s *Server) verifyNewServer(ctx context.Context, srv gossip.Server) error {
 	if srv.Level < state.LevelClusterID { // it does not know the question

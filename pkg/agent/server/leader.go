@@ -19,7 +19,7 @@ const (
 // newLeaderEvent tells the pool who leads, as the reference does.
 const newLeaderEvent = "consul:new-leader"
 
-// tenure is one time of leading.
+// leadership is one time of leading.
 type leadership struct {
 	ctx context.Context // ends with it, a little later: raft's callback has to come first
 	end context.CancelFunc
@@ -51,7 +51,7 @@ func (s *Server) endLeadership() {
 	}
 }
 
-// runTenures does the leader's duties whenever this server leads.
+// runLeaderships does the leader's duties whenever this server leads.
 func (s *Server) runLeaderships(ctx context.Context) {
 	for {
 		select {

@@ -22,7 +22,7 @@ func (s *Server) Leave(ctx context.Context) error {
 	alone := err != nil || len(servers) < 2
 	if id, _ := s.node.Leader(); id == s.cfg.NodeID && !alone {
 		transfer, cancel := context.WithTimeout(ctx, transferTimeout)
-		if err := s.node.TransferLeadership(transfer, ""); err != nil {
+		if err := s.node.TransferLeadership(transfer); err != nil {
 			s.cfg.Logger.Warn("no other server takes over the leadership; leaving all the same", "error", err)
 		}
 		cancel()

@@ -20,7 +20,7 @@ import (
 // id that its configuration fixes. The second may have voted, and acknowledged
 // what nobody else has; it may do neither under that id again. So whoever has
 // nothing takes no part in raft before it is among those that begin a cluster, or
-// it is known that the id has no vote in the one that exists (judgeVotes).
+// it is known that the id has no vote in the one that exists (decideVote).
 
 const (
 	voterPath   = "/v1/internal/raft-voter"
@@ -30,7 +30,7 @@ const (
 
 var errLostVote = errors.New("this server votes in its cluster, but its data directory holds nothing")
 
-// gate lets no raft stream in before it is opened.
+// raftGate lets no raft stream in before it is opened.
 type raftGate struct {
 	net.Listener
 	opened, closed       chan struct{}
@@ -57,7 +57,7 @@ func (g *raftGate) Close() error {
 	return g.Listener.Close()
 }
 
-// admit opens the gate as soon as this server may take part in raft. An error is
+// runGate opens the gate as soon as this server may take part in raft. An error is
 // for good.
 func (s *Server) runGate(ctx context.Context) error {
 	for {
@@ -83,7 +83,7 @@ func (s *Server) runGate(ctx context.Context) error {
 }
 
 // hasVote asks the servers that have raft state whether this one's id has a vote. An
-// error says that it cannot be known yet: see judgeVotes.
+// error says that it cannot be known yet: see decideVote.
 func (s *Server) hasVote(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, voteTimeout)
 	defer cancel()
@@ -111,7 +111,7 @@ func (s *Server) hasVote(ctx context.Context) (bool, error) {
 	return decideVote(known, answers)
 }
 
-// judgeVotes says whether an id has a vote, from what servers answer, by their ids.
+// decideVote says whether an id has a vote, from what servers answer, by their ids.
 // Anybody's yes is one: the vote may have been used while it was there. A no may come
 // from one that lags, or that was removed. So it counts only from a leader that has
 // proved that it leads, or from a majority of the voters in the newest configuration

@@ -18,7 +18,7 @@ const (
 	missingLimit = 72 * time.Hour   // then it goes, as a failed member does
 )
 
-// absentees remembers who was met, and since when who is missing. Names are in
+// missingNodes remembers who was met, and since when who is missing. Names are in
 // lower case.
 type missingNodes struct {
 	seen  map[string]bool

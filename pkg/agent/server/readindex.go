@@ -16,10 +16,10 @@ import (
 const indexPath = "/v1/internal/read-index"
 
 const (
-	// askIndexTime is how long the leader may take; after it the request itself
+	// readIndexTimeout is how long the leader may take; after it the request itself
 	// is sent to it, which says what is wrong.
 	readIndexTimeout = 500 * time.Millisecond
-	// behindTime is how long this server may lag behind the leader's answer. Raft
+	// maxLag is how long this server may lag behind the leader's answer. Raft
 	// tells a follower what is committed with the next entry, or 50 ms later: then
 	// the leader is quicker.
 	maxLag = 2 * time.Millisecond
@@ -85,7 +85,7 @@ func (s *Server) readIndex(r *http.Request) (any, error) {
 	return leaderIndex{max(s.node.AppliedIndex(), s.views.Snapshot().Index())}, nil
 }
 
-// Settle returns once this server's state holds everything that is committed: a
+// AwaitCommitted returns once this server's state holds everything that is committed: a
 // leader's answers must not be older than what a follower has shown before.
 func (s *Server) AwaitCommitted(ctx context.Context) error {
 	if err := s.node.AwaitCommitted(ctx); err != nil {

@@ -105,7 +105,7 @@ func (s *Server) planMember(snap *state.Snapshot, m api.Member) []state.Command 
 	return nil
 }
 
-// record is what the catalog has of a member; nil where it has nothing.
+// catalogEntry is what the catalog has of a member; nil where it has nothing.
 type catalogEntry struct {
 	node    *api.Node
 	service *api.NodeService // the consul service

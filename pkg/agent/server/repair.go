@@ -84,7 +84,7 @@ func (r Repairer) Repair(ctx context.Context) error {
 	return r.moveAside(id)
 }
 
-// refuse says why this server cannot be repaired by joining others.
+// checkPossible says why this server cannot be repaired by joining others.
 func (r Repairer) checkPossible(id string) error {
 	if r.Alone || (len(r.Join) == 0 && !r.knowsServers()) {
 		return fmt.Errorf("no other server is known from which this one could get its data; its snapshots are: %s; restore the data directory from a backup", r.snapshots())

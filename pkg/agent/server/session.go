@@ -41,7 +41,7 @@ func (s *Server) RenewSession(ctx context.Context, id string) (*api.Session, err
 	return session, nil
 }
 
-// keepTime ends what time ends, while this server leads: sessions by their TTL,
+// expireSessions ends what time ends, while this server leads: sessions by their TTL,
 // keys by theirs.
 func (s *Server) expireSessions(ctx context.Context, t *leadership, timers *ttlTimers) {
 	var parts sync.WaitGroup
@@ -79,7 +79,7 @@ func (s *Server) followSessions(ctx context.Context, timers *ttlTimers) {
 	}
 }
 
-// keepReaping removes keys when their time is over.
+// reapKeys removes keys when their time is over.
 func (s *Server) reapKeys(ctx context.Context) {
 	next := func(snap *state.Snapshot) view.Answer {
 		at, meta := snap.NextReap()
@@ -126,7 +126,7 @@ func newTTLTimers(multiplier float64) *ttlTimers {
 	}
 }
 
-// life is how long a session lives without renewal, 0 for ever.
+// lifetime is how long a session lives without renewal, 0 for ever.
 func (t *ttlTimers) lifetime(s *api.Session) time.Duration {
 	ttl := state.SessionTTL(s)
 	if ttl <= 0 {
@@ -217,7 +217,7 @@ func (t *ttlTimers) run(ctx context.Context, end func(id string) error) {
 	}
 }
 
-// takeOver gives the sessions whose time is over, each once, and how long to wait
+// takeExpired gives the sessions whose time is over, each once, and how long to wait
 // for the next.
 func (t *ttlTimers) takeExpired() (over []string, wait time.Duration) {
 	t.lock.Lock()
