@@ -238,13 +238,13 @@ func (s *server) electSingleVoter() {
 // stop ends everything in the order of dependence: calls, leadership, raft and its
 // connections, the transport, the stores.
 func (s *server) stop() error {
-	s.awaitCalls()
+	waitFor(&s.calls, callsTimeout) // raft never answers some of those that its shutdown interrupts
 	s.transferLeadership()
 	stopped := s.raft.Shutdown()
 	s.stream.closeAll()    // otherwise raft waits for answers that nobody needs
 	err := stopped.Error() // closes the transport, too
 	s.trans.CloseStreams()
-	if !s.stream.wait(closeTimeout) {
+	if !waitFor(&s.stream.conns, closeTimeout) {
 		s.cfg.Logger.Warn("raft did not close its connections in time", "waited", closeTimeout)
 	}
 	close(s.done)
@@ -255,20 +255,6 @@ func (s *server) stop() error {
 		return fmt.Errorf("stop raft: %w", err)
 	}
 	return nil
-}
-
-// awaitCalls waits for the calls that are under way, callsTimeout at most: raft never
-// answers some of those that its shutdown interrupts.
-func (s *server) awaitCalls() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.calls.Wait()
-	}()
-	select {
-	case <-done:
-	case <-time.After(callsTimeout):
-	}
 }
 
 // transferLeadership gives the leadership to another voter before the stop, so that the
