@@ -82,7 +82,7 @@ func (d autopilotDelegate) AutopilotConfig() *autopilot.Config {
 // repaired server's former self can go then.
 func (d autopilotDelegate) NotifyState(st *autopilot.State) {
 	if old := d.s.pilot.Swap(st); old == nil || len(old.Voters) != len(st.Voters) {
-		d.s.members.fire()
+		d.s.members.Notify()
 	}
 }
 

@@ -64,7 +64,7 @@ func (s *Server) runBootstrap(ctx context.Context) {
 	warned := false
 	var since time.Time // when the whole set agreed
 	for {
-		next := s.changed.next()
+		next := s.changed.Changed()
 		if has, err := s.node.HasState(); err != nil || has {
 			if err == nil {
 				if err := s.confirmCluster(ctx, true); err != nil {
@@ -82,7 +82,7 @@ func (s *Server) runBootstrap(ctx context.Context) {
 		}
 		key := clusterIDOf(set)
 		if key != "" && s.bootstraps.CompareAndSwap(false, true) {
-			s.changed.fire() // whoever sees what we propose may begin before us: see admit
+			s.changed.Notify() // whoever sees what we propose may begin before us: see admit
 		}
 		if key != proposed {
 			s.setTag(ctx, gossip.TagProposal, key)
@@ -133,10 +133,10 @@ func (s *Server) founders() (set []gossip.Server, surplus bool, conflict string)
 	self := gossip.Server{ID: s.cfg.NodeID, Name: s.cfg.NodeName, Addr: s.cfg.Address, Tags: map[string]string{gossip.TagRun: RunTag(s.cfg.Identity.Hello(""))}}
 	if s.bootstrapsAlone() {
 		if other, exists := s.existing(); exists {
-			s.logExists.Do(func() {
+			if s.logged.First("a cluster exists") {
 				s.cfg.Logger.Error("this server founds no cluster, though it is told to (-bootstrap or -bootstrap-expect=1): one exists, and it waits to be taken in there; remove that setting",
 					"known from", other.Name, "address", other.Addr, "cluster", other.Cluster())
-			})
+			}
 			return nil, false, ""
 		}
 		return []gossip.Server{self}, false, ""

@@ -61,7 +61,7 @@ func (g *raftGate) Close() error {
 // for good.
 func (s *Server) runGate(ctx context.Context) error {
 	for {
-		next := s.changed.next()
+		next := s.changed.Changed()
 		if has, err := s.node.HasState(); err != nil || has || s.bootstraps.Load() {
 			s.gate.open()
 			return nil // an error: raft has ended

@@ -40,7 +40,7 @@ type peerStats struct {
 func (s *Server) Handler(next http.Handler) http.Handler {
 	return clusterid.RefuseForeign(s.private(next), s.cfg.Identity.Cluster, func(r *http.Request, err error) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		if s.refusals.first("agent " + host) {
+		if s.logged.First("refused agent " + host) {
 			s.cfg.Logger.Error("refused the requests of an agent", "address", host, "error", err)
 		}
 	})

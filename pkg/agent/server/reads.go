@@ -104,7 +104,7 @@ func (s *Server) isReady() bool {
 // await waits until ok says so, for the hold timeout at most. ok is asked again
 // whenever changed fires.
 func (s *Server) await(ctx context.Context, ok func() bool) error {
-	next := s.changed.next()
+	next := s.changed.Changed()
 	if ok() {
 		return nil
 	}
@@ -118,7 +118,7 @@ func (s *Server) await(ctx context.Context, ok func() bool) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		next = s.changed.next()
+		next = s.changed.Changed()
 		if ok() {
 			return nil
 		}
@@ -154,20 +154,20 @@ func (s *Server) watchCatchUp(ctx context.Context) {
 			return
 		}
 		for s.node.AppliedIndex() < target {
-			if !waitFor(ctx, s.changed.next(), recheckApplied) {
+			if !waitFor(ctx, s.changed.Changed(), recheckApplied) {
 				return
 			}
 		}
 	}
 	s.caughtUp.Store(true)
-	s.changed.fire()
+	s.changed.Notify()
 }
 
 // leaderApplied asks the leader how far it is, as soon as there is one. It
 // returns false if ctx ended.
 func (s *Server) leaderApplied(ctx context.Context) (uint64, bool) {
 	for {
-		next, delay := s.changed.next(), time.Duration(-1)
+		next, delay := s.changed.Changed(), time.Duration(-1)
 		l := s.leader()
 		switch {
 		case l.Self && s.isReady():

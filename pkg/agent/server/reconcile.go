@@ -25,6 +25,8 @@ import (
 // serverService is the name and id under which servers stand in the catalog.
 const serverService = "consul"
 
+var errNotInPool = errors.New("the gossip pool does not know this server")
+
 // maxProposals is how many members are written at once: many at the same time
 // share one fsync.
 const maxProposals = 64
@@ -33,7 +35,7 @@ const maxProposals = 64
 // returns after which time at the latest it wants to run again.
 func (s *Server) reconcile(ctx context.Context, pilot *autopilot.Autopilot) (time.Duration, error) {
 	if _, ok := s.selfMember(); !ok {
-		return s.cfg.ReconcileInterval, errors.New("the gossip pool does not know this server")
+		return s.cfg.ReconcileInterval, errNotInPool
 	}
 	if err := s.nameCluster(ctx); err != nil {
 		return s.cfg.ReconcileInterval, err

@@ -155,9 +155,9 @@ func readText(path string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// takeReplaces reads whom this server replaces. One that replaces another never
-// begins a cluster: its data is in the one that exists.
-func (s *Server) takeReplaces() error {
+// readReplaces reads which server this one replaces. A server that replaces another
+// never founds a cluster: its data is in the one that exists.
+func (s *Server) readReplaces() error {
 	if s.cfg.Raft.DataDir == "" {
 		return nil
 	}

@@ -15,10 +15,13 @@
 //   - Servers that come become voters once they are stable; dead and departed
 //     ones are removed as long as the others keep a quorum.
 //
-// The files: server.go the parts and their life; fsm.go raft entries -> state ->
-// views; reads.go and readindex.go who may answer when; status.go what is told about the group;
-// leader.go, reconcile.go, missing.go, session.go, job.go and autopilot.go the leader's duties;
-// bootstrap.go the first configuration; identity.go which cluster this is; digest.go how replicas are compared; forgot.go who may not take part; repair.go how a damaged one is replaced; peers.go how servers ask each other.
+// The files: server.go has the parts and their life; fsm.go applies raft's entries to the
+// state and publishes it; reads.go and readindex.go say who may answer when; status.go
+// reports on the servers. leader.go runs the leader's duties, which are in reconcile.go,
+// missing.go, session.go, jobs.go and autopilot.go. bootstrap.go founds a cluster;
+// identity.go knows which cluster this is; level.go keeps the log readable for older
+// servers; lostvote.go keeps a server that has lost its vote out of raft; repair.go
+// replaces a damaged one; peers.go and digest.go are what servers ask each other.
 package server
 
 import (
@@ -41,6 +44,8 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/broadcast"
+	"github.com/muster-dev/muster/pkg/logx"
 )
 
 // Pool is what a server needs of the gossip pool.
@@ -110,34 +115,30 @@ type Server struct {
 	views *view.Board
 	began time.Time // set by Run before its goroutines start
 
-	// changed fires whenever one of the answers in reads.go may have become
-	// another one: a leader comes or goes, a batch is applied.
-	changed broadcast
-	// members fires when the gossip pool has changed.
-	members broadcast
+	// changed is notified whenever an answer in reads.go may have changed: a leader comes
+	// or goes, a batch is applied.
+	changed broadcast.Signal
+	// members is notified when the gossip pool has changed, or this server's cluster id.
+	members broadcast.Signal
 
 	gate       *raftGate
-	bootstraps atomic.Bool                // this server is among those that begin a cluster
+	bootstraps atomic.Bool                // this server is among those that found a cluster
 	started    atomic.Bool                // raft runs, or has run
-	ready      atomic.Pointer[leadership] // the tenure for which this server is ready to answer
+	ready      atomic.Pointer[leadership] // the one in which this server may answer
 	caughtUp   atomic.Bool                // see AwaitStale
 	pilot      atomic.Pointer[autopilotState]
-	timers     atomic.Pointer[ttlTimers] // while this server leads
 	levels     levels
 
 	index, provenIndex nextcall.Group[uint64] // see CatchUp
 
-	leaderships chan *leadership // the newest one, for the goroutine that leads
-	tags        chan tag
-	current     *leadership // touched by raft's leadership callback, after its end by Run
+	leaderships chan *leadership // the newest one, for runLeaderships
+	current     *leadership      // used by raft's leadership callback, after its end by Run
+	missing     missingNodes     // used by the duties of the leader
 
+	tags     chan tag
 	replaces string // the id of the server that this one replaces; set by Run before its goroutines start
 
-	logExists    sync.Once
-	clusterNamed broadcast // fires when the state has brought a cluster id
-	refusals     said      // what was logged of servers and agents that were refused
-
-	missing missingNodes // touched by the goroutine that leads
+	logged logx.Once // see logRefused, founders and Handler
 }
 
 // New makes a server. It does nothing until Run.
@@ -196,7 +197,7 @@ func New(cfg Config) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if err := s.takeReplaces(); err != nil {
+	if err := s.readReplaces(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	// The duties propose to raft: raft ends after them.
@@ -224,7 +225,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopRaft()
 	err := <-ended
 	s.endLeadership()
-	s.changed.fire()
+	s.changed.Notify()
 	if cause := context.Cause(ctx); errors.Is(cause, errLostVote) {
 		err = cause
 	}
@@ -246,7 +247,7 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 	}
 	s.shareIndex(ctx)
 	s.started.Store(true)
-	s.changed.fire()
+	s.changed.Notify()
 	duties.Go(func() { s.watchCatchUp(ctx) })
 	duties.Go(func() { s.runBootstrap(ctx) })
 	duties.Go(func() { s.sendTags(ctx) })
@@ -259,14 +260,14 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 // at once.
 func (s *Server) MembersChanged() {
 	s.levels.forget()
-	s.members.fire()
-	s.changed.fire()
+	s.members.Notify()
+	s.changed.Notify()
 }
 
 // stateChanged is called by raft with each new state.
 func (s *Server) stateChanged() {
 	s.checkClusterID(s.views.Snapshot())
-	s.changed.fire()
+	s.changed.Notify()
 }
 
 // Views is where the replicated state is read.
@@ -290,7 +291,7 @@ func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error 
 		for {
 			select {
 			case <-seen:
-				s.changed.fire()
+				s.changed.Notify()
 			case <-ctx.Done():
 				return
 			}
@@ -304,30 +305,4 @@ func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error 
 func (s *Server) addressOf(id string) (string, bool) {
 	srv, ok := s.cfg.Pool.ServerByID(id)
 	return srv.Addr, ok && srv.Status != api.MemberLeft
-}
-
-// broadcast wakes everybody who waits for something to change.
-type broadcast struct {
-	lock sync.Mutex
-	ch   chan struct{}
-}
-
-// next returns a channel that the next fire closes. Take it before looking at
-// what is waited for.
-func (b *broadcast) next() <-chan struct{} {
-	b.lock.Lock()
-	defer b.lock.Unlock()
-	if b.ch == nil {
-		b.ch = make(chan struct{})
-	}
-	return b.ch
-}
-
-func (b *broadcast) fire() {
-	b.lock.Lock()
-	defer b.lock.Unlock()
-	if b.ch != nil {
-		close(b.ch)
-		b.ch = nil
-	}
 }
