@@ -13,8 +13,7 @@ type SnapshotRules struct {
 	TrailingLogs uint64
 }
 
-// SetSnapshotRules changes them. A node that does not run yet takes them up when it
-// starts.
+// SetSnapshotRules changes them. A node that does not run yet uses them when it starts.
 func (n *Node) SetSnapshotRules(r SnapshotRules) error {
 	n.mu.Lock()
 	n.cfg.SnapshotThreshold, n.cfg.SnapshotInterval, n.cfg.TrailingLogs = r.Threshold, r.Interval, r.TrailingLogs
