@@ -82,7 +82,7 @@ func (v *votes) load() error {
 	}
 	r := reader{file: v.file, sectors: votesPages * votesPage}
 	var numbers [2]uint64
-	var ballots [2]voteState
+	var states [2]voteState
 	for i := range uint32(2) {
 		s, err := r.sector(i * votesPage)
 		if err != nil {
@@ -96,7 +96,7 @@ func (v *votes) load() error {
 		if err != nil {
 			return fmt.Errorf("sector %d: %w", i*votesPage, err)
 		}
-		numbers[i], ballots[i] = n, voteStateOf(values)
+		numbers[i], states[i] = n, voteStateOf(values)
 		if n >= v.number {
 			v.number, v.values = n, values
 			v.newest.Store(newest)
@@ -106,7 +106,7 @@ func (v *votes) load() error {
 	if numbers[now] != v.number || numbers[before]+1 != v.number {
 		return errVotes
 	}
-	if err := errors.Join(ballots[before].valid(), ballots[before].canFollow(ballots[now])); err != nil {
+	if err := errors.Join(states[before].valid(), states[before].canFollow(states[now])); err != nil {
 		return err
 	}
 	for i := range uint32(2) {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// How long a leaving server waits for its successor and for its removal from
-// raft's configuration. Neither is needed for the cluster to go on.
+// How long a leaving server waits for its successor and for its removal from raft's
+// configuration. The cluster does not depend on either.
 const (
 	transferTimeout = 2 * time.Second
 	removalTimeout  = 2 * time.Second
@@ -36,12 +36,12 @@ func (s *Server) Leave(ctx context.Context) error {
 	return nil
 }
 
-// awaitRemoval lets raft run until the leader has removed this server, so that
-// the others hear its last acknowledgement instead of a silence.
+// awaitRemoval lets raft run until the leader has removed this server, so that the others
+// get its last acknowledgement and do not count it as failed.
 func (s *Server) awaitRemoval(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, removalTimeout)
 	defer cancel()
-	tick := time.NewTicker(removalCheck) // raft does not tell a follower
+	tick := time.NewTicker(removalCheck) // raft does not notify a follower
 	defer tick.Stop()
 	for s.configured() {
 		select {
@@ -54,13 +54,5 @@ func (s *Server) awaitRemoval(ctx context.Context) {
 
 func (s *Server) configured() bool {
 	servers, _, err := s.node.Configuration()
-	if err != nil {
-		return false
-	}
-	for _, srv := range servers {
-		if string(srv.ID) == s.cfg.NodeID {
-			return true
-		}
-	}
-	return false
+	return err == nil && isConfigured(servers, s.cfg.NodeID)
 }

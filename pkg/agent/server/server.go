@@ -2,18 +2,17 @@
 // state it applies to, and the duties of the one server that leads.
 //
 // It promises:
-//   - A write that Propose acknowledges is durable on a majority; one that fails
-//     says whether it was surely not proposed (api.ErrNoLeader) or may have been
+//   - A write that Propose acknowledges is durable on a majority; the error of one that
+//     fails says whether it was not proposed (api.ErrNoLeader) or may have been
 //     (api.ErrUnknownWrite).
-//   - Nothing is answered from a state that is not known to be whole:
-//     AwaitLeader yields this server only after it has applied everything
-//     committed before its election and registered itself; AwaitStale returns
-//     once what was committed before the last stop is applied again.
-//   - The catalog follows the gossip pool: members that are alive are registered
-//     and pass, failed ones are critical, those that left are gone. The leader
-//     proposes only what differs.
-//   - Servers that come become voters once they are stable; dead and departed
-//     ones are removed as long as the others keep a quorum.
+//   - No answer comes from an incomplete state: AwaitLeader names this server only after
+//     it has applied everything committed before its election and registered itself;
+//     AwaitStale returns when what was committed before the last stop is applied again.
+//   - The catalog follows the gossip pool: members that are alive are registered and
+//     passing, failed ones are critical, those that left are deregistered. The leader
+//     proposes only differences.
+//   - New servers become voters when they are stable; dead servers, and those that
+//     left, are removed as long as the others keep a quorum.
 //
 // The files: server.go has the parts and their life; fsm.go applies raft's entries to the
 // state and publishes it; reads.go and readindex.go say who may answer when; status.go
@@ -66,7 +65,7 @@ type Raft struct {
 	Listener          net.Listener
 	Dial              func(ctx context.Context, addr string) (net.Conn, error)
 	Multiplier        int
-	NoLeaderProbe     bool // a dead leader is found by the timers alone
+	NoLeaderProbe     bool // no failover probe: the timers alone find a dead leader
 	SnapshotThreshold uint64
 	SnapshotInterval  time.Duration
 	TrailingLogs      uint64
@@ -79,8 +78,8 @@ type Config struct {
 	Datacenter string
 	Address    string // ip:port at which others reach the server port
 
-	Bootstrap bool // begin a cluster alone
-	Expect    int  // begin one as soon as this many servers are there; 1 is Bootstrap
+	Bootstrap bool // found a cluster alone
+	Expect    int  // found one together with so many servers; 1 is Bootstrap
 
 	HoldTimeout       time.Duration // 7 s, rpc_hold_timeout
 	ReconcileInterval time.Duration // 60 s
@@ -90,8 +89,8 @@ type Config struct {
 
 	// Identity says which cluster this server belongs to. Nil: one in memory.
 	Identity *clusterid.Identity
-	// Joined is closed once those whom this agent was told to join were tried. A
-	// server that founds a cluster alone waits for it. Nil: it does not.
+	// Joined is closed when the join of the configured servers was tried. A server that
+	// founds a cluster alone waits for it. Nil: it does not.
 	Joined <-chan struct{}
 
 	Raft      Raft
@@ -210,7 +209,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}()
 
 	var duties sync.WaitGroup
-	if s.node.Started(ctx) == nil { // else Run of the node says what is wrong
+	if s.node.Started(ctx) == nil { // otherwise the error is that of the node's Run
 		s.startDuties(ctx, &duties)
 		duties.Go(func() {
 			if err := s.runGate(ctx); err != nil {
@@ -256,8 +255,7 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 	duties.Go(func() { s.runLeaderships(ctx) })
 }
 
-// MembersChanged tells the server that the gossip pool has changed. It returns
-// at once.
+// MembersChanged is to be called when the gossip pool has changed. It returns at once.
 func (s *Server) MembersChanged() {
 	s.levels.forget()
 	s.members.Notify()
@@ -270,16 +268,16 @@ func (s *Server) stateChanged() {
 	s.changed.Notify()
 }
 
-// Views is where the replicated state is read.
+// Views are the views of the replicated state.
 func (s *Server) Views() *view.Board { return s.views }
 
-// watchLeader fires changed whenever raft hears of another leader.
+// watchLeader notifies changed whenever raft learns of another leader.
 func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error {
 	r, err := s.node.Raft()
 	if err != nil {
 		return err
 	}
-	// What is observed is not looked at, so it may be dropped when one waits.
+	// The observation itself is not used: if one is pending, another is dropped.
 	seen := make(chan raft.Observation, 1)
 	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
@@ -300,8 +298,8 @@ func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error 
 	return nil
 }
 
-// addressOf is where gossip says that a server lives now: a server that moved
-// is found without touching raft's configuration.
+// addressOf is the address that gossip knows of a server: one that moved is found without
+// a change of raft's configuration.
 func (s *Server) addressOf(id string) (string, bool) {
 	srv, ok := s.cfg.Pool.ServerByID(id)
 	return srv.Addr, ok && srv.Status != api.MemberLeft
