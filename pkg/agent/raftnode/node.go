@@ -5,8 +5,8 @@
 //
 //   - What Propose acknowledged is on the disks of a majority, and applied here.
 //     Its errors say whether the entry may have been proposed: api.ErrNoLeader means
-//     that it was not, so that it may be sent elsewhere; api.ErrUnknownWrite means that nobody
-//     can tell.
+//     that it was not, so that it may be sent elsewhere; api.ErrUnknownWrite means that
+//     nobody can tell.
 //   - Before Started returns, the state machine holds the newest snapshot and
 //     every entry that was known to be committed when the last run ended, leader
 //     or no leader (CommitAtStart). All of that was verified on the way; what is
@@ -20,8 +20,9 @@
 //     stops.
 //   - A single voter leads at once, without waiting for an election timer.
 //
-// New starts nothing. Run opens the stores, runs raft and closes everything again. A Node runs once. Methods that need raft say ErrNotRunning
-// before Run has started it and after it has ended.
+// New starts nothing. Run opens the stores, runs raft and closes everything again. A
+// Node runs once. Methods that need raft return ErrNotRunning before Run has started it
+// and after it has ended.
 package raftnode
 
 import (

@@ -30,8 +30,8 @@ type Command struct {
 // Propose replicates one command and returns the state machine's result for it.
 // Commands are applied in the order in which they came; those that come together
 // share their cost (batcher.go). If ctx ends after a command was submitted, its outcome
-// is unknown (api.ErrUnknownWrite). A full disk refuses it (raftlog.ErrFull) before anything is
-// proposed.
+// is unknown (api.ErrUnknownWrite). A full disk refuses it (raftlog.ErrFull) before
+// anything is proposed.
 func (n *Node) Propose(ctx context.Context, c Command) (any, error) {
 	s, done, err := n.enter()
 	if err != nil {

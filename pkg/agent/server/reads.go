@@ -19,9 +19,8 @@ type Leader struct {
 }
 
 // Propose applies a command and returns its result; an error among the results
-// is returned as the error. Only a leader can. The error's text is
-// api.ErrNoLeader if the command was not proposed, and begins with api.ErrUnknownWrite if
-// it may have been.
+// is returned as the error. Only a leader can. The error is api.ErrNoLeader if
+// the command was not proposed, and wraps api.ErrUnknownWrite if it may have been.
 func (s *Server) Propose(ctx context.Context, cmd state.Command) (any, error) {
 	return s.propose(ctx, cmd, false)
 }
