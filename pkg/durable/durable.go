@@ -25,7 +25,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 }
 
 func write(path string, data []byte, perm fs.FileMode) (err error) {
-	// A name of its own for each writer: two may write the same path.
+	// Each writer has its own temporary name: two may write the same path.
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".new-*")
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func write(path string, data []byte, perm fs.FileMode) (err error) {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Remove deletes path; that it is gone already is no error.
+// Remove deletes path. If there is no such file, that is no error.
 func Remove(path string) error {
 	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -62,7 +62,7 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 	missing := []string{}
 	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
 		if _, err := os.Stat(at); err == nil || at == filepath.Dir(at) {
-			missing = append(missing, at) // the entry of what is made is in here
+			missing = append(missing, at) // it gets the entry of the first new directory
 			break
 		}
 		missing = append(missing, at)
@@ -78,8 +78,8 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 	return nil
 }
 
-// SyncDir makes the entries of a directory durable. On a file system that knows
-// no such thing it does nothing.
+// SyncDir makes the entries of a directory durable. On a file system that does not
+// support it, it does nothing.
 func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package logx makes the structured loggers that every component is given, and
-// dresses them up for the libraries that want a standard logger, serf and memberlist.
+// adapts them for the libraries that want a standard logger, serf and memberlist.
 //
 // It promises that no component logs through a global: a logger is an argument.
 package logx

@@ -2,6 +2,7 @@ package logx
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -29,5 +30,18 @@ func TestStdTakesLevelFromThePrefix(t *testing.T) {
 	got := out.String()
 	if !strings.Contains(got, `level=WARN msg="serf: odd"`) || !strings.Contains(got, "level=INFO msg=plain") || strings.Contains(got, "not shown") {
 		t.Errorf("logged:\n%s", got)
+	}
+}
+
+func TestOnce(t *testing.T) {
+	var o Once
+	if !o.First("a") || o.First("a") || !o.First("b") {
+		t.Error("a key is not first exactly once")
+	}
+	for i := range maxOnce {
+		o.First(fmt.Sprint(i))
+	}
+	if !o.First("b") {
+		t.Errorf("more than %d keys are remembered", maxOnce)
 	}
 }

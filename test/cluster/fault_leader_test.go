@@ -25,8 +25,8 @@ func rounds(short, long int) int {
 	return short
 }
 
-// byEvidence is logged by a follower that stands because its leader is dead.
-const byEvidence = "nobody listens at the leader's port"
+// byProbe is logged by a follower that stands because its leader is dead.
+const byProbe = "the leader's port refuses connections"
 
 // saidBy counts a text in the logs of all servers.
 func saidBy(c *cluster, text string) int {
@@ -75,13 +75,13 @@ func TestFaultLeaderKilled(t *testing.T) {
 	if median, most := took[len(took)/2], took[len(took)-1]; median > 900*time.Millisecond || most > 4*time.Second {
 		t.Errorf("kill -9 of the leader to the next accepted write: %v", took) // the timers alone: 2 to 3 s
 	}
-	if saidBy(c, byEvidence) == 0 {
-		t.Error("nobody ever stood by evidence")
+	if saidBy(c, byProbe) == 0 {
+		t.Error("no election was started by the failover probe")
 	}
 }
 
 // A leader that does not answer but lives, though paused for a while, or with as
-// many connections waiting as the kernel takes, is left alone by evidence: before
+// many connections waiting as the kernel takes, is left alone by the failover probe: before
 // the timers are up nobody stands.
 func TestFaultLeaderPaused(t *testing.T) {
 	for name, crowd := range map[string]bool{"paused": false, "paused, with a full queue": true} {
@@ -98,7 +98,7 @@ func TestFaultLeaderPaused(t *testing.T) {
 			} else {
 				wait(t, 800*time.Millisecond)
 			}
-			if n := saidBy(c, byEvidence); n != 0 {
+			if n := saidBy(c, byProbe); n != 0 {
 				t.Error("the port of a paused leader counted as refused")
 			}
 			if n := elections(c); !crowd && n != before {
@@ -109,8 +109,8 @@ func TestFaultLeaderPaused(t *testing.T) {
 			t.Logf("writes are accepted again %v later", took)
 			a.Signal(syscall.SIGCONT)
 			awaitOneCluster(c, 3, 3)
-			if n := saidBy(c, byEvidence); n != 0 {
-				t.Error("somebody stood by evidence against a leader that lives")
+			if n := saidBy(c, byProbe); n != 0 {
+				t.Error("the failover probe started an election against a leader that lives")
 			}
 		})
 	}
@@ -172,7 +172,7 @@ func TestFaultNoneNoElection(t *testing.T) {
 		writes += <-done
 	}
 	t.Logf("%d writes", writes)
-	if n := saidBy(c, byEvidence); n != 0 {
+	if n := saidBy(c, byProbe); n != 0 {
 		t.Errorf("%d times a living leader counted as dead", n)
 	}
 	if n := elections(c) - before; n != 0 {
@@ -180,7 +180,7 @@ func TestFaultNoneNoElection(t *testing.T) {
 	}
 }
 
-// Where evidence is switched off, the timers find a dead leader, and nobody else.
+// Where the failover probe is switched off, only the timers find a dead leader.
 func TestFaultLeaderKilledWithoutProbe(t *testing.T) {
 	c := harness.Start(t, 3, 0, "-hcl", "performance { leader_probe = false }")
 	awaitOneCluster(c, 3, 3)
@@ -188,7 +188,7 @@ func TestFaultLeaderKilledWithoutProbe(t *testing.T) {
 	rest := slices.DeleteFunc(c.Servers(), func(a *agent) bool { return a == dead })
 	dead.Kill()
 	firstWrite(t, rest, "failover", 30*time.Second)
-	if n := saidBy(c, byEvidence); n != 0 {
-		t.Errorf("%d stood by evidence", n)
+	if n := saidBy(c, byProbe); n != 0 {
+		t.Errorf("%d elections were started by the failover probe", n)
 	}
 }

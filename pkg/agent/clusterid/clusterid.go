@@ -1,20 +1,20 @@
-// Package clusterid keeps histories apart. Raft trusts that servers which talk to each
-// other share one history: an entry's index and term name its content, and a server
-// that comes back knows what it has promised. Servers that do not share one would
-// delete or skip each other's entries in silence. So a server says at the beginning
-// of every conversation who it is (Hello), and the other end judges that (Meet).
+// Package clusterid makes sure that only servers with one common history talk to each
+// other. Raft relies on that: an entry's index and term name its content, and a server
+// that restarts remembers its votes and acknowledgements. Servers without a common
+// history would silently delete or skip each other's entries. So a server says at the
+// beginning of every connection who it is (Hello), and the other end verifies it
+// (VerifyPeer).
 //
 // It promises:
 //   - A cluster id, chosen when a cluster is founded, never becomes another one
 //     under data that was stored. Whoever has another one is refused (ErrForeign).
 //   - A server whose data directory was put back to an earlier state, or of whose
-//     directory a copy has run since, is refused by everybody who has met the
-//     later one (ErrOutdated): it may have forgotten votes and entries. Each start
-//     is numbered and has a random name, and a server can tell the names of its
-//     last starts: so another past is recognised even after further starts.
-//   - What is remembered is on disk before anything is done with it, in
-//     DataDir/raft/cluster, beside the votes: whoever puts those back puts that
-//     back too.
+//     directory a copy has run since, is refused by every server that knows of a
+//     later start (ErrOutdated): it may have forgotten votes and entries. Each start
+//     is numbered and has a random name, and a server sends the names of its last
+//     starts: so another history is recognised even after further starts.
+//   - What is remembered is on disk before it is used, in DataDir/raft/cluster,
+//     beside the votes: whoever restores those restores this file too.
 package clusterid
 
 import (
@@ -43,9 +43,10 @@ var (
 )
 
 const (
-	// keptRuns is how many starts of a server can be told from those of a copy.
+	// maxRuns is how many of its starts a server can name.
 	maxRuns = 64
-	// keptPeers bounds how many servers are remembered; who was met longest ago goes.
+	// maxPeers bounds how many servers are remembered; the one that was verified longest
+	// ago is forgotten.
 	maxPeers = 64
 	// maxName bounds what is remembered of each: ids are UUIDs.
 	maxName = 64
@@ -78,14 +79,15 @@ func (h Hello) runAt(start uint64) (string, bool) {
 	return h.Runs[uint64(len(h.Runs))-1-(h.Start-start)], true
 }
 
-// met is what is remembered of a server: its newest start.
+// peerStart is what is remembered of a server: its newest start.
 type peerStart struct {
 	Start uint64
 	Run   string
-	At    time.Time // when it was first met in this start
+	At    time.Time // when this start was verified first
 }
 
-// Identity is who a server is. It is safe for concurrent use.
+// Identity is what a server says of itself, and what it knows of others. It is safe for
+// concurrent use.
 type Identity struct {
 	path string // "" keeps nothing
 	id   string
@@ -106,8 +108,9 @@ func Open(dataDir, id string) (*Identity, error) {
 	if saved.Outdated != "" {
 		return nil, Outdated(saved.Outdated)
 	}
-	// A directory that was emptied begins behind all starts that it has had before: it
-	// is no earlier state of itself. What such a server may do is not decided here.
+	// The first number of a new directory is the present time, which is higher than all
+	// numbers of starts that it may have had before it was emptied: it is not taken for
+	// an earlier state. What such a server may do is not decided here.
 	if saved.Start++; len(saved.Runs) == 0 {
 		saved.Start = uint64(time.Now().UnixMilli())
 	}
@@ -121,7 +124,7 @@ func Open(dataDir, id string) (*Identity, error) {
 
 func newRun() string {
 	var b [8]byte
-	_, _ = rand.Read(b[:]) // it never fails
+	_, _ = rand.Read(b[:]) // never fails
 	return hex.EncodeToString(b[:])
 }
 
@@ -132,7 +135,7 @@ func (i *Identity) Cluster() string {
 	return i.saved.Cluster
 }
 
-// Settled is Cluster, but "" while the server may still come to belong to another.
+// Confirmed is Cluster, but "" while Confirm may still undo it.
 func (i *Identity) Confirmed() string {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -149,7 +152,7 @@ func (i *Identity) Hello(address string) Hello {
 	return Hello{Cluster: i.saved.Cluster, ID: i.id, Address: address, Start: i.saved.Start, Runs: i.saved.Runs}
 }
 
-// Join makes the server one of this cluster. Until Settle it may still be undone.
+// Join makes the server one of this cluster. Until Confirm it may still be undone.
 // One that belongs to another cluster stays there (ErrForeign).
 func (i *Identity) Join(cluster string) error {
 	i.mu.Lock()
@@ -163,8 +166,8 @@ func (i *Identity) Join(cluster string) error {
 	return i.update(func(c *content) { c.Cluster, c.Open = cluster, true })
 }
 
-// Settle says whether the server has raft state. What it joined before it had any is
-// forgotten, since nothing came of it; from the first state on it is for good.
+// Confirm records whether the server has raft state. Without it, a cluster that was joined
+// is forgotten; from the first state on it is final.
 func (i *Identity) Confirm(hasState bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -178,8 +181,8 @@ func (i *Identity) Confirm(hasState bool) error {
 	}
 }
 
-// Meet judges a server, and remembers its start. The error says why nothing may be
-// taken from it or given to it; nothing is remembered then.
+// VerifyPeer checks a server by its Hello, and remembers its start. An error says why nothing may be
+// exchanged with it; its start is not remembered then.
 func (i *Identity) VerifyPeer(h Hello) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -215,7 +218,7 @@ func (i *Identity) VerifyPeer(h Hello) error {
 	})
 }
 
-// Knows says whether exactly this start of a server has been met.
+// Knows says whether this start of a server has been verified.
 func (i *Identity) Knows(id string, start uint64, run string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -223,15 +226,15 @@ func (i *Identity) Knows(id string, start uint64, run string) bool {
 	return ok && known.Start == start && known.Run == run
 }
 
-// MarkOutdated notes why this directory may not be used any more under its server's
-// id: Open refuses it from now on.
+// MarkOutdated records why this directory must not be used any more under its server's
+// id: Open refuses it from then on.
 func (i *Identity) MarkOutdated(why string) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	return i.update(func(c *content) { c.Outdated = why[:min(len(why), maxReason)] })
 }
 
-// update changes what is saved, once it is on disk. The caller holds mu.
+// update changes what is saved, on disk first. The caller holds mu.
 func (i *Identity) update(change func(*content)) error {
 	next := i.saved
 	next.Peers = maps.Clone(next.Peers)
@@ -256,14 +259,14 @@ func Outdated(why string) error {
 		"Stop the server and start it once with -repair: it then joins as a new server and gets its data from the others", ErrOutdated, why)
 }
 
-// Founder is one of those that found a cluster together.
+// Founder is one of the servers that found a cluster together.
 type Founder struct {
 	ID  string // server id
 	Run string // name of its start
 }
 
-// Founded is the id of the cluster that these found: all of them derive the same
-// one, and nobody will ever again, since one who founds anew has started anew.
+// FoundedBy is the id of the cluster that these servers found. All of them derive the same
+// one, and no later foundation does: its founders have started anew.
 func FoundedBy(founders []Founder) string {
 	sorted := slices.SortedFunc(slices.Values(founders), func(a, b Founder) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Run, b.Run))
@@ -275,10 +278,10 @@ func FoundedBy(founders []Founder) string {
 	return format(hash.Sum(nil))
 }
 
-// New is a random id, for a cluster that was founded before there were any.
+// New is a random id, for a cluster that was founded before there were ids.
 func New() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // it never fails
+	_, _ = rand.Read(b[:]) // never fails
 	return format(b[:])
 }
 

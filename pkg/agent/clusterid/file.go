@@ -13,9 +13,9 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// The file has two slots, which are written in turn and in place, so that a server
-// whose disk is full can start: a write that is cut off leaves the other slot. Each is
-// a line of JSON and a line with its CRC-32C; the rest is blank.
+// The file has two slots, which are written in turn and in place, so that a server can
+// start on a full disk: a write that is interrupted leaves the other slot intact. Each
+// slot is a line of JSON and a line with its CRC-32C; the rest is blank.
 const (
 	fileDir     = "raft"
 	fileName    = "cluster"
@@ -86,7 +86,7 @@ func checksum(body []byte) string {
 	return fmt.Sprintf("%08x", crc32.Checksum(body, crc32.MakeTable(crc32.Castagnoli)))
 }
 
-// save makes c what is saved, once it is on disk. The caller holds mu, or has the only
+// save stores c on disk, and then in memory. The caller holds mu, or has the only
 // reference.
 func (i *Identity) save(c content) error {
 	c.Version = fileVersion

@@ -10,7 +10,7 @@ import (
 )
 
 // Transport sends requests to server ports, and says in each to which cluster this agent
-// belongs. The answer of a server of another cluster is not taken (ErrForeign).
+// belongs. The answer of a server of another cluster is an error (ErrForeign).
 type Transport struct {
 	Inner http.RoundTripper
 	Own   func() string // the id of this agent's cluster, "" while it knows none
@@ -33,15 +33,15 @@ func (t Transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	theirs := resp.Header.Get(api.HeaderCluster)
 	if resp.Header.Del(api.HeaderCluster); own == "" || theirs == "" || theirs == own || resp.StatusCode == http.StatusMisdirectedRequest {
-		return resp, nil // who was refused is told so by the body
+		return resp, nil // the body of a refusal says why
 	}
 	_ = resp.Body.Close()
 	return nil, fmt.Errorf("ask the server at %s: %w", r.URL.Host, Foreign(theirs, own))
 }
 
-// Guard answers requests of agents of this cluster, and of those that belong to none
-// yet, by next. Others are refused with 421 before anything is done. own is the id
-// of this server's cluster, "" while it has none; refused is told of each refusal.
+// RefuseForeign lets next answer the requests of agents of this cluster, and of those that
+// belong to none yet. Others are refused with 421 before anything is done. own is the id
+// of this server's cluster, "" while it has none; refused is called for each refusal.
 func RefuseForeign(next http.Handler, own func() string, refused func(r *http.Request, err error)) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mine, theirs := own(), r.Header.Get(api.HeaderCluster)
@@ -52,7 +52,7 @@ func RefuseForeign(next http.Handler, own func() string, refused func(r *http.Re
 			err := Foreign(theirs, mine)
 			refused(r, err)
 			w.WriteHeader(http.StatusMisdirectedRequest)
-			_, _ = io.WriteString(w, "the asking agent is refused: "+err.Error()) // the caller has gone: nothing to do
+			_, _ = io.WriteString(w, "the asking agent is refused: "+err.Error()) // an error: the caller is gone
 			return
 		}
 		r.Header.Del(api.HeaderCluster)

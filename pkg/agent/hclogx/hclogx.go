@@ -1,5 +1,5 @@
-// Package hclogx dresses a structured logger up for raft and autopilot, which want an
-// hclog. The tools do without, and so do not carry it.
+// Package hclogx adapts a structured logger for raft and autopilot, which want an hclog.
+// What they log again and again becomes one line a minute.
 package hclogx
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// New makes the logger that they want. What they say again and again is said once,
-// then each minute with how often it was; the rest is at level debug.
+// New makes the logger that they want. A record that is repeated is logged once, and
+// then once a minute with the number of repetitions; in between it has level debug.
 func New(l *slog.Logger) hclog.Logger { return hc{log: l, repeats: newRepeats()} }
 
 type hc struct {

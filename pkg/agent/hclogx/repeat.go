@@ -12,14 +12,15 @@ import (
 )
 
 const (
-	// remind is after which time what goes on is said again, with how often it was.
+	// reminderInterval is how often a record that goes on is logged, with its number of
+	// repetitions.
 	reminderInterval = time.Minute
-	// most bounds what is remembered.
+	// maxRepeats bounds how many records are remembered.
 	maxRepeats = 1024
 )
 
-// repeats remembers what was said: raft says what goes wrong each time that it tries,
-// which for a server that is down is many times a second.
+// repeats remembers what was logged: raft logs each failed attempt, which for a server
+// that is down is many times a second.
 type repeats struct {
 	mu   sync.Mutex
 	seen map[string]*repeated
@@ -28,13 +29,13 @@ type repeats struct {
 
 type repeated struct {
 	since time.Time
-	times int // that were not said since
+	times int // repetitions since then
 }
 
 func newRepeats() *repeats { return &repeats{seen: map[string]*repeated{}, now: time.Now} }
 
-// level is the one at which a record is to be logged, and how often the same was held
-// back before. A peer that is back, or a new leader, makes everything news again.
+// level gives the level at which a record is logged, and how many repetitions of it were
+// not. When a peer has come back, or a leader was elected, everything is new again.
 func (r *repeats) level(level slog.Level, msg string, args []any) (slog.Level, int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -62,12 +63,12 @@ func (r *repeats) level(level slog.Level, msg string, args []any) (slog.Level, i
 	return slog.LevelDebug, 0
 }
 
-// noisy are what raft tells at each election that comes to nothing.
+// repeatedByRaft are what raft logs at each election that fails.
 func repeatedByRaft() []string {
 	return []string{"entering candidate state", "pre-vote campaign failed, waiting for election timeout"}
 }
 
-// about is whom a record speaks of: the same of another is not the same.
+// subject is the server that a record is about: the same of another server is no repetition.
 func subject(args []any) string {
 	var out string
 	for i := 0; i+1 < len(args); i += 2 {
@@ -78,7 +79,7 @@ func subject(args []any) string {
 	return out
 }
 
-// Log is the way of all records.
+// Log logs one record; all others call it.
 func (h hc) Log(level hclog.Level, msg string, args ...any) {
 	at, held := h.repeats.level(slogLevel(level), msg, args)
 	if !h.enabled(at) {

@@ -1,8 +1,8 @@
-// Package nextcall lets one question serve everybody who waits for its answer.
+// Package nextcall lets one call serve all callers that wait for its result.
 //
-// What it promises: nobody gets the answer to a question that was put before he
-// came, so what the answer proves ("this server leads") held at a moment after
-// that. At most one question is under way; who comes meanwhile shares the next.
+// What it promises: nobody gets the result of a call that began before he asked, so what
+// the result proves ("this server leads") held at a moment after that. At most one call
+// is under way; all who ask meanwhile share the next one.
 package nextcall
 
 import (
@@ -12,10 +12,10 @@ import (
 )
 
 // ErrStopped is what Do returns after Stop.
-var ErrStopped = errors.New("no more questions are put")
+var ErrStopped = errors.New("no more calls are made")
 
-// Group is a question that many may share. Ask puts it; it has to return
-// sometime, whatever happens. The zero value with Ask set is ready for use.
+// Group is a call that many may share. Call makes it; it has to return in the end,
+// whatever happens. The zero value with Call set is ready for use.
 type Group[T any] struct {
 	Call func() (T, error)
 
@@ -32,58 +32,58 @@ type call[T any] struct {
 	err   error
 }
 
-// Do returns the answer to a question that is put after the call, or why there is
-// none: Ask's error, ctx's cause, or ErrStopped.
-func (s *Group[T]) Do(ctx context.Context) (T, error) {
+// Do returns the result of a call that begins after Do did. Its error is that of Call,
+// ctx's cause, or ErrStopped.
+func (g *Group[T]) Do(ctx context.Context) (T, error) {
 	var none T
-	mine := s.join()
-	if mine == nil {
+	next := g.join()
+	if next == nil {
 		return none, ErrStopped
 	}
 	select {
-	case <-mine.done:
-		return mine.value, mine.err
+	case <-next.done:
+		return next.value, next.err
 	case <-ctx.Done():
 		return none, context.Cause(ctx)
 	}
 }
 
-func (s *Group[T]) join() *call[T] {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.stopped {
+func (g *Group[T]) join() *call[T] {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.stopped {
 		return nil
 	}
-	if s.next == nil {
-		s.next = &call[T]{done: make(chan struct{})}
+	if g.next == nil {
+		g.next = &call[T]{done: make(chan struct{})}
 	}
-	if !s.calling {
-		s.calling = true
-		s.run.Go(s.callAll)
+	if !g.calling {
+		g.calling = true
+		g.run.Go(g.callAll)
 	}
-	return s.next
+	return g.next
 }
 
-// askAll asks until nobody waits.
-func (s *Group[T]) callAll() {
+// callAll calls until nobody waits.
+func (g *Group[T]) callAll() {
 	for {
-		s.mu.Lock()
-		now := s.next
-		s.next = nil
-		s.calling = now != nil
-		s.mu.Unlock()
+		g.mu.Lock()
+		now := g.next
+		g.next = nil
+		g.calling = now != nil
+		g.mu.Unlock()
 		if now == nil {
 			return
 		}
-		now.value, now.err = s.Call()
+		now.value, now.err = g.Call()
 		close(now.done)
 	}
 }
 
-// Stop refuses new questions and waits for those that are under way.
-func (s *Group[T]) Stop() {
-	s.mu.Lock()
-	s.stopped = true
-	s.mu.Unlock()
-	s.run.Wait()
+// Stop refuses new callers and waits for the calls that are under way.
+func (g *Group[T]) Stop() {
+	g.mu.Lock()
+	g.stopped = true
+	g.mu.Unlock()
+	g.run.Wait()
 }

@@ -203,17 +203,17 @@ func act(s *Store, now model, random *rand.Rand, term uint64) (model, error) {
 		then.values["CommitIndex"] = now.values["CommitIndex"] + 1 // never the same
 		return then, s.StoreCommitIndex(then.values["CommitIndex"])
 	}
-	current := now.values[termKey]
-	if current == 0 || now.values[voteTermKey] == current || random.IntN(2) == 0 {
-		then.values[termKey] = current + term
-		return then, s.SetUint64([]byte(termKey), then.values[termKey])
+	current := now.values[TermKey]
+	if current == 0 || now.values[VoteTermKey] == current || random.IntN(2) == 0 {
+		then.values[TermKey] = current + term
+		return then, s.SetUint64([]byte(TermKey), then.values[TermKey])
 	}
 	// As raft gives its vote: two calls, and no vote if one of them fails.
-	then.values[voteTermKey], then.values[candidateKey] = current, 1+random.Uint64N(3)
-	if err := s.SetUint64([]byte(voteTermKey), current); err != nil {
+	then.values[VoteTermKey], then.values[CandidateKey] = current, 1+random.Uint64N(3)
+	if err := s.SetUint64([]byte(VoteTermKey), current); err != nil {
 		return then, err
 	}
-	return then, s.SetUint64([]byte(candidateKey), then.values[candidateKey])
+	return then, s.SetUint64([]byte(CandidateKey), then.values[CandidateKey])
 }
 
 // possible is what a store may hold: what was acknowledged, and what failed since or
@@ -262,7 +262,7 @@ func TestStopAtAnyWrite(t *testing.T) {
 		m := newMachine(random)
 		fails := int(seed%3) * 5
 		usual := int64(minSegment + random.IntN(20)*sectorSize)
-		now := model{first: 1, terms: map[uint64]uint64{}, values: map[string]uint64{commitKey: 0, termKey: 0, voteTermKey: 0, candidateKey: 0}}
+		now := model{first: 1, terms: map[uint64]uint64{}, values: map[string]uint64{commitKey: 0, TermKey: 0, VoteTermKey: 0, CandidateKey: 0}}
 		may := possible{[]model{now}, []model{now}}
 		known := false
 		for round := range uint64(12) {

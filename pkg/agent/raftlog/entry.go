@@ -8,11 +8,11 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// A batch is what is written at once: a kind (1 byte), its size (4), and then
+// A batch is the content of one write: a kind (1 byte), its size (4), and then
 //
 //	entries   commit index 8; then entries
-//	bounds    first index 8, last index 8: what the log holds from now on
-//	end       nothing: the log goes on in the next file
+//	bounds    first index 8, last index 8: the entries that the log has from now on
+//	end       nothing: the log continues in the next file
 //
 // and an entry is
 //
@@ -28,7 +28,7 @@ const (
 	entryHead  = 8 + 8 + 1 + 8 + 4 + 4 + 4
 )
 
-var errContent = errors.New("its content makes no sense")
+var errContent = errors.New("its content is invalid")
 
 func entrySize(log *raft.Log) int { return entryHead + len(log.Extensions) + len(log.Data) }
 
@@ -44,7 +44,7 @@ func appendEntry(b []byte, log *raft.Log) []byte {
 	return append(b, log.Data...)
 }
 
-// entryAt gives index and size of the entry that b begins with.
+// entryAt gives the index and size of the entry at the beginning of b.
 func entryAt(b []byte) (index uint64, size int, err error) {
 	if len(b) < entryHead {
 		return 0, 0, errContent

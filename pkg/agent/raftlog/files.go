@@ -13,17 +13,17 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// files is a directory of them: on disk, in memory for -dev, or in a test one
-// whose machine loses its power.
+// files is a directory of files: on disk, in memory for -dev, or in tests on a machine
+// that loses power.
 type files interface {
-	// names lists the files whose names begin so, in order.
+	// names lists the files whose names have this prefix, in order.
 	names(prefix string) ([]string, error)
-	// create makes a file of so many zeros, in the place of one of that name. When
-	// it returns, file, blocks and name are on disk.
+	// create makes a file of size zeros, or replaces one. When it returns, the file,
+	// its blocks and its name are on disk.
 	create(name string, size int64) (file, error)
 	open(name string) (file, error)
 	remove(name string) error
-	// path is what people call the file.
+	// path is the file's name for messages.
 	path(name string) string
 }
 
@@ -31,7 +31,7 @@ type file interface {
 	io.ReaderAt
 	// write returns when the bytes are on disk.
 	write(p []byte, at int64) error
-	// note writes bytes that may reach the disk much later, or never.
+	// writeLazy writes bytes that may reach the disk much later, or never.
 	writeLazy(p []byte, at int64) error
 	size() (int64, error)
 	close() error
@@ -80,8 +80,8 @@ func (d disk) open(name string) (file, error) {
 
 func (d disk) remove(name string) error { return durable.Remove(d.path(name)) }
 
-// diskFile writes through its File, and notes through another one that does not
-// wait for the disk.
+// diskFile writes through its File, which waits for the disk, and lazily through another
+// one, which does not.
 type diskFile struct {
 	*os.File
 	lazy *os.File
@@ -117,7 +117,7 @@ func (f *diskFile) close() error {
 	return err
 }
 
-// memory keeps files as long as the process lives.
+// memory keeps files in memory.
 type memory struct {
 	mu   sync.Mutex
 	held map[string]*memoryFile

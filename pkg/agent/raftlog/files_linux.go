@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// allocate gives a file real blocks.
+// allocate gives a file its blocks.
 func allocate(f *os.File, size int64) error {
 	err := syscall.Fallocate(int(f.Fd()), 0, 0, size)
 	if errors.Is(err, syscall.EOPNOTSUPP) {
@@ -15,8 +15,8 @@ func allocate(f *os.File, size int64) error {
 	return err
 }
 
-// openSynced opens a file so that each write waits for the disk: one call where
-// write and fdatasync are two.
+// openSynced opens a file so that each write waits for the disk, with one system call
+// instead of write and fdatasync.
 func openSynced(path string) (*os.File, error) {
 	return os.OpenFile(path, os.O_RDWR|syscall.O_DSYNC, 0)
 }

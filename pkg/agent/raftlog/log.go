@@ -9,19 +9,19 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// entryLog is raft's log in segments. Whatever changes it is appended as a batch,
-// and is on disk before the next batch begins; deleting is a batch, too. Segments
-// without a living entry are removed.
+// entryLog is raft's log in segments. Every change, a deletion too, is appended as a batch,
+// which is on disk before the next batch begins. Segments all of whose entries are deleted
+// are removed.
 type entryLog struct {
 	dir         files
 	segmentSize int64              // bytes of a segment
-	stored      func(batch uint64) // is told what is on disk
+	stored      func(batch uint64) // called with each batch that is on disk
 
-	// writing is held over a write, mu only while what readers see is changed;
-	// who needs both takes writing first.
+	// writing is held during a write, mu only while what readers use changes. Who
+	// needs both locks writing first.
 	writing sync.Mutex
 	batch   uint64 // the newest on disk
-	torn    uint32 // how many sectors behind the end may hold a write that failed
+	torn    uint32 // how many sectors after the end may hold a part of a failed write
 	content []byte // of the batch that is being written, and its sectors
 	sectors []byte
 
@@ -31,7 +31,7 @@ type entryLog struct {
 	entries  []location
 }
 
-// place is where an entry lies, and the commit index that came with it.
+// location is where an entry lies, and the commit index that came with it.
 type location struct {
 	segment *segment
 	at      uint64 // in the segment's content
@@ -64,7 +64,7 @@ func (l *entryLog) commit() (last, commit uint64) {
 
 // get reads and verifies one entry.
 func (l *entryLog) get(index uint64, log *raft.Log) error {
-	l.mu.RLock() // also while reading: what is removed is closed
+	l.mu.RLock() // also while reading: a segment that is removed is closed
 	defer l.mu.RUnlock()
 	if index < l.first || index > l.last() {
 		return raft.ErrLogNotFound
@@ -81,9 +81,9 @@ func (l *entryLog) get(index uint64, log *raft.Log) error {
 	return nil
 }
 
-// store appends entries, which follow each other. What the log has from the first
-// one's index on goes. Raft leaves a gap only behind a snapshot, which covers
-// all that the log has before it; that goes, too.
+// store appends consecutive entries. They replace the entries from the first one's index
+// on. Raft leaves a gap only after a snapshot that covers all earlier entries; then these
+// are deleted, too.
 func (l *entryLog) store(logs []*raft.Log, commit uint64) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -110,7 +110,7 @@ func (l *entryLog) store(logs []*raft.Log, commit uint64) error {
 	return nil
 }
 
-// add puts an entry into the index. The caller holds mu.
+// add adds an entry to the index. The caller holds mu.
 func (l *entryLog) add(index uint64, p location) {
 	switch {
 	case len(l.entries) == 0 || index < l.first || index > l.last()+1:
@@ -121,7 +121,7 @@ func (l *entryLog) add(index uint64, p location) {
 	l.entries = append(l.entries, p)
 }
 
-// cut deletes the entries from min to max, at either end.
+// deleteRange deletes the entries from min to max, at either end.
 func (l *entryLog) deleteRange(min, max uint64) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
@@ -146,7 +146,7 @@ func (l *entryLog) deleteRange(min, max uint64) error {
 	return l.removeOld()
 }
 
-// keep drops what is outside.
+// trim drops the entries outside first to last.
 func (l *entryLog) trim(first, last uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -177,9 +177,9 @@ func (l *entryLog) removeOld() error {
 
 func begin(b []byte, kind byte) []byte { return append(b[:0], kind, 0, 0, 0, 0) }
 
-// append writes the batch in content, and says where its content begins. After one
-// that failed nobody knows what of it is on disk: that is wiped out before
-// anything else is done. The caller holds writing.
+// append writes the batch in content, and says where its content begins. What a failed
+// write left on disk is unknown: its sectors are zeroed before the next write. The caller
+// holds writing.
 func (l *entryLog) append() (_ *segment, at uint64, err error) {
 	need := sectorsFor(len(l.content))
 	seg := l.segments[len(l.segments)-1]
@@ -189,7 +189,7 @@ func (l *entryLog) append() (_ *segment, at uint64, err error) {
 		}
 		l.torn = 0
 	}
-	if seg.end+need+1 > seg.sectors { // the end has to fit, too
+	if seg.end+need+1 > seg.sectors { // the end mark has to fit, too
 		if seg, err = l.nextSegment(need); err != nil {
 			return nil, 0, err
 		}
@@ -205,8 +205,8 @@ func (l *entryLog) append() (_ *segment, at uint64, err error) {
 	return seg, at, nil
 }
 
-// nextSegment makes the next segment, then ends the present one: from then on it
-// is an error if the next one is not there.
+// nextSegment makes the next segment, then ends the present one: from then on it is an
+// error if the next one does not exist.
 func (l *entryLog) nextSegment(need uint32) (*segment, error) {
 	now := l.segments[len(l.segments)-1]
 	h := head{size: uint64(l.segmentSize), batch: l.batch + 2, first: l.first, last: l.last()}
@@ -238,7 +238,7 @@ func (l *entryLog) write(seg *segment, content []byte) error {
 	return nil
 }
 
-// wipe makes sectors blank.
+// zeroSectors makes sectors blank.
 func zeroSectors(seg *segment, from, n uint32) error {
 	if err := seg.write(make([]byte, int(n)*sectorSize), int64(from)*sectorSize); err != nil {
 		return fmt.Errorf("write %s: %w", seg.path, err)

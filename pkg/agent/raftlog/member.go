@@ -11,16 +11,16 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// Who has lost its log has forgotten its votes, and may not vote again under the
-// id that the others know. An id that has ever had a log is therefore noted
-// beside the log's directory, so that it is missed when that is gone.
+// A server that has lost its log has forgotten its votes, and must not vote again under the
+// id that the others know. So an id that has ever had a log is recorded beside the log's
+// directory, and a missing log is detected.
 const (
 	memberFile = "raft-id"
 	idFile     = "node-id"
 )
 
 // checkMember refuses a directory without a log whose id has had one. dir is the
-// log's; known says that a log is there.
+// log's; exists says that there is a log.
 func checkMember(dir string, exists bool) error {
 	if exists {
 		return nil
@@ -40,8 +40,7 @@ func checkMember(dir string, exists bool) error {
 	return fmt.Errorf("the raft log in %s is gone, while this server still has the id %s under which it may have voted: %w", dir, id, ErrLost)
 }
 
-// markMember notes the id. Without a data directory of its own, with its id in
-// it, there is nothing to note.
+// markMember records the id, if the data directory has one.
 func markMember(dir string) error {
 	data := filepath.Dir(dir)
 	id, err := readLine(filepath.Join(data, idFile))
@@ -53,12 +52,12 @@ func markMember(dir string) error {
 		return err
 	}
 	if err := durable.WriteFile(path, []byte(id+"\n"), 0o600); err != nil {
-		return fmt.Errorf("note the server's id: %w", err)
+		return fmt.Errorf("record the server's id: %w", err)
 	}
 	return nil
 }
 
-// readLine gives a file's text, "" if there is no such file.
+// readLine gives the text of a file, "" if there is no such file.
 func readLine(path string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -21,8 +21,8 @@ const (
 	// formatVersion is that of the directory: its files and what is in them.
 	formatVersion = 2
 
-	// lockWait is how long another process may take to let go of the directory:
-	// one that is being restarted still closes it.
+	// lockWait is how long another process may take to unlock the directory: one that
+	// is being restarted still closes it.
 	lockWait = time.Second
 	lockTry  = 20 * time.Millisecond
 
@@ -75,12 +75,12 @@ func Open(dir string, logger *slog.Logger) (_ *Store, err error) {
 func Memory() *Store {
 	s, err := openFiles(&memory{held: map[string]*memoryFile{}}, segmentInMemory, false)
 	if err != nil {
-		panic(err) // nothing in it can fail
+		panic(err) // nothing in memory can fail
 	}
 	return s
 }
 
-// openFiles opens votes and log. known says that they were made before.
+// openFiles opens votes and log. exists says that they were made before.
 func openFiles(dir files, segmentSize int64, exists bool) (*Store, error) {
 	v, err := findVotes(dir, exists)
 	if err != nil {
@@ -97,9 +97,9 @@ func openFiles(dir files, segmentSize int64, exists bool) (*Store, error) {
 	return nil, errors.Join(err, v.close())
 }
 
-// findVotes opens the votes of a directory that is known, which has to have a log,
-// too. In one that is not, a first start may have been cut off: it had no entries,
-// so what it made is made again.
+// findVotes opens the votes of a directory that was in use, which must have a log, too.
+// In a new directory, a first start may have been interrupted: it had no entries, so its
+// files are made again.
 func findVotes(dir files, exists bool) (*votes, error) {
 	segments, err := dir.names(segmentPrefix)
 	if err != nil {
@@ -126,7 +126,7 @@ func findVotes(dir files, exists bool) (*votes, error) {
 	return makeVotes(dir)
 }
 
-// mark says of a new directory, last of all, that it is whole.
+// mark records that a new directory is complete; it is the last step.
 func (s *Store) mark(dir string, exists bool) error {
 	if !exists {
 		// It syncs the directory, and with that the other files' names.
@@ -135,8 +135,8 @@ func (s *Store) mark(dir string, exists bool) error {
 			return fmt.Errorf("write format of the data directory: %w", err)
 		}
 	}
-	// After the version: a crash in between leaves a log without the mark, which is
-	// made up for here; a mark without a log means that the log was lost.
+	// After the version: a crash in between leaves a log without this mark, which the
+	// next start adds; a mark without a log means that the log was lost.
 	return markMember(dir)
 }
 
@@ -160,8 +160,8 @@ func lock(dir string) (unlock func() error, err error) {
 	}
 }
 
-// readVersion says whether the directory was in use before, and refuses one
-// that a newer muster wrote.
+// readVersion says whether the directory was in use before, and refuses one of another
+// format.
 func readVersion(dir string) (exists bool, err error) {
 	path := filepath.Join(dir, versionFile)
 	text, err := os.ReadFile(path)

@@ -12,10 +12,9 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// Raft does not take a full disk kindly: it gives up leadership, and with it
-// reads, and panics when it cannot store its term. So commands are refused while
-// there is still room for raft's own few writes, and a file of reserve is given
-// up for those when there is none.
+// On a full disk raft gives up leadership, and with it reads, and panics when it cannot
+// store its term. So commands are refused while there is still space for raft's own few
+// writes, and a reserve file is deleted to make space for those when there is none.
 const (
 	reserveFile = "reserve"
 
@@ -24,13 +23,13 @@ const (
 	minReserve   = 1 << 20
 	maxReserve   = 64 << 20
 
-	// writeFactor is how much room a command needs for each of its bytes: the log
-	// takes whole sectors, and leaves the end of a segment free. A new segment is a
+	// writeFactor is how much space a command needs for each of its bytes: the log
+	// writes whole sectors, and leaves the end of a segment unused. A new segment is a
 	// small part of the floor.
 	writeFactor = 2
 )
 
-// ErrFull is in the chain of errors about a disk that has no room for writes.
+// ErrFull is in the chain of errors about a full disk.
 var ErrFull = errors.New("no space left for writes")
 
 // reserve guards the free space of one directory.
@@ -41,7 +40,7 @@ type reserve struct {
 
 	mu      sync.Mutex
 	held    bool
-	pending uint64 // what the commands under way need
+	pending uint64 // space that the commands under way need
 	full    error
 }
 
@@ -64,8 +63,8 @@ func newReserve(dir string, logger *slog.Logger) (*reserve, error) {
 
 func (r *reserve) path() string { return filepath.Join(r.dir, reserveFile) }
 
-// floor is how much has to be free for commands to be taken. Once they are
-// refused, as much again has to be free before they are taken again.
+// floor is how much space has to be free for commands to be accepted. Once they are
+// refused, twice as much has to be free before they are accepted again.
 func (r *reserve) floor() uint64 { return 2 * r.size }
 
 func space(dir string) (total, free uint64, err error) {
@@ -77,8 +76,8 @@ func space(dir string) (total, free uint64, err error) {
 	return fs.Blocks * block, fs.Bavail * block, nil
 }
 
-// admit lets a command of so many bytes in, or says why not. The caller calls
-// done once it is stored, or was not.
+// claim claims space for a command of so many bytes, or says why there is none. The
+// caller calls done when the command is stored, or has failed.
 func (r *reserve) claim(size int) (done func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,7 +94,7 @@ func (r *reserve) claim(size int) (done func(), err error) {
 	}, nil
 }
 
-// check compares the free space with what is under way and so many bytes more.
+// check compares the free space with what the commands under way and more bytes need.
 // The caller holds mu.
 func (r *reserve) check(more uint64) {
 	_, free, err := space(r.dir)
@@ -130,7 +129,7 @@ func (r *reserve) check(more uint64) {
 	}
 }
 
-// take makes the reserve file, with all its blocks.
+// create makes the reserve file, with all its blocks.
 func (r *reserve) create() error {
 	f, err := os.OpenFile(r.path(), os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -144,7 +143,7 @@ func (r *reserve) create() error {
 	return durable.SyncDir(r.dir)
 }
 
-// giveUp frees the reserve for raft's own writes; false if there is none.
+// release deletes the reserve file, for raft's own writes; false if there is none.
 func (r *reserve) release() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -160,7 +159,7 @@ func (r *reserve) release() bool {
 	return true
 }
 
-// again runs a write, and once more with the reserve's room if there was none.
+// withReserve runs a write, and again after releasing the reserve if there was no space.
 func (r *reserve) withReserve(write func() error) error {
 	err := write()
 	if r != nil && errors.Is(err, syscall.ENOSPC) && r.release() {
@@ -169,9 +168,9 @@ func (r *reserve) withReserve(write func() error) error {
 	return err
 }
 
-// Admit lets a command of so many bytes in, or says that the disk has no room for
-// it (ErrFull). The caller calls done when it is stored, or was not. A store in
-// memory has room for everything.
+// ClaimSpace claims space for a command of so many bytes, or says that the disk is full
+// (ErrFull). The caller calls done when the command is stored, or has failed. A store in
+// memory has no limit.
 func (s *Store) ClaimSpace(size int) (done func(), err error) {
 	if s.reserve == nil {
 		return func() {}, nil
@@ -179,8 +178,8 @@ func (s *Store) ClaimSpace(size int) (done func(), err error) {
 	return s.reserve.claim(size)
 }
 
-// Tend is to be called now and then: it notices that there is room again, and
-// takes the reserve back. It says why commands are refused, if they are.
+// CheckSpace is to be called every few seconds: it detects that there is space again, and
+// makes the reserve file again. Its error says why commands are refused.
 func (s *Store) CheckSpace() error {
 	if s.reserve == nil {
 		return nil

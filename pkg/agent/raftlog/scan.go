@@ -6,9 +6,9 @@ import (
 	"fmt"
 )
 
-// openLog reads the whole log, verifies it, and takes back what a write that was
-// cut off has left. atLeast is the newest batch that is known to have been
-// stored; see the package's comment for why nothing else is ever taken back.
+// openLog reads and verifies the whole log, and removes what an interrupted write has
+// left. atLeast is the newest batch that is known to have been stored. The package's
+// comment says why nothing else is ever removed.
 func openLog(dir files, segmentSize int64, atLeast uint64, stored func(uint64)) (_ *entryLog, err error) {
 	l := &entryLog{dir: dir, segmentSize: max(segmentSize, minSegment), stored: stored, first: 1}
 	defer func() {
@@ -68,8 +68,8 @@ func segmentNumbers(dir files) ([]uint32, error) {
 	return numbers, nil
 }
 
-// dropUnused removes the segment that was being made when the machine stopped. It
-// holds nothing; if it does, the one before it has lost its end.
+// dropUnused removes the segment that was being made when the machine stopped. If it is
+// not empty, the one before it has lost its end mark.
 func dropUnused(dir files, numbers []uint32, before *segment) error {
 	name := segmentName(numbers[0])
 	if len(numbers) > 1 || !unused(dir, name) {
@@ -78,7 +78,7 @@ func dropUnused(dir files, numbers []uint32, before *segment) error {
 	return dir.remove(name)
 }
 
-// unused says that a segment has nothing behind its head. One that cannot be read
+// unused says whether a segment is empty but for its head. One that cannot be read
 // counts as used.
 func unused(dir files, name string) bool {
 	f, err := dir.open(name)
@@ -99,8 +99,8 @@ func unused(dir files, name string) bool {
 	return true
 }
 
-// scan reads one segment behind those before it, and says whether the log goes on
-// in the next.
+// scan reads the segment that follows those read before, and says whether the log goes
+// on in the next one.
 func (l *entryLog) scan(number uint32, oldest bool) (goesOn bool, err error) {
 	name := segmentName(number)
 	f, err := l.dir.open(name)
@@ -126,8 +126,8 @@ func (l *entryLog) scan(number uint32, oldest bool) (goesOn bool, err error) {
 	case h.size != uint64(size):
 		return false, seg.damaged(fmt.Errorf("it has %d bytes instead of %d", size, h.size))
 	case oldest:
-		// What it says that the log held lies in segments that are removed once
-		// it is dropped: places without a segment until then.
+		// The entries that its head speaks of lie in older segments, which are removed
+		// when those entries are deleted: until then they have no segment here.
 		n := h.last + 1 - h.first
 		if n > maxEntries {
 			return false, seg.damaged(errContent)
@@ -153,10 +153,10 @@ func (l *entryLog) scan(number uint32, oldest bool) (goesOn bool, err error) {
 	return goesOn, l.checkRest(seg, r, goesOn)
 }
 
-// maxEntries bounds what a head can make us allocate. Raft keeps some 30,000.
+// maxEntries bounds the allocation for a damaged head. Raft keeps some 30,000 entries.
 const maxEntries = 1 << 24
 
-// take puts one batch into the index.
+// applyBatch applies one batch to the index.
 func (l *entryLog) applyBatch(seg *segment, content []byte) (end bool, err error) {
 	at := uint64(seg.end)*sectorPayload + batchHead
 	body := content[batchHead:]
@@ -186,9 +186,9 @@ func (l *entryLog) applyBatch(seg *segment, content []byte) (end bool, err error
 	return false, errContent
 }
 
-// checkRest looks at what lies behind the last whole batch: nothing, or sectors of
-// the one batch that was being written when the machine stopped, which are wiped
-// out. Anything else was changed after it had been written.
+// checkRest checks what follows the last whole batch: nothing, or sectors of the one batch
+// that was being written when the machine stopped, which are zeroed. Anything else was
+// changed after it had been written.
 func (l *entryLog) checkRest(seg *segment, r *reader, ended bool) error {
 	torn := uint32(0)
 	for at := seg.end; at < seg.sectors; at++ {
@@ -214,8 +214,8 @@ func (l *entryLog) checkRest(seg *segment, r *reader, ended bool) error {
 	return zeroSectors(seg, seg.end, torn)
 }
 
-// settle makes sure that nothing is missing at either end, and removes segments
-// that a stop has left behind.
+// checkEnds makes sure that nothing is missing at either end, and removes old segments
+// that an interrupted removal has left.
 func (l *entryLog) checkEnds(atLeast uint64) error {
 	newest := l.segments[len(l.segments)-1]
 	if l.batch < atLeast {
@@ -227,7 +227,7 @@ func (l *entryLog) checkEnds(atLeast uint64) error {
 	return l.removeOld()
 }
 
-// reader reads a file's sectors, nearly always in turn.
+// reader reads the sectors of a file, nearly always in order.
 type reader struct {
 	file
 	sectors uint32
@@ -237,7 +237,7 @@ type reader struct {
 
 const windowSectors = 128
 
-// sector is good until the next call.
+// sector reads one sector, which is valid until the next call.
 func (r *reader) sector(at uint32) ([]byte, error) {
 	if at >= r.sectors {
 		return nil, fmt.Errorf("it ends before sector %d", at)
@@ -257,8 +257,8 @@ func (r *reader) sector(at uint32) ([]byte, error) {
 	return r.window[int(at-r.from)*sectorSize:][:sectorSize], nil
 }
 
-// batch gives the content of the batch at the segment's end if all of it is there.
-// It is not there if one of its sectors is blank.
+// batch gives the content of the batch at the segment's end. whole is false if one of its
+// sectors is blank.
 func (r *reader) batch(seg *segment, number uint64) (content []byte, whole bool, err error) {
 	size := batchHead
 	for part := uint32(0); part < sectorsFor(size); part++ {

@@ -8,15 +8,15 @@ import (
 	"hash/crc32"
 )
 
-// Everything in the log and the votes file lies in sectors of 512 bytes, the
-// least that a disk writes or does not write as a whole:
+// The log and the votes file consist of sectors of 512 bytes, the unit that a disk
+// writes either completely or not at all:
 //
 //	CRC-32C 4 | batch 8 | part 4 | 496 bytes of what is stored
 //
-// Numbers are big-endian. The sum covers the rest of the sector, the file's
-// number and the sector's place in the file, so that a sector that lies in
-// another place than its own is as wrong as one with a flipped bit. A sector that
-// was never written is all zeros, which no written one is: batches count from 1.
+// Numbers are big-endian. The checksum covers the rest of the sector, the file's number
+// and the sector's place in the file, so that a sector at a wrong place is as invalid as
+// one with a flipped bit. A sector that was never written is all zeros, which no written
+// one is: batches count from 1.
 const (
 	sectorSize    = 512
 	sectorHead    = 4 + 8 + 4
@@ -25,14 +25,14 @@ const (
 
 var errMismatch = errors.New("checksum mismatch")
 
-// sealSector completes a sector whose content is in place.
+// finishSector writes the head of a sector whose content is in place.
 func finishSector(s []byte, file, at uint32, batch uint64, part uint32) {
 	binary.BigEndian.PutUint64(s[4:], batch)
 	binary.BigEndian.PutUint32(s[12:], part)
 	binary.BigEndian.PutUint32(s, sectorSum(s, file, at))
 }
 
-// openSector verifies a sector and says to which batch it belongs.
+// verifySector checks a sector and gives the batch that it belongs to.
 func verifySector(s []byte, file, at uint32) (batch uint64, part uint32, err error) {
 	if binary.BigEndian.Uint32(s) != sectorSum(s, file, at) {
 		return 0, 0, fmt.Errorf("sector %d: %w", at, errMismatch)
@@ -41,7 +41,7 @@ func verifySector(s []byte, file, at uint32) (batch uint64, part uint32, err err
 }
 
 func sectorSum(s []byte, file, at uint32) uint32 {
-	table := crc32.MakeTable(crc32.Castagnoli) // made once, by the library
+	table := crc32.MakeTable(crc32.Castagnoli) // the library makes it once
 	var place [8]byte
 	binary.BigEndian.PutUint32(place[:], file)
 	binary.BigEndian.PutUint32(place[4:], at)
@@ -66,7 +66,7 @@ func pack(out, content []byte, file, at uint32, batch uint64) []byte {
 	return out
 }
 
-// blank says that a sector was never written.
+// blank says whether a sector is all zeros.
 func blank(s []byte) bool {
 	for _, b := range s {
 		if b != 0 {

@@ -8,33 +8,32 @@ import (
 	"strings"
 )
 
-// A segment is one file of the log, of a size that is fixed when it is made. Its
-// first sector is its head; batches follow, each from the start of a sector:
+// A segment is one file of the log, whose size is fixed when it is made. Its first sector
+// is its head; batches follow, each from the start of a sector:
 //
 //	format 1 | size of the file 8 | number of the next batch 8 | first index 8 | last index 8
 //
-// where the indexes are what the log held when the segment was made.
+// where the indexes are those of the log when the segment was made.
 const (
 	segmentPrefix = "log-"
 	segmentFormat = 1
-	segmentHead   = 1 + 4*8
 
-	// leastSegment holds a head, a batch of one sector and the batch that ends it.
+	// minSegment holds a head, a batch of one sector and the end mark.
 	minSegment = 3 * sectorSize
 )
 
-// segment is one open file. Only what is written changes end.
+// segment is one open file. Only a write changes end.
 type segment struct {
 	file
 	number  uint32
 	path    string
 	sectors uint32
-	end     uint32 // behind the last sector of a batch
+	end     uint32 // after the last sector of a batch
 }
 
 func segmentName(number uint32) string { return fmt.Sprintf("%s%08d", segmentPrefix, number) }
 
-// segmentNumber is 0 for a name that is no segment's.
+// segmentNumber is the number in a segment's name; 0 for another name.
 func segmentNumber(name string) uint32 {
 	n, err := strconv.ParseUint(strings.TrimPrefix(name, segmentPrefix), 10, 32)
 	if err != nil || segmentName(uint32(n)) != name {
@@ -43,7 +42,7 @@ func segmentNumber(name string) uint32 {
 	return uint32(n)
 }
 
-// head is what a segment's first sector says.
+// head is the content of a segment's first sector.
 type head struct {
 	size        uint64
 	batch       uint64
@@ -74,9 +73,9 @@ func readHead(s []byte, number uint32) (head, error) {
 	}, nil
 }
 
-// makeSegment makes one that holds at least so many sectors of batches.
+// makeSegment makes a segment with space for at least minSectors sectors of batches.
 func makeSegment(dir files, number uint32, minSectors uint32, h head) (*segment, error) {
-	sectors := max(uint32(h.size/sectorSize), minSectors+2) // its head, and the end
+	sectors := max(uint32(h.size/sectorSize), minSectors+2) // its head and the end mark
 	h.size = uint64(sectors) * sectorSize
 	name := segmentName(number)
 	f, err := dir.create(name, int64(h.size))
@@ -98,7 +97,7 @@ func (s *segment) read(at uint64, size int) ([]byte, error) {
 	if _, err := s.ReadAt(raw, int64(first)*sectorSize); err != nil {
 		return nil, fmt.Errorf("read %s: %w", s.path, err)
 	}
-	content := raw[:0] // it is shorter than raw, and behind where it is read
+	content := raw[:0] // it is shorter than raw, and written only where raw was read
 	for i := range len(raw) / sectorSize {
 		sector := raw[i*sectorSize:][:sectorSize]
 		if _, _, err := verifySector(sector, s.number, first+uint32(i)); err != nil {

@@ -43,14 +43,14 @@ const (
 	retained = 2 // older snapshots are removed
 )
 
-// Snapshots is raft's SnapshotStore. It never passes over a snapshot that cannot
-// be read in favour of an older one.
+// Snapshots is raft's SnapshotStore. It never uses an older snapshot instead of one that
+// cannot be read.
 type Snapshots struct {
 	dir        string
 	logger     *slog.Logger
-	checkSpace func() error // an error: no place for another one
+	checkSpace func() error // an error: no space for another one
 
-	lock sync.Mutex // over the removal of old ones
+	lock sync.Mutex // held during the removal of old ones
 }
 
 var _ raft.SnapshotStore = (*Snapshots)(nil)
@@ -60,9 +60,9 @@ type snapshotMeta struct {
 	StateSum uint32
 }
 
-// OpenSnapshots opens the snapshots beside the log, and removes what a snapshot
-// that was cut off has left. room, which may be nil, says whether there is place
-// for another one.
+// OpenSnapshots opens the snapshots beside the log, and removes what an interrupted
+// snapshot has left. checkSpace, which may be nil, says why there is no space for another
+// one.
 func OpenSnapshots(dir string, checkSpace func() error, logger *slog.Logger) (*Snapshots, error) {
 	s := &Snapshots{dir: filepath.Join(dir, snapshotDir), logger: logger, checkSpace: checkSpace}
 	if s.checkSpace == nil {
@@ -78,7 +78,7 @@ func OpenSnapshots(dir string, checkSpace func() error, logger *slog.Logger) (*S
 	for _, entry := range entries {
 		if entry.IsDir() && strings.HasSuffix(entry.Name(), tmpSuffix) {
 			if err := os.RemoveAll(filepath.Join(s.dir, entry.Name())); err != nil {
-				return nil, fmt.Errorf("remove a snapshot that was cut off: %w", err)
+				return nil, fmt.Errorf("remove an interrupted snapshot: %w", err)
 			}
 		}
 	}
@@ -86,7 +86,7 @@ func OpenSnapshots(dir string, checkSpace func() error, logger *slog.Logger) (*S
 }
 
 // List gives the newest snapshots, the newest first. One that cannot be read is
-// an error if it is, by its name, the newest.
+// an error if, by its name, it is the newest.
 func (s *Snapshots) List() ([]*raft.SnapshotMeta, error) {
 	names, err := s.names()
 	if err != nil {
@@ -181,7 +181,7 @@ func sumLine(line []byte) string {
 	return fmt.Sprintf("crc32c %08x\n", sum.Sum32())
 }
 
-// Open verifies a snapshot, the whole of it, and then gives its content.
+// Open verifies all of a snapshot, and then gives its content.
 func (s *Snapshots) Open(id string) (_ *raft.SnapshotMeta, _ io.ReadCloser, err error) {
 	meta, err := s.readMeta(id)
 	if err != nil {

@@ -22,7 +22,7 @@ func snapshots(t *testing.T, dir string) *Snapshots {
 	return s
 }
 
-// take makes a snapshot and gives its directory.
+// applyBatch makes a snapshot and gives its directory.
 func take(t *testing.T, s *Snapshots, index uint64, content string) string {
 	t.Helper()
 	conf := raft.Configuration{Servers: []raft.Server{{ID: "a", Address: "10.0.0.1:8300"}}}

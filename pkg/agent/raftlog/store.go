@@ -1,52 +1,52 @@
-// Package raftlog is raft's log, votes and snapshots on disk, kept so that damage is
-// seen. Raft does not check what it reads back: a flipped bit in a stored entry
-// would become a wrong value on one server, silently.
+// Package raftlog stores raft's log, votes and snapshots on disk so that damage is
+// detected. Raft does not check what it reads back: a flipped bit in a stored entry
+// would silently become a wrong value on one server.
 //
-// A Store stands behind raft's own interfaces. It promises:
+// A Store implements raft's interfaces. It promises:
 //
 //   - What StoreLogs, DeleteRange and Set have acknowledged is on disk, and so are
-//     the directories that lead to it. Each costs one write that waits for the
-//     disk, into blocks that the file has already.
-//   - Every byte is under a CRC-32C that also says where it belongs, and is
-//     verified at every read; a mismatch is an error that names the file
-//     (ErrDamaged), never a value. Open reads all of it.
+//     the directories that lead to it. Each costs one synchronous write into blocks
+//     that are allocated already.
+//   - Every byte is covered by a CRC-32C that includes its place, and is verified at
+//     every read; a mismatch is an error that names the file (ErrDamaged), never a
+//     value. Open reads all of it.
 //   - The commit index that was staged goes to disk with the next entries, in
-//     the same write, or by StoreCommitIndex in one of its own; GetCommitIndex
+//     the same write, or by StoreCommitIndex in its own write; GetCommitIndex
 //     never exceeds the last entry.
 //   - A directory that another process uses, that another format was written in,
 //     or whose log has gone missing is refused with a message that says so.
 //
 // # Torn or damaged
 //
-// A machine that loses its power while a batch is written leaves a part of it. Open
-// has to take that back, and must never take back what was acknowledged. It can
-// tell them apart because:
+// A machine that loses power while a batch is written leaves a part of it. Open has to
+// remove that part, and must never remove what was acknowledged. It can tell them apart
+// because:
 //
 //  1. Batches are numbered and written one after the other, each after the one
 //     before it was on disk. So at most the newest one is torn, and a whole batch
 //     behind another one says that that one was acknowledged.
 //  2. A disk writes a sector of 512 bytes or does not. Sectors belong to one batch
 //     only and carry its number. So each sector of a torn batch is good or blank.
-//  3. A write that failed is wiped out before another one takes its place, so that
-//     behind the newest batch everything is blank.
+//  3. After a failed write its sectors are zeroed before the next write, so that
+//     everything after the newest batch is blank.
 //
-// So Open takes a batch back if and only if it is the last one, at least one of its
-// sectors is blank, and all the others are good. A flipped bit makes a sector that
-// is neither: refused, even in the last batch. What is left is an acknowledged last
-// batch that had sectors *blanked* afterwards. Its content cannot tell it from a
-// torn one, so its number is kept elsewhere: each write of the votes file, at least
-// one a second while there are writes and one when they pause, says which batch is
-// on disk; so does Close; and each batch is noted in that file, without waiting for
-// the disk, which outlives a killed process and, some half a minute later, a power
-// cut. A log that ends before the batch that is known is refused. The gap
-// that stays: the machine loses its power, and the disk itself blanks sectors of
-// what it acknowledged in the last second.
+// So Open removes a batch if and only if it is the last one, at least one of its
+// sectors is blank, and all the others are good. A sector with a flipped bit is neither
+// good nor blank: it is refused, even in the last batch. One case remains: an
+// acknowledged last batch some of whose sectors were *blanked* afterwards. Its content
+// looks like that of a torn one, so its number is kept elsewhere. Each write of the votes
+// file (at least one a second while there are writes, and one when they pause) and Close
+// record which batch is on disk. Each batch is recorded in that file too, without waiting
+// for the disk; that survives a killed process and, after about half a minute, a power
+// cut. A log that ends before the recorded batch is refused. What is not detected: the
+// machine loses power, and the disk blanks sectors that it acknowledged in the last
+// second.
 //
-// A segment that the log goes on in is on disk before the one before it is ended,
-// and is used after that. So a segment without an end is the last one, whatever
-// lies behind it was never used, and behind an end another one must be there.
+// The next segment is on disk before the present one gets its end mark, and is used after
+// that. So a segment without an end mark is the last one, files after it were never used,
+// and after an end mark another segment must exist.
 //
-// Votes are never taken back: see votes.go.
+// Votes are never removed: see votes.go.
 package raftlog
 
 import (
@@ -62,10 +62,10 @@ import (
 // what was written.
 var ErrDamaged = errors.New("damaged")
 
-// ErrLost is in the chain of errors about a log that is not there any more.
+// ErrLost is in the chain of errors about a log that does not exist any more.
 var ErrLost = errors.New("its data is lost")
 
-// ErrFormer is in the chain of the error about a directory in a format that is not
+// ErrOldFormat is in the chain of the error about a directory in a format that is not
 // read any more.
 var ErrOldFormat = errors.New("in a former format")
 
@@ -75,10 +75,9 @@ type Store struct {
 	log     *entryLog
 	votes   *votes
 	reserve *reserve     // nil in memory
-	unlock  func() error // lets another process have the directory
+	unlock  func() error // gives the directory free for another process
 
-	// staged is the commit index that goes out with the next entries. It only
-	// rises: what is committed stays so.
+	// staged is the commit index that is stored with the next entries. It only rises.
 	staged atomic.Uint64
 }
 
@@ -88,8 +87,8 @@ var (
 	_ raft.StableStore            = (*Store)(nil)
 )
 
-// Close says in the votes file how far the log goes, and gives the directory free.
-// Reads and writes after it fail.
+// Close records in the votes file how far the log goes, and unlocks the directory.
+// Later reads and writes fail.
 func (s *Store) Close() error {
 	s.votes.mu.Lock()
 	err := s.votes.put(s.votes.values)
@@ -109,8 +108,8 @@ func (s *Store) LastIndex() (uint64, error) {
 	return last, nil
 }
 
-// IsMonotonic has raft delete all entries when it restores a snapshot, so that
-// there is no gap behind it.
+// IsMonotonic makes raft delete all entries when it restores a snapshot, so that the log
+// has no gap after it.
 func (s *Store) IsMonotonic() bool { return true }
 
 // GetLog reads one entry and verifies it. An entry that is not there is
@@ -135,8 +134,8 @@ func (s *Store) StoreLogs(logs []*raft.Log) error {
 	return nil
 }
 
-// DeleteRange deletes the entries from min to max, both included. They lie at the
-// log's beginning or at its end.
+// DeleteRange deletes the entries from min to max, both included. They must be at the
+// beginning or at the end of the log.
 func (s *Store) DeleteRange(min, max uint64) error {
 	if err := s.reserve.withReserve(func() error { return s.log.deleteRange(min, max) }); err != nil {
 		return fmt.Errorf("delete raft entries %d to %d: %w", min, max, err)
@@ -144,8 +143,8 @@ func (s *Store) DeleteRange(min, max uint64) error {
 	return nil
 }
 
-// StageCommitIndex notes the commit index for the entries stored next. A lower
-// one than before is ignored.
+// StageCommitIndex sets the commit index that is stored with the next entries. One lower
+// than before is ignored.
 func (s *Store) StageCommitIndex(index uint64) error {
 	for {
 		old := s.staged.Load()
@@ -158,9 +157,8 @@ func (s *Store) StageCommitIndex(index uint64) error {
 // commitKey is where StoreCommitIndex puts it, among raft's own values.
 const commitKey = "CommitIndex"
 
-// StoreCommitIndex puts the commit index on disk by itself, at the price of a
-// write: without it, what is known of the newest entries lags until others follow
-// them.
+// StoreCommitIndex stores the commit index by itself, at the cost of a write. Without it
+// the stored commit index lags until further entries are stored.
 func (s *Store) StoreCommitIndex(index uint64) error {
 	_ = s.StageCommitIndex(index)
 	return s.SetUint64([]byte(commitKey), index)
@@ -170,7 +168,7 @@ func (s *Store) StoreCommitIndex(index uint64) error {
 func (s *Store) StoredCommitIndex() (uint64, error) { return s.GetUint64([]byte(commitKey)) }
 
 // GetCommitIndex is the newest commit index that was stored, with the newest
-// entry or by itself; 0 without entries.
+// entry or by itself; 0 if there are no entries.
 func (s *Store) GetCommitIndex() (uint64, error) {
 	last, with := s.log.commit()
 	if last == 0 {
@@ -183,9 +181,9 @@ func (s *Store) GetCommitIndex() (uint64, error) {
 	return min(max(with, alone), last), nil
 }
 
-// Set stores a value: one of a few, and short. A term that falls and a second vote
-// in a term are refused with ErrVote; the term of a vote is stored with its
-// candidate, which has to follow.
+// Set stores one of raft's few short values. A term that falls and a second vote in a term
+// are refused with ErrVote. The term of a vote is stored together with its candidate,
+// which has to be set next.
 func (s *Store) Set(key, val []byte) error {
 	if err := s.reserve.withReserve(func() error { return s.votes.set(string(key), val) }); err != nil {
 		return fmt.Errorf("store raft's %s: %w", key, err)

@@ -7,36 +7,35 @@ import (
 	"fmt"
 )
 
-// Raft votes once in a term, and terms only rise (section 5.2 of the raft paper):
-// all that it promises rests on that, so it is checked where it is written, and
-// again where it is read, whoever wrote it. And a vote is one thing. Raft stores
-// its term and then its candidate; a stop between the two would leave the former
-// candidate with a vote in the new term, which raft then confirms without a look at
-// the log that this candidate has. So the term waits for the candidate, and both
-// are written at once.
+// A server votes once in a term, and terms only rise (section 5.2 of the raft paper).
+// Everything that raft promises depends on that, so it is checked at every write and
+// again when the file is read. And a vote is stored as a whole. Raft stores its term first
+// and then its candidate; a stop between the two would leave the former candidate with a
+// vote in the new term, which raft would confirm without comparing that candidate's log.
+// So the term is held back until the candidate is set, and both are written at once.
 
 // ErrVote is in the chain of every error about a term that falls, or a second vote
 // in a term.
 var ErrVote = errors.New("against raft's rules of voting")
 
-// What raft calls its values.
+// The keys of raft's values.
 const (
-	termKey      = "CurrentTerm"
-	voteTermKey  = "LastVoteTerm"
-	candidateKey = "LastVoteCand"
+	TermKey      = "CurrentTerm"
+	VoteTermKey  = "LastVoteTerm"
+	CandidateKey = "LastVoteCand"
 )
 
-// ballot is the values that the rules are about.
+// voteState is the values that these rules concern.
 type voteState struct {
 	term, voteTerm uint64
 	candidate      []byte // empty: none yet
 }
 
 func voteStateOf(values map[string][]byte) voteState {
-	return voteState{term: uint64Of(values[termKey]), voteTerm: uint64Of(values[voteTermKey]), candidate: values[candidateKey]}
+	return voteState{term: uint64Of(values[TermKey]), voteTerm: uint64Of(values[VoteTermKey]), candidate: values[CandidateKey]}
 }
 
-// number is 0 for what is none.
+// uint64Of decodes a value; 0 for one that is no number.
 func uint64Of(val []byte) uint64 {
 	if len(val) != 8 {
 		return 0
@@ -44,7 +43,7 @@ func uint64Of(val []byte) uint64 {
 	return binary.BigEndian.Uint64(val)
 }
 
-// sound says what one ballot must not say.
+// valid says what is wrong with one state by itself.
 func (b voteState) valid() error {
 	if b.voteTerm > b.term {
 		return fmt.Errorf("a vote in term %d while the term is %d is %w", b.voteTerm, b.term, ErrVote)
@@ -52,8 +51,8 @@ func (b voteState) valid() error {
 	return nil
 }
 
-// risesTo says what may not follow a ballot. A term of 1 that no vote was given in
-// may be taken back: it is what a bootstrap that was killed leaves behind.
+// canFollow says why a state may not follow this one. A term of 1 without a vote may be
+// reset: a bootstrap that was killed leaves it.
 func (b voteState) canFollow(next voteState) error {
 	undone := b.term == 1 && next.term == 0 && b.voteTerm == 0
 	switch {
@@ -65,9 +64,9 @@ func (b voteState) canFollow(next voteState) error {
 	return next.valid()
 }
 
-// allows says whether one ballot may be written over another one. That is more than
-// a reader can ask for: versions that wrote a vote's term and its candidate one
-// after the other left both candidates on disk.
+// canReplace says why a state may not be written after this one. It is stricter than
+// canFollow, which readers use: versions that wrote the term and the candidate of a vote
+// one after the other left two candidates of a term on disk.
 func (b voteState) canReplace(next voteState) error {
 	if next.voteTerm > 0 && next.voteTerm == b.voteTerm && len(b.candidate) > 0 && !bytes.Equal(b.candidate, next.candidate) {
 		return fmt.Errorf("a vote for %q in term %d, in which %q has it, is %w", next.candidate, next.voteTerm, b.candidate, ErrVote)

@@ -10,13 +10,13 @@ import (
 
 // vote gives one as raft does: the term, then the candidate.
 func vote(s *Store, term uint64, candidate string) error {
-	return errors.Join(s.SetUint64([]byte(voteTermKey), term), s.Set([]byte(candidateKey), []byte(candidate)))
+	return errors.Join(s.SetUint64([]byte(VoteTermKey), term), s.Set([]byte(CandidateKey), []byte(candidate)))
 }
 
 func wantVote(t *testing.T, s *Store, term uint64, candidate string) {
 	t.Helper()
-	at, err := s.GetUint64([]byte(voteTermKey))
-	who, err2 := s.Get([]byte(candidateKey))
+	at, err := s.GetUint64([]byte(VoteTermKey))
+	who, err2 := s.Get([]byte(CandidateKey))
 	if at != term || string(who) != candidate || err != nil || err2 != nil {
 		t.Errorf("the vote is %q in term %d (%v, %v), want %q in term %d", who, at, err, err2, candidate, term)
 	}
@@ -27,14 +27,14 @@ func wantVote(t *testing.T, s *Store, term uint64, candidate string) {
 func TestOneVoteATerm(t *testing.T) {
 	m := &memory{held: map[string]*memoryFile{}}
 	s := openSmall(t, m)
-	if err := errors.Join(s.SetUint64([]byte(termKey), 7), vote(s, 7, "a")); err != nil {
+	if err := errors.Join(s.SetUint64([]byte(TermKey), 7), vote(s, 7, "a")); err != nil {
 		t.Fatal(err)
 	}
 	refused := map[string]func() error{
-		"a lower term":             func() error { return s.SetUint64([]byte(termKey), 6) },
-		"no term":                  func() error { return s.SetUint64([]byte(termKey), 0) },
+		"a lower term":             func() error { return s.SetUint64([]byte(TermKey), 6) },
+		"no term":                  func() error { return s.SetUint64([]byte(TermKey), 0) },
 		"a second candidate":       func() error { return vote(s, 7, "b") },
-		"a candidate by itself":    func() error { return s.Set([]byte(candidateKey), []byte("b")) },
+		"a candidate by itself":    func() error { return s.Set([]byte(CandidateKey), []byte("b")) },
 		"no candidate":             func() error { return vote(s, 7, "") },
 		"a vote in an older term":  func() error { return vote(s, 6, "a") },
 		"a vote in a term to come": func() error { return vote(s, 8, "a") },
@@ -48,7 +48,7 @@ func TestOneVoteATerm(t *testing.T) {
 		wantVote(t, openSmall(t, m), 7, "a")
 	}
 	allowed := []error{
-		vote(s, 7, "a"), s.SetUint64([]byte(termKey), 7), s.SetUint64([]byte(termKey), 9), vote(s, 8, "b"), vote(s, 9, "c"),
+		vote(s, 7, "a"), s.SetUint64([]byte(TermKey), 7), s.SetUint64([]byte(TermKey), 9), vote(s, 8, "b"), vote(s, 9, "c"),
 	}
 	if err := errors.Join(allowed...); err != nil {
 		t.Error(err)
@@ -61,10 +61,10 @@ func TestOneVoteATerm(t *testing.T) {
 func TestVoteIsOneThing(t *testing.T) {
 	m := &memory{held: map[string]*memoryFile{}}
 	s := openSmall(t, m)
-	if err := errors.Join(s.SetUint64([]byte(termKey), 6), vote(s, 6, "a"), s.SetUint64([]byte(termKey), 7)); err != nil {
+	if err := errors.Join(s.SetUint64([]byte(TermKey), 6), vote(s, 6, "a"), s.SetUint64([]byte(TermKey), 7)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SetUint64([]byte(voteTermKey), 7); err != nil {
+	if err := s.SetUint64([]byte(VoteTermKey), 7); err != nil {
 		t.Fatal(err)
 	}
 	wantVote(t, openSmall(t, m), 6, "a")          // the process is killed here
@@ -72,7 +72,7 @@ func TestVoteIsOneThing(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantVote(t, openSmall(t, m), 6, "a")
-	if err := s.Set([]byte(candidateKey), []byte("b")); err != nil {
+	if err := s.Set([]byte(CandidateKey), []byte("b")); err != nil {
 		t.Fatal(err)
 	}
 	wantVote(t, openSmall(t, m), 7, "b")
@@ -82,17 +82,17 @@ func TestVoteIsOneThing(t *testing.T) {
 // one from before is written again when it is asked for.
 func TestFailedWriteIsRepeated(t *testing.T) {
 	s := openSmall(t, &memory{held: map[string]*memoryFile{}})
-	if err := s.SetUint64([]byte(termKey), 3); err != nil {
+	if err := s.SetUint64([]byte(TermKey), 3); err != nil {
 		t.Fatal(err)
 	}
 	f := &countedFile{file: s.votes.file, fail: true}
 	s.votes.file = f
-	if err := s.SetUint64([]byte(termKey), 4); err == nil {
+	if err := s.SetUint64([]byte(TermKey), 4); err == nil {
 		t.Fatal("a failed write is none")
 	}
 	f.fail = false
 	for range 2 {
-		if err := s.SetUint64([]byte(termKey), 3); err != nil {
+		if err := s.SetUint64([]byte(TermKey), 3); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -123,13 +123,13 @@ func TestContradictionIsDamage(t *testing.T) {
 		older, newer map[string][]byte
 		wrong        bool
 	}{
-		{map[string][]byte{termKey: u64(7)}, map[string][]byte{termKey: u64(6)}, true},
-		{map[string][]byte{termKey: u64(7), voteTermKey: u64(7)}, map[string][]byte{termKey: u64(7), voteTermKey: u64(6)}, true},
-		{map[string][]byte{termKey: u64(7)}, map[string][]byte{termKey: u64(7), voteTermKey: u64(8)}, true},
-		{map[string][]byte{termKey: u64(7), voteTermKey: u64(8)}, map[string][]byte{termKey: u64(8), voteTermKey: u64(8)}, true},
-		{map[string][]byte{termKey: u64(1), voteTermKey: u64(1)}, map[string][]byte{termKey: u64(0)}, true},
-		{map[string][]byte{termKey: u64(1)}, map[string][]byte{termKey: u64(0)}, false}, // a bootstrap taken back
-		{map[string][]byte{termKey: u64(6), voteTermKey: u64(6)}, map[string][]byte{termKey: u64(8), voteTermKey: u64(6)}, false},
+		{map[string][]byte{TermKey: u64(7)}, map[string][]byte{TermKey: u64(6)}, true},
+		{map[string][]byte{TermKey: u64(7), VoteTermKey: u64(7)}, map[string][]byte{TermKey: u64(7), VoteTermKey: u64(6)}, true},
+		{map[string][]byte{TermKey: u64(7)}, map[string][]byte{TermKey: u64(7), VoteTermKey: u64(8)}, true},
+		{map[string][]byte{TermKey: u64(7), VoteTermKey: u64(8)}, map[string][]byte{TermKey: u64(8), VoteTermKey: u64(8)}, true},
+		{map[string][]byte{TermKey: u64(1), VoteTermKey: u64(1)}, map[string][]byte{TermKey: u64(0)}, true},
+		{map[string][]byte{TermKey: u64(1)}, map[string][]byte{TermKey: u64(0)}, false}, // a bootstrap taken back
+		{map[string][]byte{TermKey: u64(6), VoteTermKey: u64(6)}, map[string][]byte{TermKey: u64(8), VoteTermKey: u64(6)}, false},
 	} {
 		t.Run(fmt.Sprint(i), func(t *testing.T) {
 			m := &memory{held: map[string]*memoryFile{}}

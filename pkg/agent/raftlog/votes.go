@@ -12,21 +12,20 @@ import (
 )
 
 // The votes file holds raft's few values: term, vote, and the commit index that is
-// stored by itself. All of them are written at once, to two sectors in turn, on
-// pages of their own: a write that is cut off leaves the other one, and as the two
-// always have numbers that follow each other, one that is wiped out is missed.
+// stored by itself. All of them are written at once, alternately to two sectors on
+// different pages. An interrupted write leaves the other sector intact. The two always
+// have consecutive numbers, so a sector that was blanked is detected.
 //
 //	newest batch of the log 8 | per value: size of key 1, size of value 2, key, value
 //
-// Two more sectors note, again in turn, which batch of the log is the newest on
-// disk. Nobody waits for those to be written: they cost next to nothing, and say
-// after the end of the process, if not after the end of the machine, how much of
-// the log there was. One that cannot be read says nothing.
+// Two more sectors record, also alternately, which batch of the log is the newest on
+// disk. Nobody waits for these writes: they cost next to nothing, and survive the end of
+// the process, if not of the machine. One that cannot be read is ignored.
 const (
 	votesFile  = "votes"
 	votesID    = 0 // in the place of a segment's number
 	votesPage  = 4096 / sectorSize
-	votesPages = 4 // two of values, two of notes
+	votesPages = 4 // two of values, two of batch numbers
 )
 
 type votes struct {
@@ -35,12 +34,12 @@ type votes struct {
 
 	mu       sync.Mutex // also while values are written
 	values   map[string][]byte
-	voteTerm []byte // waits for its candidate (ballot.go)
+	voteTerm []byte // held back until its candidate is set (voterules.go)
 	number   uint64 // of the newest sector of values
 	unsure   bool   // the last write failed: it may be on disk all the same
 
 	newest atomic.Uint64 // batch of the log that is on disk
-	buf    []byte        // of a note; the log's writer uses it
+	buf    []byte        // of stored; the log's writer uses it
 }
 
 var errVotes = errors.New("it is not one of the two newest of its kind")
@@ -71,8 +70,8 @@ func openVotes(dir files) (_ *votes, err error) {
 	return v, nil
 }
 
-// load reads the newest values. Both sectors have to be whole, or one of them
-// would do for a vote that was wiped out.
+// load reads the newest values. Both sectors have to be valid: otherwise a blanked newest
+// sector, and with it a vote, would go unnoticed.
 func (v *votes) load() error {
 	size, err := v.size()
 	if err != nil {
@@ -83,7 +82,7 @@ func (v *votes) load() error {
 	}
 	r := reader{file: v.file, sectors: votesPages * votesPage}
 	var numbers [2]uint64
-	var ballots [2]voteState
+	var states [2]voteState
 	for i := range uint32(2) {
 		s, err := r.sector(i * votesPage)
 		if err != nil {
@@ -97,7 +96,7 @@ func (v *votes) load() error {
 		if err != nil {
 			return fmt.Errorf("sector %d: %w", i*votesPage, err)
 		}
-		numbers[i], ballots[i] = n, voteStateOf(values)
+		numbers[i], states[i] = n, voteStateOf(values)
 		if n >= v.number {
 			v.number, v.values = n, values
 			v.newest.Store(newest)
@@ -107,7 +106,7 @@ func (v *votes) load() error {
 	if numbers[now] != v.number || numbers[before]+1 != v.number {
 		return errVotes
 	}
-	if err := errors.Join(ballots[before].valid(), ballots[before].canFollow(ballots[now])); err != nil {
+	if err := errors.Join(states[before].valid(), states[before].canFollow(states[now])); err != nil {
 		return err
 	}
 	for i := range uint32(2) {
@@ -137,22 +136,22 @@ func readValues(content []byte) (newest uint64, values map[string][]byte, err er
 	return newest, values, nil
 }
 
-// set stores a value; it is on disk when set returns, but for the term of a vote,
-// which goes there with the candidate. What breaks the rules of voting is refused.
+// set stores a value. It is on disk when set returns, but for the term of a vote, which is
+// stored with the candidate. What breaks the rules of voting is refused.
 func (v *votes) set(key string, val []byte) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if key == voteTermKey {
+	if key == VoteTermKey {
 		v.voteTerm = slices.Clone(val)
 		return nil
 	}
-	if was, ok := v.values[key]; ok && bytes.Equal(was, val) && key == termKey && !v.unsure {
+	if was, ok := v.values[key]; ok && bytes.Equal(was, val) && key == TermKey && !v.unsure {
 		return nil // raft stores its term anew at every start
 	}
 	values := maps.Clone(v.values)
 	values[key] = slices.Clone(val)
-	if key == candidateKey && v.voteTerm != nil {
-		values[voteTermKey] = v.voteTerm
+	if key == CandidateKey && v.voteTerm != nil {
+		values[VoteTermKey] = v.voteTerm
 	}
 	if err := voteStateOf(v.values).canReplace(voteStateOf(values)); err != nil {
 		return fmt.Errorf("write %s: %w", v.path, err)
@@ -169,7 +168,7 @@ func (v *votes) put(values map[string][]byte) error {
 		content = append(content, key...)
 		content = append(content, val...)
 		if len(key) == 0 || len(key) > 255 || len(content) > sectorPayload {
-			return fmt.Errorf("write %s: no place for %d bytes of %.40q", v.path, len(val), key)
+			return fmt.Errorf("write %s: no space for %d bytes of %.40q", v.path, len(val), key)
 		}
 	}
 	at := uint32((v.number + 1) % 2 * votesPage)
@@ -190,9 +189,8 @@ func (v *votes) get(key string) ([]byte, bool) {
 	return val, ok
 }
 
-// stored notes that a batch of the log is on disk. That it could not be noted
-// weakens no promise: the next note will do. It does not wait for values that are
-// being written.
+// stored records that a batch of the log is on disk. An error is ignored, because the next
+// record includes this one. It does not wait for values that are being written.
 func (v *votes) stored(batch uint64) {
 	v.newest.Store(batch)
 	at := uint32((2 + batch%2) * votesPage)

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/broadcast"
 )
 
 // A follower that answers a message of its leader in the leader's term had not
@@ -14,11 +16,12 @@ import (
 // of the voters answers messages that were *sent* after some moment, no other leader
 // can have been elected before that moment (two majorities have a server in common,
 // and terms only rise). Whether the answer says success does not matter: a follower
-// whose log differs, or whose disk fails, has taken the sender for its leader all
+// whose log differs, or whose disk fails, has accepted the sender as its leader all
 // the same.
 //
-// So every message is numbered when it is sent, before its connection is even
-// looked for, and what each server has answered in the newest term is kept.
+// So every message is numbered before it is sent, before its connection is even
+// looked up, and the newest message that each server has answered in the newest term
+// is kept.
 
 // stamp says when a message was sent.
 type stamp struct {
@@ -32,11 +35,12 @@ type acks struct {
 	sent  atomic.Uint64
 	lease lease
 
-	mu     sync.Mutex
-	term   uint64
-	by     map[raft.ServerID]stamp // the newest that each has answered in this term
-	moved  chan struct{}           // closed at the next answer; nil while nobody waits
-	voters func() []raft.ServerID  // of the newest configuration
+	voters   func() []raft.ServerID // of the newest configuration
+	answered broadcast.Signal       // of each newer answer
+
+	mu   sync.Mutex
+	term uint64
+	by   map[raft.ServerID]stamp // the newest that each has answered in this term
 }
 
 func (a *acks) stamp() stamp { return stamp{a.sent.Add(1), time.Now()} }
@@ -55,10 +59,7 @@ func (a *acks) record(id raft.ServerID, term uint64, sent stamp) {
 		return
 	}
 	a.by[id] = sent
-	if a.moved != nil {
-		close(a.moved)
-		a.moved = nil
-	}
+	a.answered.Notify()
 	if a.lease.wants(sent.at) {
 		a.lease.renew(a.agreed(sent.at))
 	}
@@ -98,32 +99,24 @@ func (a *acks) proves(term, after uint64) bool {
 	return count > len(voters)/2
 }
 
-// next is closed at the next answer. Take it before looking at what is waited for.
-func (a *acks) next() <-chan struct{} {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.moved == nil {
-		a.moved = make(chan struct{})
-	}
-	return a.moved
-}
-
-// lease is for how long after a proof default reads need no new one: until then
-// they may lack what another leader has acknowledged meanwhile, and no longer. Its
-// clock runs on while the process is stopped (CLOCK_MONOTONIC does), and while the
-// machine sleeps, as the wall clock does, unless that one is set back meanwhile.
+// lease is how long after a proof default reads need no new one. Within it they may lack
+// what another leader has acknowledged meanwhile; after it they may not. Its clock goes
+// on while the process is stopped (CLOCK_MONOTONIC does). It goes on while the machine
+// sleeps (the wall clock does), unless the wall clock is set back meanwhile.
 type lease struct {
 	lasts time.Duration
 	since atomic.Pointer[time.Time]
 }
 
-// holds is all that a default read costs at a leader that hears from its followers.
+// holds says whether the lease has not ended. It is all that a default read costs at a
+// leader that hears from its followers.
 func (l *lease) holds() bool {
 	since := l.since.Load()
 	return since != nil && elapsed(*since, time.Now()) < l.lasts
 }
 
-// wants says whether it is worth while to renew the lease: not at every answer.
+// wants says whether an answer to a message of that moment renews the lease: by a
+// twentieth of its time at least, so that not every answer does.
 func (l *lease) wants(at time.Time) bool {
 	since := l.since.Load()
 	return since == nil || at.Sub(*since) > l.lasts/20

@@ -26,7 +26,7 @@ func TestProofsUnderAnAdversary(t *testing.T) {
 	all := c.found(3)
 	lead := c.leader(all)
 	extra := c.start("x", t.TempDir())
-	if err := lead.AddNonvoter(t.Context(), "x", extra.addr); err != nil {
+	if err := addNonvoter(lead.Node, "x", extra.addr); err != nil {
 		t.Fatal(err)
 	}
 	c.wires.mu.Lock()

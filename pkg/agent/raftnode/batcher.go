@@ -9,28 +9,28 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// What one flight carries at most. Longer queues take several, one after the
-// other. A single command may be larger.
+// A batch is bounded; a longer queue takes several, one after the other. A single
+// command may be larger than maxBatchBytes.
 const (
 	maxBatchCommands = 256
 	maxBatchBytes    = 1 << 20
 )
 
-// A carrier takes proposals to raft. One flight is under way at a time, and what
-// arrives meanwhile goes together with the next: in few entries, one append, one
-// wait for the disk. Who comes alone leaves at once.
+// A batcher hands proposals to raft in batches. One batch is under way at a time. The
+// proposals that arrive meanwhile form the next one, with few entries, one append and
+// one wait for the disk. A proposal that comes alone is submitted at once.
 type batcher struct {
-	submit func(flight []*proposal)
+	submit func(batch []*proposal)
 
 	mu      sync.Mutex
 	queue   []*proposal
 	running bool
 }
 
-// A proposal is one command on its way. done is closed once the outcome is there.
+// A proposal is one command under way. done is closed when its outcome is known.
 type proposal struct {
 	Command
-	inBatch bool // by a flight; guarded by the carrier's mu
+	inBatch bool // guarded by the batcher's mu
 
 	done   chan struct{}
 	result any
@@ -42,57 +42,57 @@ func (p *proposal) resolve(result any, err error) {
 	close(p.done)
 }
 
-func (c *batcher) add(p *proposal) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.queue = append(c.queue, p)
-	if !c.running {
-		c.running = true
-		go c.run()
+func (b *batcher) add(p *proposal) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queue = append(b.queue, p)
+	if !b.running {
+		b.running = true
+		go b.run()
 	}
 }
 
-// withdraw takes a proposal back, false if it has left already.
-func (c *batcher) withdraw(p *proposal) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// withdraw takes a proposal back. It returns false if the proposal is in a batch.
+func (b *batcher) withdraw(p *proposal) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	if !p.inBatch {
-		c.queue = slices.DeleteFunc(c.queue, func(q *proposal) bool { return q == p })
+		b.queue = slices.DeleteFunc(b.queue, func(q *proposal) bool { return q == p })
 	}
 	return !p.inBatch
 }
 
-// run flies until nobody waits.
-func (c *batcher) run() {
-	for batch := c.nextBatch(); batch != nil; batch = c.nextBatch() {
-		c.submit(batch)
+// run submits batches until the queue is empty.
+func (b *batcher) run() {
+	for batch := b.nextBatch(); batch != nil; batch = b.nextBatch() {
+		b.submit(batch)
 	}
 }
 
-// next takes the oldest of the queue, nil if it is empty.
-func (c *batcher) nextBatch() []*proposal {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// nextBatch takes the oldest proposals of the queue, nil if it is empty.
+func (b *batcher) nextBatch() []*proposal {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	n, bytes := 0, 0
-	for ; n < min(len(c.queue), maxBatchCommands); n++ {
-		if bytes += len(c.queue[n].Data); n > 0 && bytes > maxBatchBytes {
+	for ; n < min(len(b.queue), maxBatchCommands); n++ {
+		if bytes += len(b.queue[n].Data); n > 0 && bytes > maxBatchBytes {
 			break
 		}
-		c.queue[n].inBatch = true
+		b.queue[n].inBatch = true
 	}
-	batch := c.queue[:n:n]
-	if c.queue = c.queue[n:]; len(c.queue) == 0 {
-		c.queue = nil
+	batch := b.queue[:n:n]
+	if b.queue = b.queue[n:]; len(b.queue) == 0 {
+		b.queue = nil
 	}
-	c.running = n > 0
+	b.running = n > 0
 	if n == 0 {
 		return nil
 	}
 	return batch
 }
 
-// fly proposes a flight and waits for its end. After raft's own end it may wait
-// for ever; who waits for a proposal must not.
+// submit proposes a batch and waits for its outcome. Once raft has stopped it may wait
+// for ever, so whoever waits for a proposal must watch for raft's stop as well.
 func (s *server) submit(batch []*proposal) {
 	batch, stored := s.claimSpace(batch)
 	defer stored()
@@ -106,7 +106,7 @@ func (s *server) submit(batch []*proposal) {
 	}
 }
 
-// admit refuses what the disk has no room for.
+// claimSpace refuses the proposals for which the disk has no space.
 func (s *server) claimSpace(batch []*proposal) (accepted []*proposal, stored func()) {
 	size := 0
 	for _, p := range batch {
@@ -131,8 +131,8 @@ func (s *server) claimSpace(batch []*proposal) (accepted []*proposal, stored fun
 	return accepted, func() {}
 }
 
-// entries cuts a flight into entries, in order. A command of a key that an entry
-// has already opens the next one.
+// splitEntries divides a batch into entries, in order. A command whose key the entry
+// already has starts the next entry.
 func splitEntries(batch []*proposal) [][]*proposal {
 	var all [][]*proposal
 	keys := make(map[string]bool, len(batch))
@@ -162,31 +162,35 @@ func (s *server) encodeEntry(entry []*proposal) []byte {
 	return s.cfg.Group(commands)
 }
 
-// land gives everybody of an entry the outcome.
+// resolveEntry gives each proposal of an entry its outcome.
 func resolveEntry(entry []*proposal, f raft.ApplyFuture) {
 	err := outcomeError(f, f.Error())
-	if err != nil || len(entry) == 1 {
-		for _, p := range entry {
-			if err != nil {
-				p.resolve(nil, err)
-			} else {
-				p.resolve(f.Response(), nil)
-			}
-		}
+	if err == nil && len(entry) == 1 {
+		entry[0].resolve(f.Response(), nil)
 		return
 	}
-	results, ok := f.Response().([]any)
-	if !ok || len(results) != len(entry) {
-		err, isErr := f.Response().(error)
-		if !isErr {
-			err = errors.New("the state machine did not answer each of them")
-		}
-		for _, p := range entry {
-			p.resolve(nil, fmt.Errorf("apply %d commands: %w", len(entry), err))
-		}
-		return
+	var results []any
+	if err == nil {
+		results, err = groupResults(f.Response(), len(entry))
 	}
 	for i, p := range entry {
-		p.resolve(results[i], nil)
+		if err != nil {
+			p.resolve(nil, err)
+		} else {
+			p.resolve(results[i], nil)
+		}
 	}
+}
+
+// groupResults are the results of an entry's n commands.
+func groupResults(response any, n int) ([]any, error) {
+	results, ok := response.([]any)
+	if ok && len(results) == n {
+		return results, nil
+	}
+	err, isErr := response.(error)
+	if !isErr {
+		err = errors.New("the state machine did not answer each of them")
+	}
+	return nil, fmt.Errorf("apply %d commands: %w", n, err)
 }

@@ -165,7 +165,7 @@ func TestFlightsShareEntries(t *testing.T) {
 	m.tape.mu.Lock()
 	release := sync.OnceFunc(m.tape.mu.Unlock)
 	defer release()
-	before := m.CommitIndex()
+	before := commitIndex(m.Node)
 	var wg sync.WaitGroup
 	propose := func(i int) {
 		wg.Go(func() {
@@ -177,7 +177,7 @@ func TestFlightsShareEntries(t *testing.T) {
 		})
 	}
 	propose(0)
-	until(t, "the first is committed", func() bool { return m.CommitIndex() > before })
+	until(t, "the first is committed", func() bool { return commitIndex(m.Node) > before })
 	carrier := m.current().batcher
 	for i := 1; i <= 50; i++ {
 		propose(i)
@@ -189,7 +189,7 @@ func TestFlightsShareEntries(t *testing.T) {
 	}
 	release()
 	wg.Wait()
-	if entries := m.CommitIndex() - before; entries != 2 {
+	if entries := commitIndex(m.Node) - before; entries != 2 {
 		t.Errorf("51 commands took %d entries, want 2", entries)
 	}
 	lines := m.tape.Lines()

@@ -28,12 +28,12 @@ func Check(ctx context.Context, dataDir string, logger *slog.Logger) error {
 }
 
 // IsDamage says whether an error is about damaged or lost data, or data in a format
-// that is not read any more: what a repair is for.
+// that is not read any more: a repair helps against these.
 func IsDamage(err error) bool {
 	return errors.Is(err, raftlog.ErrDamaged) || errors.Is(err, raftlog.ErrLost) || errors.Is(err, raftlog.ErrOldFormat)
 }
 
-// blind is a state machine that takes everything and keeps nothing.
+// discardFSM is a state machine that accepts everything and keeps nothing.
 type discardFSM struct{}
 
 func (discardFSM) ApplyBatch(logs []*raft.Log) []any { return make([]any, len(logs)) }

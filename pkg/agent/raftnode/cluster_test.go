@@ -143,7 +143,7 @@ func (r *reigns) list() []bool {
 	return slices.Clone(r.all)
 }
 
-// said is a log.
+// reports is a log.
 type said struct {
 	mu   sync.Mutex
 	text bytes.Buffer

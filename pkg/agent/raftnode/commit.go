@@ -5,15 +5,15 @@ import (
 	"time"
 )
 
-// What a server may answer after a restart, with no leader yet, is what it knows
-// to be committed. Under load that goes to disk with the entries themselves;
-// when writes pause, the last ones need a write of its own.
+// After a restart, and while there is no leader, a server may answer with what it knows to
+// be committed. Under load the commit index goes to disk with the next entries; when
+// writes pause, the last one needs a write of its own.
 const (
-	commitIdle     = 50 * time.Millisecond // without a new entry
-	commitMaxDelay = time.Second           // at the latest, and after a failure
+	commitIdle     = 50 * time.Millisecond // a pause: no new entry for so long
+	commitMaxDelay = time.Second           // the longest wait for a pause, and after a failure
 )
 
-// keepCommitIndex stores the commit index whenever writes pause, and at the end.
+// persistCommitIndex stores the commit index whenever writes pause, and at the end.
 // Writes that never pause cost one more fsync a second.
 func (s *server) persistCommitIndex() {
 	stored, failing := s.commitAtStart, false
@@ -24,7 +24,7 @@ func (s *server) persistCommitIndex() {
 		} else if !stopped && !failing {
 			s.awaitIdle()
 		}
-		// Raft's own entries follow those that are applied: store them along.
+		// Raft's own entries are committed too, and not applied.
 		index := max(s.fsm.Applied(), s.raft.CommitIndex())
 		if err := s.log.StoreCommitIndex(index); err != nil {
 			if !failing {
@@ -40,7 +40,7 @@ func (s *server) persistCommitIndex() {
 	}
 }
 
-// awaitPause returns when nothing has been applied for a while.
+// awaitIdle returns when nothing was applied for commitIdle, or after commitMaxDelay.
 func (s *server) awaitIdle() {
 	for waited := time.Duration(0); waited < commitMaxDelay; waited += commitIdle {
 		before := s.fsm.Applied()

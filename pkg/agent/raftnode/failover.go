@@ -11,79 +11,82 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
-// A dead leader is found by evidence, not by short timers. Where a process has died,
-// its connections have ended and the kernel refuses new ones to its port. A follower
-// that hears nothing from its leader for a moment, on no connection that is still
-// open, tries the leader's port; if that is refused, and so it is for a majority of
-// the voters, it stands for election at once instead of after two seconds.
+// The failover probe finds a dead leader faster than raft's timers. When a process
+// dies, the kernel closes its connections and refuses new ones to its port. A follower
+// that has heard nothing from its leader for a moment, and has no open connection on
+// which messages arrive, dials the leader's port. If the port is refused, to it and to
+// a majority of the voters, it starts an election at once instead of after about two
+// seconds.
 //
-// A refusal alone says little: a firewall that rejects (ICMP unreachable is the same
-// error as a reset), or a listener that is closed in a process that lives, refuses
-// too, while heartbeats still flow on the connections that are open. So nobody is
-// deposed whose messages still come: a connection that has brought something lately
-// and is open ends the matter, at the one that would stand and at every witness,
-// and is looked at last before it stands. A leader that is paused, busy, cut off, or
-// whose queue of connections is full does not refuse, and neither does one that has
-// moved and lives at any address it is known by: those are the timers' business.
+// A refused connection alone proves little. A firewall that rejects looks the same (ICMP
+// unreachable gives the same error as a reset), and so does a listener that is closed in
+// a process that lives: heartbeats still arrive on the open connections. So an open
+// connection that has lately delivered something ends the probe, at the server that would
+// start the election and at each server that it asks, and this is checked last before the
+// election. A leader that is paused, busy or partitioned, or whose accept queue is full,
+// does not refuse. One that has moved does not refuse at its new address. In these cases
+// raft's timers decide.
 //
-// What remains: a network that at once resets the connections of a living leader to
-// a majority of the voters and refuses new ones to them looks as its death does. It
-// has lost its majority then in any case; what it still acknowledges, nothing, and
-// what it still answers, for the lease at most, is the same as with the timers.
+// One case remains: a network that resets the connections of a living leader to a
+// majority of the voters and refuses new ones. The leader has then lost its majority
+// anyway. It can acknowledge no write, and it answers default reads for the lease at
+// most, as it does when the timers decide.
 const (
-	// silence is how long nothing is heard before the port is tried. Heartbeats
-	// come every 100 to 200 ms, so it is tried in most gaps between them.
+	// silenceTime is how long nothing is heard before the port is dialled. Heartbeats
+	// come every 100 to 200 ms, so it is dialled in most gaps between them.
 	silenceTime = 60 * time.Millisecond
 
-	// flowTime is how lately an open connection must have brought something for its
-	// other end to count as alive, times the multiplier: over two of the longest
-	// pauses between heartbeats.
+	// activeTime is how recently an open connection must have delivered something for
+	// its other end to count as alive, times the multiplier: more than two of the
+	// longest pauses between heartbeats.
 	activeTime = 500 * time.Millisecond
 
-	// Within one silence the pause between tries doubles, up to this.
+	// maxPause bounds the pause between probes, which doubles within one silence.
 	maxPause = 2 * time.Second
 
-	// idlePause is how often a server without a leader looks whether it has one to
-	// watch, ownPause one that leads itself, or has too few others to ask.
+	// noLeaderPause is how often a server without a leader looks for one,
+	// leaderPause how often one that leads, or has too few others to ask, looks again.
 	noLeaderPause = 100 * time.Millisecond
 	leaderPause   = time.Second
 
-	dialTimeout = 250 * time.Millisecond // a connection attempt
+	dialTimeout = 250 * time.Millisecond
 	peerTimeout = 500 * time.Millisecond // a question to another voter
 
-	// Survivors stand one after the other, those who know most first: two at once
-	// would split the votes.
+	// stagger separates the elections of the survivors, those with the newest logs
+	// first: two at once would split the votes.
 	stagger = 150 * time.Millisecond
 )
 
-// Witness is what one voter says when another asks it about their leader.
+// ProbeReport is what one voter answers when another asks it about their leader.
 type ProbeReport struct {
-	Refused  bool   // it follows that leader, too, is refused by it, and hears nothing from anybody
+	Refused  bool   // it follows that leader, is refused by it too, and receives nothing
 	LastTerm uint64 // of its newest entry
 	Last     uint64 // index of its newest entry
 }
 
-// before says whether a server that knows this should stand before another one.
-func (w ProbeReport) ranksBefore(id string, other ProbeReport, otherID string) bool {
-	if w.LastTerm != other.LastTerm {
-		return w.LastTerm > other.LastTerm
+// ranksBefore says whether a server with this log should start an election before another.
+func (r ProbeReport) ranksBefore(id string, other ProbeReport, otherID string) bool {
+	if r.LastTerm != other.LastTerm {
+		return r.LastTerm > other.LastTerm
 	}
-	if w.Last != other.Last {
-		return w.Last > other.Last
+	if r.Last != other.Last {
+		return r.Last > other.Last
 	}
 	return id < otherID
 }
 
-// sighting is what a follower knows of its leader at one moment.
+// leaderState is what a follower knows of its leader at one moment.
 type leaderState struct {
 	term      uint64
-	leader    string    // id; "": nobody to watch, or no right to stand
+	leader    string    // id; "": no leader, or this server has no vote
 	leads     bool      // this server leads
 	addrs     []string  // every address that it is known by
-	heard     time.Time // when it was heard last
-	receiving bool      // somebody's messages come, on connections that are open
+	heard     time.Time // when it was last heard
+	receiving bool      // messages arrive from some server, on connections that are open
 	others    []raft.Server
 	voters    int // all of them, the leader and this one included
 }
@@ -92,7 +95,7 @@ func (a leaderState) same(b leaderState) bool {
 	return a.term == b.term && a.leader == b.leader && a.heard.Equal(b.heard)
 }
 
-// sentinel watches the leader of one server.
+// failoverProbe watches the leader of one server.
 type failoverProbe struct {
 	id       string
 	observe  func() leaderState
@@ -102,13 +105,13 @@ type failoverProbe struct {
 	campaign func() error
 	logger   *slog.Logger
 
-	silentSince time.Time     // the silence that is being looked into
-	pause       time.Duration // before the next try in it
-	campaigned  uint64        // the term in which it has stood
+	silentSince time.Time // the silence that pause belongs to
+	pause       time.Duration
+	campaigned  uint64 // the term in which it has started an election
 }
 
-// run ends when done is closed.
-func (w *failoverProbe) run(done <-chan struct{}) {
+// run returns when done is closed.
+func (p *failoverProbe) run(done <-chan struct{}) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	var helpers sync.WaitGroup
@@ -120,29 +123,17 @@ func (w *failoverProbe) run(done <-chan struct{}) {
 		case <-ctx.Done():
 		}
 	})
-	for rest(ctx, w.check(ctx)) {
+	for retry.Sleep(ctx, p.check(ctx)) == nil {
 	}
 }
 
-// rest returns false if ctx ended.
-func rest(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// look looks once, acts if it has to, and says when to look again.
-func (w *failoverProbe) check(ctx context.Context) time.Duration {
-	now := w.observe()
+// check looks at the leader once, acts if it has to, and says when to look again.
+func (p *failoverProbe) check(ctx context.Context) time.Duration {
+	now := p.observe()
 	switch {
 	case now.leads, now.leader != "" && now.voters < 3:
 		return leaderPause
-	case now.leader == "", w.campaigned == now.term:
+	case now.leader == "", p.campaigned == now.term:
 		return noLeaderPause
 	}
 	if silent := time.Since(now.heard); silent < silenceTime {
@@ -151,75 +142,75 @@ func (w *failoverProbe) check(ctx context.Context) time.Duration {
 	if now.receiving {
 		return silenceTime
 	}
-	if !w.silentSince.Equal(now.heard) {
-		w.silentSince, w.pause = now.heard, silenceTime
+	if !p.silentSince.Equal(now.heard) {
+		p.silentSince, p.pause = now.heard, silenceTime
 	}
-	if w.refusedEverywhere(ctx, now.addrs) {
-		w.confirm(ctx, now)
+	if p.allRefused(ctx, now.addrs) {
+		p.confirm(ctx, now)
 	}
-	w.pause = min(2*w.pause, maxPause)
-	return w.pause
+	p.pause = min(2*p.pause, maxPause)
+	return p.pause
 }
 
-func (w *failoverProbe) refusedEverywhere(ctx context.Context, addrs []string) bool {
+func (p *failoverProbe) allRefused(ctx context.Context, addrs []string) bool {
 	for _, addr := range addrs {
-		if !w.refused(ctx, addr) {
+		if !p.refused(ctx, addr) {
 			return false
 		}
 	}
 	return len(addrs) > 0
 }
 
-// consult asks the other voters, and stands if a majority is refused, this
-// server included, and nothing has changed when its turn comes.
-func (w *failoverProbe) confirm(ctx context.Context, before leaderState) {
-	refused, ahead := w.countRefused(ctx, before)
+// confirm asks the other voters. It starts an election if a majority of the voters,
+// this server included, is refused, and nothing has changed when its turn comes.
+func (p *failoverProbe) confirm(ctx context.Context, before leaderState) {
+	refused, ahead := p.countRefused(ctx, before)
 	if refused <= before.voters/2 {
 		return
 	}
 	if ahead > 0 {
-		if !rest(ctx, time.Duration(ahead)*stagger) {
+		if retry.Sleep(ctx, time.Duration(ahead)*stagger) != nil {
 			return
 		}
-		if refused, _ = w.countRefused(ctx, before); refused <= before.voters/2 {
+		if refused, _ = p.countRefused(ctx, before); refused <= before.voters/2 {
 			return
 		}
 	}
-	if !w.unchanged(before) || !w.refusedEverywhere(ctx, before.addrs) || !w.unchanged(before) {
+	if !p.unchanged(before) || !p.allRefused(ctx, before.addrs) || !p.unchanged(before) {
 		return
 	}
-	w.campaigned = before.term
-	w.logger.Info("nobody listens at the leader's port any more, as others confirm: standing for election at once",
-		"leader", before.leader, "addresses", before.addrs, "term", before.term, "silent", time.Since(before.heard), "witnesses", refused)
-	if err := w.campaign(); err != nil && ctx.Err() == nil {
-		w.logger.Warn("could not stand for election at once; the timer will", "error", err)
+	p.campaigned = before.term
+	p.logger.Info("the leader's port refuses connections, as other voters confirm: starting an election at once",
+		"leader", before.leader, "addresses", before.addrs, "term", before.term, "silent", time.Since(before.heard), "confirmed by", refused)
+	if err := p.campaign(); err != nil && ctx.Err() == nil {
+		p.logger.Warn("could not start an election at once; raft's timer will", "error", err)
 	}
 }
 
-// still says whether nothing has changed, and nothing comes.
-func (w *failoverProbe) unchanged(before leaderState) bool {
-	now := w.observe()
+// unchanged says whether the leader is as before, and nothing is received.
+func (p *failoverProbe) unchanged(before leaderState) bool {
+	now := p.observe()
 	return now.same(before) && !now.receiving
 }
 
-// count gives how many voters are refused, this one included, and how many of the
-// others should stand before it.
-func (w *failoverProbe) countRefused(ctx context.Context, about leaderState) (refused, ahead int) {
+// countRefused gives how many voters are refused, this one included, and how many of
+// the others rank before it.
+func (p *failoverProbe) countRefused(ctx context.Context, about leaderState) (refused, ahead int) {
 	refused = 1
-	own := w.logEnd()
-	for id, other := range w.askAll(ctx, about) {
+	own := p.logEnd()
+	for id, other := range p.askAll(ctx, about) {
 		if !other.Refused {
 			continue
 		}
 		refused++
-		if other.ranksBefore(id, own, w.id) {
+		if other.ranksBefore(id, own, p.id) {
 			ahead++
 		}
 	}
 	return refused, ahead
 }
 
-func (w *failoverProbe) askAll(ctx context.Context, about leaderState) map[string]ProbeReport {
+func (p *failoverProbe) askAll(ctx context.Context, about leaderState) map[string]ProbeReport {
 	ctx, cancel := context.WithTimeout(ctx, peerTimeout)
 	defer cancel()
 	var lock sync.Mutex
@@ -227,9 +218,9 @@ func (w *failoverProbe) askAll(ctx context.Context, about leaderState) map[strin
 	var asking sync.WaitGroup
 	for _, voter := range about.others {
 		asking.Go(func() {
-			answer, err := w.ask(ctx, voter, about.leader, about.term)
+			answer, err := p.ask(ctx, voter, about.leader, about.term)
 			if err != nil {
-				w.logger.Debug("another voter does not say whether it reaches the leader", "voter", voter.ID, "error", err)
+				p.logger.Debug("another voter does not say whether it reaches the leader", "voter", voter.ID, "error", err)
 				return
 			}
 			lock.Lock()
@@ -241,8 +232,8 @@ func (w *failoverProbe) askAll(ctx context.Context, about leaderState) map[strin
 	return reports
 }
 
-// portRefused tries one bare connection. Only a refusal counts: whatever else
-// happens says nothing about the process behind the port.
+// portRefused dials once, without TLS. Only a refusal counts: any other outcome
+// says nothing about the process behind the port.
 func portRefused(ctx context.Context, addr string) bool {
 	conn, err := (&net.Dialer{Timeout: dialTimeout, KeepAlive: -1}).DialContext(ctx, "tcp", addr)
 	if err == nil {
@@ -258,7 +249,7 @@ func (s *server) failoverProbe() *failoverProbe {
 	}
 }
 
-// sight is this server's view of its leader.
+// observeLeader is this server's view of its leader.
 func (s *server) observeLeader() leaderState {
 	state := s.raft.State()
 	addr, id := s.raft.LeaderWithID()
@@ -267,12 +258,8 @@ func (s *server) observeLeader() leaderState {
 	if state != raft.Follower || id == "" || id == raft.ServerID(s.cfg.ID) {
 		return now
 	}
-	mayStand := false
-	var configured raft.ServerAddress
-	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
-		if server.ID == id {
-			configured = server.Address
-		}
+	hasVote := false
+	for _, server := range s.servers() {
 		if server.Suffrage != raft.Voter {
 			continue
 		}
@@ -280,36 +267,41 @@ func (s *server) observeLeader() leaderState {
 		switch server.ID {
 		case id:
 		case raft.ServerID(s.cfg.ID):
-			mayStand = true
+			hasVote = true
 		default:
 			now.others = append(now.others, server)
 		}
 	}
-	if !mayStand {
+	if !hasVote {
 		return now
 	}
 	now.leader = string(id)
-	now.addrs = s.addressesOf(string(id), string(addr), string(configured))
+	now.addrs = s.addressesOf(string(id), string(addr))
 	return now
 }
 
-// flows says whether messages still come, from whomever.
+// receiving says whether messages still arrive, from any server.
 func (s *server) receiving() bool {
 	return s.stream.receivedWithin(activeTime * time.Duration(s.cfg.Multiplier))
 }
 
-// heard is when a leader was heard last, also if raft has not had time for it yet.
+// heard is when a leader was last heard, even if raft has not processed the message yet.
 func (s *server) heard(leader raft.ServerID, term uint64) time.Time {
-	last, came := s.raft.LastContact(), s.trans.heardFrom(leader, term)
-	if came.After(last) {
-		return came
+	last, received := s.raft.LastContact(), s.trans.heardFrom(leader, term)
+	if received.After(last) {
+		return received
 	}
 	return last
 }
 
-// addressesOf is every address that may be the leader's: what it said itself,
-// where gossip sees it, and what the configuration says.
+// addressesOf is every address that a server may have: those that are known, the one
+// in raft's configuration, and the one that gossip knows.
 func (s *server) addressesOf(id string, known ...string) []string {
+	for _, server := range s.servers() {
+		if string(server.ID) == id {
+			known = append(known, string(server.Address))
+		}
+	}
 	if s.cfg.AddressOf != nil {
 		if addr, ok := s.cfg.AddressOf(id); ok {
 			known = append(known, addr)
@@ -319,7 +311,7 @@ func (s *server) addressesOf(id string, known ...string) []string {
 	return slices.DeleteFunc(slices.Compact(known), func(addr string) bool { return addr == "" })
 }
 
-// place is where this server's log ends.
+// logEnd is where this server's log ends.
 func (s *server) logEnd() ProbeReport {
 	last := s.raft.LastIndex()
 	var log raft.Log
@@ -329,15 +321,16 @@ func (s *server) logEnd() ProbeReport {
 	return ProbeReport{LastTerm: log.Term, Last: last}
 }
 
-// standNow makes raft stand for election without asking first whether it should,
-// as a leader does that hands over.
+// campaignNow makes raft start an election without a pre-vote, as a leader does that
+// transfers its leadership.
 func (s *server) campaignNow() error {
 	id, addr := raft.ServerID(s.cfg.ID), raft.ServerAddress(s.cfg.Address)
 	req := &raft.TimeoutNowRequest{RPCHeader: s.trans.header}
 	return s.trans.TimeoutNow(id, addr, req, &raft.TimeoutNowResponse{})
 }
 
-// Witness answers another voter that finds the leader's port refused.
+// ProbeLeader answers another voter that is refused by the leader's port: whether this
+// server is refused too, and where its log ends.
 func (n *Node) ProbeLeader(ctx context.Context, leader string, term uint64) (ProbeReport, error) {
 	s, done, err := n.enter()
 	if err != nil {
@@ -348,22 +341,21 @@ func (n *Node) ProbeLeader(ctx context.Context, leader string, term uint64) (Pro
 }
 
 func (s *server) probeReport(ctx context.Context, leader string, term uint64) ProbeReport {
-	answer := s.logEnd()
+	report := s.logEnd()
 	heardBefore := s.heard(raft.ServerID(leader), term)
 	agrees := func() bool {
-		_, id := s.raft.LeaderWithID() // "" once our own timer has run out
+		_, id := s.raft.LeaderWithID() // "" once this server's own timer has run out
 		return s.raft.State() != raft.Leader && s.raft.CurrentTerm() == term &&
 			(id == "" || string(id) == leader) && s.heard(raft.ServerID(leader), term).Equal(heardBefore) && !s.receiving()
 	}
 	if s.cfg.AskPeer == nil || leader == s.cfg.ID || !agrees() {
-		return answer
+		return report
 	}
-	addr, _ := s.addressOf(leader)
-	addrs := s.addressesOf(leader, string(addr))
+	addrs := s.addressesOf(leader)
 	refused := len(addrs) > 0
 	for _, addr := range addrs {
 		refused = refused && portRefused(ctx, addr)
 	}
-	answer.Refused = refused && agrees()
-	return answer
+	report.Refused = refused && agrees()
+	return report
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// watched is a world around one sentinel, in virtual time.
+// watched is what one failover probe sees, in virtual time.
 type watched struct {
 	failoverProbe
 	now    leaderState
@@ -126,7 +126,7 @@ func TestSentinel(t *testing.T) {
 		"a leader that the other one reaches": {func(w *watched) { w.says["b"] = ProbeReport{LastTerm: 7} }, never},
 		"nobody else answers":                 {func(w *watched) { w.says = nil }, never},
 		"two voters":                          {func(w *watched) { w.now.voters, w.now.others = 2, nil }, never},
-		"one witness is no majority of five":  {func(w *watched) { w.now.voters = 5 }, never},
+		"one other is no majority of five":    {func(w *watched) { w.now.voters = 5 }, never},
 		"no address is known":                 {func(w *watched) { w.now.addrs = nil }, never},
 		"this one leads, or may not vote":     {func(w *watched) { w.now.leader = "" }, never},
 		"somebody else leads when our turn is": {func(w *watched) {
@@ -234,7 +234,7 @@ func TestDeadLeaderIsSucceededAtOnce(t *testing.T) {
 	if took := time.Since(began); took > 900*time.Millisecond { // the timers take a second at least
 		t.Errorf("it took %v", took)
 	}
-	if !strings.Contains(rest[0].said.String()+rest[1].said.String(), "nobody listens at the leader's port") {
+	if !strings.Contains(rest[0].said.String()+rest[1].said.String(), "the leader's port refuses connections") {
 		t.Error("not by evidence")
 	}
 }
@@ -259,7 +259,7 @@ func TestLivingLeaderIsNotDeposed(t *testing.T) {
 		return deposed || leader.current().acks.sent.Load() > before+200
 	})
 	for _, m := range all {
-		if now := m.current().raft.CurrentTerm(); now != term || strings.Contains(m.said.String(), "standing for election at once") {
+		if now := m.current().raft.CurrentTerm(); now != term || strings.Contains(m.said.String(), "starting an election at once") {
 			t.Errorf("%s is in term %d, the living leader's was %d", m.id, now, term)
 		}
 	}
@@ -267,7 +267,7 @@ func TestLivingLeaderIsNotDeposed(t *testing.T) {
 	leader.die() // and now its connections end, too
 	rest := slices.DeleteFunc(slices.Clone(all), func(m *member) bool { return m == leader })
 	until(t, "another leads", func() bool { return rest[0].IsLeader() || rest[1].IsLeader() })
-	if !strings.Contains(rest[0].said.String()+rest[1].said.String(), "standing for election at once") {
+	if !strings.Contains(rest[0].said.String()+rest[1].said.String(), "starting an election at once") {
 		t.Error("its death was not found by evidence")
 	}
 }
@@ -287,7 +287,7 @@ func TestNoWitnessWhenSwitchedOff(t *testing.T) {
 	s := all[1].current()
 	until(t, "its connections have ended", func() bool { return !s.receiving() })
 	if s.probeReport(t.Context(), all[0].id, term).Refused {
-		t.Error("it bears witness")
+		t.Error("it says that it is refused")
 	}
 	s.cfg.AskPeer = c.ask
 	if !s.probeReport(t.Context(), all[0].id, term).Refused {

@@ -36,10 +36,9 @@ func (f *fatal) get() error {
 	return f.err
 }
 
-// halt ends the server for a reason, and with it the goroutine of raft's that
-// calls it: it never returns. Raft's deferred calls run, so whoever waits for
-// that goroutine is told, and nothing is done that comes after the call. Only for
-// goroutines of raft's own.
+// halt ends the server for a reason, and the goroutine that calls it, which must be one
+// of raft's: it never returns. Raft's deferred calls run, so whoever waits for that
+// goroutine goes on, and nothing after the call is done.
 func (f *fatal) halt(err error) {
 	f.set(err)
 	runtime.Goexit()

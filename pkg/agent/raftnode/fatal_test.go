@@ -45,7 +45,7 @@ func TestFatalStop(t *testing.T) {
 	dir := t.TempDir()
 	m, ended := c.startFailing("d", dir)
 	lead := c.leader(all)
-	if err := lead.AddNonvoter(t.Context(), "d", m.addr); err != nil {
+	if err := addNonvoter(lead.Node, "d", m.addr); err != nil {
 		t.Fatal(err)
 	}
 	until(t, "d has the first line", func() bool { return slices.Contains(m.tape.Lines(), "one") })
@@ -97,7 +97,7 @@ func TestTermThatCannotBeStored(t *testing.T) {
 	all := c.found(2)
 	lead := c.leader(all)
 	m, ended := c.startFailing("d", t.TempDir())
-	if err := lead.AddVoter(t.Context(), "d", m.addr); err != nil {
+	if err := addVoter(lead.Node, "d", m.addr); err != nil {
 		t.Fatal(err)
 	}
 	c.write(all, "one")

@@ -7,12 +7,13 @@ import (
 	"sync"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/broadcast"
 )
 
-// tracker stands between raft and the state machine. It knows what has been
-// applied, and it skips what was applied before raft started: raft does not
-// know of that replay and delivers those entries again once it hears that they
-// are committed.
+// tracker wraps the state machine for raft. It knows what has been applied, and it
+// skips what was applied before raft started: raft does not know of that replay and
+// delivers those entries again when it learns that they are committed.
 type tracker struct {
 	inner FSM
 	fatal *fatal
@@ -23,8 +24,9 @@ type tracker struct {
 
 	mu      sync.Mutex
 	applied uint64
-	config  uint64        // index of the newest committed configuration
-	moved   chan struct{} // closed when applied rises; nil while nobody waits
+	config  uint64 // index of the newest committed configuration
+
+	rose broadcast.Signal // of applied
 }
 
 var _ raft.BatchingFSM = (*tracker)(nil)
@@ -39,7 +41,7 @@ func (t *tracker) replay(logs []*raft.Log) {
 	}
 }
 
-// ApplyBatch is raft's way in. The batch holds commands and configurations.
+// ApplyBatch is called by raft. The batch holds commands and configurations.
 func (t *tracker) ApplyBatch(logs []*raft.Log) []any {
 	t.delivered = logs[len(logs)-1].Index
 	skip := 0
@@ -48,7 +50,7 @@ func (t *tracker) ApplyBatch(logs []*raft.Log) []any {
 	}
 	results := t.apply(logs[skip:])
 	if err := t.fatal.get(); err != nil {
-		t.fatal.halt(err) // before anybody hears of these results
+		t.fatal.halt(err) // before anybody gets these results
 	}
 	if skip == 0 {
 		return results
@@ -59,8 +61,8 @@ func (t *tracker) ApplyBatch(logs []*raft.Log) []any {
 // Apply is part of raft's interface; raft calls ApplyBatch instead.
 func (t *tracker) Apply(log *raft.Log) any { return t.ApplyBatch([]*raft.Log{log})[0] }
 
-// apply hands the commands on and notes how far it got. Configurations are
-// raft's own business; their result is nil.
+// apply applies the commands and records how far it got. Configurations concern raft
+// alone; their result is nil.
 func (t *tracker) apply(logs []*raft.Log) []any {
 	if len(logs) == 0 {
 		return nil
@@ -74,7 +76,7 @@ func (t *tracker) apply(logs []*raft.Log) []any {
 			config = log.Index
 		}
 	}
-	var given []any
+	var given []any // the results of the commands
 	if len(commands) > 0 {
 		given = t.inner.ApplyBatch(commands)
 	}
@@ -120,16 +122,13 @@ func (t *tracker) Restore(source io.ReadCloser) error {
 	return nil
 }
 
-// reached notes what the state machine holds now, and wakes who waited for it.
+// reached records what the state machine holds now, and wakes those who wait for it.
 func (t *tracker) reached(index, config uint64) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	t.applied = max(t.applied, index)
 	t.config = max(t.config, config)
-	if t.moved != nil {
-		close(t.moved)
-		t.moved = nil
-	}
+	t.mu.Unlock()
+	t.rose.Notify()
 }
 
 // Applied is the newest entry that the state machine holds.
@@ -149,19 +148,16 @@ func (t *tracker) ConfigIndex() uint64 {
 // await waits until the state machine holds index. It gives up when stopped is
 // closed.
 func (t *tracker) await(ctx context.Context, index uint64, stopped <-chan struct{}) error {
+	if t.Applied() >= index { // the usual case
+		return nil
+	}
 	for {
-		t.mu.Lock()
-		if t.applied >= index {
-			t.mu.Unlock()
+		rose := t.rose.Changed()
+		if t.Applied() >= index {
 			return nil
 		}
-		if t.moved == nil {
-			t.moved = make(chan struct{})
-		}
-		moved := t.moved
-		t.mu.Unlock()
 		select {
-		case <-moved:
+		case <-rose:
 		case <-stopped:
 			return ErrNotRunning
 		case <-ctx.Done():
@@ -170,8 +166,8 @@ func (t *tracker) await(ctx context.Context, index uint64, stopped <-chan struct
 	}
 }
 
-// snapshots lets the tracker know which snapshot it restores, and names the one
-// that cannot be opened.
+// snapshots tells the tracker which snapshot it restores, and names the one that cannot
+// be opened.
 type snapshots struct{ raft.SnapshotStore }
 
 func (s snapshots) Open(id string) (*raft.SnapshotMeta, io.ReadCloser, error) {
@@ -187,7 +183,7 @@ type indexedSource struct {
 	index uint64
 }
 
-// sourceIndex finds the index below what raft wrapped around the source.
+// sourceIndex finds the index inside the wrappers that raft adds to the source.
 func sourceIndex(source io.ReadCloser) uint64 {
 	for {
 		if s, ok := source.(*indexedSource); ok {

@@ -11,30 +11,29 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
 )
 
-// Raft's messages say neither for whom they are nor of which cluster. A server that
-// lost its data and comes back under a new id at its old address would take those
-// meant for the old one, acknowledge entries and give votes in its name, and so lose
-// what a majority had acknowledged; servers of two clusters would overwrite each
-// other's logs. So each connection begins with a greeting:
+// Raft's messages name neither the server that they are meant for nor its cluster. A
+// server that lost its data and comes back under a new id at its old address would
+// accept messages for the old one, acknowledge entries and give votes in its name; what a
+// majority had acknowledged would be lost. Servers of two clusters would overwrite each
+// other's logs. So each connection begins with a handshake:
 //
-//	who dials    0xff, frame: whom it wants, and its own clusterid.Hello
+//	who dials    0xff, frame: the id that it wants, and its own clusterid.Hello
 //	who accepts  frame: its own Hello, or why it refuses
 //	who dials    frame: empty, or why it refuses
 //
-// A frame is its length (2 bytes, big endian) and JSON. Who refuses, and who is
-// refused, hangs up. A server without a cluster id, as those of earlier versions are,
-// says only whom it wants: one byte of length, then the id; a server that has a
-// cluster id refuses that. No wanted id means anybody: a server that raft's
-// configuration has no more.
+// A frame is its length (2 bytes, big endian) and JSON. A refusal ends the connection. A
+// server without a cluster id, as those of earlier versions are, sends only the wanted
+// id: one byte of length, then the id; a server that has a cluster id refuses that. An
+// empty wanted id accepts any server: it is one that raft's configuration does not have
+// any more.
 const (
-	maxID            = 254 // the longest id that can be asked for
+	maxID            = 254 // the longest id that can be wanted
 	handshakeMark    = 0xff
 	maxHandshake     = 8 << 10
-	handshakeTimeout = rpcTimeout // to hear and answer a greeting
-	maxLogged        = 64         // how many lines are remembered, not to be said again
+	handshakeTimeout = rpcTimeout // of the whole handshake at the accepting end
 )
 
-// greeting is what each frame holds.
+// handshakeFrame is the content of each frame.
 type handshakeFrame struct {
 	Want  string           `json:",omitempty"`
 	Hello *clusterid.Hello `json:",omitempty"`
@@ -58,26 +57,26 @@ func (s *stream) hello() *clusterid.Hello {
 	return &h
 }
 
-// greet begins a connection that was dialled.
+// handshake begins a connection that was dialled.
 func (s *stream) handshake(c net.Conn, id string, timeout time.Duration) error {
-	if s.cfg.Identity == nil || s.cfg.Identity.Cluster() == "" {
-		return handshakeByID(c, id, timeout)
-	}
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	if err := writeHandshake(c, []byte{handshakeMark}, handshakeFrame{Want: id, Hello: s.hello()}); err != nil {
+	if s.cfg.Identity == nil || s.cfg.Identity.Cluster() == "" {
+		return sendWantedID(c, id)
+	}
+	if err := writeFrame(c, []byte{handshakeMark}, handshakeFrame{Want: id, Hello: s.hello()}); err != nil {
 		return err
 	}
-	answer, err := readHandshake(c)
+	answer, err := readFrame(c)
 	if err != nil {
-		return fmt.Errorf("no answer to the greeting: %w", err)
+		return fmt.Errorf("no answer to the handshake: %w", err)
 	}
 	if answer.Refused != "" {
 		return s.refusedBy(answer, c)
 	}
 	refused := s.checkPeer(answer.Hello)
-	if err := writeHandshake(c, nil, refusal(refused)); err != nil {
+	if err := writeFrame(c, nil, refusal(refused)); err != nil {
 		return errors.Join(refused, err)
 	}
 	if refused != nil {
@@ -87,10 +86,10 @@ func (s *stream) handshake(c net.Conn, id string, timeout time.Duration) error {
 	return c.SetDeadline(time.Time{})
 }
 
-// greeted hears the greeting of a connection that was accepted. One that is refused
-// ends without an error: raft would log it ten times a second.
+// acceptHandshake does the handshake of a connection that was accepted. A refused one
+// ends with io.EOF: raft would log another error ten times a second.
 func (s *stream) acceptHandshake(c net.Conn) error {
-	if err := c.SetWriteDeadline(time.Now().Add(handshakeTimeout)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return err
 	}
 	first := make([]byte, 1)
@@ -100,16 +99,13 @@ func (s *stream) acceptHandshake(c net.Conn) error {
 	if first[0] != handshakeMark {
 		return s.acceptByID(c, int(first[0]))
 	}
-	if err := c.SetReadDeadline(time.Now().Add(handshakeTimeout)); err != nil {
-		return err
-	}
-	request, err := readHandshake(c)
+	request, err := readFrame(c)
 	if err != nil {
 		return err
 	}
 	if request.Want != "" && request.Want != s.cfg.ID {
 		s.logWrongServer(request.Want, c)
-		_ = writeHandshake(c, nil, handshakeFrame{ // who has gone need not know
+		_ = writeFrame(c, nil, handshakeFrame{ // if the other end is gone, it need not know
 			Refused: fmt.Sprintf("the server at %s has the id %s: the one that is looked for is not there any more", s.cfg.Address, s.cfg.ID)})
 		return io.EOF
 	}
@@ -119,13 +115,13 @@ func (s *stream) acceptHandshake(c net.Conn) error {
 	}
 	if refused != nil {
 		s.logRefused(request.Hello, c, refused)
-		_ = writeHandshake(c, nil, refusal(refused)) // who has gone need not know
+		_ = writeFrame(c, nil, refusal(refused)) // if the other end is gone, it need not know
 		return io.EOF
 	}
-	if err := writeHandshake(c, nil, handshakeFrame{Hello: s.hello()}); err != nil {
+	if err := writeFrame(c, nil, handshakeFrame{Hello: s.hello()}); err != nil {
 		return err
 	}
-	answer, err := readHandshake(c)
+	answer, err := readFrame(c)
 	if err != nil {
 		return err
 	}
@@ -136,7 +132,7 @@ func (s *stream) acceptHandshake(c net.Conn) error {
 	return c.SetDeadline(time.Time{})
 }
 
-// greetedByID hears the greeting of a server without a cluster id.
+// acceptByID does the handshake with a server without a cluster id.
 func (s *stream) acceptByID(c net.Conn, size int) error {
 	id := make([]byte, size)
 	if _, err := io.ReadFull(c, id); err != nil {
@@ -147,18 +143,20 @@ func (s *stream) acceptByID(c net.Conn, size int) error {
 		return io.EOF
 	}
 	if s.cfg.Identity != nil && s.cfg.Identity.Cluster() != "" {
-		s.logOnce("nameless "+hostOf(c), "a server without a cluster id is refused: it is of an earlier version, or has no data; it is taken in when it runs this version and this cluster's leader knows it", "from", c.RemoteAddr())
+		if s.logged.First("no cluster id " + hostOf(c)) {
+			s.cfg.Logger.Error("a server without a cluster id is refused: it is of an earlier version, or has no data; it is accepted when it runs this version and this cluster's leader knows it", "from", c.RemoteAddr())
+		}
 		return io.EOF
 	}
-	return c.SetWriteDeadline(time.Time{})
+	return c.SetDeadline(time.Time{})
 }
 
-// judge says why nothing may be exchanged with a server.
+// checkPeer says why nothing may be exchanged with a server.
 func (s *stream) checkPeer(h *clusterid.Hello) error {
-	switch {
-	case h == nil:
+	if h == nil {
 		return errors.New("it does not say who it is")
-	case s.cfg.CheckPeer != nil:
+	}
+	if s.cfg.CheckPeer != nil {
 		if err := s.cfg.CheckPeer(*h); err != nil {
 			return err
 		}
@@ -169,16 +167,18 @@ func (s *stream) checkPeer(h *clusterid.Hello) error {
 	return s.cfg.Identity.VerifyPeer(*h)
 }
 
-// refusedBy is the error of being refused. A server that was told that it is
-// outdated stops, for good: it must not stand, vote or acknowledge.
-func (s *stream) refusedBy(g handshakeFrame, c net.Conn) error {
-	err := fmt.Errorf("the server at %s refuses this one: %s", c.RemoteAddr(), g.Refused)
-	if g.Outdated && s.cfg.Identity != nil {
-		why := fmt.Sprintf("the server at %s says so: %s", c.RemoteAddr(), g.Refused)
+// refusedBy is the error of being refused. A server that is told that it is outdated
+// stops for good: it must not start an election, vote or acknowledge.
+func (s *stream) refusedBy(f handshakeFrame, c net.Conn) error {
+	err := fmt.Errorf("the server at %s refuses this one: %s", c.RemoteAddr(), f.Refused)
+	if f.Outdated && s.cfg.Identity != nil {
+		why := fmt.Sprintf("the server at %s says so: %s", c.RemoteAddr(), f.Refused)
 		s.fail(errors.Join(clusterid.Outdated(why), s.cfg.Identity.MarkOutdated(why)))
 		return err
 	}
-	s.logOnce("refused by "+hostOf(c)+g.Refused, "another server refuses this one", "address", c.RemoteAddr(), "error", g.Refused)
+	if s.logged.First("refused by " + hostOf(c) + f.Refused) {
+		s.cfg.Logger.Error("another server refuses this one", "address", c.RemoteAddr(), "error", f.Refused)
+	}
 	return err
 }
 
@@ -187,27 +187,15 @@ func (s *stream) logRefused(h *clusterid.Hello, c net.Conn, why error) {
 	if h != nil {
 		id, at = h.ID, h.Address
 	}
-	s.logOnce("refuse "+id+hostOf(c)+why.Error(), "refused to talk raft with another server", "id", id, "address", at, "remote", c.RemoteAddr(), "error", why)
+	if s.logged.First("refused " + id + hostOf(c) + why.Error()) {
+		s.cfg.Logger.Error("refused to talk raft with another server", "id", id, "address", at, "remote", c.RemoteAddr(), "error", why)
+	}
 }
 
 func (s *stream) logWrongServer(wanted string, c net.Conn) {
-	s.logOnce("other "+wanted, "the cluster looks for another server at this address, and does not get its vote from this one: if that one's data directory was lost, the leader will replace it",
-		"wanted", wanted, "this server", s.cfg.ID, "address", s.cfg.Address, "from", c.RemoteAddr())
-}
-
-// say logs what was not logged under this key before.
-func (s *stream) logOnce(key, text string, args ...any) {
-	s.mu.Lock()
-	_, known := s.logged[key]
-	if !known {
-		if len(s.logged) >= maxLogged {
-			clear(s.logged)
-		}
-		s.logged[key] = struct{}{}
-	}
-	s.mu.Unlock()
-	if !known {
-		s.cfg.Logger.Error(text, args...)
+	if s.logged.First("wrong server " + wanted) {
+		s.cfg.Logger.Error("the cluster looks for another server at this address, and does not get its vote from this one: if that one's data directory was lost, the leader will replace it",
+			"wanted", wanted, "this server", s.cfg.ID, "address", s.cfg.Address, "from", c.RemoteAddr())
 	}
 }
 
@@ -216,10 +204,10 @@ func hostOf(c net.Conn) string {
 	return host
 }
 
-func writeHandshake(c net.Conn, head []byte, g handshakeFrame) error {
-	body, err := json.Marshal(g)
+func writeFrame(c net.Conn, head []byte, f handshakeFrame) error {
+	body, err := json.Marshal(f)
 	if err == nil && len(body) > maxHandshake {
-		err = fmt.Errorf("a greeting of %d bytes is too long", len(body))
+		err = fmt.Errorf("a handshake of %d bytes is too long", len(body))
 	}
 	if err != nil {
 		return err
@@ -228,32 +216,29 @@ func writeHandshake(c net.Conn, head []byte, g handshakeFrame) error {
 	return err
 }
 
-func readHandshake(c net.Conn) (g handshakeFrame, err error) {
+func readFrame(c net.Conn) (f handshakeFrame, err error) {
 	size := make([]byte, 2)
 	if _, err := io.ReadFull(c, size); err != nil {
-		return g, err
+		return f, err
 	}
 	n := int(size[0])<<8 | int(size[1])
 	if n > maxHandshake {
-		return g, fmt.Errorf("a greeting of %d bytes is too long", n)
+		return f, fmt.Errorf("a handshake of %d bytes is too long", n)
 	}
 	body := make([]byte, n)
 	if _, err := io.ReadFull(c, body); err != nil {
-		return g, err
+		return f, err
 	}
-	return g, json.Unmarshal(body, &g)
+	return f, json.Unmarshal(body, &f)
 }
 
-// sayWhom begins a connection that was dialled by a server without a cluster id.
-func handshakeByID(c net.Conn, id string, timeout time.Duration) error {
+// sendWantedID begins a connection that was dialled by a server without a cluster id.
+func sendWantedID(c net.Conn, id string) error {
 	if len(id) > maxID {
 		return fmt.Errorf("its id has %d bytes, more than %d", len(id), maxID)
-	}
-	if err := c.SetWriteDeadline(time.Now().Add(timeout)); err != nil {
-		return err
 	}
 	if _, err := c.Write(append([]byte{byte(len(id))}, id...)); err != nil {
 		return err
 	}
-	return c.SetWriteDeadline(time.Time{})
+	return c.SetDeadline(time.Time{})
 }

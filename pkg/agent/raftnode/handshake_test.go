@@ -3,16 +3,20 @@ package raftnode
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
+	"github.com/muster-dev/muster/pkg/logx"
 )
 
 // stranger is a server that has founded a cluster of its own, with newer terms than
@@ -45,7 +49,7 @@ func (c *cluster) stranger(id, cluster string) *member {
 // invade makes a stranger's cluster take a server for one of its own.
 func invade(t *testing.T, stranger, victim *member) {
 	t.Helper()
-	if err := stranger.AddNonvoter(t.Context(), victim.id, victim.addr); err != nil {
+	if err := addNonvoter(stranger.Node, victim.id, victim.addr); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -127,7 +131,7 @@ func TestLogGuard(t *testing.T) {
 			t.Errorf("%d to %d of %d committed: %v, fail(%v)", tt.first, tt.last, commit, err, failed)
 		}
 	}
-	if err := all[0].Snapshot(t.Context()); err != nil {
+	if err := takeSnapshot(all[0].Node); err != nil {
 		t.Fatal(err)
 	}
 	metas, err := s.snaps.List()
@@ -194,7 +198,7 @@ func TestNewServerTakesTheId(t *testing.T) {
 	leader := c.leader(all)
 	lines := ours(c, all)
 	d := c.start("d", t.TempDir())
-	if err := leader.AddNonvoter(t.Context(), "d", d.addr); err != nil {
+	if err := addNonvoter(leader.Node, "d", d.addr); err != nil {
 		t.Fatal(err)
 	}
 	c.wantLines([]*member{d}, lines...)
@@ -246,5 +250,39 @@ func TestServerPutBackIsRefused(t *testing.T) {
 	}
 	if _, err := clusterid.Open(backup, victim.id); !errors.Is(err, clusterid.ErrOutdated) {
 		t.Errorf("the next start: %v", err)
+	}
+}
+
+// TestSilentConnectionEnds: one that was accepted and never says whom it wants.
+func TestSilentConnectionEnds(t *testing.T) {
+	for name, said := range map[string][]byte{"nothing": nil, "half an id": {4, 'a'}, "half a greeting": {handshakeMark, 0}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				dialled, accepted := net.Pipe()
+				defer dialled.Close()
+				s := newStream(Config{ID: "a", Logger: logx.Discard()}, nil)
+				conn, err := s.track(accepted, s.acceptHandshake)
+				if err != nil {
+					t.Fatal(err)
+				}
+				ended := make(chan error, 1)
+				go func() {
+					_, err := conn.Read(make([]byte, 1))
+					ended <- err
+				}()
+				if _, err := dialled.Write(said); len(said) > 0 && err != nil {
+					t.Fatal(err)
+				}
+				select {
+				case err := <-ended:
+					if err == nil {
+						t.Error("something was read")
+					}
+				case <-time.After(2 * handshakeTimeout):
+					t.Error("it is held for ever")
+				}
+				_ = conn.Close()
+			})
+		})
 	}
 }

@@ -14,19 +14,19 @@ import (
 // about to delete entries that are committed.
 var ErrCommittedDeleted = errors.New("committed entries were to be deleted")
 
-// stagingLog is the log that raft gets.
+// logStore is the log that raft gets.
 //
 // It stores the newest known commit index with every write, which is that of the
-// write before; for the last ones see keepCommitIndex. Raft would do that itself with
-// RestoreCommittedLogs, but in v1.8.0 that option forgets the configurations among
-// the entries that it restores, so that a restarted server knows no peers; and it
-// fills a channel that nobody reads yet, and hangs once some thousand entries are to
-// be restored. So the replay is ours too.
+// write before; for the last one see persistCommitIndex. Raft would do that itself with
+// RestoreCommittedLogs, but in v1.8.0 that option forgets the configurations among the
+// entries that it restores, so that a restarted server knows no peers. It also fills a
+// channel that nobody reads yet, and hangs once some thousand entries are to be restored.
+// So the replay is our own too.
 //
-// And it never deletes or replaces what is committed and in no snapshot. Raft does so
-// when a leader has other entries at those indexes, which cannot be while all servers
-// share one history and remember what they promised; so they do not, and the server
-// stops before any more harm is done.
+// And it never deletes or replaces what is committed and in no snapshot. Raft does that
+// when a leader has other entries at those indexes. That cannot happen while all servers
+// share one history and remember their votes and acknowledgements. So they do not, and
+// the server stops before it does more harm.
 type logStore struct {
 	*raftlog.Store
 	snaps raft.SnapshotStore
@@ -51,14 +51,14 @@ func (l *logStore) StoreLogs(logs []*raft.Log) error {
 	if err != nil {
 		return err
 	}
-	if err := l.refuseCommitted(logs[0].Index, last); err != nil { // a store replaces what it has from there on
+	if err := l.refuseCommitted(logs[0].Index, last); err != nil { // it replaces all entries from there on
 		return err
 	}
 	return l.Store.StoreLogs(logs)
 }
 
-// DeleteRange is called for what a snapshot holds, and for the log's end where the
-// leader has something else.
+// DeleteRange is called for entries that a snapshot holds, and for the end of the log where
+// the leader has other entries.
 func (l *logStore) DeleteRange(first, last uint64) error {
 	if err := l.refuseCommitted(first, last); err != nil {
 		return err
@@ -66,7 +66,7 @@ func (l *logStore) DeleteRange(first, last uint64) error {
 	return l.Store.DeleteRange(first, last)
 }
 
-// keep refuses that entries go that are committed and in no snapshot.
+// refuseCommitted refuses to delete entries that are committed and in no snapshot.
 func (l *logStore) refuseCommitted(first, last uint64) error {
 	if first > last {
 		return nil
@@ -85,7 +85,7 @@ func (l *logStore) refuseCommitted(first, last uint64) error {
 	held := uint64(0)
 	metas, err := l.snaps.List()
 	if err != nil {
-		return fmt.Errorf("look what the snapshots hold: %w", err)
+		return fmt.Errorf("list the snapshots: %w", err)
 	}
 	for _, meta := range metas {
 		held = max(held, meta.Index)

@@ -4,24 +4,25 @@
 // A Node promises:
 //
 //   - What Propose acknowledged is on the disks of a majority, and applied here.
-//     Its errors say whether the entry can have been proposed: api.ErrNoLeader means
-//     surely not, so that it may be sent elsewhere; api.ErrUnknownWrite means that nobody
-//     can tell.
+//     Its errors say whether the entry may have been proposed: api.ErrNoLeader means
+//     that it was not, so that it may be sent elsewhere; api.ErrUnknownWrite means that
+//     nobody can tell.
 //   - Before Started returns, the state machine holds the newest snapshot and
 //     every entry that was known to be committed when the last run ended, leader
 //     or no leader (CommitAtStart). All of that was verified on the way; what is
 //     damaged is named and nothing is started.
 //   - A leader that is stopped hands its leadership over first.
-//   - A leader whose process has died is succeeded at once, not after its timers
-//     (evidence.go); one that lives never is.
+//   - A leader whose process has died is replaced at once, not after its timers
+//     (failover.go); one that lives never is.
 //   - Committed entries are never deleted: Run ends with ErrCommittedDeleted instead.
-//   - Streams with servers of another cluster, or that have forgotten something, are
-//     refused (greet.go); a server that is told that it has forgotten something ends.
-//   - A lone voter leads at once, without waiting for an election timer.
+//   - Connections with servers of another cluster, or that have forgotten something,
+//     are refused (handshake.go); a server that is told that it has forgotten something
+//     stops.
+//   - A single voter leads at once, without waiting for an election timer.
 //
-// New does nothing but remember; Run opens the stores, runs raft and closes
-// everything again. A Node runs once. Methods that need raft say ErrNotRunning
-// before Run has started it and after it has ended.
+// New starts nothing. Run opens the stores, runs raft and closes everything again. A
+// Node runs once. Methods that need raft return ErrNotRunning before Run has started it
+// and after it has ended.
 package raftnode
 
 import (
@@ -38,10 +39,8 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
 )
 
-var (
-	// ErrNotRunning is what methods say before raft runs, and after.
-	ErrNotRunning = errors.New("raft is not running")
-)
+// ErrNotRunning is what methods return before raft runs, and after.
+var ErrNotRunning = errors.New("raft is not running")
 
 // FSM is the state machine. Only commands (raft.LogCommand) reach it, through
 // ApplyBatch; each is applied once in the life of a Node, in order, on one
@@ -59,10 +58,11 @@ type Config struct {
 	// Group makes one entry of commands that may share one; the state machine
 	// answers it with a list of their results ([]any).
 	Group func(commands [][]byte) []byte
-	// Identity is who this server is towards others: streams with servers that must
-	// not meet it are refused. Nil: nobody is refused but who wants another id.
+	// Identity is what this server says of itself and knows of others: connections with
+	// servers of another cluster are refused. Nil: only those are refused that want
+	// another id.
 	Identity *clusterid.Identity
-	// Judge has a say in that before, if it is not nil.
+	// CheckPeer, if it is not nil, is asked first and may refuse a server.
 	CheckPeer func(clusterid.Hello) error
 
 	Listener net.Listener // accepts raft streams; Run closes it
@@ -73,13 +73,13 @@ type Config struct {
 	AddressOf func(id string) (addr string, ok bool)
 
 	// OnLeader is called on one goroutine, in order: true when this server starts
-	// to lead, false when it has stopped. It may take its time, but a reign that
+	// to lead, false when it has stopped. It may take its time; a leadership that
 	// began and ended meanwhile is skipped.
 	OnLeader func(leader bool)
 
-	// Ask asks another voter whether the leader of that term refuses its
-	// connections, too; it answers with Node.Witness. Nil: nobody is asked, this
-	// server bears witness against nobody, and a dead leader is found by the timers.
+	// AskPeer asks another voter whether the leader of that term refuses its
+	// connections, too; that one answers with Node.ProbeLeader. Nil: the failover probe
+	// is off, and the timers alone find a dead leader.
 	AskPeer func(ctx context.Context, voter raft.Server, leader string, term uint64) (ProbeReport, error)
 
 	Multiplier        int           // of the timers' 1000 ms; 1
@@ -173,7 +173,7 @@ func (n *Node) Started(ctx context.Context) error {
 	}
 }
 
-// enter begins a call that the stop waits for; done ends it.
+// enter begins a call, for whose end (done) the stop waits.
 func (n *Node) enter() (s *server, done func(), err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -184,7 +184,7 @@ func (n *Node) enter() (s *server, done func(), err error) {
 	return n.server, n.server.calls.Done, nil
 }
 
-// peek gives the server for a look at raft's variables, nil if it does not run.
+// current gives the server for a look at raft's variables, nil if it does not run.
 func (n *Node) current() *server {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -201,7 +201,7 @@ func (n *Node) Leader() (id, addr string) {
 	return string(raftID), string(raftAddr)
 }
 
-// IsLeader says whether this server believes that it leads. VerifyLeader makes sure.
+// IsLeader says whether this server believes that it leads. VerifyLeader proves it.
 func (n *Node) IsLeader() bool {
 	s := n.current()
 	return s != nil && s.raft.State() == raft.Leader
@@ -219,8 +219,8 @@ func (n *Node) Term() uint64 {
 // rise, so a leader now whose term, read afterwards, is still that one leads in it.
 func (n *Node) LeadsIn(term uint64) bool { return n.IsLeader() && n.Term() == term }
 
-// AppliedIndex is the newest entry that the state machine holds. Entries that
-// are raft's own do not count.
+// AppliedIndex is the newest entry that the state machine holds. Raft's own
+// entries do not count.
 func (n *Node) AppliedIndex() uint64 {
 	if s := n.current(); s != nil {
 		return s.fsm.Applied()
@@ -242,14 +242,6 @@ func (n *Node) AwaitApplied(ctx context.Context, index uint64) error {
 func (n *Node) LastIndex() uint64 {
 	if s := n.current(); s != nil {
 		return s.raft.LastIndex()
-	}
-	return 0
-}
-
-// CommitIndex is the newest entry that this server knows to be committed.
-func (n *Node) CommitIndex() uint64 {
-	if s := n.current(); s != nil {
-		return max(s.raft.CommitIndex(), s.commitAtStart)
 	}
 	return 0
 }
@@ -280,7 +272,7 @@ func (n *Node) LastContact() time.Duration {
 	return time.Since(last)
 }
 
-// Stats is raft's own, as text.
+// Stats are raft's own statistics, as text.
 func (n *Node) Stats() map[string]string {
 	s := n.current()
 	if s == nil {
@@ -291,7 +283,7 @@ func (n *Node) Stats() map[string]string {
 	return stats
 }
 
-// Raft is for raft-autopilot, which wants raft itself.
+// Raft is raft itself, for raft-autopilot and observers.
 func (n *Node) Raft() (*raft.Raft, error) {
 	s, done, err := n.enter()
 	if err != nil {

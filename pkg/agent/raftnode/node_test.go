@@ -225,7 +225,7 @@ func TestMembership(t *testing.T) {
 	c.write(all, "one")
 
 	b := c.start("b", "")
-	if err := a.AddNonvoter(t.Context(), b.id, b.addr); err != nil {
+	if err := addNonvoter(a.Node, b.id, b.addr); err != nil {
 		t.Fatal(err)
 	}
 	all = append(all, b)
@@ -233,35 +233,32 @@ func TestMembership(t *testing.T) {
 	if got := suffrage(t, a, "b"); got != raft.Nonvoter {
 		t.Errorf("b is a %v", got)
 	}
-	if err := b.AddVoter(t.Context(), b.id, b.addr); !errors.Is(err, api.ErrNoLeader) {
+	if err := addVoter(b.Node, b.id, b.addr); !errors.Is(err, raft.ErrNotLeader) {
 		t.Errorf("a follower changes the configuration: %v", err)
 	}
-	if err := a.AddVoter(t.Context(), b.id, b.addr); err != nil {
+	if err := addVoter(a.Node, b.id, b.addr); err != nil {
 		t.Fatal(err)
 	}
 	if got := suffrage(t, a, "b"); got != raft.Voter {
 		t.Errorf("b is a %v", got)
 	}
-	if err := a.TransferLeadership(t.Context(), "b"); err != nil {
+	if err := a.TransferLeadership(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if leader := c.leader(all); leader != b {
 		t.Errorf("%s leads", leader.id)
 	}
-	if err := b.TransferLeadership(t.Context(), "nobody"); err == nil {
-		t.Error("a transfer to nobody went well")
-	}
-	if err := b.DemoteVoter(t.Context(), "a"); err != nil {
+	if err := demoteVoter(b.Node, "a"); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.RemoveServer(t.Context(), "a"); err != nil {
+	if err := removeServer(b.Node, "a"); err != nil {
 		t.Fatal(err)
 	}
 	c.write([]*member{b}, "two")
 	c.wantLines([]*member{b}, "one", "two")
 
 	// Who was removed still runs, and may come back.
-	if err := b.AddNonvoter(t.Context(), a.id, a.addr); err != nil {
+	if err := addNonvoter(b.Node, a.id, a.addr); err != nil {
 		t.Fatal(err)
 	}
 	c.wantLines(all, "one", "two")
@@ -385,8 +382,8 @@ func TestNotRunning(t *testing.T) {
 		for name, err := range map[string]error{
 			"Propose": propose, "Configuration": configuration, "HasState": hasState, "Raft": raw,
 			"Barrier": m.Barrier(ctx), "VerifyLeader": m.VerifyLeader(ctx), "Bootstrap": m.Bootstrap(nil),
-			"AddVoter": m.AddVoter(ctx, "b", "x"), "TransferLeadership": m.TransferLeadership(ctx, ""),
-			"Snapshot": m.Snapshot(ctx),
+			"AddVoter": addVoter(m.Node, "b", "x"), "TransferLeadership": m.TransferLeadership(ctx),
+			"Snapshot": takeSnapshot(m.Node),
 		} {
 			if !errors.Is(err, ErrNotRunning) {
 				t.Errorf("%s %s: %v", name, when, err)
@@ -396,7 +393,7 @@ func TestNotRunning(t *testing.T) {
 			t.Errorf("Propose %s is not known to be unproposed: %v", when, propose)
 		}
 		id, addr := m.Leader()
-		if id != "" || addr != "" || m.IsLeader() || m.LastIndex()+m.CommitIndex()+m.AppliedIndex()+m.CommitAtStart() != 0 ||
+		if id != "" || addr != "" || m.IsLeader() || m.LastIndex()+commitIndex(m.Node)+m.AppliedIndex()+m.CommitAtStart() != 0 ||
 			m.LastContact() >= 0 || len(m.Stats()) != 0 {
 			t.Errorf("%s there is something to see", when)
 		}

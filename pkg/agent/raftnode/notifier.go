@@ -2,14 +2,14 @@ package raftnode
 
 import "sync"
 
-// herald carries raft's leadership changes to a callback. Raft blocks until it
-// has been heard, so listening and calling are two goroutines.
+// leaderNotifier passes raft's leadership changes on to a callback. Raft blocks until a
+// change is received, so receiving and calling are two goroutines.
 type leaderNotifier struct {
 	from <-chan bool
 	call func(bool)
 
 	mu      sync.Mutex
-	pending []bool        // at most two: a reign that nobody has heard of is struck out
+	pending []bool        // two at most: a leadership that was not announced is dropped with its end
 	more    chan struct{} // one slot
 }
 
@@ -17,66 +17,62 @@ func newLeaderNotifier(from <-chan bool, call func(bool)) *leaderNotifier {
 	return &leaderNotifier{from: from, call: call, more: make(chan struct{}, 1)}
 }
 
-// run ends when done is closed. A leadership that was announced is ended first.
-func (h *leaderNotifier) run(done <-chan struct{}) {
-	var listening sync.WaitGroup
-	defer listening.Wait()
-	listening.Go(func() { h.listen(done) })
+// run returns when done is closed, after it has ended a leadership that it announced.
+func (n *leaderNotifier) run(done <-chan struct{}) {
+	var receiving sync.WaitGroup
+	defer receiving.Wait()
+	receiving.Go(func() { n.receive(done) })
 	announced := false
 	for {
 		select {
-		case <-h.more:
+		case <-n.more:
 		case <-done:
 			if announced {
-				h.call(false)
+				n.call(false)
 			}
 			return
 		}
-		for {
-			leader, ok := h.next()
-			if !ok {
-				break
-			}
+		for leader, ok := n.next(); ok; leader, ok = n.next() {
 			if leader != announced {
 				announced = leader
-				h.call(leader)
+				n.call(leader)
 			}
 		}
 	}
 }
 
-func (h *leaderNotifier) listen(done <-chan struct{}) {
+func (n *leaderNotifier) receive(done <-chan struct{}) {
 	for {
 		select {
-		case leader := <-h.from:
-			h.put(leader)
+		case leader := <-n.from:
+			n.put(leader)
 		case <-done:
 			return
 		}
 	}
 }
 
-func (h *leaderNotifier) put(leader bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if n := len(h.pending); n > 0 && h.pending[n-1] && !leader {
-		h.pending = h.pending[:n-1]
+func (n *leaderNotifier) put(leader bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if last := len(n.pending) - 1; last >= 0 && n.pending[last] && !leader {
+		n.pending = n.pending[:last]
 	} else {
-		h.pending = append(h.pending, leader)
+		n.pending = append(n.pending, leader)
 	}
 	select {
-	case h.more <- struct{}{}:
+	case n.more <- struct{}{}:
 	default:
 	}
 }
 
-func (h *leaderNotifier) next() (leader, ok bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if len(h.pending) == 0 {
+func (n *leaderNotifier) next() (leader, ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if len(n.pending) == 0 {
 		return false, false
 	}
-	leader = h.pending[0]
-	h.pending = h.pending[1:]
+	leader = n.pending[0]
+	n.pending = n.pending[1:]
 	return leader, true
 }

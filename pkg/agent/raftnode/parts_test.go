@@ -204,7 +204,7 @@ func testReaderWaits(t *testing.T, ready func(*Node, context.Context) error) {
 		t.Fatal(err)
 	}
 	c.leader([]*member{m})
-	before := m.CommitIndex()
+	before := commitIndex(m.Node)
 	m.tape.mu.Lock() // the state machine hangs
 	release := sync.OnceFunc(m.tape.mu.Unlock)
 	defer release()
@@ -213,7 +213,7 @@ func testReaderWaits(t *testing.T, ready func(*Node, context.Context) error) {
 		_, err := m.Propose(context.Background(), Command{Data: []byte("one")})
 		proposed <- err
 	}()
-	until(t, "it is committed", func() bool { return m.CommitIndex() > before })
+	until(t, "it is committed", func() bool { return commitIndex(m.Node) > before })
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if err := ready(m.Node, short); !errors.Is(err, context.DeadlineExceeded) {

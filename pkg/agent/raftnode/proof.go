@@ -10,15 +10,15 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// provePause is how long a proof waits for answers before it has raft send new
+// proofRetry is how long a proof waits for answers before it has raft send new
 // heartbeats.
 const proofRetry = 20 * time.Millisecond
 
 // prove makes sure that this server led at a moment after the call: that a majority
 // of the voters acknowledged, in the term in which it leads, something that was
-// sent after it (acks.go). Raft's own VerifyLeader does not: it counts answers to
-// what was sent before, and those of servers without a vote. It is used to have
-// raft send heartbeats at once, and to hear of a leadership that is lost.
+// sent after the call (acks.go). Raft's own VerifyLeader does not: it counts answers to
+// messages that were sent before, and those of servers without a vote. It is called to
+// make raft send heartbeats at once, and to learn of a lost leadership.
 func (s *server) prove() (proof struct{}, err error) {
 	term, leads := s.leads()
 	if !leads {
@@ -27,12 +27,12 @@ func (s *server) prove() (proof struct{}, err error) {
 	began, after := time.Now(), s.acks.sent.Load()
 	limit := time.NewTimer(2 * s.timer()) // by then raft itself has stepped down
 	defer limit.Stop()
-	var heartbeats <-chan error // raft's verdict on the heartbeats that were sent last
+	var heartbeats <-chan error // the result of those that raft sent last
 	for {
-		next := s.acks.next()
+		next := s.acks.answered.Changed()
 		if s.acks.proves(term, after) {
 			if now, leads := s.leads(); !leads || now != term {
-				return proof, api.ErrNoLeader // of whom were those the voters?
+				return proof, api.ErrNoLeader // the voters may be those of a later configuration
 			}
 			s.acks.lease.renew(began)
 			return proof, nil
@@ -61,20 +61,20 @@ func (s *server) prove() (proof struct{}, err error) {
 }
 
 func (s *server) sendHeartbeats() <-chan error {
-	verdict := make(chan error, 1)
-	go func() { verdict <- s.raft.VerifyLeader().Error() }()
-	return verdict
+	result := make(chan error, 1)
+	go func() { result <- s.raft.VerifyLeader().Error() }()
+	return result
 }
 
-// leads gives the term in which this server leads. Terms only rise, so the same one
-// before and after means that the state between is of it.
+// leads gives the term in which this server leads. Terms only rise, so if the term is the
+// same before and after, the state that was read in between belongs to it.
 func (s *server) leads() (term uint64, leads bool) {
 	term = s.raft.CurrentTerm()
 	leads = s.raft.State() == raft.Leader
 	return term, leads && s.raft.CurrentTerm() == term
 }
 
-// votersOf is who may vote by the newest configuration.
+// votersOf are the voters of the newest configuration.
 func votersOf(r *raft.Raft) []raft.ServerID {
 	if r == nil {
 		return nil
@@ -91,7 +91,7 @@ func votersOf(r *raft.Raft) []raft.ServerID {
 // VerifyLeader makes sure, by asking a majority, that this server led at some
 // moment after the call, and then waits until the state machine holds all that
 // was committed at the call: a read after it is linearizable, at a leader that
-// has done its Barrier. Calls that arrive together share one round of questions.
+// has done its Barrier. Calls that arrive together share one round of messages.
 func (n *Node) VerifyLeader(ctx context.Context) error {
 	s, done, err := n.enter()
 	if err != nil {
@@ -108,12 +108,12 @@ func (n *Node) VerifyLeader(ctx context.Context) error {
 	return s.awaitApplied(ctx, commit)
 }
 
-// Settle makes sure that a read of the state machine, at a leader that has done its
-// Barrier, lacks nothing that was acknowledged more than the lease ago (1000 ms
-// times the multiplier), nor anything that is committed as far as this server knows
-// at the call: a follower may have applied, and shown, what its leader has not
-// applied yet. It takes a proof first if nobody has confirmed the leadership for so
-// long, because this process was paused or the network is slow.
+// AwaitCommitted makes sure that a read of the state machine, at a leader that has done
+// its Barrier, lacks nothing that was acknowledged more than the lease ago (1000 ms
+// times the multiplier), and nothing that this server knows to be committed at the call:
+// a follower may have applied, and shown, an entry that its leader has not applied yet.
+// If the lease has ended, because this process was paused or the network is slow, it
+// takes a proof of leadership first.
 func (n *Node) AwaitCommitted(ctx context.Context) error {
 	if s := n.current(); s != nil && s.acks.lease.holds() && s.raft.CommitIndex() <= s.appliedCommit.Load() {
 		return nil
@@ -131,7 +131,7 @@ func (n *Node) AwaitCommitted(ctx context.Context) error {
 	return s.awaitApplied(ctx, s.raft.CommitIndex())
 }
 
-// share takes a proof together with all who need one now.
+// proveShared shares one proof among all callers that need one now.
 func (s *server) proveShared(ctx context.Context) error {
 	if _, err := s.proofs.Do(ctx); err != nil {
 		return fmt.Errorf("verify the leadership: %w", err)

@@ -19,7 +19,7 @@ func TestNonVotersProveNothing(t *testing.T) {
 	all := c.found(3)
 	lead := c.leader(all)
 	extra := c.start("x", t.TempDir())
-	if err := lead.AddNonvoter(t.Context(), "x", extra.addr); err != nil {
+	if err := addNonvoter(lead.Node, "x", extra.addr); err != nil {
 		t.Fatal(err)
 	}
 	c.write(all, "one")

@@ -11,8 +11,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// enqueueTimeout is how long raft's main goroutine may be too busy to take an
-// entry, which is a disk that stands still.
+// enqueueTimeout is how long raft's main goroutine may be too busy to accept an entry:
+// its disk hangs.
 const enqueueTimeout = 10 * time.Second
 
 // Command is what Propose replicates.
@@ -22,15 +22,15 @@ type Command struct {
 	// as no two of them have the same Key; Config.Group makes it of their Data.
 	Groups bool
 	Key    string
-	// Own is for what the cluster itself needs to go on: it is tried also on a disk
-	// that is too full for other commands.
+	// Own marks what the cluster itself needs to go on. It is proposed even if the disk
+	// is too full for other commands.
 	Own bool
 }
 
-// Propose replicates one command and gives the state machine's result for it.
+// Propose replicates one command and returns the state machine's result for it.
 // Commands are applied in the order in which they came; those that come together
-// share what they cost (carry.go). When ctx ends after a command has left, its
-// outcome is unknown. A disk that has no room refuses it (raftlog.ErrFull) before
+// share their cost (batcher.go). If ctx ends after a command was submitted, its outcome
+// is unknown (api.ErrUnknownWrite). A full disk refuses it (raftlog.ErrFull) before
 // anything is proposed.
 func (n *Node) Propose(ctx context.Context, c Command) (any, error) {
 	s, done, err := n.enter()
@@ -77,7 +77,7 @@ func (n *Node) Barrier(ctx context.Context) error {
 	return outcomeError(f, err)
 }
 
-// await waits for a future of raft's, which knows no contexts.
+// await waits for one of raft's futures, which know no contexts.
 func await[F raft.Future](ctx context.Context, s *server, begin func() F) (F, error) {
 	type outcome struct {
 		future F
@@ -99,8 +99,8 @@ func await[F raft.Future](ctx context.Context, s *server, begin func() F) (F, er
 	}
 }
 
-// verdict says of a failed future, or of a wait for one that was given up,
-// whether its entry can have been proposed.
+// outcomeError says of a failed future, or of a wait for one that was given up,
+// whether its entry may have been proposed.
 func outcomeError(f raft.Future, err error) error {
 	switch {
 	case err == nil:
@@ -119,6 +119,7 @@ func outcomeError(f raft.Future, err error) error {
 	return fmt.Errorf("%w: %w", api.ErrUnknownWrite, err)
 }
 
+// awaitApplied waits until the state machine holds all entries up to a commit index.
 func (s *server) awaitApplied(ctx context.Context, commit uint64) error {
 	index, err := s.lastForFSM(commit)
 	if err != nil {

@@ -13,21 +13,20 @@ type SnapshotRules struct {
 	TrailingLogs uint64
 }
 
-// SetSnapshotRules changes them. A node that does not run yet takes them up when it
-// starts.
+// SetSnapshotRules changes them. A node that does not run yet uses them when it starts.
 func (n *Node) SetSnapshotRules(r SnapshotRules) error {
 	n.mu.Lock()
 	n.cfg.SnapshotThreshold, n.cfg.SnapshotInterval, n.cfg.TrailingLogs = r.Threshold, r.Interval, r.TrailingLogs
 	n.mu.Unlock()
 	s, done, err := n.enter()
 	if err != nil {
-		return nil // takeRules does it
+		return nil // applySnapshotRules does it
 	}
 	defer done()
 	return s.setSnapshotRules(r)
 }
 
-// takeRules puts into effect what changed while raft started. A node calls it as
+// applySnapshotRules puts into effect what changed while raft started. A node calls it as
 // soon as it can be found running.
 func (n *Node) applySnapshotRules(s *server) {
 	if r := n.SnapshotRules(); r != (SnapshotRules{s.cfg.SnapshotThreshold, s.cfg.SnapshotInterval, s.cfg.TrailingLogs}) {
@@ -51,10 +50,4 @@ func (s *server) setSnapshotRules(r SnapshotRules) error {
 		return fmt.Errorf("change when raft takes snapshots: %w", err)
 	}
 	return nil
-}
-
-// rules are those in use.
-func (s *server) rules() SnapshotRules {
-	rc := s.raft.ReloadableConfig()
-	return SnapshotRules{rc.SnapshotThreshold, rc.SnapshotInterval, rc.TrailingLogs}
 }

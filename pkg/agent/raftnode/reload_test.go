@@ -13,7 +13,7 @@ func TestSnapshotRulesChange(t *testing.T) {
 		if err := m.SetSnapshotRules(want); err != nil {
 			t.Fatal(err)
 		}
-		if got := m.current().rules(); got != want || m.SnapshotRules() != want {
+		if got := m.current().rulesInUse(); got != want || m.SnapshotRules() != want {
 			t.Errorf("in use are %+v, %+v; want %+v", got, m.SnapshotRules(), want)
 		}
 	}
@@ -24,7 +24,7 @@ func TestSnapshotRulesChange(t *testing.T) {
 	}
 	s := m.current() // stands for what was started before the change
 	n.applySnapshotRules(s)
-	if got := s.rules(); got != want {
+	if got := s.rulesInUse(); got != want {
 		t.Errorf("a change while raft started: in use are %+v, want %+v", got, want)
 	}
 }

@@ -96,14 +96,14 @@ func verifyTrailing(log *raftlog.Store, upTo uint64) error {
 
 // checkVote reads what raft will read only when it is asked for its vote.
 func (s *server) checkVote() error {
-	term, err := s.log.GetUint64([]byte("CurrentTerm"))
+	term, err := s.log.GetUint64([]byte(raftlog.TermKey))
 	if err != nil {
 		return err
 	}
-	if _, err := s.log.GetUint64([]byte("LastVoteTerm")); err != nil {
+	if _, err := s.log.GetUint64([]byte(raftlog.VoteTermKey)); err != nil {
 		return err
 	}
-	if _, err := s.log.Get([]byte("LastVoteCand")); err != nil {
+	if _, err := s.log.Get([]byte(raftlog.CandidateKey)); err != nil {
 		return err
 	}
 	if last, err := s.log.LastIndex(); err != nil || last == 0 || term != 0 {

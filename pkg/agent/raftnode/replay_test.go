@@ -31,14 +31,14 @@ func TestSnapshots(t *testing.T) {
 		}
 	}
 	write(20)
-	if err := a.Snapshot(t.Context()); err != nil {
+	if err := takeSnapshot(a.Node); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.Snapshot(t.Context()); err != nil {
+	if err := takeSnapshot(a.Node); err != nil {
 		t.Errorf("a second snapshot of the same: %v", err)
 	}
 	write(20)
-	if err := a.Snapshot(t.Context()); err != nil {
+	if err := takeSnapshot(a.Node); err != nil {
 		t.Fatal(err)
 	}
 	write(5)
@@ -57,7 +57,7 @@ func TestSnapshots(t *testing.T) {
 	}
 
 	b := c.start("b", t.TempDir()) // a has compacted what b would need
-	if err := a.AddNonvoter(t.Context(), "b", b.addr); err != nil {
+	if err := addNonvoter(a.Node, "b", b.addr); err != nil {
 		t.Fatal(err)
 	}
 	c.wantLines([]*member{b}, want...)
@@ -106,7 +106,7 @@ func TestDamageStopsTheStart(t *testing.T) {
 	for i := range 40 {
 		c.write([]*member{origin}, fmt.Sprint("line ", i))
 		if i == 20 || i == 30 {
-			if err := origin.Snapshot(t.Context()); err != nil {
+			if err := takeSnapshot(origin.Node); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -31,11 +31,10 @@ const (
 	// reserveCheck is how often the disk is looked at while nobody writes.
 	reserveCheck = 2 * time.Second
 
-	// At the stop: how long calls that are under way may take to end, and how
-	// long raft may take to let go of its connections.
-	callsTimeout = time.Second
-	// handOverTime is how long a successor may take: about ten milliseconds is
-	// usual, and one that is stopping too never comes.
+	// At the stop: callsTimeout is for the calls that are under way, transferTimeout for
+	// the election of a successor (about ten milliseconds are usual; one that is stopping
+	// too is never elected), closeTimeout for raft to close its connections.
+	callsTimeout    = time.Second
 	transferTimeout = 250 * time.Millisecond
 	closeTimeout    = 2 * time.Second
 )
@@ -96,23 +95,22 @@ func start(ctx context.Context, cfg Config, fatal *fatal) (_ *server, err error)
 	return s, nil
 }
 
-// undoHalfBootstrap takes back what a bootstrap that was killed has left: raft
-// stores term 1 before the first entry, and would then take this server for one
-// that has state, for ever. Nothing else makes a term of 1: the first election
-// has 2.
+// undoHalfBootstrap undoes a bootstrap that was killed: raft stores term 1 before the
+// first entry, and would then believe for ever that this server has state. Nothing else
+// stores term 1: the first election has term 2.
 func (s *server) undoHalfBootstrap() error {
 	last, err := s.log.LastIndex()
 	if err != nil || last > 0 || s.commitAtStart > 0 {
 		return err
 	}
-	term, err := s.log.GetUint64([]byte("CurrentTerm"))
+	term, err := s.log.GetUint64([]byte(raftlog.TermKey))
 	if err != nil || term != 1 {
 		return err
 	}
-	return s.log.SetUint64([]byte("CurrentTerm"), 0)
+	return s.log.SetUint64([]byte(raftlog.TermKey), 0)
 }
 
-// withHint says what helps against lost and damaged data.
+// withHint adds what helps against lost and damaged data.
 func withHint(err error) error {
 	if IsDamage(err) {
 		return fmt.Errorf("%w; restore the data directory, or, if other servers are left, start once with -repair to rejoin them as a new server", err)
@@ -175,6 +173,11 @@ func (s *server) startRaft() error {
 	return nil
 }
 
+// servers are those of raft's newest configuration.
+func (s *server) servers() []raft.Server {
+	return s.raft.GetConfiguration().Configuration().Servers
+}
+
 // timer is raft's heartbeat, election and lease time here.
 func (s *server) timer() time.Duration { return timer * time.Duration(s.cfg.Multiplier) }
 
@@ -182,7 +185,7 @@ func (s *server) raftConfig(notify chan<- bool) *raft.Config {
 	t := s.timer()
 	c := raft.DefaultConfig() // pre-vote is on in it
 	c.LocalID = raft.ServerID(s.cfg.ID)
-	c.HeartbeatTimeout = t + time.Millisecond // see hurryIfAlone
+	c.HeartbeatTimeout = t + time.Millisecond // see electSingleVoter
 	c.ElectionTimeout = t + time.Millisecond
 	c.LeaderLeaseTimeout = t
 	c.SnapshotThreshold = s.cfg.SnapshotThreshold
@@ -190,32 +193,32 @@ func (s *server) raftConfig(notify chan<- bool) *raft.Config {
 	c.TrailingLogs = s.cfg.TrailingLogs
 	c.ShutdownOnRemove = false        // who was removed may be added again
 	c.NoSnapshotRestoreOnStart = true // replay has done it
-	c.BatchApplyCh = true             // the entries of a flight are stored together
+	c.BatchApplyCh = true             // the entries of a batch are stored together
 	c.NoLegacyTelemetry = true
 	c.NotifyCh = notify
 	c.Logger = hclogx.New(s.cfg.Logger)
 	return c
 }
 
-// keepReserve makes the disk reserve again once there is room, and tells the operator
-// while there is none: a follower has nobody who proposes to be told.
+// maintainReserve makes the disk reserve again when there is space, and reports a full
+// disk: a follower refuses no proposal, so nobody would notice.
 func (s *server) maintainReserve() {
 	for s.sleep(reserveCheck) {
 		full := 0
-		if s.log.CheckSpace() != nil { // logged when it begins and when it ends
+		if s.log.CheckSpace() != nil { // it logs when that begins and when it ends
 			full = 1
 		}
 		metrics.SetGauge([]string{"raft", "disk", "full"}, float32(full))
 	}
 }
 
-// hurryIfAlone makes a lone voter stand at once. Its timer would run for a whole
-// heartbeat first, though there is nobody to hear from; setting a shorter one
-// ends the wait, and as a heartbeat below the lease is refused, the timers begin
-// a millisecond longer than they have to be.
+// electSingleVoter starts an election at once if this server is the only voter. Its timer
+// would run for a whole heartbeat timeout first, though no leader exists that it could
+// hear. Setting a shorter timeout ends that wait. Raft refuses a timeout below the lease,
+// so the timers begin a millisecond longer than they have to be.
 func (s *server) electSingleVoter() {
 	voters, me := 0, false
-	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+	for _, server := range s.servers() {
 		if server.Suffrage == raft.Voter {
 			voters++
 			me = me || server.ID == raft.ServerID(s.cfg.ID)
@@ -232,17 +235,17 @@ func (s *server) electSingleVoter() {
 	}
 }
 
-// stop ends everything, what needs the rest first: calls, leadership, raft and
-// its connections, the transport, the stores.
+// stop ends everything in the order of dependence: calls, leadership, raft and its
+// connections, the transport, the stores.
 func (s *server) stop() error {
-	s.awaitCalls()
+	waitFor(&s.calls, callsTimeout) // raft never answers some of those that its shutdown interrupts
 	s.transferLeadership()
 	stopped := s.raft.Shutdown()
-	s.stream.closeAll()    // or raft would wait for answers that nobody needs
+	s.stream.closeAll()    // otherwise raft waits for answers that nobody needs
 	err := stopped.Error() // closes the transport, too
 	s.trans.CloseStreams()
-	if !s.stream.wait(closeTimeout) {
-		s.cfg.Logger.Warn("raft did not let go of its connections in time", "waited", closeTimeout)
+	if !waitFor(&s.stream.conns, closeTimeout) {
+		s.cfg.Logger.Warn("raft did not close its connections in time", "waited", closeTimeout)
 	}
 	close(s.done)
 	s.helpers.Wait()
@@ -254,27 +257,13 @@ func (s *server) stop() error {
 	return nil
 }
 
-// drain lets the calls that are under way end: raft never answers some of those
-// that are cut off by its shutdown.
-func (s *server) awaitCalls() {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		s.calls.Wait()
-	}()
-	select {
-	case <-done:
-	case <-time.After(callsTimeout):
-	}
-}
-
-// handOver gives the leadership to another voter, so that the others need not
-// find out by their timers that we are gone.
+// transferLeadership gives the leadership to another voter before the stop, so that the
+// others need not wait for their timers.
 func (s *server) transferLeadership() {
 	if s.raft.State() != raft.Leader {
 		return
 	}
-	for _, server := range s.raft.GetConfiguration().Configuration().Servers {
+	for _, server := range s.servers() {
 		if server.Suffrage == raft.Voter && server.ID != raft.ServerID(s.cfg.ID) {
 			transfer := s.raft.LeadershipTransfer()
 			over := make(chan error, 1)

@@ -10,11 +10,13 @@ import (
 	"time"
 
 	"github.com/hashicorp/raft"
+
+	"github.com/muster-dev/muster/pkg/logx"
 )
 
 // stream is raft's StreamLayer over the listener and the dial function of the
-// Config. It knows every connection: raft's transport leaves the ones that it
-// accepted open when it is closed, and waits for answers on those it dialled.
+// Config. It tracks every connection: raft's transport does not close those that it
+// accepted when it is closed, and waits for answers on those that it dialled.
 type stream struct {
 	net.Listener
 	cfg  Config
@@ -26,8 +28,9 @@ type stream struct {
 	mu     sync.Mutex
 	closed bool
 	open   map[net.Conn]*streamConn
-	conns  sync.WaitGroup      // raft closes each connection when it is done with it
-	logged map[string]struct{} // what was logged
+	conns  sync.WaitGroup // raft closes each connection when it has finished with it
+
+	logged logx.Once
 }
 
 var _ raft.StreamLayer = (*stream)(nil)
@@ -38,15 +41,13 @@ func newStream(cfg Config, fail func(error)) *stream {
 		Listener: cfg.Listener,
 		cfg:      cfg,
 		fail:     fail,
-		logged:   map[string]struct{}{},
 		ctx:      ctx,
 		cancel:   cancel,
 		open:     map[net.Conn]*streamConn{},
 	}
 }
 
-// Addr is what raft tells the others, so it is the advertised address and not
-// the one that is bound.
+// Addr is what raft sends to the others: the advertised address, not the bound one.
 func (s *stream) Addr() net.Addr { return address(s.cfg.Address) }
 
 func (s *stream) Accept() (net.Conn, error) {
@@ -94,9 +95,9 @@ func (s *stream) track(c net.Conn, handshake func(net.Conn) error) (net.Conn, er
 	return tracked, nil
 }
 
-// brings says whether anything has come within a time on a connection that was
-// accepted and is still open: whoever sent it lives, for the end of a process is
-// the end of its connections.
+// receivedWithin says whether anything has arrived within a time on a connection that was
+// accepted and is still open: its sender lives, because the end of a process closes its
+// connections.
 func (s *stream) receivedWithin(within time.Duration) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,15 +109,15 @@ func (s *stream) receivedWithin(within time.Duration) bool {
 	return false
 }
 
-// drop ends every connection and every dial, and lets no new one begin. Raft's
-// goroutines notice by the errors.
+// closeAll ends every connection and every dial, and allows no new one. Raft's
+// goroutines get errors then.
 func (s *stream) closeAll() {
 	s.cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 	for c := range s.open {
-		// Below TLS, whose own Close waits to say goodbye to a peer that may be gone.
+		// Below TLS, whose own Close waits for a peer that may be gone.
 		if over, ok := c.(interface{ NetConn() net.Conn }); ok {
 			c = over.NetConn()
 		}
@@ -124,12 +125,12 @@ func (s *stream) closeAll() {
 	}
 }
 
-// wait waits until raft has let go of every connection.
-func (s *stream) wait(limit time.Duration) bool {
+// waitFor waits for a group, limit at most. It returns false if that was not enough.
+func waitFor(group *sync.WaitGroup, limit time.Duration) bool {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.conns.Wait()
+		group.Wait()
 	}()
 	select {
 	case <-done:
@@ -139,8 +140,7 @@ func (s *stream) wait(limit time.Duration) bool {
 	}
 }
 
-// streamConn lets go of its place when it is closed, and checks at the first
-// read, if it was accepted, whom the other end wants.
+// streamConn is one connection. If it was accepted, its first read does the handshake.
 type streamConn struct {
 	net.Conn
 	untrack   func()

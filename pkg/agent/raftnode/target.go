@@ -7,15 +7,15 @@ import (
 	"github.com/hashicorp/raft"
 )
 
-// addresses is raft's ServerAddressProvider: a server that moved is dialled
-// where gossip sees it, and by id.
+// addresses is raft's ServerAddressProvider: a server is dialled at the address that
+// gossip knows, even if it has moved, and by its id.
 type addresses struct {
 	self Config
 	raft func() *raft.Raft
 }
 
-// ServerAddr gives "id@ip:port" for others, for stream.Dial. Our own address
-// goes into messages as it is.
+// ServerAddr gives "id@ip:port" for another server, for stream.Dial; this server's own
+// address as it is, because raft puts it into messages.
 func (a addresses) ServerAddr(id raft.ServerID) (raft.ServerAddress, error) {
 	if string(id) == a.self.ID {
 		return raft.ServerAddress(a.self.Address), nil

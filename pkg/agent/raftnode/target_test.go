@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -62,7 +61,7 @@ func TestTarget(t *testing.T) {
 			t.Errorf("%q is split into %q and %q", at, id, addr)
 		}
 	}
-	if err := handshakeByID(nil, strings.Repeat("x", maxID+1), time.Second); err == nil {
+	if err := sendWantedID(nil, strings.Repeat("x", maxID+1)); err == nil {
 		t.Error("an id that is too long is sent")
 	}
 }

@@ -11,18 +11,17 @@ import (
 
 // transport is raft's NetworkTransport with two things added.
 //
-// What goes to followers is numbered when it is sent, and their answers are noted:
-// that is what a proof of leadership and the lease of default reads rest on
-// (acks.go).
+// It numbers the messages to followers when they are sent, and records the answers: a
+// proof of leadership and the lease of default reads rest on that (acks.go).
 //
-// And heartbeats do not reach raft beside its main goroutine. Raft v1.8.0 offers a
-// handler for that, so that a follower which waits for its disk does not lose its
-// leader; but that handler compares terms and states without a lock, and stores:
-// the heartbeat of a leader of term 6 that comes while the main goroutine begins
-// term 7 takes the term back to 6, under a vote that may have been given. Here a
-// heartbeat of the leader that is followed already, in the term that it has, is
-// answered at once and changes nothing; raft's main goroutine gets it too, when it
-// has time, and alone the others.
+// And it does not pass heartbeats to raft beside raft's main goroutine. Raft v1.8.0 offers
+// a handler for that, so that a follower which waits for its disk does not lose its
+// leader. But that handler compares terms and states without a lock, and stores: if the
+// heartbeat of a leader of term 6 arrives while the main goroutine begins term 7, it sets
+// the term back to 6, after a vote may have been given. Here a heartbeat of the leader
+// that is followed already, in the same term, is answered at once and changes nothing;
+// raft's main goroutine gets it when it has time. Only the main goroutine gets any other
+// heartbeat.
 type transport struct {
 	*raft.NetworkTransport // RequestVote, RequestPreVote, TimeoutNow, peers' encoding, Close
 	header                 raft.RPCHeader
@@ -31,7 +30,7 @@ type transport struct {
 
 	heard      atomic.Pointer[contact]
 	rpcs       chan raft.RPC
-	heartbeats chan raft.RPC // one that was answered and that raft has not seen
+	heartbeats chan raft.RPC // one that was answered and that raft has not received
 	done       <-chan struct{}
 }
 
@@ -65,10 +64,10 @@ func newTransport(inner *raft.NetworkTransport, cfg Config, running *atomic.Poin
 	}
 }
 
-// Consumer is where raft takes what others send.
+// Consumer is where raft receives messages.
 func (t *transport) Consumer() <-chan raft.RPC { return t.rpcs }
 
-// run passes on what arrives, until done is closed.
+// run passes messages on to raft, until done is closed.
 func (t *transport) run() {
 	for {
 		var rpc raft.RPC
@@ -94,7 +93,7 @@ func (t *transport) deliver(rpc raft.RPC) bool {
 	}
 }
 
-// note remembers when a leader was heard, before raft's main goroutine has time.
+// recordContact records when a leader was heard, before raft's main goroutine has time.
 func (t *transport) recordContact(rpc raft.RPC) {
 	switch req := rpc.Command.(type) {
 	case *raft.AppendEntriesRequest:
@@ -112,14 +111,14 @@ func (t *transport) heardFrom(leader raft.ServerID, term uint64) time.Time {
 	return time.Time{}
 }
 
-// SetHeartbeatHandler takes raft's handler and does not use it.
+// SetHeartbeatHandler is called by raft, whose handler is not used.
 func (t *transport) SetHeartbeatHandler(handler func(raft.RPC)) {
 	if handler != nil {
 		t.NetworkTransport.SetHeartbeatHandler(t.heartbeat)
 	}
 }
 
-// beat is called on the goroutine of a connection.
+// heartbeat answers a heartbeat on the goroutine of its connection, or passes it on.
 func (t *transport) heartbeat(rpc raft.RPC) {
 	t.recordContact(rpc)
 	req, ok := rpc.Command.(*raft.AppendEntriesRequest)
@@ -132,7 +131,7 @@ func (t *transport) heartbeat(rpc raft.RPC) {
 	}, nil)
 	select {
 	case t.heartbeats <- raft.RPC{Command: req, RespChan: make(chan raft.RPCResponse, 1)}:
-	default: // raft is busy, and one waits already
+	default: // raft is busy and has one to process
 	}
 }
 
@@ -178,11 +177,11 @@ func (t *transport) AppendEntriesPipeline(id raft.ServerID, target raft.ServerAd
 	return p, nil
 }
 
-// pipelined is more than a pipeline of raft's default depth holds.
+// pipelined is more requests than a pipeline of raft's default depth holds.
 const pipelined = 16
 
-// pipeline notes the answers of raft's pipeline, which come in the order of the
-// requests. Raft closes it when it is done with it.
+// pipeline records the answers of raft's pipeline, which arrive in the order of the
+// requests. Raft closes it in the end.
 type pipeline struct {
 	raft.AppendPipeline
 	id      raft.ServerID
@@ -220,7 +219,7 @@ func (p *pipeline) run() {
 		case <-p.closed:
 			return
 		}
-		sent := <-p.sent // there since before its request
+		sent := <-p.sent // put there before its request
 		if answer.Error() == nil && answer.Response().Term == answer.Request().Term {
 			p.acks.record(p.id, answer.Request().Term, sent)
 		}

@@ -87,7 +87,7 @@ func (d *slowDisk) StoreLogs(logs []*raft.Log) error {
 	return d.InmemStore.StoreLogs(logs)
 }
 
-// ballots goes through what was written: the terms, and who got the vote in each.
+// voteStore goes through what was written: the terms, and who got the vote in each.
 func (d *slowDisk) ballots(t *testing.T) map[uint64]string {
 	t.Helper()
 	d.mu.Lock()
@@ -186,7 +186,7 @@ func header(id string) raft.RPCHeader {
 	return raft.RPCHeader{ProtocolVersion: raft.ProtocolVersionMax, ID: []byte(id), Addr: []byte(id)}
 }
 
-// beat is a heartbeat, or with an index an entry.
+// heartbeat is a heartbeat, or with an index an entry.
 func (f *follower) beat(leader string, term, index uint64) raft.AppendEntriesResponse {
 	req := &raft.AppendEntriesRequest{RPCHeader: header(leader), Term: term}
 	if index > 0 {

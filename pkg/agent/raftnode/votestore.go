@@ -7,34 +7,34 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/raftlog"
 )
 
-// ballots is raft's StableStore. Raft panics where it cannot store its term, and
-// logs a vote that is refused as one that could not be stored; here the server
-// stops in order and says which file it was and why.
+// voteStore is raft's StableStore. Raft panics when it cannot store its term, and logs a
+// refused vote as one that could not be stored. With voteStore the server stops in order
+// instead, and its error names the file and the reason.
 type voteStore struct {
 	*raftlog.Store
 	fatal *fatal
 }
 
-func (b voteStore) SetUint64(key []byte, val uint64) error {
-	err := b.Store.SetUint64(key, val)
-	if err != nil && (string(key) == "CurrentTerm" || errors.Is(err, raftlog.ErrVote)) {
-		b.halt(err)
+func (v voteStore) SetUint64(key []byte, val uint64) error {
+	err := v.Store.SetUint64(key, val)
+	if err != nil && (string(key) == raftlog.TermKey || errors.Is(err, raftlog.ErrVote)) {
+		v.halt(err)
 	}
 	return err
 }
 
-func (b voteStore) Set(key, val []byte) error {
-	err := b.Store.Set(key, val)
+func (v voteStore) Set(key, val []byte) error {
+	err := v.Store.Set(key, val)
 	if errors.Is(err, raftlog.ErrVote) {
-		b.halt(err)
+		v.halt(err)
 	}
 	return err
 }
 
-func (b voteStore) halt(err error) {
+func (v voteStore) halt(err error) {
 	hint := "see to the disk and start it again"
 	if errors.Is(err, raftlog.ErrVote) {
 		hint = "start it again; if that does not help, start once with -repair to rejoin the others as a new server"
 	}
-	b.fatal.halt(fmt.Errorf("a server that cannot store its vote must not give it, so it stops: %w; %s", err, hint))
+	v.fatal.halt(fmt.Errorf("a server that cannot store its vote must not give it, so it stops: %w; %s", err, hint))
 }

@@ -46,8 +46,8 @@ func (a Autopilot) withDefaults() Autopilot {
 
 type autopilotState = autopilot.State
 
-// newAutopilot makes the autopilot of one tenure. What it starts on the side
-// runs in helpers.
+// newAutopilot makes the autopilot of one leadership. The removals of dead servers run in
+// helpers.
 func (s *Server) newAutopilot(helpers *sync.WaitGroup) (*autopilot.Autopilot, error) {
 	r, err := s.node.Raft()
 	if err != nil {
@@ -61,7 +61,7 @@ func (s *Server) newAutopilot(helpers *sync.WaitGroup) (*autopilot.Autopilot, er
 		autopilot.WithReconcileInterval(conf.ReconcileInterval)), nil
 }
 
-// pilotDelegate is how autopilot sees the cluster.
+// autopilotDelegate is how autopilot sees the cluster.
 type autopilotDelegate struct {
 	s       *Server
 	helpers *sync.WaitGroup
@@ -78,11 +78,11 @@ func (d autopilotDelegate) AutopilotConfig() *autopilot.Config {
 	}
 }
 
-// NotifyState makes the leader look again when somebody has become a voter: a
-// repaired server's former self can go then.
+// NotifyState makes the leader reconcile when the number of voters has changed: the former
+// id of a repaired server can be removed then.
 func (d autopilotDelegate) NotifyState(st *autopilot.State) {
 	if old := d.s.pilot.Swap(st); old == nil || len(old.Voters) != len(st.Voters) {
-		d.s.members.fire()
+		d.s.members.Notify()
 	}
 }
 
@@ -119,8 +119,8 @@ func nodeStatus(status int) autopilot.NodeStatus {
 	return autopilot.NodeUnknown
 }
 
-// FetchServerStats asks every server for its place in the log. Who does not
-// answer is missing in the result.
+// FetchServerStats asks every server for its place in the log. The result lacks those that
+// do not answer.
 func (d autopilotDelegate) FetchServerStats(ctx context.Context, servers map[raft.ServerID]*autopilot.Server) map[raft.ServerID]*autopilot.ServerStats {
 	var lock sync.Mutex
 	found := map[raft.ServerID]*autopilot.ServerStats{}
@@ -129,7 +129,7 @@ func (d autopilotDelegate) FetchServerStats(ctx context.Context, servers map[raf
 		asking.Go(func() {
 			stats, err := d.s.statsOf(ctx, string(id), string(srv.Address))
 			if err != nil {
-				d.s.cfg.Logger.Debug("a server does not tell its place in the log", "name", srv.Name, "error", err)
+				d.s.cfg.Logger.Debug("a server does not say how far its log goes", "name", srv.Name, "error", err)
 				return
 			}
 			lock.Lock()
@@ -141,11 +141,11 @@ func (d autopilotDelegate) FetchServerStats(ctx context.Context, servers map[raf
 	return found
 }
 
-// RemoveFailedServer makes a dead server leave the pool; that it left then
-// removes it from raft's configuration and from the catalog.
+// RemoveFailedServer makes a dead server leave the pool. The leader then removes it from
+// raft's configuration and from the catalog.
 func (d autopilotDelegate) RemoveFailedServer(srv *autopilot.Server) {
 	if srv.NodeStatus != autopilot.NodeFailed {
-		return // those that left are removed already
+		return // reconcileServers removes those that left
 	}
 	d.helpers.Go(func() {
 		d.s.cfg.Logger.Info("removing a dead server", "name", srv.Name, "id", srv.ID)
@@ -155,13 +155,13 @@ func (d autopilotDelegate) RemoveFailedServer(srv *autopilot.Server) {
 	})
 }
 
-// promoter is autopilot's own but for the dead.
+// promoter is autopilot's own but for the removal of dead servers.
 type promoter struct{ autopilot.StablePromoter }
 
-// FilterFailedServerRemovals lets dead voters go only if that helps: when as
-// many others live as there are voters (replacements have come), or when fewer
-// voters need a smaller majority. To go from three to two, for one, gains
-// nothing, and the third could not help when it comes back.
+// FilterFailedServerRemovals allows the removal of dead voters only if it helps: if as many
+// servers live as there are voters (replacements have come), or if fewer voters need a
+// smaller majority. To go from three voters to two, for example, gains nothing, and the
+// third could not help when it comes back.
 func (*promoter) FilterFailedServerRemovals(_ *autopilot.Config, st *autopilot.State, failed *autopilot.FailedServers) *autopilot.FailedServers {
 	dead := map[raft.ServerID]bool{} // newer than what st says
 	for _, id := range slices.Concat(failed.StaleVoters, failed.StaleNonVoters) {

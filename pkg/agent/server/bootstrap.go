@@ -13,24 +13,23 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// A cluster begins when somebody writes raft's first configuration, and two that
-// begin with different ones would be two clusters. So servers with
-// bootstrap_expect = N agree through their tags first: each that knows N such
-// servers proposes the first N by id (tag "propose", the id that a cluster founded
-// by them in their present starts has), and one that sees all of the N propose what
-// it proposes itself begins. A server that has raft state carries the tag "boot";
-// while anybody does, nobody begins, and who came late is added by the leader. One
-// that begins alone first tries to join those whom it was told of: it may have been
-// part of a cluster, and have lost its data directory.
+// A server founds a cluster by writing raft's first configuration. Two servers that write
+// different ones would found two clusters. So servers with bootstrap_expect = N first
+// agree through their tags. Each server that knows N of them proposes the first N by id
+// (tag "propose": the id of the cluster that these found in their present starts). A
+// server founds the cluster when all N propose the same. A server that has raft state has
+// the tag "boot"; while any server has it, no server founds a cluster, and the leader adds
+// the others. A server that founds a cluster alone first tries to join the servers in its
+// configuration: it may have been part of a cluster, and have lost its data directory.
 
-// settleTime is waited when more servers than needed are there: their views of
-// the pool may still differ.
+// agreeTime is how long the servers wait after they have agreed, if there are more than
+// needed: their views of the pool may still differ.
 const agreeTime = 500 * time.Millisecond
 
 type tag struct{ key, value string }
 
-// sendTags changes this server's tags, in order, beside everything else: it
-// takes a few rounds of gossip.
+// sendTags changes this server's tags, in order, on its own goroutine: a change takes a
+// few rounds of gossip.
 func (s *Server) sendTags(ctx context.Context) {
 	if s.cfg.Pool.AwaitUp(ctx) != nil {
 		return
@@ -41,7 +40,7 @@ func (s *Server) sendTags(ctx context.Context) {
 			return
 		case t := <-s.tags:
 			if err := s.cfg.Pool.SetTag(t.key, t.value); err != nil {
-				s.cfg.Logger.Warn("could not tell all members of a changed tag; they will learn of it later", "tag", t.key, "error", err)
+				s.cfg.Logger.Warn("could not send a changed tag to all members; they will learn of it later", "tag", t.key, "error", err)
 			}
 		}
 	}
@@ -62,9 +61,9 @@ func (s *Server) runBootstrap(ctx context.Context) {
 	}
 	proposed := ""
 	warned := false
-	var since time.Time // when the whole set agreed
+	var agreedAt time.Time // zero: the set has not agreed
 	for {
-		next := s.changed.next()
+		next := s.changed.Changed()
 		if has, err := s.node.HasState(); err != nil || has {
 			if err == nil {
 				if err := s.confirmCluster(ctx, true); err != nil {
@@ -82,20 +81,20 @@ func (s *Server) runBootstrap(ctx context.Context) {
 		}
 		key := clusterIDOf(set)
 		if key != "" && s.bootstraps.CompareAndSwap(false, true) {
-			s.changed.fire() // whoever sees what we propose may begin before us: see admit
+			s.changed.Notify() // another founder may found the cluster before this one: see runGate
 		}
 		if key != proposed {
 			s.setTag(ctx, gossip.TagProposal, key)
-			proposed, since = key, time.Time{}
+			proposed, agreedAt = key, time.Time{}
 		}
 		wait := time.Duration(-1)
 		if len(set) == 0 || !s.agreed(set, key) {
-			since = time.Time{}
+			agreedAt = time.Time{}
 		} else {
-			if since.IsZero() {
-				since = time.Now()
+			if agreedAt.IsZero() {
+				agreedAt = time.Now()
 			}
-			if wait = time.Until(since.Add(agreeTime)); !surplus || wait <= 0 {
+			if wait = time.Until(agreedAt.Add(agreeTime)); !surplus || wait <= 0 {
 				if s.bootstrap(set) {
 					continue
 				}
@@ -108,8 +107,8 @@ func (s *Server) runBootstrap(ctx context.Context) {
 	}
 }
 
-// waitFor waits for next, or for the time if that is not negative. It returns
-// false if ctx ended.
+// waitFor waits for next, or for d if that is not negative. It returns false if ctx
+// ended first.
 func waitFor(ctx context.Context, next <-chan struct{}, d time.Duration) bool {
 	var after <-chan time.Time
 	if d >= 0 {
@@ -126,17 +125,17 @@ func waitFor(ctx context.Context, next <-chan struct{}, d time.Duration) bool {
 	return true
 }
 
-// candidates are the servers to begin with, sorted by id; none while it cannot
-// be. crowd says that there are more than needed, conflict names a server that
+// founders are the servers that found the cluster, sorted by id; none while that is not
+// possible. surplus says that there are more than needed, conflict names a server that
 // expects another number.
 func (s *Server) founders() (set []gossip.Server, surplus bool, conflict string) {
 	self := gossip.Server{ID: s.cfg.NodeID, Name: s.cfg.NodeName, Addr: s.cfg.Address, Tags: map[string]string{gossip.TagRun: RunTag(s.cfg.Identity.Hello(""))}}
 	if s.bootstrapsAlone() {
 		if other, exists := s.existing(); exists {
-			s.logExists.Do(func() {
+			if s.logged.First("a cluster exists") {
 				s.cfg.Logger.Error("this server founds no cluster, though it is told to (-bootstrap or -bootstrap-expect=1): one exists, and it waits to be taken in there; remove that setting",
 					"known from", other.Name, "address", other.Addr, "cluster", other.Cluster())
-			})
+			}
 			return nil, false, ""
 		}
 		return []gossip.Server{self}, false, ""
@@ -167,12 +166,12 @@ func (s *Server) founders() (set []gossip.Server, surplus bool, conflict string)
 	surplus = len(set) > s.cfg.Expect
 	set = set[:s.cfg.Expect]
 	if !slices.ContainsFunc(set, func(srv gossip.Server) bool { return srv.ID == self.ID }) {
-		return nil, false, "" // the others begin and add this one
+		return nil, false, "" // the others found the cluster and add this one
 	}
 	return set, surplus, ""
 }
 
-// alone says whether this server is to found a cluster by itself.
+// bootstrapsAlone says whether this server is to found a cluster by itself.
 func (s *Server) bootstrapsAlone() bool { return s.cfg.Bootstrap || s.cfg.Expect == 1 }
 
 // existing is a member of a cluster that exists, even if it has failed.
@@ -186,7 +185,8 @@ func (s *Server) existing() (gossip.Server, bool) {
 	return gossip.Server{}, false
 }
 
-// awaitJoined returns false if ctx ended first.
+// awaitJoined waits until the join of a server without state was tried. It returns false
+// if ctx ended first.
 func (s *Server) awaitJoined(ctx context.Context) bool {
 	if has, err := s.node.HasState(); s.cfg.Joined == nil || err != nil || has {
 		return true
@@ -199,7 +199,7 @@ func (s *Server) awaitJoined(ctx context.Context) bool {
 	}
 }
 
-// setKey is the id of the cluster that these servers found; "" for none.
+// clusterIDOf is the id of the cluster that these servers found; "" for none.
 func clusterIDOf(set []gossip.Server) string {
 	if len(set) == 0 {
 		return ""
@@ -211,7 +211,7 @@ func clusterIDOf(set []gossip.Server) string {
 	return clusterid.FoundedBy(founders)
 }
 
-// agreed says whether everybody in the set proposes it.
+// agreed says whether all servers of the set propose it.
 func (s *Server) agreed(set []gossip.Server, key string) bool {
 	for _, srv := range set {
 		if srv.ID != s.cfg.NodeID && srv.Tags[gossip.TagProposal] != key {
@@ -221,7 +221,7 @@ func (s *Server) agreed(set []gossip.Server, key string) bool {
 	return true
 }
 
-// begin writes the first configuration. The others of the set may do so too:
+// bootstrap writes the first configuration. The others of the set may do so too:
 // they write the same.
 func (s *Server) bootstrap(set []gossip.Server) bool {
 	servers := make([]raft.Server, len(set))
@@ -230,12 +230,12 @@ func (s *Server) bootstrap(set []gossip.Server) bool {
 	}
 	id := clusterIDOf(set)
 	if err := s.cfg.Identity.Join(id); err != nil {
-		s.cfg.Logger.Info("this server founds no cluster: a leader was quicker", "error", err)
+		s.cfg.Logger.Info("this server founds no cluster: a leader has added it to one", "error", err)
 		return false
 	}
 	s.cfg.Logger.Info("beginning a new cluster", "servers", len(servers), "cluster", id)
 	if err := s.node.Bootstrap(servers); err != nil {
-		// Most likely a leader was quicker and has written it here already.
+		// Most likely another founder leads already and has sent it.
 		s.cfg.Logger.Info("could not write the first raft configuration", "error", err)
 		return false
 	}

@@ -6,8 +6,8 @@ import (
 	"net/http"
 )
 
-// digestPath gives a digest of the state, by which replicas can be compared: two that
-// have applied the same entries give the same.
+// digestPath gives a digest of the state, to compare replicas: two that have applied the
+// same entries give the same digest.
 const digestPath = "/v1/internal/state-digest"
 
 type stateDigest struct {

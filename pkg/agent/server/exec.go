@@ -8,46 +8,35 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
-	"github.com/muster-dev/muster/pkg/retry"
 )
 
-// reportGrace is how long after its timeout a run may still be reported.
+// reportGrace is how much longer than its timeout a run may take to be reported.
 const reportGrace = 30 * time.Second
 
-// expireJobs reports as lost, while this server leads, the targets whose nodes do
-// not answer, and removes jobs that ended long ago. Nodes may have had no leader
-// before, so their time begins with this leadership at the earliest.
-func (s *Server) expireJobs(ctx context.Context) {
+// reapJobs marks the targets of jobs as lost when their agents do not answer, and
+// forgets jobs that ended long ago. Without a leader agents could not answer, so a
+// target's time begins with this leadership at the earliest.
+func (s *Server) reapJobs(ctx context.Context, _ *leadership) {
 	began := time.Now()
-	open := func(snap *state.Snapshot) view.Answer {
-		targets, meta := snap.OpenTargets()
-		return view.Answer{Value: targets, Meta: meta}
-	}
-	backoff := retry.Backoff{First: firstRetry, Max: lastRetry}
-	for ctx.Err() == nil {
-		snap := s.views.Snapshot()
-		targets, meta := snap.OpenTargets()
-		lost, wait := lostTargets(targets, time.Now(), began)
-		var cmd state.Command
-		if len(lost) > 0 {
-			cmd = &state.JobReport{Results: lost}
-		} else if at := snap.NextJobReap(); !at.IsZero() {
-			if wait = min(wait, time.Until(at)); wait <= 0 {
-				cmd = &state.JobReap{}
+	s.proposeDue(ctx, dueCommand{
+		purpose: "bring the jobs up to date",
+		watched: func(snap *state.Snapshot) view.Answer {
+			targets, meta := snap.OpenTargets()
+			return view.Answer{Value: targets, Meta: meta}
+		},
+		plan: func(snap *state.Snapshot, open any, _ bool) (state.Command, time.Duration) {
+			lost, wait := lostTargets(open.([]state.OpenTarget), time.Now(), began)
+			if len(lost) > 0 {
+				return &state.JobReport{Results: lost}, 0
 			}
-		}
-		if cmd == nil {
-			_, _ = s.views.Read(ctx, "", open, meta.Index, max(wait, time.Millisecond)) // an error is ctx's
-			continue
-		}
-		if _, err := s.proposeOwn(ctx, cmd); err == nil {
-			backoff.Reset()
-		} else if ctx.Err() == nil {
-			pause := backoff.Next()
-			s.cfg.Logger.Warn("could not bring the jobs up to date; trying again", "error", err, "in", pause)
-			_ = retry.Sleep(ctx, pause) // an error is ctx's
-		}
-	}
+			if at := snap.NextJobReap(); !at.IsZero() {
+				if wait = min(wait, time.Until(at)); wait <= 0 {
+					return &state.JobReap{}, 0
+				}
+			}
+			return nil, wait
+		},
+	})
 }
 
 // lostTargets lists the targets that are lost, and says when to look again.

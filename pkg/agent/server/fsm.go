@@ -10,13 +10,13 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/view"
 )
 
-// fsm hands committed entries to the state and publishes what comes out. Raft
-// calls it from one goroutine.
+// fsm applies committed entries to the state and publishes the result. Raft calls it
+// from one goroutine.
 type fsm struct {
 	store   *state.Store
 	views   *view.Board
 	applied func() // called after each publication
-	// fail ends this server: what it cannot read, others have applied.
+	// fail stops this server: others have applied the entry that it cannot read.
 	fail func(error)
 }
 
@@ -32,7 +32,7 @@ func (f *fsm) ApplyBatch(logs []*raft.Log) []any {
 	for i, result := range results {
 		if err, ok := result.(*state.Unreadable); ok {
 			f.fail(err)
-			return results[:i] // nobody hears of them
+			return results[:i] // they are not delivered
 		}
 	}
 	f.views.Publish(f.store.Snapshot(), touched)
@@ -48,7 +48,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 	defer r.Close()
 	if err := f.store.Restore(r); err != nil {
 		err = fmt.Errorf("restore a snapshot: %w", err)
-		f.fail(err) // raft would only fetch it again, without end
+		f.fail(err) // raft would fetch it again for ever
 		return err
 	}
 	f.views.PublishAll(f.store.Snapshot())

@@ -63,3 +63,12 @@ func (noPool) SetTag(string, string) error    { return nil }
 func (noPool) ForceLeave(string, bool) error  { return nil }
 func (noPool) UserEvent(string, []byte) error { return nil }
 func (noPool) Leave() error                   { return nil }
+
+// commitIndex is the newest entry that raft at this server knows to be committed.
+func commitIndex(ts *testServer) uint64 {
+	r, err := ts.node.Raft()
+	if err != nil {
+		return 0
+	}
+	return r.CommitIndex()
+}

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
@@ -16,10 +15,10 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// Which cluster this server belongs to, and whether the others are who they were: see
-// package clusterid. The id is written before the first configuration of raft, or
-// before the first thing that a leader sends is stored; the leader puts it into the
-// state, so that a cluster that was founded before there were ids gets one, too.
+// Which cluster this server belongs to, and whether the other servers have forgotten
+// anything: see package clusterid. The id is stored before raft's first configuration, or
+// before anything that a leader sends is stored. The leader also puts it into the state,
+// so that a cluster that was founded before there were ids gets one, too.
 
 const helloPath = "/v1/internal/hello"
 
@@ -37,15 +36,15 @@ func runOf(srv gossip.Server) (start uint64, run string) {
 	return start, run
 }
 
-// foreign says whether a member is a server of another cluster.
+// isForeign says whether a member is a server of another cluster.
 func (s *Server) isForeign(m api.Member) bool {
 	srv, ok := gossip.ServerOf(m)
 	own := s.cfg.Identity.Cluster()
 	return ok && own != "" && srv.Cluster() != "" && srv.Cluster() != own
 }
 
-// settle notes, once there is raft state, that the cluster id is for good, and tells
-// the members.
+// confirmCluster records whether this server has raft state, from which on its cluster id
+// is final, and publishes a final one in its tags.
 func (s *Server) confirmCluster(ctx context.Context, hasState bool) error {
 	if err := s.cfg.Identity.Confirm(hasState); err != nil {
 		return err
@@ -56,8 +55,8 @@ func (s *Server) confirmCluster(ctx context.Context, hasState bool) error {
 	return nil
 }
 
-// checkState compares the cluster id of the state with this server's, and takes it
-// over if that has none. Raft's goroutine calls it with each new state.
+// checkClusterID compares the cluster id of the state with this server's, and adopts it if
+// this server has none. Raft's goroutine calls it with each new state.
 func (s *Server) checkClusterID(snap *state.Snapshot) {
 	id := snap.ClusterID()
 	if id == "" || id == s.cfg.Identity.Cluster() {
@@ -70,41 +69,33 @@ func (s *Server) checkClusterID(snap *state.Snapshot) {
 	case err != nil:
 		s.cfg.Logger.Warn("could not store the id of the cluster; it will be tried again", "error", err)
 	default:
-		s.clusterNamed.fire()
+		s.members.Notify()
 	}
 }
 
-// runIdentity tells the members of a cluster id that has come with the state, and gets
-// to know the servers that start: the votes of one that has forgotten its own count only
-// if nobody else remembers. It returns when ctx ends.
+// runIdentities publishes a cluster id that came with the state, and verifies the servers
+// that start: a data directory that was put back is noticed only by those who met a later
+// start of its server. It returns when ctx ends.
 func (s *Server) runIdentities(ctx context.Context) {
 	for {
-		changed, named := s.members.next(), s.clusterNamed.next()
+		changed, wait := s.members.Changed(), time.Duration(-1)
 		if has, err := s.node.HasState(); err == nil && has {
 			if err := s.confirmCluster(ctx, true); err != nil {
-				s.cfg.Logger.Warn("could not store the id of the cluster; it will be tried again", "error", err)
+				s.cfg.Logger.Warn("could not store the id of the cluster; trying again", "error", err)
+				wait = helloRetry
 			}
 		}
-		wait := time.Duration(-1)
 		if !s.verifyServers(ctx) {
 			wait = helloRetry
 		}
-		var after <-chan time.Time
-		if wait >= 0 {
-			after = time.After(wait)
-		}
-		select {
-		case <-changed:
-		case <-named:
-		case <-after:
-		case <-ctx.Done():
+		if !waitFor(ctx, changed, wait) {
 			return
 		}
 	}
 }
 
-// meetServers asks those whose start is not known who they are. It returns false if one
-// did not answer.
+// verifyServers asks the servers whose present start is not known who they are. It
+// returns false if one did not answer.
 func (s *Server) verifyServers(ctx context.Context) bool {
 	all := true
 	for _, m := range s.cfg.Pool.Members() {
@@ -113,11 +104,8 @@ func (s *Server) verifyServers(ctx context.Context) bool {
 		if !ok || m.Status != api.MemberAlive || srv.ID == s.cfg.NodeID || run == "" || s.isForeign(m) || s.cfg.Identity.Knows(srv.ID, start, run) {
 			continue
 		}
-		var h clusterid.Hello
-		ask, cancel := context.WithTimeout(ctx, helloTimeout)
-		err := s.askServer(ask, srv.Addr, helloPath, &h)
-		cancel()
-		if err != nil || h.ID != srv.ID {
+		h, err := s.askHello(ctx, srv)
+		if err != nil {
 			all = false
 			continue
 		}
@@ -128,42 +116,31 @@ func (s *Server) verifyServers(ctx context.Context) bool {
 	return all
 }
 
-// sayRefused logs once for each start of a server why nothing is exchanged with it.
+// askHello asks a server who it is.
+func (s *Server) askHello(ctx context.Context, srv gossip.Server) (clusterid.Hello, error) {
+	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
+	defer cancel()
+	var h clusterid.Hello
+	err := s.askServer(ctx, srv.Addr, helloPath, &h)
+	if err == nil && h.ID != srv.ID {
+		err = fmt.Errorf("at %s there is the server %s and not %s", srv.Addr, h.ID, srv.ID)
+	}
+	return h, err
+}
+
+// logRefused logs once for each start of a server why nothing is exchanged with it.
 func (s *Server) logRefused(srv gossip.Server, why error) {
-	if s.refusals.first("server " + srv.ID + srv.Tags[gossip.TagRun]) {
+	if s.logged.First("refused server " + srv.ID + srv.Tags[gossip.TagRun]) {
 		s.cfg.Logger.Error("refused a server", "name", srv.Name, "id", srv.ID, "address", srv.Addr, "error", why)
 	}
 }
 
-// said remembers what was logged. Its methods are safe for concurrent use.
-type said struct {
-	mu   sync.Mutex
-	keys map[string]bool
-}
-
-// saidMost bounds it; past that it begins anew.
-const saidMost = 256
-
-// first says whether it is called for the first time with this key.
-func (s *said) first(key string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.keys[key] {
-		return false
-	}
-	if s.keys == nil || len(s.keys) >= saidMost {
-		s.keys = map[string]bool{}
-	}
-	s.keys[key] = true
-	return true
-}
-
-// judge refuses a raft stream with a server that lives elsewhere, as gossip sees it: of
-// two that run under one id the newcomer is turned away. A server that belongs to no
-// cluster yet is taken in by the one whose pool it has joined, and by no other.
+// checkPeer refuses a raft stream with a server that gossip knows at another address: of
+// two that run under one id the second is refused. A server that belongs to no cluster
+// yet may enter the one whose pool it has joined, and no other.
 func (s *Server) checkPeer(h clusterid.Hello) error {
 	own := s.cfg.Identity.Hello("")
-	if h.ID == own.ID && h.Run() == own.Run() { // a server sends itself the order to stand for election
+	if h.ID == own.ID && h.Run() == own.Run() { // a server sends itself the order to start an election
 		return nil
 	}
 	if h.ID == s.cfg.NodeID {
@@ -200,21 +177,15 @@ func (s *Server) nameCluster(ctx context.Context) error {
 	return nil
 }
 
-// admissible asks a server that is to be added whether it belongs to this cluster, or to
-// none yet; what gossip says may be older.
+// verifyNewServer asks a server that is to be added whether it belongs to this cluster, or
+// to none yet; what gossip says may be older.
 func (s *Server) verifyNewServer(ctx context.Context, srv gossip.Server) error {
 	if srv.Level < state.LevelClusterID { // it does not know the question
 		return nil
 	}
-	var h clusterid.Hello
-	ask, cancel := context.WithTimeout(ctx, helloTimeout)
-	defer cancel()
-	err := s.askServer(ask, srv.Addr, helloPath, &h)
-	switch {
-	case err != nil:
+	h, err := s.askHello(ctx, srv)
+	if err != nil {
 		return err
-	case h.ID != srv.ID:
-		return fmt.Errorf("at %s there is the server %s and not %s", srv.Addr, h.ID, srv.ID)
 	}
 	return s.cfg.Identity.VerifyPeer(h)
 }

@@ -8,40 +8,49 @@ import (
 	"time"
 
 	autopilot "github.com/hashicorp/raft-autopilot"
-)
 
-// How a leader goes on after something it proposed has failed.
-const (
-	firstRetry = 50 * time.Millisecond
-	lastRetry  = 2 * time.Second
+	"github.com/muster-dev/muster/pkg/agent/state"
+	"github.com/muster-dev/muster/pkg/agent/view"
+	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // newLeaderEvent tells the pool who leads, as the reference does.
 const newLeaderEvent = "consul:new-leader"
 
-// tenure is one time of leading.
-type leadership struct {
-	ctx context.Context // ends with it, a little later: raft's callback has to come first
-	end context.CancelFunc
-	// term is where this server became ready, set before it is. A leadership that was
-	// lost and won again in between, before anybody was told, is of another.
-	term uint64
+// recheckTime is how long the leader trusts the wall clock, which may be set: what
+// expires by it is looked at again after this time.
+const recheckTime = time.Minute
+
+// newBackoff paces what a server tries again after a failed proposal.
+func newBackoff() retry.Backoff {
+	return retry.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}
 }
 
-// onLeader is raft's callback: one call after the other, and quick.
+// leadership is one period in which this server leads.
+type leadership struct {
+	ctx context.Context // ends with it, or a little later: when raft's callback comes
+	end context.CancelFunc
+	// term is the one in which this server became ready. A leadership that was lost and
+	// won again before the callback came has another term.
+	term   uint64
+	timers *ttlTimers // of sessions
+}
+
+// onLeader is raft's callback. Calls come one after the other and must be quick.
 func (s *Server) onLeader(leads bool) {
 	s.endLeadership()
 	if leads {
-		t := &leadership{}
-		t.ctx, t.end = context.WithCancel(context.Background())
-		s.current = t
+		l := &leadership{timers: newTTLTimers(s.cfg.SessionTTLMultiplier)}
+		l.ctx, l.end = context.WithCancel(context.Background())
+		s.current = l
 		select {
-		case <-s.leaderships: // nobody has taken it, and it is over
+		case <-s.leaderships: // one that ended before its duties began
 		default:
 		}
-		s.leaderships <- t
+		s.leaderships <- l
 	}
-	s.changed.fire()
+	s.changed.Notify()
 }
 
 func (s *Server) endLeadership() {
@@ -51,64 +60,50 @@ func (s *Server) endLeadership() {
 	}
 }
 
-// runTenures does the leader's duties whenever this server leads.
+// runLeaderships does the leader's duties whenever this server leads.
 func (s *Server) runLeaderships(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case t := <-s.leaderships:
-			s.lead(ctx, t)
+		case l := <-s.leaderships:
+			s.lead(ctx, l)
 		}
 	}
 }
 
-// lead returns when the tenure, or ctx, has ended.
-func (s *Server) lead(ctx context.Context, t *leadership) {
+// lead does the duties of one leadership: they begin when this server is ready, and end
+// with the leadership or with ctx. It returns when all of them have returned.
+func (s *Server) lead(ctx context.Context, l *leadership) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(t.ctx, cancel)()
+	defer context.AfterFunc(l.ctx, cancel)()
 
-	if !s.becomeReady(ctx, t) {
+	if !s.becomeReady(ctx, l) {
 		return
 	}
-	timers := newTTLTimers(s.cfg.SessionTTLMultiplier)
-	s.timers.Store(timers)
-	defer s.timers.CompareAndSwap(timers, nil)
-	s.ready.Store(t)
-	s.changed.fire()
+	s.ready.Store(l)
+	defer s.ready.CompareAndSwap(l, nil)
+	s.changed.Notify()
 	s.cfg.Logger.Info("this server leads")
-	defer s.ready.CompareAndSwap(t, nil)
 
-	var helpers sync.WaitGroup
-	defer helpers.Wait()
-	helpers.Go(func() {
-		if err := s.cfg.Pool.UserEvent(newLeaderEvent, []byte(s.cfg.NodeName)); err != nil {
-			s.cfg.Logger.Debug("could not tell the pool of the new leader", "error", err)
-		}
-	})
-	pilot, err := s.newAutopilot(&helpers)
-	if err != nil {
-		return // raft has ended
+	var duties sync.WaitGroup
+	defer duties.Wait()
+	for _, duty := range []func(context.Context, *leadership){
+		s.announceLeader, s.followSessions, s.endSessions, s.reapKeys, s.reapJobs, s.followMembers,
+	} {
+		duties.Go(func() { duty(ctx, l) })
 	}
-	helpers.Go(func() { s.expireSessions(ctx, t, timers) })
-	helpers.Go(func() { s.expireJobs(ctx) })
-	pilot.Start(ctx)
-	defer func() {
-		<-pilot.Stop()
-		s.pilot.Store(nil)
-	}()
-	s.keepReconciled(ctx, pilot)
 }
 
 // becomeReady applies what was committed before the election and registers this
 // server. It tries until it succeeds or ctx ends.
-func (s *Server) becomeReady(ctx context.Context, t *leadership) bool {
-	pause := firstRetry
+func (s *Server) becomeReady(ctx context.Context, l *leadership) bool {
+	backoff := newBackoff()
 	for {
-		t.term = s.node.Term()
+		l.term = s.node.Term()
 		err := s.establish(ctx)
-		if err == nil && !s.node.LeadsIn(t.term) {
+		if err == nil && !s.node.LeadsIn(l.term) {
 			err = errors.New("the term has changed meanwhile")
 		}
 		if err == nil {
@@ -117,11 +112,10 @@ func (s *Server) becomeReady(ctx context.Context, t *leadership) bool {
 		if ctx.Err() != nil {
 			return false
 		}
-		s.cfg.Logger.Warn("elected, but not ready to lead yet; trying again", "error", err, "in", pause)
-		if !sleep(ctx, pause) {
+		s.cfg.Logger.Warn("elected, but not ready to lead yet; trying again", "error", err)
+		if backoff.Sleep(ctx) != nil {
 			return false
 		}
-		pause = min(2*pause, lastRetry)
 	}
 }
 
@@ -134,7 +128,7 @@ func (s *Server) establish(ctx context.Context) error {
 	}
 	self, ok := s.selfMember()
 	if !ok {
-		return errors.New("the gossip pool does not know this server")
+		return errNotInPool
 	}
 	for _, cmd := range s.planAlive(s.views.Snapshot(), self) {
 		if _, err := s.proposeOwn(ctx, cmd); err != nil {
@@ -144,41 +138,98 @@ func (s *Server) establish(ctx context.Context) error {
 	return nil
 }
 
-// keepReconciled makes the catalog and raft's configuration follow the pool: at
-// every change of it, now and then without one, and soon again after a failure.
+func (s *Server) announceLeader(context.Context, *leadership) {
+	if err := s.cfg.Pool.UserEvent(newLeaderEvent, []byte(s.cfg.NodeName)); err != nil {
+		s.cfg.Logger.Debug("could not tell the pool of the new leader", "error", err)
+	}
+}
+
+// followMembers makes the catalog and raft's configuration follow the pool, and lets
+// autopilot look after the servers' health.
+func (s *Server) followMembers(ctx context.Context, _ *leadership) {
+	var removals sync.WaitGroup
+	defer removals.Wait()
+	pilot, err := s.newAutopilot(&removals)
+	if err != nil {
+		return // raft has ended
+	}
+	pilot.Start(ctx)
+	defer func() {
+		<-pilot.Stop()
+		s.pilot.Store(nil)
+	}()
+	s.keepReconciled(ctx, pilot)
+}
+
+// keepReconciled reconciles at every change of the pool, every ReconcileInterval at
+// least, and soon again after a failure.
 func (s *Server) keepReconciled(ctx context.Context, pilot *autopilot.Autopilot) {
-	failures := 0
+	backoff := newBackoff()
+	backoff.Max = time.Minute
 	for {
-		changed := s.members.next()
+		changed := s.members.Changed()
 		wait, err := s.reconcile(ctx, pilot)
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
 			s.cfg.Logger.Warn("could not bring the catalog up to date with the members; trying again", "error", err)
-			wait = firstRetry << min(failures, 10) // about a minute, should it be for good
-			failures++
+			wait = backoff.Next()
 		} else {
-			failures = 0
+			backoff.Reset()
 		}
-		timer := time.NewTimer(min(wait, s.cfg.ReconcileInterval))
-		select {
-		case <-ctx.Done():
-		case <-changed:
-		case <-timer.C:
+		if !waitFor(ctx, changed, min(wait, s.cfg.ReconcileInterval)) {
+			return
 		}
-		timer.Stop()
 	}
 }
 
-// sleep returns false if ctx ended first.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
+// A dueCommand is a command that is proposed whenever time makes it due.
+type dueCommand struct {
+	purpose string // for the log: "could not " purpose
+	// watched is what of the state the command depends on: when it changes, plan is
+	// called again.
+	watched func(*state.Snapshot) view.Answer
+	// plan gives the command that is due now, or nil and how long to wait at most.
+	// value is what was watched in snap; first says that this leadership has not
+	// proposed such a command yet.
+	plan func(snap *state.Snapshot, value any, first bool) (state.Command, time.Duration)
+}
+
+// proposeDue proposes what is due, until ctx ends.
+func (s *Server) proposeDue(ctx context.Context, d dueCommand) {
+	first, backoff := true, newBackoff()
+	for ctx.Err() == nil {
+		snap := s.views.Snapshot()
+		now := d.watched(snap)
+		cmd, wait := d.plan(snap, now.Value, first)
+		if cmd == nil {
+			_, _ = s.views.Read(ctx, "", d.watched, now.Meta.Index, max(wait, time.Millisecond)) // an error is ctx's
+			continue
+		}
+		if _, err := s.proposeOwn(ctx, cmd); err == nil {
+			first = false
+			backoff.Reset()
+		} else if ctx.Err() == nil {
+			s.cfg.Logger.Warn("could not "+d.purpose+"; trying again", "error", err)
+			_ = backoff.Sleep(ctx) // an error is ctx's
+		}
+	}
+}
+
+// WhileLeading gives a context that ends with ctx, or when this server stops leading:
+// then with the cause "No cluster leader". If it does not lead, the context has
+// ended already. The caller calls the function when done.
+func (s *Server) WhileLeading(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	l := s.ready.Load()
+	if l == nil {
+		cancel(api.ErrNoLeader)
+		return ctx, func() {}
+	}
+	stop := context.AfterFunc(l.ctx, func() { cancel(api.ErrNoLeader) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
 	}
 }

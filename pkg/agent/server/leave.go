@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// How long a leaving server waits for its successor and for its removal from
-// raft's configuration. Neither is needed for the cluster to go on.
+// How long a leaving server waits for its successor and for its removal from raft's
+// configuration. The cluster does not depend on either.
 const (
 	transferTimeout = 2 * time.Second
 	removalTimeout  = 2 * time.Second
@@ -22,7 +22,7 @@ func (s *Server) Leave(ctx context.Context) error {
 	alone := err != nil || len(servers) < 2
 	if id, _ := s.node.Leader(); id == s.cfg.NodeID && !alone {
 		transfer, cancel := context.WithTimeout(ctx, transferTimeout)
-		if err := s.node.TransferLeadership(transfer, ""); err != nil {
+		if err := s.node.TransferLeadership(transfer); err != nil {
 			s.cfg.Logger.Warn("no other server takes over the leadership; leaving all the same", "error", err)
 		}
 		cancel()
@@ -36,12 +36,12 @@ func (s *Server) Leave(ctx context.Context) error {
 	return nil
 }
 
-// awaitRemoval lets raft run until the leader has removed this server, so that
-// the others hear its last acknowledgement instead of a silence.
+// awaitRemoval lets raft run until the leader has removed this server, so that the others
+// get its last acknowledgement and do not count it as failed.
 func (s *Server) awaitRemoval(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, removalTimeout)
 	defer cancel()
-	tick := time.NewTicker(removalCheck) // raft does not tell a follower
+	tick := time.NewTicker(removalCheck) // raft does not notify a follower
 	defer tick.Stop()
 	for s.configured() {
 		select {
@@ -54,13 +54,5 @@ func (s *Server) awaitRemoval(ctx context.Context) {
 
 func (s *Server) configured() bool {
 	servers, _, err := s.node.Configuration()
-	if err != nil {
-		return false
-	}
-	for _, srv := range servers {
-		if string(srv.ID) == s.cfg.NodeID {
-			return true
-		}
-	}
-	return false
+	return err == nil && isConfigured(servers, s.cfg.NodeID)
 }

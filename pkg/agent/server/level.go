@@ -8,28 +8,27 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// levels keeps what this leader writes, and who is added to the cluster, at one
-// feature level. What is in the log at a level no server below it can read, ever:
-// it would stop at that entry. So the level in use never falls, and who is below
-// it is not added.
+// levels keeps the feature level at which this leader writes. A server of a lower level
+// cannot read an entry, and stops at it. So the level in use never falls, and a server
+// below it is not added.
 type levels struct {
 	mu sync.Mutex
-	// pool is the lowest level of the pool's servers, of one look at its members, that
-	// are not below the level in use; 0: nobody has looked since they changed.
+	// pool is the lowest level of those servers in the pool that are not below the level
+	// in use; 0: not known since the members changed.
 	pool int
 	used int // the highest at which this server has proposed, or may have
 }
 
-// forget says that the members have changed.
+// forget is called when the members have changed.
 func (l *levels) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pool = 0
 }
 
-// writeLevel is the level at which the next command is encoded; from then on it is
-// in use. It is the lowest of all servers', failed ones included, for they may come
-// back to read what was written meanwhile; but none below what is in use.
+// writeLevel is the level at which the next command is encoded; from then on it is in
+// use. It is the lowest level of all servers, failed ones included, because they may come
+// back and read what was written meanwhile; but it is never below the level in use.
 func (s *Server) writeLevel() int {
 	s.levels.mu.Lock()
 	defer s.levels.mu.Unlock()
@@ -41,8 +40,8 @@ func (s *Server) writeLevel() int {
 	return l.used
 }
 
-// poolLevel is the lowest level of a pool's servers that a cluster with this level
-// in use can have, at most this program's.
+// poolLevel is the lowest level of the pool's servers that are not below the level in
+// use, at most this program's.
 func (s *Server) poolLevel(members []api.Member, used int) int {
 	used = max(used, s.views.Snapshot().Level())
 	level := state.Level
@@ -54,8 +53,8 @@ func (s *Server) poolLevel(members []api.Member, used int) int {
 	return level
 }
 
-// mayAdd says whether a server can read all that this cluster has written. If so,
-// nothing that it cannot read is written from now on, for it is in the pool.
+// mayAdd says whether a server can read all that this cluster has written. If so, nothing
+// is written from now on that it cannot read, because it is in the pool.
 func (s *Server) mayAdd(srv gossip.Server) (ok bool, inUse int) {
 	s.levels.mu.Lock()
 	defer s.levels.mu.Unlock()
@@ -63,6 +62,6 @@ func (s *Server) mayAdd(srv gossip.Server) (ok bool, inUse int) {
 	if srv.Level < inUse {
 		return false, inUse
 	}
-	s.levels.pool = 0 // what was looked at may be older than this server
+	s.levels.pool = 0 // it may have been computed without this server
 	return true, inUse
 }

@@ -16,11 +16,11 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// A server without raft state is new, or it has lost its data directory under an
-// id that its configuration fixes. The second may have voted, and acknowledged
-// what nobody else has; it may do neither under that id again. So whoever has
-// nothing takes no part in raft before it is among those that begin a cluster, or
-// it is known that the id has no vote in the one that exists (judgeVotes).
+// A server without raft state is new, or it has lost its data directory while its
+// configuration fixes its id. The latter may have voted, and may have acknowledged what
+// no other server has; it must do neither again under that id. So a server without state
+// takes no part in raft until it is among those that found a cluster, or it is known that
+// its id has no vote in the existing one (decideVote).
 
 const (
 	voterPath   = "/v1/internal/raft-voter"
@@ -30,18 +30,19 @@ const (
 
 var errLostVote = errors.New("this server votes in its cluster, but its data directory holds nothing")
 
-// gate lets no raft stream in before it is opened.
+// raftGate is raft's listener. It accepts no connection before it is opened.
 type raftGate struct {
 	net.Listener
-	opened, closed       chan struct{}
-	openOnce, closedOnce sync.Once
+	opened, closed chan struct{}
+	open, shut     func()
 }
 
 func newRaftGate(l net.Listener) *raftGate {
-	return &raftGate{Listener: l, opened: make(chan struct{}), closed: make(chan struct{})}
+	g := &raftGate{Listener: l, opened: make(chan struct{}), closed: make(chan struct{})}
+	g.open = sync.OnceFunc(func() { close(g.opened) })
+	g.shut = sync.OnceFunc(func() { close(g.closed) })
+	return g
 }
-
-func (g *raftGate) open() { g.openOnce.Do(func() { close(g.opened) }) }
 
 func (g *raftGate) Accept() (net.Conn, error) {
 	select {
@@ -53,15 +54,15 @@ func (g *raftGate) Accept() (net.Conn, error) {
 }
 
 func (g *raftGate) Close() error {
-	g.closedOnce.Do(func() { close(g.closed) })
+	g.shut()
 	return g.Listener.Close()
 }
 
-// admit opens the gate as soon as this server may take part in raft. An error is
-// for good.
+// runGate opens the gate as soon as this server may take part in raft. An error is
+// final.
 func (s *Server) runGate(ctx context.Context) error {
 	for {
-		next := s.changed.next()
+		changed := s.changed.Changed()
 		if has, err := s.node.HasState(); err != nil || has || s.bootstraps.Load() {
 			s.gate.open()
 			return nil // an error: raft has ended
@@ -76,14 +77,14 @@ func (s *Server) runGate(ctx context.Context) error {
 			return nil
 		}
 		s.cfg.Logger.Debug("not known yet whether this server has a vote in a cluster", "error", err)
-		if !waitFor(ctx, next, voteRetry) {
+		if !waitFor(ctx, changed, voteRetry) {
 			return nil
 		}
 	}
 }
 
-// hasVote asks the servers that have raft state whether this one's id has a vote. An
-// error says that it cannot be known yet: see judgeVotes.
+// hasVote asks the servers that have raft state whether this server's id has a vote. An
+// error means that it cannot be known yet: see decideVote.
 func (s *Server) hasVote(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, voteTimeout)
 	defer cancel()
@@ -111,13 +112,13 @@ func (s *Server) hasVote(ctx context.Context) (bool, error) {
 	return decideVote(known, answers)
 }
 
-// judgeVotes says whether an id has a vote, from what servers answer, by their ids.
-// Anybody's yes is one: the vote may have been used while it was there. A no may come
-// from one that lags, or that was removed. So it counts only from a leader that has
-// proved that it leads, or from a majority of the voters in the newest configuration
-// among the answers: what is newer and committed is known to one of them.
-// known are the servers that have raft state; they stand for the voters where all
-// answers are those of earlier versions, which do not name them.
+// decideVote decides whether an id has a vote, from the answers of other servers by their ids.
+// A single yes is enough: the vote may have been used while it existed. A no may come
+// from a server that lags, or was removed. So it counts only from a leader that has
+// proved its leadership, or from a majority of the voters in the newest configuration
+// among the answers: one of them knows any later committed configuration. known are the
+// servers that have raft state; they are taken as the voters if all answers are those of
+// earlier versions, which do not name the voters.
 func decideVote(known []string, answers map[string]voterAnswer) (bool, error) {
 	newest := voterAnswer{Voters: known}
 	for _, a := range answers {
@@ -148,16 +149,16 @@ func decideVote(known []string, answers map[string]voterAnswer) (bool, error) {
 	return false, nil
 }
 
-// voterAnswer is whether an id has a vote in the newest configuration that a server has.
+// voterAnswer says whether an id has a vote in the newest configuration that a server has.
 type voterAnswer struct {
 	Voter  bool
-	Proof  bool     // a majority took the server for the leader after the question
+	Proof  bool     // a majority confirmed after the question that the server leads
 	Index  uint64   // of the newest committed configuration
 	Voters []string // ids
 }
 
-// voter answers whether an id has a vote. A leader proves that it leads first: what it
-// knows is then the newest there is.
+// voter answers whether an id has a vote. A leader proves its leadership first: then its
+// configuration is the newest there is.
 func (s *Server) voter(r *http.Request) (any, error) {
 	proof := s.node.IsLeader() && s.node.VerifyLeader(r.Context()) == nil
 	servers, index, err := s.node.Configuration()

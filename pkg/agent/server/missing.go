@@ -8,18 +8,18 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// How a node is treated that the catalog has with a serfHealth, but the pool
-// does not know. One that this server has met before was reaped or pruned, and
-// goes. One that it never met may have died, or may just not have found the way
-// back yet while this server itself has only started: to drop it at once would
-// empty the catalog at every restart of a lone server.
+// A missing node is one that has a serfHealth in the catalog but is not in the pool. One
+// that this server has seen in the pool was reaped or pruned, and is deregistered. One
+// that it has never seen may have died, or may not have rejoined yet because this server
+// has just started: to deregister it at once would empty the catalog at every restart of
+// a single server.
 const (
 	missingGrace = 15 * time.Second // then it is critical
-	missingLimit = 72 * time.Hour   // then it goes, as a failed member does
+	missingLimit = 72 * time.Hour   // then it is deregistered, as a failed member is
 )
 
-// absentees remembers who was met, and since when who is missing. Names are in
-// lower case.
+// missingNodes remembers which nodes were seen in the pool, and since when others are missing.
+// Names are in lower case.
 type missingNodes struct {
 	seen  map[string]bool
 	since map[string]time.Time
@@ -29,13 +29,13 @@ func newMissingNodes() missingNodes {
 	return missingNodes{seen: map[string]bool{}, since: map[string]time.Time{}}
 }
 
-// plan says what to write for the absent, and when to look again at the latest.
-func (a missingNodes) plan(snap *state.Snapshot, members []api.Member, now time.Time) ([]state.Command, time.Duration) {
+// plan says what to write for missing nodes, and when to look again at the latest.
+func (m missingNodes) plan(snap *state.Snapshot, members []api.Member, now time.Time) ([]state.Command, time.Duration) {
 	here := make(map[string]bool, len(members))
-	for _, m := range members {
-		name := strings.ToLower(m.Name)
-		here[name], a.seen[name] = true, true
-		delete(a.since, name)
+	for _, member := range members {
+		name := strings.ToLower(member.Name)
+		here[name], m.seen[name] = true, true
+		delete(m.since, name)
 	}
 	var plan []state.Command
 	again := missingLimit
@@ -47,23 +47,23 @@ func (a missingNodes) plan(snap *state.Snapshot, members []api.Member, now time.
 		if here[name] || lookUp(snap, n.Node).health == nil {
 			continue
 		}
-		cmds, wait := a.planOne(snap, n, name, now)
+		cmds, wait := m.planOne(snap, n, name, now)
 		plan = append(plan, cmds...)
 		again = min(again, wait)
 	}
-	a.forget(known, here)
+	m.forget(known, here)
 	return plan, again
 }
 
-func (a missingNodes) planOne(snap *state.Snapshot, n *api.Node, name string, now time.Time) ([]state.Command, time.Duration) {
+func (m missingNodes) planOne(snap *state.Snapshot, n *api.Node, name string, now time.Time) ([]state.Command, time.Duration) {
 	gone := []state.Command{&state.Deregister{Node: n.Node, Left: true}}
-	if a.seen[name] {
+	if m.seen[name] {
 		return gone, missingLimit
 	}
-	since, ok := a.since[name]
+	since, ok := m.since[name]
 	if !ok {
 		since = now
-		a.since[name] = now
+		m.since[name] = now
 	}
 	switch missing := now.Sub(since); {
 	case missing < missingGrace:
@@ -76,15 +76,15 @@ func (a missingNodes) planOne(snap *state.Snapshot, n *api.Node, name string, no
 }
 
 // forget keeps the maps as small as catalog and pool are.
-func (a missingNodes) forget(known, here map[string]bool) {
-	for name := range a.seen {
+func (m missingNodes) forget(known, here map[string]bool) {
+	for name := range m.seen {
 		if !known[name] && !here[name] {
-			delete(a.seen, name)
+			delete(m.seen, name)
 		}
 	}
-	for name := range a.since {
+	for name := range m.since {
 		if !known[name] {
-			delete(a.since, name)
+			delete(m.since, name)
 		}
 	}
 }

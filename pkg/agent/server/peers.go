@@ -40,7 +40,7 @@ type peerStats struct {
 func (s *Server) Handler(next http.Handler) http.Handler {
 	return clusterid.RefuseForeign(s.private(next), s.cfg.Identity.Cluster, func(r *http.Request, err error) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		if s.refusals.first("agent " + host) {
+		if s.logged.First("refused agent " + host) {
 			s.cfg.Logger.Error("refused the requests of an agent", "address", host, "error", err)
 		}
 	})
@@ -82,7 +82,7 @@ func (s *Server) private(next http.Handler) http.Handler {
 	})
 }
 
-// witness answers whether this server's connections to a leader are refused.
+// probeReport answers whether this server's connections to a leader are refused.
 func (s *Server) probeReport(r *http.Request) (any, error) {
 	term, err := strconv.ParseUint(r.URL.Query().Get("term"), 10, 64)
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Server) probeReport(r *http.Request) (any, error) {
 	return s.node.ProbeLeader(r.Context(), r.URL.Query().Get("leader"), term)
 }
 
-// askWitness asks a voter that.
+// askProbe asks a voter that.
 func (s *Server) askProbe(ctx context.Context, voter raft.Server, leader string, term uint64) (raftnode.ProbeReport, error) {
 	var said raftnode.ProbeReport
 	query := url.Values{"leader": {leader}, "term": {strconv.FormatUint(term, 10)}}

@@ -8,30 +8,29 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// A follower may answer for the leader once its own state holds everything that the
-// leader's held at a moment after the question came: the leader's index, asked for
-// then, is the read index of section 6.4 of the raft dissertation (Ongaro, 2014).
-// All who wait for it share one question, which is much cheaper for both servers
-// than to send each request on.
+// A follower may answer instead of the leader if its own state holds everything that the
+// leader's state held at some moment after the request came. It asks the leader for its
+// index: the read index of section 6.4 of the raft dissertation (Ongaro, 2014). Requests
+// that wait share one question, which is much cheaper for both servers than to forward
+// each request.
 const indexPath = "/v1/internal/read-index"
 
 const (
-	// askIndexTime is how long the leader may take; after it the request itself
-	// is sent to it, which says what is wrong.
+	// readIndexTimeout is how long the leader may take. After it the request itself is
+	// forwarded, and its answer says what is wrong.
 	readIndexTimeout = 500 * time.Millisecond
-	// behindTime is how long this server may lag behind the leader's answer. Raft
-	// tells a follower what is committed with the next entry, or 50 ms later: then
-	// the leader is quicker.
+	// maxLag is how long this server waits until it has applied the leader's index. A
+	// follower learns what is committed with the next entry, or after 50 ms; in the
+	// latter case the leader is faster.
 	maxLag = 2 * time.Millisecond
 )
 
-// leaderIndex is the newest entry that a leader's readers have seen.
+// leaderIndex is the newest entry that readers at the leader can have seen.
 type leaderIndex struct{ Index uint64 }
 
-// CatchUp says whether this follower may answer a read that only the leader may
-// answer, since it holds all that the leader held at a moment after the call: with
-// proof, one at which a majority still took it for the leader. If not, the request
-// is the leader's.
+// CatchUp says whether this follower may answer a read instead of the leader: whether it
+// holds all that the leader held at some moment after the call. With proof, a majority
+// confirmed the leader at that moment. If not, the request has to be forwarded.
 func (s *Server) CatchUp(ctx context.Context, proof bool) bool {
 	if !s.started.Load() {
 		return false
@@ -52,7 +51,7 @@ func (s *Server) CatchUp(ctx context.Context, proof bool) bool {
 	return s.node.AwaitApplied(ctx, index) == nil
 }
 
-// shareIndex lets the leader be asked, until ctx ends.
+// shareIndex enables CatchUp, until ctx ends.
 func (s *Server) shareIndex(ctx context.Context) {
 	s.index.Call = func() (uint64, error) { return s.askIndex(ctx, indexPath) }
 	s.provenIndex.Call = func() (uint64, error) { return s.askIndex(ctx, indexPath+"?consistent") }
@@ -81,12 +80,12 @@ func (s *Server) readIndex(r *http.Request) (any, error) {
 	} else if err := s.AwaitCommitted(r.Context()); err != nil {
 		return nil, err
 	}
-	// Readers see a state a moment before it counts as applied.
+	// A state is published a moment before its entry counts as applied.
 	return leaderIndex{max(s.node.AppliedIndex(), s.views.Snapshot().Index())}, nil
 }
 
-// Settle returns once this server's state holds everything that is committed: a
-// leader's answers must not be older than what a follower has shown before.
+// AwaitCommitted returns once this server's state holds everything that is committed: a
+// leader's answer must not be older than one that a follower has given before.
 func (s *Server) AwaitCommitted(ctx context.Context) error {
 	if err := s.node.AwaitCommitted(ctx); err != nil {
 		return mapRaftError(err)

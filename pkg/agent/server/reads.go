@@ -19,15 +19,14 @@ type Leader struct {
 }
 
 // Propose applies a command and returns its result; an error among the results
-// is returned as the error. Only a leader can. The error is
-// api.ErrNoLeader when the command was surely not proposed, and wraps
-// api.ErrUnknownWrite when it may have been.
+// is returned as the error. Only a leader can. The error is api.ErrNoLeader if
+// the command was not proposed, and wraps api.ErrUnknownWrite if it may have been.
 func (s *Server) Propose(ctx context.Context, cmd state.Command) (any, error) {
 	return s.propose(ctx, cmd, false)
 }
 
-// proposeOwn is for the leader's duties, which go on when the disk is too full for
-// what users write.
+// proposeOwn is Propose for the leader's duties, which go on when the disk is too full for
+// the writes of users.
 func (s *Server) proposeOwn(ctx context.Context, cmd state.Command) (any, error) {
 	return s.propose(ctx, cmd, true)
 }
@@ -63,9 +62,9 @@ func mapRaftError(err error) error {
 	return err
 }
 
-// AwaitLeader waits, for the hold timeout at most, until a leader is known. If
-// this server is elected it also waits until it is ready: everything that was
-// committed before is applied, and its own node is registered.
+// AwaitLeader waits until a leader is known, for the hold timeout at most. If it is this
+// server, AwaitLeader also waits until it is ready: everything that was committed before
+// is applied, and its own node is registered.
 func (s *Server) AwaitLeader(ctx context.Context) (Leader, error) {
 	var found Leader
 	err := s.await(ctx, func() bool {
@@ -94,17 +93,17 @@ func (s *Server) leader() Leader {
 	return Leader{Self: id == s.cfg.NodeID, ID: id, Addr: addr}
 }
 
-// isReady says whether this server leads in the very term in which it has done its
-// barrier. Raft's word that the leadership has ended comes later than its end.
+// isReady says whether this server leads in the term in which it has done its barrier.
+// Raft's callback comes later than the end of a leadership.
 func (s *Server) isReady() bool {
 	t := s.ready.Load()
 	return t != nil && t.ctx.Err() == nil && s.node.LeadsIn(t.term)
 }
 
-// await waits until ok says so, for the hold timeout at most. ok is asked again
-// whenever changed fires.
+// await waits until ok returns true, for the hold timeout at most. It calls ok again at
+// every change.
 func (s *Server) await(ctx context.Context, ok func() bool) error {
-	next := s.changed.next()
+	next := s.changed.Changed()
 	if ok() {
 		return nil
 	}
@@ -118,17 +117,17 @@ func (s *Server) await(ctx context.Context, ok func() bool) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		next = s.changed.next()
+		next = s.changed.Changed()
 		if ok() {
 			return nil
 		}
 	}
 }
 
-// AwaitStale waits, for the hold timeout at most, until this server may answer
-// from its own state though it may lag: once everything is applied that was
-// committed before it stopped. A server that starts with nothing first applies
-// what the leader had when it came. From then on it returns at once.
+// AwaitStale waits, for the hold timeout at most, until this server may answer stale reads:
+// until everything is applied that was committed before it stopped. A server that starts
+// without data first applies what the leader has at that time. From then on AwaitStale
+// returns at once.
 func (s *Server) AwaitStale(ctx context.Context) error {
 	if s.caughtUp.Load() {
 		return nil
@@ -136,17 +135,17 @@ func (s *Server) AwaitStale(ctx context.Context) error {
 	return s.await(ctx, s.caughtUp.Load)
 }
 
-// How watchCatchUp waits: the node counts an entry as applied just after the
-// state machine has fired for it, and a leader may not answer at first.
+// How watchCatchUp waits: an entry counts as applied a moment after its state is
+// published, and a leader may not answer at first.
 const (
 	recheckApplied = 20 * time.Millisecond
 	leaderTimeout  = time.Second
 	leaderRetry    = 100 * time.Millisecond
 )
 
-// watchCatchUp returns once this server may answer stale reads: at once if the
-// node has replayed what was committed before the stop, or, if it begins with
-// nothing, when it holds what the leader holds at that moment.
+// watchCatchUp returns when this server may answer stale reads: at once if it has replayed
+// what was committed before the stop; without data, when it holds what the leader held
+// when it was asked.
 func (s *Server) watchCatchUp(ctx context.Context) {
 	if s.node.CommitAtStart() == 0 {
 		target, ok := s.leaderApplied(ctx)
@@ -154,20 +153,20 @@ func (s *Server) watchCatchUp(ctx context.Context) {
 			return
 		}
 		for s.node.AppliedIndex() < target {
-			if !waitFor(ctx, s.changed.next(), recheckApplied) {
+			if !waitFor(ctx, s.changed.Changed(), recheckApplied) {
 				return
 			}
 		}
 	}
 	s.caughtUp.Store(true)
-	s.changed.fire()
+	s.changed.Notify()
 }
 
-// leaderApplied asks the leader how far it is, as soon as there is one. It
+// leaderApplied asks the leader for its applied index, as soon as there is a leader. It
 // returns false if ctx ended.
 func (s *Server) leaderApplied(ctx context.Context) (uint64, bool) {
 	for {
-		next, delay := s.changed.next(), time.Duration(-1)
+		next, delay := s.changed.Changed(), time.Duration(-1)
 		l := s.leader()
 		switch {
 		case l.Self && s.isReady():

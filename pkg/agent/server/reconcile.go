@@ -25,15 +25,16 @@ import (
 // serverService is the name and id under which servers stand in the catalog.
 const serverService = "consul"
 
-// maxProposals is how many members are written at once: many at the same time
-// share one fsync.
+var errNotInPool = errors.New("the gossip pool does not know this server")
+
+// maxProposals is how many members are written at once: they share an fsync.
 const maxProposals = 64
 
-// reconcile makes the catalog and raft's configuration agree with the pool. It
-// returns after which time at the latest it wants to run again.
+// reconcile makes the catalog and raft's configuration agree with the pool. It returns
+// how long to wait at most before it runs again.
 func (s *Server) reconcile(ctx context.Context, pilot *autopilot.Autopilot) (time.Duration, error) {
 	if _, ok := s.selfMember(); !ok {
-		return s.cfg.ReconcileInterval, errors.New("the gossip pool does not know this server")
+		return s.cfg.ReconcileInterval, errNotInPool
 	}
 	if err := s.nameCluster(ctx); err != nil {
 		return s.cfg.ReconcileInterval, err
@@ -89,8 +90,7 @@ func (s *Server) selfMember() (api.Member, bool) {
 	return api.Member{}, false
 }
 
-// planMember says what is to be written for one member: nothing, if the catalog
-// has it right.
+// planMember gives the commands for one member: none, if the catalog is right.
 func (s *Server) planMember(snap *state.Snapshot, m api.Member) []state.Command {
 	switch m.Status {
 	case api.MemberAlive:
@@ -105,7 +105,7 @@ func (s *Server) planMember(snap *state.Snapshot, m api.Member) []state.Command 
 	return nil
 }
 
-// record is what the catalog has of a member; nil where it has nothing.
+// catalogEntry is what the catalog has of a member; nil where it has nothing.
 type catalogEntry struct {
 	node    *api.Node
 	service *api.NodeService // the consul service
@@ -127,12 +127,12 @@ func lookUp(snap *state.Snapshot, name string) catalogEntry {
 	return r
 }
 
-// planAlive registers a member. Its agent adds the rest of the node's record
-// itself (Meta, tagged addresses): what is there is kept.
+// planAlive registers a member. Its agent adds the rest of the node's record (Meta,
+// tagged addresses), which is kept.
 func (s *Server) planAlive(snap *state.Snapshot, m api.Member) []state.Command {
 	have := lookUp(snap, m.Name)
 	want := serviceOf(m)
-	// The record goes along in whole: the node may be deregistered before this is applied.
+	// The whole record is sent: the node may be deregistered before this is applied.
 	reg := &state.Register{Node: s.nodeRecord(have.node, m), SkipNodeUpdate: true}
 	right := true
 	if have.node == nil || have.node.Address != m.Addr || have.node.ID != m.Tags["id"] {
@@ -166,7 +166,7 @@ func (s *Server) nodeRecord(have *api.Node, m api.Member) *api.Node {
 		return n
 	}
 	n.Meta = have.Meta
-	// What was tagged with the old address moves along; what was set apart stays.
+	// Tagged addresses that equal the old address follow it; others stay.
 	for name, addr := range have.TaggedAddresses {
 		if addr == have.Address {
 			addr = m.Addr
@@ -212,10 +212,10 @@ func sameService(have, want *api.NodeService) bool {
 		maps.Equal(have.Meta, want.Meta)
 }
 
-// planFailed turns a node critical. One that the catalog does not have, or that
-// belongs to another agent by now, is left alone; so is one that is deregistered or
-// written anew before the command is applied: a transaction makes sure of it, where a
-// registration would bring the node back, without an address.
+// planFailed makes a node critical. It does nothing if the catalog does not have the node,
+// or it belongs to another agent by now. A transaction makes sure that nothing happens
+// either if the node is deregistered or registered again before the command is applied; a
+// registration would bring it back, without an address.
 func planFailed(snap *state.Snapshot, name, id string) []state.Command {
 	have := lookUp(snap, name)
 	if have.node == nil || id != "" && have.node.ID != "" && have.node.ID != id {
@@ -234,8 +234,8 @@ func planFailed(snap *state.Snapshot, name, id string) []state.Command {
 	}}}
 }
 
-// planLeft removes a node. Without serfHealth it is no agent's: somebody
-// registered it again by hand.
+// planLeft removes a node. One without serfHealth is not an agent's: it was registered
+// again by hand.
 func planLeft(snap *state.Snapshot, m api.Member) []state.Command {
 	have := lookUp(snap, m.Name)
 	id := m.Tags["id"]
@@ -245,9 +245,9 @@ func planLeft(snap *state.Snapshot, m api.Member) []state.Command {
 	return []state.Command{&state.Deregister{Node: have.node.Node, Left: true}}
 }
 
-// reconcileServers makes raft's configuration follow the servers of the pool:
-// who is alive is added (as a non-voter at first), who has left is removed.
-// What failed is autopilot's business.
+// reconcileServers makes raft's configuration follow the servers of the pool: those that
+// are alive are added (as non-voters at first), those that have left are removed.
+// Autopilot removes those that have failed.
 func (s *Server) reconcileServers(ctx context.Context, pilot *autopilot.Autopilot, members []api.Member) error {
 	alive := map[string]gossip.Server{}
 	var left []gossip.Server
@@ -278,7 +278,7 @@ func (s *Server) reconcileServers(ctx context.Context, pilot *autopilot.Autopilo
 	return errors.Join(failed, s.removeReplaced(pilot, alive))
 }
 
-// addServer does nothing for a server that is configured with this address.
+// addServer adds a server, unless it is configured with this address.
 func (s *Server) addServer(ctx context.Context, pilot *autopilot.Autopilot, srv gossip.Server) error {
 	servers, _, err := s.node.Configuration()
 	if err != nil {
@@ -305,8 +305,8 @@ func (s *Server) addServer(ctx context.Context, pilot *autopilot.Autopilot, srv 
 	})
 }
 
-// removeServer leaves a voter in the configuration while its removal would cost
-// the quorum: the votes that are left would not reach the majority.
+// removeServer removes a server, but not while the others would lose their quorum by
+// that.
 func (s *Server) removeServer(pilot *autopilot.Autopilot, srv gossip.Server, alive map[string]gossip.Server) error {
 	servers, _, err := s.node.Configuration()
 	if err != nil {
@@ -324,10 +324,10 @@ func (s *Server) removeServer(pilot *autopilot.Autopilot, srv gossip.Server, ali
 	return pilot.RemoveServer(raft.ServerID(srv.ID))
 }
 
-// removable says whether a server is configured, and whether the voters that
-// remain without it, and live, are a majority of them.
+// removable says whether a server is configured, and whether a majority of the other
+// voters is alive.
 func removable(servers []raft.Server, id string, alive map[string]gossip.Server) (configured, safe bool) {
-	rest, living := 0, 0
+	others, living := 0, 0
 	voter := false
 	for _, have := range servers {
 		if string(have.ID) == id {
@@ -335,11 +335,11 @@ func removable(servers []raft.Server, id string, alive map[string]gossip.Server)
 			continue
 		}
 		if have.Suffrage == raft.Voter {
-			rest++
+			others++
 			if _, ok := alive[string(have.ID)]; ok {
 				living++
 			}
 		}
 	}
-	return configured, !voter || living > rest/2
+	return configured, !voter || living > others/2
 }

@@ -22,10 +22,10 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// A server whose log or vote is damaged may not go on under its id: it could
-// vote twice in one term, or lack what it has acknowledged. A repair moves its
-// raft data and its id aside, and the server joins as a new one; the id that it
-// had is told to the leader, which removes it once the new one votes.
+// A server whose log or vote is damaged must not go on under its id: it could vote twice
+// in one term, or lack what it has acknowledged. A repair moves its raft data and its id
+// aside, and the server joins as a new one. Its tags tell the leader the former id, which
+// the leader removes when the new server has a vote.
 const (
 	replacesFile = "replaces" // the former id, until it is removed
 	tagReplaces  = "replaces"
@@ -47,10 +47,10 @@ type Repairer struct {
 	Logger  *slog.Logger
 }
 
-// Repair prepares a data directory that is damaged, so that the server can
-// rejoin its cluster as a new one. What was there is moved, never deleted. A
-// directory that is whole is refused, and so is one whose server has no others
-// to get the data from. When it was cut off it goes on where it stopped.
+// Repair prepares a damaged data directory, so that the server can rejoin its cluster as a
+// new one. Files are moved, never deleted. A directory without damage is refused, and so
+// is one whose server knows no other from which it could get the data. An interrupted
+// repair continues.
 func (r Repairer) Repair(ctx context.Context) error {
 	if r.DataDir == "" {
 		return errors.New("repair: there is no data directory")
@@ -84,7 +84,7 @@ func (r Repairer) Repair(ctx context.Context) error {
 	return r.moveAside(id)
 }
 
-// refuse says why this server cannot be repaired by joining others.
+// checkPossible says why this server cannot be repaired by joining others.
 func (r Repairer) checkPossible(id string) error {
 	if r.Alone || (len(r.Join) == 0 && !r.knowsServers()) {
 		return fmt.Errorf("no other server is known from which this one could get its data; its snapshots are: %s; restore the data directory from a backup", r.snapshots())
@@ -95,7 +95,7 @@ func (r Repairer) checkPossible(id string) error {
 	return nil
 }
 
-// knowsServers looks into the peers that the gossip pool has left on disk.
+// knowsServers says whether there is a server among the peers that gossip has stored.
 func (r Repairer) knowsServers() bool {
 	var kept struct{ Peers []struct{ Server bool } }
 	text, err := os.ReadFile(filepath.Join(r.DataDir, "serf", "peers.json"))
@@ -113,8 +113,8 @@ func (r Repairer) snapshots() string {
 	return strings.Join(found, ", ")
 }
 
-// moveAside begins with the log and ends with the mark that the old id has had
-// one: in between no server starts under that id.
+// moveAside begins with the log and ends with the mark that the old id has had a log: in
+// between no server starts under that id.
 func (r Repairer) moveAside(id string) error {
 	aside := filepath.Join(r.DataDir, time.Now().UTC().Format(asideName))
 	err := durable.MkdirAll(aside, 0o700)
@@ -155,9 +155,9 @@ func readText(path string) (string, error) {
 	return strings.TrimSpace(string(text)), err
 }
 
-// takeReplaces reads whom this server replaces. One that replaces another never
-// begins a cluster: its data is in the one that exists.
-func (s *Server) takeReplaces() error {
+// readReplaces reads which server this one replaces. A server that replaces another
+// never founds a cluster: its data is in the one that exists.
+func (s *Server) readReplaces() error {
 	if s.cfg.Raft.DataDir == "" {
 		return nil
 	}
@@ -171,8 +171,7 @@ func (s *Server) takeReplaces() error {
 	return nil
 }
 
-// runReplacing tells the leader whom this server replaces, until that one has
-// been removed.
+// runReplacing publishes which server this one replaces, until that one is removed.
 func (s *Server) runReplacing(ctx context.Context) {
 	if s.replaces == "" {
 		return
@@ -184,13 +183,13 @@ func (s *Server) runReplacing(ctx context.Context) {
 		}
 	}
 	if err := durable.Remove(filepath.Join(s.cfg.Raft.DataDir, replacesFile)); err != nil {
-		s.cfg.Logger.Warn("could not note that the former server has been removed", "error", err)
+		s.cfg.Logger.Warn("could not record that the former server has been removed", "error", err)
 	}
 	s.setTag(ctx, tagReplaces, "")
 	s.cfg.Logger.Info("this server has replaced its former self", "former id", s.replaces)
 }
 
-// hasReplaced says whether this server votes and the former one is gone.
+// hasReplaced says whether this server has a vote and the former one is removed.
 func (s *Server) hasReplaced() bool {
 	servers, _, err := s.node.Configuration()
 	return err == nil && isVoter(servers, s.cfg.NodeID) && !isConfigured(servers, s.replaces)
@@ -206,8 +205,7 @@ func isConfigured(servers []raft.Server, id string) bool {
 	return slices.ContainsFunc(servers, func(srv raft.Server) bool { return string(srv.ID) == id })
 }
 
-// removeReplaced removes the former ids of servers that were repaired and vote
-// again.
+// removeReplaced removes the former ids of repaired servers that have a vote.
 func (s *Server) removeReplaced(pilot *autopilot.Autopilot, alive map[string]gossip.Server) error {
 	servers, _, err := s.node.Configuration()
 	if err != nil {

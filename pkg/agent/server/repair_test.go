@@ -64,7 +64,7 @@ func TestRepair(t *testing.T) {
 		t.Errorf("it replaces %q", former)
 	}
 	s := New(Config{NodeID: "new", Expect: 3, Raft: Raft{DataDir: dir}, Pool: noPool{}, Logger: logx.Discard()})
-	if err := s.takeReplaces(); err != nil || s.replaces == "" {
+	if err := s.readReplaces(); err != nil || s.replaces == "" {
 		t.Errorf("replaces %q, %v", s.replaces, err)
 	}
 	if set, _, _ := s.founders(); s.cfg.Expect != 0 || set != nil {

@@ -2,23 +2,25 @@
 // state it applies to, and the duties of the one server that leads.
 //
 // It promises:
-//   - A write that Propose acknowledges is durable on a majority; one that fails
-//     says whether it was surely not proposed (api.ErrNoLeader) or may have been
+//   - A write that Propose acknowledges is durable on a majority; the error of one that
+//     fails says whether it was not proposed (api.ErrNoLeader) or may have been
 //     (api.ErrUnknownWrite).
-//   - Nothing is answered from a state that is not known to be whole:
-//     AwaitLeader yields this server only after it has applied everything
-//     committed before its election and registered itself; AwaitStale returns
-//     once what was committed before the last stop is applied again.
-//   - The catalog follows the gossip pool: members that are alive are registered
-//     and pass, failed ones are critical, those that left are gone. The leader
-//     proposes only what differs.
-//   - Servers that come become voters once they are stable; dead and departed
-//     ones are removed as long as the others keep a quorum.
+//   - No answer comes from an incomplete state: AwaitLeader names this server only after
+//     it has applied everything committed before its election and registered itself;
+//     AwaitStale returns when what was committed before the last stop is applied again.
+//   - The catalog follows the gossip pool: members that are alive are registered and
+//     passing, failed ones are critical, those that left are deregistered. The leader
+//     proposes only differences.
+//   - New servers become voters when they are stable; dead servers, and those that
+//     left, are removed as long as the others keep a quorum.
 //
-// The files: server.go the parts and their life; fsm.go raft entries -> state ->
-// views; reads.go and readindex.go who may answer when; status.go what is told about the group;
-// leader.go, reconcile.go, missing.go, session.go, job.go and autopilot.go the leader's duties;
-// bootstrap.go the first configuration; identity.go which cluster this is; digest.go how replicas are compared; forgot.go who may not take part; repair.go how a damaged one is replaced; peers.go how servers ask each other.
+// The files: server.go has the parts and their life; fsm.go applies raft's entries to the
+// state and publishes it; reads.go and readindex.go say who may answer when; status.go
+// reports on the servers. leader.go runs the leader's duties, which are in reconcile.go,
+// missing.go, session.go, jobs.go and autopilot.go. bootstrap.go founds a cluster;
+// identity.go knows which cluster this is; level.go keeps the log readable for older
+// servers; lostvote.go keeps a server that has lost its vote out of raft; repair.go
+// replaces a damaged one; peers.go and digest.go are what servers ask each other.
 package server
 
 import (
@@ -41,6 +43,8 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/broadcast"
+	"github.com/muster-dev/muster/pkg/logx"
 )
 
 // Pool is what a server needs of the gossip pool.
@@ -61,7 +65,7 @@ type Raft struct {
 	Listener          net.Listener
 	Dial              func(ctx context.Context, addr string) (net.Conn, error)
 	Multiplier        int
-	NoLeaderProbe     bool // a dead leader is found by the timers alone
+	NoLeaderProbe     bool // no failover probe: the timers alone find a dead leader
 	SnapshotThreshold uint64
 	SnapshotInterval  time.Duration
 	TrailingLogs      uint64
@@ -74,8 +78,8 @@ type Config struct {
 	Datacenter string
 	Address    string // ip:port at which others reach the server port
 
-	Bootstrap bool // begin a cluster alone
-	Expect    int  // begin one as soon as this many servers are there; 1 is Bootstrap
+	Bootstrap bool // found a cluster alone
+	Expect    int  // found one together with so many servers; 1 is Bootstrap
 
 	HoldTimeout       time.Duration // 7 s, rpc_hold_timeout
 	ReconcileInterval time.Duration // 60 s
@@ -85,8 +89,8 @@ type Config struct {
 
 	// Identity says which cluster this server belongs to. Nil: one in memory.
 	Identity *clusterid.Identity
-	// Joined is closed once those whom this agent was told to join were tried. A
-	// server that founds a cluster alone waits for it. Nil: it does not.
+	// Joined is closed when the join of the configured servers was tried. A server that
+	// founds a cluster alone waits for it. Nil: it does not.
 	Joined <-chan struct{}
 
 	Raft      Raft
@@ -110,34 +114,30 @@ type Server struct {
 	views *view.Board
 	began time.Time // set by Run before its goroutines start
 
-	// changed fires whenever one of the answers in reads.go may have become
-	// another one: a leader comes or goes, a batch is applied.
-	changed broadcast
-	// members fires when the gossip pool has changed.
-	members broadcast
+	// changed is notified whenever an answer in reads.go may have changed: a leader comes
+	// or goes, a batch is applied.
+	changed broadcast.Signal
+	// members is notified when the gossip pool has changed, or this server's cluster id.
+	members broadcast.Signal
 
 	gate       *raftGate
-	bootstraps atomic.Bool                // this server is among those that begin a cluster
+	bootstraps atomic.Bool                // this server is among those that found a cluster
 	started    atomic.Bool                // raft runs, or has run
-	ready      atomic.Pointer[leadership] // the tenure for which this server is ready to answer
+	ready      atomic.Pointer[leadership] // the one in which this server may answer
 	caughtUp   atomic.Bool                // see AwaitStale
 	pilot      atomic.Pointer[autopilotState]
-	timers     atomic.Pointer[ttlTimers] // while this server leads
 	levels     levels
 
 	index, provenIndex nextcall.Group[uint64] // see CatchUp
 
-	leaderships chan *leadership // the newest one, for the goroutine that leads
-	tags        chan tag
-	current     *leadership // touched by raft's leadership callback, after its end by Run
+	leaderships chan *leadership // the newest one, for runLeaderships
+	current     *leadership      // used by raft's leadership callback, after its end by Run
+	missing     missingNodes     // used by the duties of the leader
 
+	tags     chan tag
 	replaces string // the id of the server that this one replaces; set by Run before its goroutines start
 
-	logExists    sync.Once
-	clusterNamed broadcast // fires when the state has brought a cluster id
-	refusals     said      // what was logged of servers and agents that were refused
-
-	missing missingNodes // touched by the goroutine that leads
+	logged logx.Once // see logRefused, founders and Handler
 }
 
 // New makes a server. It does nothing until Run.
@@ -196,7 +196,7 @@ func New(cfg Config) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if err := s.takeReplaces(); err != nil {
+	if err := s.readReplaces(); err != nil {
 		return fmt.Errorf("server: %w", err)
 	}
 	// The duties propose to raft: raft ends after them.
@@ -209,7 +209,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}()
 
 	var duties sync.WaitGroup
-	if s.node.Started(ctx) == nil { // else Run of the node says what is wrong
+	if s.node.Started(ctx) == nil { // otherwise the error is that of the node's Run
 		s.startDuties(ctx, &duties)
 		duties.Go(func() {
 			if err := s.runGate(ctx); err != nil {
@@ -224,7 +224,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopRaft()
 	err := <-ended
 	s.endLeadership()
-	s.changed.fire()
+	s.changed.Notify()
 	if cause := context.Cause(ctx); errors.Is(cause, errLostVote) {
 		err = cause
 	}
@@ -246,7 +246,7 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 	}
 	s.shareIndex(ctx)
 	s.started.Store(true)
-	s.changed.fire()
+	s.changed.Notify()
 	duties.Go(func() { s.watchCatchUp(ctx) })
 	duties.Go(func() { s.runBootstrap(ctx) })
 	duties.Go(func() { s.sendTags(ctx) })
@@ -255,30 +255,29 @@ func (s *Server) startDuties(ctx context.Context, duties *sync.WaitGroup) {
 	duties.Go(func() { s.runLeaderships(ctx) })
 }
 
-// MembersChanged tells the server that the gossip pool has changed. It returns
-// at once.
+// MembersChanged is to be called when the gossip pool has changed. It returns at once.
 func (s *Server) MembersChanged() {
 	s.levels.forget()
-	s.members.fire()
-	s.changed.fire()
+	s.members.Notify()
+	s.changed.Notify()
 }
 
 // stateChanged is called by raft with each new state.
 func (s *Server) stateChanged() {
 	s.checkClusterID(s.views.Snapshot())
-	s.changed.fire()
+	s.changed.Notify()
 }
 
-// Views is where the replicated state is read.
+// Views are the views of the replicated state.
 func (s *Server) Views() *view.Board { return s.views }
 
-// watchLeader fires changed whenever raft hears of another leader.
+// watchLeader notifies changed whenever raft learns of another leader.
 func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error {
 	r, err := s.node.Raft()
 	if err != nil {
 		return err
 	}
-	// What is observed is not looked at, so it may be dropped when one waits.
+	// The observation itself is not used: if one is pending, another is dropped.
 	seen := make(chan raft.Observation, 1)
 	observer := raft.NewObserver(seen, false, func(o *raft.Observation) bool {
 		_, ok := o.Data.(raft.LeaderObservation)
@@ -290,7 +289,7 @@ func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error 
 		for {
 			select {
 			case <-seen:
-				s.changed.fire()
+				s.changed.Notify()
 			case <-ctx.Done():
 				return
 			}
@@ -299,35 +298,9 @@ func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error 
 	return nil
 }
 
-// addressOf is where gossip says that a server lives now: a server that moved
-// is found without touching raft's configuration.
+// addressOf is the address that gossip knows of a server: one that moved is found without
+// a change of raft's configuration.
 func (s *Server) addressOf(id string) (string, bool) {
 	srv, ok := s.cfg.Pool.ServerByID(id)
 	return srv.Addr, ok && srv.Status != api.MemberLeft
-}
-
-// broadcast wakes everybody who waits for something to change.
-type broadcast struct {
-	lock sync.Mutex
-	ch   chan struct{}
-}
-
-// next returns a channel that the next fire closes. Take it before looking at
-// what is waited for.
-func (b *broadcast) next() <-chan struct{} {
-	b.lock.Lock()
-	defer b.lock.Unlock()
-	if b.ch == nil {
-		b.ch = make(chan struct{})
-	}
-	return b.ch
-}
-
-func (b *broadcast) fire() {
-	b.lock.Lock()
-	defer b.lock.Unlock()
-	if b.ch != nil {
-		close(b.ch)
-		b.ch = nil
-	}
 }

@@ -295,11 +295,11 @@ func TestStaleAfterQuietLeaderChange(t *testing.T) {
 	all := startCluster(t, 3)
 	first := leaderOf(t, all)
 	first.checkRegistered(all)
-	if err := first.node.TransferLeadership(t.Context(), ""); err != nil {
+	if err := first.node.TransferLeadership(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	second := leaderOf(t, others(all, first))
-	until(t, "the new leader's own entry is committed", func() bool { return second.node.CommitIndex() > second.node.AppliedIndex() })
+	until(t, "the new leader's own entry is committed", func() bool { return commitIndex(second) > second.node.AppliedIndex() })
 	inParallel(all, (*testServer).kill)
 	alone := startServer(t, testOptions{name: second.name, dir: second.dir, expect: 3, addr: second.ln.Addr().String(),
 		edit: func(c *Config) { c.HoldTimeout = 2 * time.Second }})

@@ -18,14 +18,10 @@ import (
 // lives: time for a last renewal to arrive.
 const sessionGrace = 250 * time.Millisecond
 
-// recheckTime is how long the leader trusts the clock on the wall: keys expire by
-// it, and it may be set.
-const recheckTime = time.Minute
-
-// RenewSession makes the TTL of a session begin anew, and returns it; nil if it
-// has ended. Only a leader can, and it first makes sure that it is one: a leader
-// that was replaced without knowing must not promise what the new one never
-// hears of. The new TTL begins after the call did.
+// RenewSession restarts the TTL of a session and returns the session; nil if it has
+// ended. Only a leader can, and it proves first that it leads: a leader that was
+// replaced without knowing it must not promise what the new one never learns. The
+// new TTL begins after the call did.
 func (s *Server) RenewSession(ctx context.Context, id string) (*api.Session, error) {
 	if err := s.VerifyLeader(ctx); err != nil {
 		return nil, err
@@ -34,23 +30,18 @@ func (s *Server) RenewSession(ctx context.Context, id string) (*api.Session, err
 	if session == nil {
 		return nil, nil
 	}
-	// Without timers this leader has only begun, and starts all of them in full.
-	if timers := s.timers.Load(); timers != nil && !timers.renew(session) {
+	// If the leadership has ended meanwhile, the next leader gives every session a full TTL.
+	if l := s.ready.Load(); l != nil && !l.timers.renew(session) {
 		return nil, nil
 	}
 	return session, nil
 }
 
-// keepTime ends what time ends, while this server leads: sessions by their TTL,
-// keys by theirs.
-func (s *Server) expireSessions(ctx context.Context, t *leadership, timers *ttlTimers) {
-	var parts sync.WaitGroup
-	defer parts.Wait()
-	parts.Go(func() { s.followSessions(ctx, timers) })
-	parts.Go(func() { s.reapKeys(ctx) })
-	timers.run(ctx, func(id string) error {
-		if !s.node.LeadsIn(t.term) {
-			return api.ErrNoLeader // others have led meanwhile, and have renewed it perhaps
+// endSessions ends the sessions whose TTL is over.
+func (s *Server) endSessions(ctx context.Context, l *leadership) {
+	l.timers.run(ctx, func(id string) error {
+		if !s.node.LeadsIn(l.term) {
+			return api.ErrNoLeader // another leader may have renewed it meanwhile
 		}
 		_, err := s.proposeOwn(ctx, &state.SessionDestroy{ID: id})
 		if err == nil {
@@ -63,7 +54,7 @@ func (s *Server) expireSessions(ctx context.Context, t *leadership, timers *ttlT
 }
 
 // followSessions keeps a timer for every session with a TTL.
-func (s *Server) followSessions(ctx context.Context, timers *ttlTimers) {
+func (s *Server) followSessions(ctx context.Context, l *leadership) {
 	var index uint64
 	for {
 		ans, err := s.views.Read(ctx, "", func(snap *state.Snapshot) view.Answer {
@@ -74,47 +65,42 @@ func (s *Server) followSessions(ctx context.Context, timers *ttlTimers) {
 			return // ctx has ended
 		}
 		index = ans.Meta.Index
-		active := timers.set(ans.Value.([]*api.Session))
+		active := l.timers.set(ans.Value.([]*api.Session))
 		metrics.SetGauge([]string{"session_ttl", "active"}, float32(active))
 	}
 }
 
-// keepReaping removes keys when their time is over.
-func (s *Server) reapKeys(ctx context.Context) {
-	next := func(snap *state.Snapshot) view.Answer {
-		at, meta := snap.NextReap()
-		return view.Answer{Value: at, Meta: meta}
-	}
-	// The first one also mends what a leader with a wrong clock has set.
-	begun, pause := false, firstRetry
-	for ctx.Err() == nil {
-		ans := next(s.views.Snapshot())
-		wait := recheckTime
-		if at := ans.Value.(time.Time); !at.IsZero() {
-			if wait = min(wait, time.Until(at)); wait <= 0 || !begun {
-				if _, err := s.proposeOwn(ctx, &state.Reap{}); err == nil {
-					begun, pause = true, firstRetry
-				} else if ctx.Err() == nil {
-					s.cfg.Logger.Warn("could not remove keys whose time is over; trying again", "error", err, "in", pause)
-					sleep(ctx, pause)
-					pause = min(2*pause, lastRetry)
-				}
-				continue
+// reapKeys removes keys when their TTL is over.
+func (s *Server) reapKeys(ctx context.Context, _ *leadership) {
+	s.proposeDue(ctx, dueCommand{
+		purpose: "remove keys whose time is over",
+		watched: func(snap *state.Snapshot) view.Answer {
+			at, meta := snap.NextReap()
+			return view.Answer{Value: at, Meta: meta}
+		},
+		plan: func(_ *state.Snapshot, next any, first bool) (state.Command, time.Duration) {
+			at := next.(time.Time)
+			if at.IsZero() {
+				return nil, recheckTime
 			}
-		}
-		_, _ = s.views.Read(ctx, "", next, ans.Meta.Index, wait) // an error is ctx's
-	}
+			wait := min(recheckTime, time.Until(at))
+			if wait <= 0 || first { // the first one corrects what a leader with a wrong clock has set
+				return &state.Reap{}, 0
+			}
+			return nil, wait
+		},
+	})
 }
 
-// ttlTimers know when each session is over that has a TTL. A leader starts with
-// none: whatever it finds lives for a full TTL from then on, so that a change of
-// leader never shortens one.
+// ttlTimers know when each session with a TTL ends. A leader starts with none: every
+// session that it finds gets a full TTL from then on, so that a change of leader never
+// shortens one.
 type ttlTimers struct {
 	multiplier float64
 
 	lock   sync.Mutex
 	due    map[string]time.Time // by session; also of those that are ending
-	ending map[string]bool      // too late for them
+	ending map[string]bool      // these cannot be renewed any more
 	queue  timerQueue           // one per session in due, maybe earlier than due
 	sooner chan struct{}        // one slot: the first of the queue has changed
 }
@@ -126,7 +112,7 @@ func newTTLTimers(multiplier float64) *ttlTimers {
 	}
 }
 
-// life is how long a session lives without renewal, 0 for ever.
+// lifetime is how long a session lives without renewal; 0: for ever.
 func (t *ttlTimers) lifetime(s *api.Session) time.Duration {
 	ttl := state.SessionTTL(s)
 	if ttl <= 0 {
@@ -135,8 +121,8 @@ func (t *ttlTimers) lifetime(s *api.Session) time.Duration {
 	return time.Duration(float64(ttl)*t.multiplier) + sessionGrace
 }
 
-// set makes the timers those of the given sessions, and returns how many have
-// one. One that runs goes on.
+// set gives each of these sessions a timer, removes all others, and returns how many
+// there are. A timer that runs goes on.
 func (t *ttlTimers) set(sessions []*api.Session) (active int) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
@@ -158,7 +144,7 @@ func (t *ttlTimers) set(sessions []*api.Session) (active int) {
 	return len(t.due)
 }
 
-// renew starts a session's timer again; false if it is too late.
+// renew restarts a session's timer; false if the session is ending.
 func (t *ttlTimers) renew(s *api.Session) bool {
 	life := t.lifetime(s)
 	if life == 0 {
@@ -190,36 +176,31 @@ func (t *ttlTimers) start(id string, due time.Time) {
 	}
 }
 
-// run calls end for each session whose time is over, again and again until it
-// succeeds. It returns when ctx has ended and nothing is ending any more.
+// run calls end for each session whose time is over, until it succeeds. It returns
+// when ctx has ended and so has every call of end.
 func (t *ttlTimers) run(ctx context.Context, end func(id string) error) {
 	var ends errgroup.Group
 	ends.SetLimit(maxProposals)
 	defer func() { _ = ends.Wait() }()
 	for {
-		over, wait := t.takeExpired()
-		for _, id := range over {
+		expired, wait := t.takeExpired()
+		for _, id := range expired {
 			ends.Go(func() error {
-				for pause := firstRetry; end(id) != nil && sleep(ctx, pause); pause = min(2*pause, lastRetry) {
+				backoff := newBackoff()
+				for end(id) != nil && backoff.Sleep(ctx) == nil {
 				}
 				return nil
 			})
 		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !waitFor(ctx, t.sooner, wait) {
 			return
-		case <-t.sooner:
-		case <-timer.C:
 		}
-		timer.Stop()
 	}
 }
 
-// takeOver gives the sessions whose time is over, each once, and how long to wait
-// for the next.
-func (t *ttlTimers) takeExpired() (over []string, wait time.Duration) {
+// takeExpired gives the sessions whose time is over, each once, and how long to wait
+// for the next one.
+func (t *ttlTimers) takeExpired() (expired []string, wait time.Duration) {
 	t.lock.Lock()
 	defer t.lock.Unlock()
 	now := time.Now()
@@ -233,14 +214,14 @@ func (t *ttlTimers) takeExpired() (over []string, wait time.Duration) {
 			t.queue[0].at = due
 			heap.Fix(&t.queue, 0)
 		case first.at.After(now):
-			return over, first.at.Sub(now)
+			return expired, first.at.Sub(now)
 		default:
 			heap.Pop(&t.queue)
 			t.ending[first.id] = true
-			over = append(over, first.id)
+			expired = append(expired, first.id)
 		}
 	}
-	return over, time.Hour
+	return expired, time.Hour
 }
 
 type queued struct {

@@ -24,7 +24,7 @@ func (s *Server) StatusLeader() string {
 	return l.Addr
 }
 
-// inCatalog says whether the catalog has this server with all that marks one.
+// inCatalog says whether the catalog has a server's node, consul service and serfHealth.
 func inCatalog(snap *state.Snapshot, name string) bool {
 	if name == "" {
 		return false
@@ -72,7 +72,7 @@ func (s *Server) Peers() []string {
 	return peers
 }
 
-// addressIn is where a configured server lives now.
+// addressIn is the present address of a configured server.
 func (s *Server) addressIn(srv raft.Server) string {
 	if now, ok := s.addressOf(string(srv.ID)); ok {
 		return now
@@ -104,8 +104,8 @@ func (s *Server) RaftConfiguration() api.RaftConfiguration {
 	return conf
 }
 
-// lastIndexOf is exact for this server; of the others the leader knows what they
-// last reported.
+// lastIndexOf is exact for this server. For others it is what they last reported to this
+// leader, 0 at a follower.
 func (s *Server) lastIndexOf(id string) uint64 {
 	if id == s.cfg.NodeID {
 		return s.node.LastIndex()
