@@ -107,28 +107,6 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, safe bool, for
 	}
 }
 
-// RoundTrip sends a safe request to any server, trying each once, and gives the answer
-// as it comes: for streams that this agent follows itself.
-func (f *Router) RoundTrip(r *http.Request) (*http.Response, error) {
-	r, err := replayable(r)
-	if err != nil {
-		return nil, err
-	}
-	err = api.ErrNoServers
-	order, known := f.candidates()
-	for _, addr := range order {
-		resp, _, failed := f.send(r, addr, api.TargetServer, api.MaxForwards-1)
-		if failed == nil {
-			f.answered(addr, order, known)
-			return resp, nil
-		}
-		if err = fmt.Errorf("send to server %s: %w", addr, failed); r.Context().Err() != nil {
-			break
-		}
-	}
-	return nil, err
-}
-
 // replayable gives a request whose body can be sent any number of times. One that
 // cannot yet is read in; the caller bounds it.
 func replayable(r *http.Request) (*http.Request, error) {

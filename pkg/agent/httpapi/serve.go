@@ -92,7 +92,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, from origin) {
 // locate finds the route, or answers that there is none.
 func (a *API) locate(rq *request) bool {
 	p := rq.r.URL.Path
-	if rt, name := a.spelt(rq.r.URL); rt != nil && rt.served(rq.forwarded) {
+	if rt, name := a.spelt(rq.r.URL); rt != nil && rt.served(rq.origin) {
 		rq.route, rq.name = rt, name
 		return true
 	}
@@ -111,7 +111,7 @@ func (a *API) locate(rq *request) bool {
 	switch {
 	case redirect:
 		rq.redirect(p + "/")
-	case rt != nil && rt.served(rq.forwarded):
+	case rt != nil && rt.served(rq.origin):
 		rq.route, rq.name = rt, name
 		return true
 	case p == "/":
