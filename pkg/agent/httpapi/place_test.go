@@ -199,7 +199,7 @@ func TestHowLongALeaderIsAwaited(t *testing.T) {
 			r.cluster.set(func(c *fakeCluster) { c.electing = true })
 			want := 7 * time.Second
 			if c.toLeader {
-				want = leaderPatience
+				want = maxLeaderWait
 			}
 			began := time.Now()
 			w := r.send(context.Background(), r.api.Internal(), "GET /v1/kv/a", "", c.header...)
