@@ -73,6 +73,7 @@ var floors = map[string]struct {
 	"pkg/agent/event":      {"agent", 3},
 	"pkg/agent/exec":       {"agent", 3},
 	"pkg/agent/forward":    {"agent", 3},
+	"pkg/agent/loopback":   {"agent", 2},
 	"pkg/agent/raftnode":   {"agent", 4},
 	"pkg/agent/dns":        {"agent", 4},
 	"pkg/agent/httpapi":    {"agent", 4},

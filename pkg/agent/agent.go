@@ -43,6 +43,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/httpserver"
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/lookup"
+	"github.com/muster-dev/muster/pkg/agent/loopback"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/retryjoin"
 	"github.com/muster-dev/muster/pkg/agent/server"
@@ -319,13 +320,13 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 	})
 	// The API and the local state need each other: the state reaches the catalog
 	// through the API, the API shows the state.
-	self := &loopback{}
+	self := &loopback.Transport{}
 	own, err := client.New(client.Config{Transport: self, UserAgent: userAgent})
 	if err != nil {
 		return err
 	}
-	a.local = local.New(a.localConfig(catalog{own}))
-	if a.lookup, err = a.makeLookup(router); err != nil {
+	a.local = local.New(a.localConfig(own))
+	if a.lookup, err = a.makeLookup(self); err != nil {
 		return err
 	}
 	a.dns = dns.New(a.dnsConfig(a.cfg))
@@ -334,11 +335,11 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 		return err
 	}
 	a.api = httpapi.New(conf)
-	self.handler = a.api.Own()
+	self.Handler = a.api.Own()
 	if a.watches, err = a.makeWatches(self); err != nil {
 		return err
 	}
-	if err := a.makeRunner(router, own); err != nil {
+	if err := a.makeRunner(own); err != nil {
 		return err
 	}
 	a.ready.Store(true)

@@ -3,15 +3,12 @@ package agent
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/agent/exec"
-	"github.com/muster-dev/muster/pkg/agent/forward"
-	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 )
 
@@ -29,22 +26,14 @@ type jobCall struct {
 }
 
 // makeRunner makes what runs jobs here.
-func (a *Agent) makeRunner(router *forward.Router, own *client.Client) (err error) {
-	inside := loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if a.server != nil {
-			a.api.Internal().ServeHTTP(w, r)
-		} else if err := router.ToServer(w, r, r.Method == http.MethodGet, api.MaxForwards-1); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		}
-	})}
-	conf := exec.Config{Node: a.cfg.NodeName, DataDir: a.cfg.DataDir, API: own, Logger: a.log}
-	if conf.Client, err = client.New(client.Config{Transport: inside, UserAgent: userAgent}); err != nil {
+func (a *Agent) makeRunner(own *client.Client) error {
+	policy, err := a.execPolicy(a.cfg)
+	if err != nil {
 		return err
 	}
-	if conf.Policy, err = a.execPolicy(a.cfg); err != nil {
-		return err
-	}
-	a.runner = exec.New(conf)
+	a.runner = exec.New(exec.Config{
+		Node: a.cfg.NodeName, DataDir: a.cfg.DataDir, Client: own, Policy: policy, Logger: a.log,
+	})
 	return nil
 }
 

@@ -178,20 +178,14 @@ func (a *Agent) taggedAddresses() map[string]string {
 }
 
 // makeLookup is how DNS reaches the catalog: on a server its own state, on a
-// client the servers' port.
-func (a *Agent) makeLookup(router *forward.Router) (dns.Lookup, error) {
+// client its own API.
+func (a *Agent) makeLookup(self http.RoundTripper) (dns.Lookup, error) {
 	if a.server != nil {
 		return lookup.Server{Datacenter: a.cfg.Datacenter, Views: a.server.Views(), Await: a.server.AwaitStale}, nil
 	}
-	toServer := loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := router.ToServer(w, r, true, api.MaxForwards-1); err != nil {
-			http.Error(w, err.Error(), http.StatusInternalServerError)
-		}
-	})}
 	var err error
 	a.dnsCache, err = lookup.NewCache(lookup.Config{
-		Datacenter: a.cfg.Datacenter, Rules: lookupRules(a.cfg), Servers: toServer, Stream: router,
-		UserAgent: userAgent, Logger: a.log,
+		Datacenter: a.cfg.Datacenter, Rules: lookupRules(a.cfg), API: self, UserAgent: userAgent, Logger: a.log,
 	})
 	return a.dnsCache, err
 }

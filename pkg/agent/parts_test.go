@@ -3,8 +3,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -12,7 +10,6 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -50,33 +47,6 @@ func TestStackReportsTheFirstFailure(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	s.stop()
-}
-
-func TestLoopback(t *testing.T) {
-	c, err := client.New(client.Config{Transport: loopback{http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch r.URL.Path {
-		case "/v1/status/leader":
-			io.WriteString(w, `"a:1"`)
-		case "/v1/status/peers":
-			panic(http.ErrAbortHandler)
-		default:
-			<-r.Context().Done()
-		}
-	})}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if leader, err := c.StatusLeader(t.Context()); err != nil || leader != "a:1" {
-		t.Errorf("got %q, %v", leader, err)
-	}
-	if _, err := c.StatusPeers(t.Context()); err == nil {
-		t.Error("an answer that broke midway is no error")
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	if _, _, err := c.Nodes(ctx, nil); !errors.Is(err, context.Canceled) {
-		t.Errorf("got %v", err)
-	}
 }
 
 // What outsiders can do is said in one line, if they can.

@@ -49,14 +49,9 @@ func (a *Agent) makeWatches(self http.RoundTripper) (*handlers.Set, error) {
 	}
 	return handlers.New(handlers.Config{
 		Client: func(token string) (handlers.Client, error) {
-			c, err := client.New(client.Config{Transport: self, UserAgent: userAgent, Token: token})
-			return asked{c}, err
+			return client.New(client.Config{Transport: self, UserAgent: userAgent, Token: token})
 		},
 		Address: "this agent", Dir: dir, Logger: a.log,
 		Env: os.Environ(), Capture: true, Isolate: true,
 	}, specs), nil
 }
-
-// asked hides all of a client but what deliver needs: what goes over self has its answer when that
-// is complete, so it carries no streams.
-type asked struct{ handlers.Client }

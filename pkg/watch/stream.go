@@ -212,7 +212,7 @@ func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (fr
 			return frames, causeOf(ctx, fmt.Errorf("POST %s: the stream broke: %w", api.SubscribePath, err))
 		}
 		if f.Error != "" {
-			return frames, api.Errorf(http.StatusInternalServerError, "%s", f.Error)
+			return frames, api.AnswerError(http.StatusInternalServerError, []byte(f.Error))
 		}
 		dead.Stop()
 		if err := w.acceptFrame(ctx, s, f); err != nil {

@@ -103,7 +103,7 @@ func (r *Runner) runEvent(ctx context.Context, e api.Event) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	k := answerKeys{r.cfg.API, where.Session, where.Prefix + "/" + where.Session + "/" + r.cfg.Node + "/"}
+	k := answerKeys{r.cfg.Client, where.Session, where.Prefix + "/" + where.Session + "/" + r.cfg.Node + "/"}
 	if err := k.put(ctx, "ack", nil); err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (r *Runner) runEvent(ctx context.Context, e api.Event) error {
 // does not have it yet.
 func (r *Runner) readConsulJob(ctx context.Context, key string) (*consulJob, error) {
 	for _, o := range []*client.Options{{Stale: true}, {Consistent: true}} {
-		pair, _, err := r.cfg.API.KVGet(ctx, key, o)
+		pair, _, err := r.cfg.Client.KVGet(ctx, key, o)
 		if err != nil {
 			return nil, fmt.Errorf("read key %s: %w", key, err)
 		}

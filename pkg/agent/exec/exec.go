@@ -64,8 +64,7 @@ func newBackoff() retry.Backoff { return retry.Backoff{First: minBackoff, Max: m
 type Config struct {
 	Node    string
 	DataDir string         // "": a temporary directory
-	Client  *client.Client // for the routes of the server port
-	API     *client.Client // for this agent's API
+	Client  *client.Client // for this agent's API, with the internal routes
 	Policy  Policy
 	Logger  *slog.Logger
 }

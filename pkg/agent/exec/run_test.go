@@ -55,7 +55,7 @@ func (s *stage) begin() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.runner = New(Config{Node: "n", DataDir: s.dir, Client: c, API: c, Policy: s.policy, Logger: logx.Discard()})
+	s.runner = New(Config{Node: "n", DataDir: s.dir, Client: c, Policy: s.policy, Logger: logx.Discard()})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- s.runner.Run(ctx) }()

@@ -1,25 +1,23 @@
-// Package forward sends a request on to the agent that can answer it, over the
-// servers' own port: from a client agent to a server, from a server to the
-// leader. It carries the request unchanged (method, path, parameters, token,
-// body) and the answer back as it comes.
+// Package forward sends a request to the agent that can answer it, over the server
+// port: from a client agent to a server, from a server to the leader. The request
+// travels unchanged (method, path, parameters, token, body), and the answer is
+// streamed back.
 //
 // What it promises:
-//   - A request is sent again only while nothing of it can have been acted on.
-//     A write whose connection broke after it was sent ends with
-//     api.ErrUnknownWrite; a read may be asked again. What is sent again is sent
-//     whole, its body too.
-//   - The agents of a cluster spread over its servers; each stays with one.
-//   - When the caller goes away, the request ends at the other side too.
-//   - An error means that nothing was written to the caller; nil that an answer
+//   - A request is repeated only if no server can have acted on it, or if the caller
+//     says that it is safe. A write whose connection broke after it was sent fails
+//     with api.ErrUnknownWrite. A repeated request has its whole body.
+//   - The agents of a cluster spread over its servers; each keeps to one.
+//   - A request ends at the other side when the caller goes away.
+//   - An error means that nothing was written to the caller; nil means that an answer
 //     was, whatever its status.
 //
-// Who is leader, and how often to ask again, is the caller's business.
+// The caller knows who leads, and decides how often to ask the leader again.
 package forward
 
 import (
 	"bytes"
 	"cmp"
-	"context"
 	"fmt"
 	"hash/maphash"
 	"io"
@@ -33,32 +31,33 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 const (
-	retryFirst = 20 * time.Millisecond
-	retryMost  = 500 * time.Millisecond
-	bufferSize = 32 << 10
+	minBackoff = 20 * time.Millisecond
+	maxBackoff = 500 * time.Millisecond
+	bufferSize = 32 << 10 // bytes
 )
 
 // Config of a Router.
 type Config struct {
 	Transport   http.RoundTripper // HTTP/2 to a server's port
 	Servers     func() []string   // addresses (ip:port) of the living servers, never self
-	HoldTimeout time.Duration     // how long ToServer goes on trying (rpc_hold_timeout)
+	HoldTimeout time.Duration     // how long ToServer tries (rpc_hold_timeout)
 	Logger      *slog.Logger
 }
 
 // Router forwards requests. It is safe for concurrent use and owns no goroutine.
 type Router struct {
-	cfg     Config
-	seed    maphash.Seed // of this router's order of servers
-	prefer  atomic.Pointer[preference]
-	buffers sync.Pool
+	cfg       Config
+	seed      maphash.Seed // of this router's order of servers
+	preferred atomic.Pointer[preference]
+	buffers   sync.Pool // *[]byte of bufferSize
 }
 
-// preference is an order of servers that begins with who answered last, so that
-// reads through it stay monotonic, and what gossip said of them. Nobody changes it.
+// preference is immutable: an order of the known servers that begins with the one
+// that answered last. Reads through one server are monotonic.
 type preference struct{ order, known []string }
 
 // New makes a router.
@@ -69,14 +68,13 @@ func New(cfg Config) *Router {
 	}}}
 }
 
-// ToServer sends r to any server, which may forward it so many times, and writes its
-// answer. A safe request changes nothing (RFC 9110, 9.2.1): it is sent again though
-// it may have arrived. While no server can be
-// reached it tries again, for HoldTimeout at most.
+// ToServer sends r to any server, which may forward it that many more times, and
+// writes the answer. While no server can be reached it tries again, until HoldTimeout.
+// A safe request changes nothing (RFC 9110, 9.2.1), so it is repeated even if it may
+// have arrived.
 func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, safe bool, forwards int) error {
-	ctx, cancel := context.WithTimeout(r.Context(), f.cfg.HoldTimeout)
-	defer cancel()
-	pause := retryFirst
+	deadline := time.Now().Add(f.cfg.HoldTimeout)
+	backoff := retry.Backoff{First: minBackoff, Max: maxBackoff}
 	r, err := replayable(r)
 	if err != nil {
 		return err
@@ -94,43 +92,22 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, safe bool, for
 				return r.Context().Err()
 			}
 			if sent && !safe {
-				return unknown(addr, err)
+				return unknownWrite(addr, err)
 			}
 			last = fmt.Errorf("forward to server %s: %w", addr, err)
 		}
-		select {
-		case <-ctx.Done():
-			return f.exhausted(r, last)
-		case <-time.After(pause):
-			pause = min(2*pause, retryMost)
+		left := time.Until(deadline)
+		if left <= 0 {
+			return f.noServers(r, last)
+		}
+		if retry.Sleep(r.Context(), min(backoff.Next(), left)) != nil {
+			return r.Context().Err()
 		}
 	}
 }
 
-// RoundTrip sends a safe request to any server, trying each once, and gives the answer
-// as it comes: for streams that this agent follows itself.
-func (f *Router) RoundTrip(r *http.Request) (*http.Response, error) {
-	r, err := replayable(r)
-	if err != nil {
-		return nil, err
-	}
-	err = api.ErrNoServers
-	order, known := f.candidates()
-	for _, addr := range order {
-		resp, _, failed := f.send(r, addr, api.TargetServer, api.MaxForwards-1)
-		if failed == nil {
-			f.answered(addr, order, known)
-			return resp, nil
-		}
-		if err = fmt.Errorf("send to server %s: %w", addr, failed); r.Context().Err() != nil {
-			break
-		}
-	}
-	return nil, err
-}
-
-// replayable gives a request whose body can be sent any number of times. One that
-// cannot yet is read in; the caller bounds it.
+// replayable returns a request whose body can be sent any number of times. It reads a
+// body that cannot; the caller limits its size.
 func replayable(r *http.Request) (*http.Request, error) {
 	if r.GetBody != nil || r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return r, nil
@@ -145,10 +122,7 @@ func replayable(r *http.Request) (*http.Request, error) {
 	return r, nil
 }
 
-func (f *Router) exhausted(r *http.Request, last error) error {
-	if err := r.Context().Err(); err != nil {
-		return err
-	}
+func (f *Router) noServers(r *http.Request, last error) error {
 	if last == nil {
 		return api.ErrNoServers
 	}
@@ -156,17 +130,16 @@ func (f *Router) exhausted(r *http.Request, last error) error {
 	return fmt.Errorf("%w: %v", api.ErrNoServers, last)
 }
 
-// candidates are the servers in this router's own order, the one that answered last
-// before the others; known is what gossip says, to be handed to answered.
+// candidates returns the servers in this router's order: first the one that answered
+// last. known is what gossip knows, for answered.
 //
-// The order is by a hash of each address under a seed of this router (rendezvous
-// hashing), so that the agents of a cluster spread evenly over its servers, and a
-// server that comes takes its share from all others while nobody else moves. Who
-// answered last stays the first until the set of servers is another: then whoever
-// was silent has its turn again.
+// The order is rendezvous hashing, with a seed for each router: agents spread evenly over
+// the servers, and a new server takes an equal share from each of the others. The server
+// that answered last stays first until the set of servers changes; a server that did
+// not answer is tried first again from then on.
 func (f *Router) candidates() (order, known []string) {
 	known = f.cfg.Servers()
-	if p := f.prefer.Load(); p != nil && slices.Equal(p.known, known) {
+	if p := f.preferred.Load(); p != nil && slices.Equal(p.known, known) {
 		return p.order, known
 	}
 	order = slices.Clone(known)
@@ -176,24 +149,23 @@ func (f *Router) candidates() (order, known []string) {
 	return order, known
 }
 
-// answered notes that a server of the candidates has answered.
+// answered makes a candidate that has answered the first.
 func (f *Router) answered(addr string, order, known []string) {
-	if p := f.prefer.Load(); p != nil && p.order[0] == addr && slices.Equal(p.known, known) {
+	if p := f.preferred.Load(); p != nil && p.order[0] == addr && slices.Equal(p.known, known) {
 		return
 	}
-	sticky := []string{addr}
+	preferred := []string{addr}
 	for _, other := range order {
 		if other != addr {
-			sticky = append(sticky, other)
+			preferred = append(preferred, other)
 		}
 	}
-	f.prefer.Store(&preference{sticky, known})
+	f.preferred.Store(&preference{preferred, known})
 }
 
-// ToLeader sends r to the leader at addr, which never forwards it, and writes its
-// answer. It does not try again. api.ErrNoLeader is its error when the request was
-// certainly not acted on, because the address could not be reached or is no leader.
-// safe is as in ToServer.
+// ToLeader sends r once to the leader at addr, which never forwards it, and writes
+// the answer. It returns api.ErrNoLeader if certainly nothing was done: the address
+// could not be reached or is not the leader, or r is safe (see ToServer).
 func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, addr string) error {
 	r, err := replayable(r)
 	if err != nil {
@@ -208,11 +180,11 @@ func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, add
 			f.cfg.Logger.Debug("leader not reached", "addr", addr, "error", err)
 			return api.ErrNoLeader
 		}
-		return unknown(addr, err)
+		return unknownWrite(addr, err)
 	}
 	refused, err := noLeader(resp)
 	if err != nil {
-		return unknown(addr, err)
+		return unknownWrite(addr, err)
 	}
 	if refused {
 		return api.ErrNoLeader
@@ -220,15 +192,15 @@ func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, add
 	return f.answer(w, resp)
 }
 
-func unknown(addr string, err error) error {
+func unknownWrite(addr string, err error) error {
 	return fmt.Errorf("%w: the connection to %s broke after the request was sent (%v); read before you write again", api.ErrUnknownWrite, addr, err)
 }
 
-// send reports whether the request may have reached the other side.
+// send sends r once. sent says whether any of it may have reached the other side.
 func (f *Router) send(r *http.Request, addr, target string, forwards int) (resp *http.Response, sent bool, err error) {
 	var wrote atomic.Bool
-	// Called once anything of the request may be on the wire, and before an error
-	// of RoundTrip; GotConn is not called on connections that are kept by hand.
+	// WroteHeaders is called once any of the request may have been written, and before
+	// RoundTrip fails. GotConn is not called for the connections of mux.Transport.
 	trace := &httptrace.ClientTrace{WroteHeaders: func() { wrote.Store(true) }}
 	out := r.Clone(httptrace.WithClientTrace(r.Context(), trace))
 	out.RequestURI = ""
@@ -245,7 +217,7 @@ func (f *Router) send(r *http.Request, addr, target string, forwards int) (resp 
 	return resp, wrote.Load(), err
 }
 
-// address says in a request's headers to whom it goes, and what may become of it there.
+// address sets the headers that say who is addressed and may forward the request.
 func address(h http.Header, target string, forwards int) {
 	values := []string{target, ""}
 	h[api.HeaderTarget] = values[:1:1]
@@ -260,8 +232,8 @@ func address(h http.Header, target string, forwards int) {
 	delete(h, api.HeaderHops)
 }
 
-// noLeader recognises the one answer that proves that nothing was proposed, and
-// leaves any other body whole.
+// noLeader recognises the one answer that proves that nothing was proposed. The body
+// of any other answer stays readable.
 func noLeader(resp *http.Response) (bool, error) {
 	if resp.StatusCode != http.StatusInternalServerError || resp.ContentLength != int64(len(api.TextNoLeader)) {
 		return false, nil
@@ -272,8 +244,8 @@ func noLeader(resp *http.Response) (bool, error) {
 	return string(body) == api.TextNoLeader, err
 }
 
-// answer copies the response out as it arrives. One that breaks midway breaks
-// the caller's connection, so that half an answer is never taken for a whole.
+// answer copies the response to w as it arrives. If that fails midway, it breaks the
+// caller's connection: a part of an answer must not look complete.
 func (f *Router) answer(w http.ResponseWriter, resp *http.Response) error {
 	defer resp.Body.Close()
 	for name, values := range resp.Header {
@@ -287,7 +259,7 @@ func (f *Router) answer(w http.ResponseWriter, resp *http.Response) error {
 	defer f.buffers.Put(buf)
 	out := io.Writer(struct{ io.Writer }{w})
 	if resp.ContentLength < 0 {
-		out = flusher{w, http.NewResponseController(w)} // a stream: each piece counts
+		out = flusher{w, http.NewResponseController(w)} // a stream
 	}
 	if _, err := io.CopyBuffer(out, resp.Body, *buf); err != nil {
 		panic(http.ErrAbortHandler)
@@ -295,7 +267,7 @@ func (f *Router) answer(w http.ResponseWriter, resp *http.Response) error {
 	return nil
 }
 
-// flusher sends on at once what it is given.
+// flusher flushes after each write.
 type flusher struct {
 	w       io.Writer
 	control *http.ResponseController

@@ -140,36 +140,6 @@ func TestBrokenConnection(t *testing.T) {
 	})
 }
 
-func TestRoundTripAsksTheNextWhileNothingWasSent(t *testing.T) {
-	broken, good := newServer(t, breakAfterReading), newServer(t, echo)
-	ask := func(servers ...string) (*http.Response, error) {
-		r := httptest.NewRequest("POST", api.SubscribePath, strings.NewReader("queries"))
-		return newRouter(t, time.Second, servers...).RoundTrip(r)
-	}
-	resp, err := ask(deadAddr(t), addr(good))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "to=server forwards=1 hops= token= body=queries") {
-		t.Errorf("got %q, %v", body, err)
-	}
-	if resp, err := ask(); err == nil {
-		resp.Body.Close()
-		t.Error("an answer without servers")
-	}
-	for range 20 { // whichever is asked first
-		resp, err := ask(addr(broken), addr(good))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if body, err := io.ReadAll(resp.Body); err != nil || !strings.HasSuffix(string(body), "to=server forwards=1 hops= token= body=queries") {
-			t.Errorf("after a server that broke: %q, %v", body, err)
-		}
-		resp.Body.Close()
-	}
-}
-
 // A request that may be sent again is sent whole again, wherever it goes.
 func TestBodyIsSentWholeAgain(t *testing.T) {
 	reads := newServer(t, func(_ http.ResponseWriter, r *http.Request) {

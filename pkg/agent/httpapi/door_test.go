@@ -35,7 +35,7 @@ func TestHTTPConfigIsOfTheClientAddresses(t *testing.T) {
 					t.Errorf("%s, %s: %d %q", target, name, w.Code, w.Body)
 				}
 			}
-			if !rt.served(false) {
+			if !rt.served(origin{public: true}) {
 				continue
 			}
 			write := method != http.MethodGet && !reads[target]

@@ -9,13 +9,13 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// statusOf is the one place that maps an error to an HTTP status and a body. An
-// error that carries its own status has it; some texts, which come over other
-// agents as plain text, mean one; anything else is a 500.
+// statusOf maps an error to an HTTP status and a body; nothing else does. A StatusError
+// has its own status. Some texts, which another agent has answered with, mean one.
+// Anything else is a 500.
 func statusOf(err error) (int, string) {
 	text := err.Error()
 	if isNoLeader(err) {
-		return http.StatusInternalServerError, api.TextNoLeader // whole, as agents and clients compare it
+		return http.StatusInternalServerError, api.TextNoLeader // agents and clients compare the whole body
 	}
 	var own *api.StatusError
 	if errors.As(err, &own) {
@@ -46,10 +46,10 @@ func (rq *request) fail(err error) {
 	}
 	code, text := statusOf(err)
 	if isNoLeader(err) && !rq.forwarded {
-		rq.whyNoLeader()
+		rq.explainNoLeader()
 	}
-	// A read of the catalog or of sessions that failed has headers like one that
-	// found nothing, which say that no leader is known. Reads of instances have none.
+	// A failed read of the catalog or of sessions has the headers of one that found
+	// nothing, and they say that no leader is known. A failed read of instances has none.
 	discovers := rq.route.kind == discovery && rq.route.path != healthServicePath
 	session := rq.route.kind == store && strings.HasPrefix(rq.route.path, "/v1/session/")
 	if code >= http.StatusInternalServerError && (discovers || session) {
@@ -65,8 +65,8 @@ func (rq *request) fail(err error) {
 	rq.text(code, text)
 }
 
-// stopping tells a request that ends because the agent does from one whose
-// client went away.
+// stopping says whether a request ends because the agent stops, not because its client
+// went away.
 func stopping(ctx context.Context) bool {
 	return errors.Is(context.Cause(ctx), ErrStopping)
 }

@@ -155,7 +155,7 @@ const (
 
 // API answers requests. It is safe for concurrent use.
 type API struct {
-	leaderless leaderless
+	noLeaderLog noLeaderLog
 
 	cfg       Config
 	table     table

@@ -7,30 +7,31 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// remind is after which time the same reason is logged again.
-const remind = 10 * time.Minute
+// repeatAfter is when the same reason is logged again.
+const repeatAfter = 10 * time.Minute
 
-// leaderless says why there is no leader, once for all requests that waited for one.
-type leaderless struct {
-	mu   sync.Mutex
-	said string
-	at   time.Time
+// noLeaderLog limits the log to one line for all requests that found no leader for the
+// same reason.
+type noLeaderLog struct {
+	mu       sync.Mutex
+	reason   string
+	loggedAt time.Time
 }
 
-// news tells whether a reason is to be logged.
-func (l *leaderless) news(reason string, now time.Time) bool {
+// due says whether to log a reason now.
+func (l *noLeaderLog) due(reason string, now time.Time) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.said == reason && now.Sub(l.at) < remind {
+	if l.reason == reason && now.Sub(l.loggedAt) < repeatAfter {
 		return false
 	}
-	l.said, l.at = reason, now
+	l.reason, l.loggedAt = reason, now
 	return true
 }
 
-// whyNoLeader puts beside an answer for which a leader was missing what this agent
-// knows of it. The body stays the reference's, which clients and agents compare.
-func (rq *request) whyNoLeader() {
+// explainNoLeader adds a header that says why there is no leader, as far as this agent
+// knows. The body stays the reference's: clients and agents compare it.
+func (rq *request) explainNoLeader() {
 	members := rq.api.cfg.Members.Members()
 	list := make([]*api.Member, len(members))
 	for i := range members {
@@ -38,7 +39,7 @@ func (rq *request) whyNoLeader() {
 	}
 	reason := api.WhyNoLeader(list)
 	rq.reason(reason)
-	if rq.api.leaderless.news(reason, time.Now()) {
+	if rq.api.noLeaderLog.due(reason, time.Now()) {
 		rq.api.cfg.Logger.Warn("requests wait for a leader in vain: "+reason, "waited", rq.api.cfg.HoldTimeout)
 	}
 }

@@ -24,17 +24,17 @@ func TestWhoIsMissingIsSaid(t *testing.T) {
 	if n := strings.Count(log.String(), "wait for a leader in vain"); n != 1 {
 		t.Errorf("logged %d times:\n%s", n, log.String())
 	}
-	var l leaderless
+	var l noLeaderLog
 	at := time.Now()
-	for i, want := range []bool{true, false, true} { // the third comes later than remind
+	for i, want := range []bool{true, false, true} { // the third comes later than repeatAfter
 		if i == 2 {
-			at = at.Add(remind)
+			at = at.Add(repeatAfter)
 		}
-		if got := l.news("why", at); got != want {
+		if got := l.due("why", at); got != want {
 			t.Errorf("asked for the %d. time: %v", i+1, got)
 		}
 	}
-	if !l.news("another", at) {
-		t.Error("another reason is no news")
+	if !l.due("another", at) {
+		t.Error("another reason is not logged")
 	}
 }

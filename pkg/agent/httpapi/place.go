@@ -9,15 +9,16 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // dispatch runs the request where its route and its mode say.
 //
-//	the agent's own       -> here
-//	client agent              -> a server
-//	server, stale read        -> here, once it has applied what it knew
-//	server, anything else     -> the leader, looked for until the hold timeout;
-//	                             a short read: here, once it has caught up with the leader
+//	the agent's own           -> here
+//	client agent              -> any server
+//	server, stale read        -> here, when everything that was committed before the start is applied
+//	server, anything else     -> the leader, searched for until the hold timeout;
+//	                             a read that does not block: here, after catching up with the leader
 func (a *API) dispatch(rq *request) {
 	switch {
 	case rq.route.where == here, rq.route.where == port:
@@ -48,34 +49,34 @@ func (a *API) run(rq *request) {
 	rq.answer(v)
 }
 
-// runAtLeader looks for the leader, again whenever the one it found turns out
-// not to be it, until the hold timeout ends.
+// runAtLeader searches for the leader until the hold timeout. It tries again when the
+// server that it found does not lead.
 func (a *API) runAtLeader(rq *request) {
 	hold := a.cfg.HoldTimeout
 	if rq.toLeader {
-		hold = min(hold, leaderPatience)
+		hold = min(hold, maxLeaderWait)
 	}
 	rq.deadline = time.Now().Add(hold)
-	for pause := retryFirst; ; pause = min(2*pause, retryMost) {
+	backoff := retry.Backoff{First: minBackoff, Max: maxBackoff}
+	for {
 		err := a.tryLeader(rq)
 		if err == nil {
 			return
 		}
+		pause := backoff.Next()
 		if !isNoLeader(err) || rq.toLeader || time.Now().Add(pause).After(rq.deadline) {
 			rq.fail(err)
 			return
 		}
-		select {
-		case <-time.After(pause):
-		case <-rq.ctx.Done():
+		if retry.Sleep(rq.ctx, pause) != nil {
 			rq.fail(rq.ctx.Err())
 			return
 		}
 	}
 }
 
-// tryLeader asks the leader once. A nil error means that the request is
-// answered; one that is no leader's, that nothing was done.
+// tryLeader has the leader answer once. A nil error means that the request is
+// answered, api.ErrNoLeader that nothing was done.
 func (a *API) tryLeader(rq *request) error {
 	if a.cfg.Cluster.Leads() {
 		return a.runAsLeader(rq)
@@ -86,7 +87,7 @@ func (a *API) tryLeader(rq *request) error {
 	}
 	ctx, cancel := context.WithDeadline(rq.ctx, rq.deadline)
 	self, addr, err := a.cfg.Cluster.AwaitLeader(ctx)
-	cancel() // a blocking read that begins here needs no timer for that
+	cancel() // a blocking read that begins here does not need the timer
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && rq.ctx.Err() == nil:
 		return api.ErrNoLeader
@@ -100,13 +101,15 @@ func (a *API) tryLeader(rq *request) error {
 	return a.cfg.Forward.ToLeader(rq.w, rq.outgoing(), rq.safe(), addr)
 }
 
-// fitsFollower tells reads of the replicated state. A blocking one would go on after
-// its server has lost sight of the leader.
+// fitsFollower says whether a follower that has caught up may answer: a read of the
+// replicated state that does not block. A blocked one would go on after the follower
+// has lost contact with the leader.
 func (rq *request) fitsFollower() bool {
 	return !rq.toLeader && rq.index == 0 && rq.route.kind != plain && rq.r.Method == http.MethodGet
 }
 
-// safe tells requests that may be sent twice, because they change nothing.
+// safe says whether the request changes nothing (RFC 9110, 9.2.1), so that it may be
+// sent twice.
 func (rq *request) safe() bool {
 	switch rq.r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -115,9 +118,9 @@ func (rq *request) safe() bool {
 	return rq.route.path == api.SubscribePath
 }
 
-// outgoing is the request with the body that was read in, to be sent. It is a copy,
-// because net/http goes by its own request's body and length when it gets the
-// connection ready for the next one.
+// outgoing is the request to forward, with the body that was read. It is a copy:
+// net/http uses the body and length of its own request to prepare the connection for
+// the next one.
 func (rq *request) outgoing() *http.Request {
 	r := rq.r.WithContext(rq.r.Context())
 	r.Body, r.ContentLength, r.GetBody = http.NoBody, 0, nil
@@ -155,8 +158,8 @@ func (a *API) runAsLeader(rq *request) error {
 	rq.ctx = asked
 	switch {
 	case deposed && asked.Err() == nil && (rq.readOnly() || rq.route.takesLong()):
-		// This server may lack what a blocked reader should have seen: the new
-		// leader is asked for the rest of the time.
+		// This server may lack what a blocked reader should have seen. The new leader
+		// answers for the rest of the waiting time.
 		rq.deadline = time.Now().Add(a.cfg.HoldTimeout)
 		rq.shortenWait()
 		return api.ErrNoLeader
@@ -167,13 +170,14 @@ func (a *API) runAsLeader(rq *request) error {
 	return nil
 }
 
-// isNoLeader tells that nothing was done for want of a leader. A write whose outcome is
-// unknown because the leadership ended under it wraps api.ErrNoLeader as well.
+// isNoLeader says whether nothing was done because there is no leader. The error of a
+// write whose outcome is unknown may wrap api.ErrNoLeader too: the leadership ended
+// during the write.
 func isNoLeader(err error) bool {
 	return errors.Is(err, api.ErrNoLeader) && !errors.Is(err, api.ErrUnknownWrite)
 }
 
-// readOnly tells requests that change nothing, and so may run on a follower.
+// readOnly says whether the request changes nothing, so that a follower may answer it.
 func (rq *request) readOnly() bool {
 	if rq.r.Method == http.MethodGet || rq.route.path == api.SubscribePath {
 		return true

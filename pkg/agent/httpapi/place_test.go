@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/bus"
+	"github.com/muster-dev/muster/pkg/agent/exec"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -197,7 +199,7 @@ func TestHowLongALeaderIsAwaited(t *testing.T) {
 			r.cluster.set(func(c *fakeCluster) { c.electing = true })
 			want := 7 * time.Second
 			if c.toLeader {
-				want = leaderPatience
+				want = maxLeaderWait
 			}
 			began := time.Now()
 			w := r.send(context.Background(), r.api.Internal(), "GET /v1/kv/a", "", c.header...)
@@ -216,6 +218,36 @@ func TestServerPortHasNoAgentEndpoints(t *testing.T) {
 		w := r.send(gone, r.api.Internal(), strings.Split(rt.methods, ",")[0]+" "+rt.path, "")
 		if refused := w.Code == 404 && strings.Contains(w.Body.String(), "not a recognized"); refused != (rt.where == here) {
 			t.Errorf("%s on the server port: %d %q", rt.path, w.Code, w.Body)
+		}
+	}
+}
+
+// What this agent asks itself may be inside, and travels as everything else does.
+func TestOwnRequestsReachWhatIsInside(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Config)
+		calls  []string
+	}{
+		"client agent": {asClient, []string{"server forwards 1 GET /v1/internal/elected/x", "server forwards 1 PUT " + exec.ClaimPath + "x {}"}},
+		"follower":     {func(*Config) {}, []string{"leader l:1 forwards 0 PUT " + exec.ClaimPath + "x {}"}},
+	} {
+		r := newRig(t, c.change)
+		r.cluster.set(follow("l:1"))
+		for _, target := range []string{"GET /v1/internal/elected/x", "PUT " + exec.ClaimPath + "x"} {
+			body := ""
+			if strings.HasPrefix(target, "PUT") {
+				body = "{}"
+			}
+			r.send(t.Context(), r.api.Own(), target, body)
+			if w := r.do(target, body); w.Code != 404 {
+				t.Errorf("%s: a client address has %s: %d", name, target, w.Code)
+			}
+		}
+		if !slices.Equal(r.forward.calls, c.calls) {
+			t.Errorf("%s: forwarded %q, want %q", name, r.forward.calls, c.calls)
+		}
+		if w := r.send(t.Context(), r.api.Own(), "GET "+bus.Path, ""); w.Code != 404 {
+			t.Errorf("%s: asks itself for messages: %d", name, w.Code)
 		}
 	}
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -249,12 +250,14 @@ func (f *fakeAgent) Reload() error             { return f.reloadErr }
 
 type fakeCatalog struct{}
 
-func (fakeCatalog) Register(context.Context, *api.CatalogRegistration) error     { return nil }
-func (fakeCatalog) Deregister(context.Context, *api.CatalogDeregistration) error { return nil }
-func (fakeCatalog) NodeServices(context.Context, string) (*api.NodeServices, error) {
-	return nil, nil
+func (fakeCatalog) CatalogRegister(context.Context, *api.CatalogRegistration) error     { return nil }
+func (fakeCatalog) CatalogDeregister(context.Context, *api.CatalogDeregistration) error { return nil }
+func (fakeCatalog) NodeServices(context.Context, string, *client.Options) (*api.NodeServices, client.Meta, error) {
+	return nil, client.Meta{}, nil
 }
-func (fakeCatalog) NodeChecks(context.Context, string) ([]*api.HealthCheck, error) { return nil, nil }
+func (fakeCatalog) HealthNode(context.Context, string, *client.Options) ([]*api.HealthCheck, client.Meta, error) {
+	return nil, client.Meta{}, nil
+}
 
 // fakeForward records what is sent on, and answers with what it is told.
 type fakeForward struct {

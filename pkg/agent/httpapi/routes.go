@@ -183,13 +183,19 @@ func (rt *route) allows(method string) bool {
 	return false
 }
 
-// served tells whether the port that was asked has this route: the server port
-// (forwarded) has no agent's own endpoints, the client addresses nothing inside.
-func (rt *route) served(forwarded bool) bool {
-	if forwarded {
-		return rt.where != here
+// served tells whether a request that came from there finds this route: the server
+// port has no agent's own endpoints, the client addresses have nothing inside, and
+// what is of one server's port alone this agent does not ask itself.
+func (rt *route) served(from origin) bool {
+	switch rt.where {
+	case here:
+		return !from.forwarded
+	case inside, insideLeader:
+		return !from.public
+	case port:
+		return from.forwarded
 	}
-	return rt.where != inside && rt.where != insideLeader && rt.where != port
+	return true
 }
 
 // onlyReads tells requests that change nothing, though some have a body.

@@ -21,15 +21,15 @@ import (
 const (
 	// bodyTimeout is how long a client may take to send its body.
 	bodyTimeout = 30 * time.Second
-	// leaderPatience is how long a server that is addressed as the leader waits
-	// to become ready; who sent the request can look elsewhere.
-	leaderPatience = time.Second
+	// maxLeaderWait is how long a server that is addressed as the leader waits to become
+	// ready. The sender can search for another one.
+	maxLeaderWait = time.Second
 	// trustedLength is up to where memory is taken for a body that is only
 	// announced.
 	trustedLength = 16 << 10
 
-	retryFirst = 20 * time.Millisecond
-	retryMost  = 500 * time.Millisecond
+	minBackoff = 20 * time.Millisecond // between searches for the leader
+	maxBackoff = 500 * time.Millisecond
 )
 
 // Texts of the API's outside.
@@ -92,7 +92,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, from origin) {
 // locate finds the route, or answers that there is none.
 func (a *API) locate(rq *request) bool {
 	p := rq.r.URL.Path
-	if rt, name := a.spelt(rq.r.URL); rt != nil && rt.served(rq.forwarded) {
+	if rt, name := a.spelt(rq.r.URL); rt != nil && rt.served(rq.origin) {
 		rq.route, rq.name = rt, name
 		return true
 	}
@@ -111,7 +111,7 @@ func (a *API) locate(rq *request) bool {
 	switch {
 	case redirect:
 		rq.redirect(p + "/")
-	case rt != nil && rt.served(rq.forwarded):
+	case rt != nil && rt.served(rq.origin):
 		rq.route, rq.name = rt, name
 		return true
 	case p == "/":

@@ -190,7 +190,7 @@ func (s *stream) request(path string) (*request, error) {
 		return nil, badRequest("parameters cannot be read: " + u.RawQuery)
 	}
 	rt, name := parent.api.follow(u)
-	if rt == nil || rt.kind == plain || !rt.allows(http.MethodGet) || !rt.served(false) {
+	if rt == nil || rt.kind == plain || !rt.allows(http.MethodGet) || !rt.served(origin{public: true}) {
 		return nil, api.Errorf(http.StatusNotFound, "%s is no path that can be followed", u.Path)
 	}
 	r := parent.r.WithContext(parent.ctx)

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/check"
-	"github.com/muster-dev/muster/pkg/api"
 )
 
 // remotePoll is how often an alias check looks at a service of another node.
@@ -62,16 +61,12 @@ func (a aliased) remote(ctx context.Context, t check.AliasTarget, since uint64, 
 		}
 	}
 	state := check.AliasState{Index: since + 1}
-	services, err := call(ctx, func(ctx context.Context) (*api.NodeServices, error) {
-		return a.s.cfg.Catalog.NodeServices(ctx, t.Node)
-	})
+	services, err := a.s.nodeServices(ctx, t.Node)
 	if err != nil || services == nil {
 		return state, err
 	}
 	state.Found = t.Service == "" || services.Services[t.Service] != nil
-	checks, err := call(ctx, func(ctx context.Context) ([]*api.HealthCheck, error) {
-		return a.s.cfg.Catalog.NodeChecks(ctx, t.Node)
-	})
+	checks, err := a.s.nodeChecks(ctx, t.Node)
 	for _, c := range checks {
 		if c.ServiceID == "" || c.ServiceID == t.Service {
 			state.Checks = append(state.Checks, c)

@@ -15,15 +15,11 @@ const consulService = "consul"
 // compareAll asks what the catalog has of this node and marks what differs.
 // Ours wins: what we do not know is to go, except what the leader keeps there.
 func (s *State) compareAll(ctx context.Context) error {
-	services, err := call(ctx, func(ctx context.Context) (*api.NodeServices, error) {
-		return s.cfg.Catalog.NodeServices(ctx, s.cfg.Node.Node)
-	})
+	services, err := s.nodeServices(ctx, s.cfg.Node.Node)
 	if err != nil {
 		return fmt.Errorf("read this node's services: %w", err)
 	}
-	checks, err := call(ctx, func(ctx context.Context) ([]*api.HealthCheck, error) {
-		return s.cfg.Catalog.NodeChecks(ctx, s.cfg.Node.Node)
-	})
+	checks, err := s.nodeChecks(ctx, s.cfg.Node.Node)
 	if err != nil {
 		return fmt.Errorf("read this node's checks: %w", err)
 	}
@@ -40,11 +36,20 @@ func (s *State) compareAll(ctx context.Context) error {
 	return nil
 }
 
-// call gives one call of the catalog its time limit.
-func call[T any](ctx context.Context, f func(context.Context) (T, error)) (T, error) {
+// Each call of the catalog has a time limit.
+
+func (s *State) nodeServices(ctx context.Context, node string) (*api.NodeServices, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	return f(ctx)
+	services, _, err := s.cfg.Catalog.NodeServices(ctx, node, nil)
+	return services, err
+}
+
+func (s *State) nodeChecks(ctx context.Context, node string) ([]*api.HealthCheck, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	checks, _, err := s.cfg.Catalog.HealthNode(ctx, node, nil)
+	return checks, err
 }
 
 func (s *State) compareNode(remote *api.Node) {

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -39,7 +40,7 @@ func newFake() *fakeCatalog {
 	return &fakeCatalog{services: map[string]*api.NodeService{}, checks: map[string]*api.HealthCheck{}}
 }
 
-func (f *fakeCatalog) Register(ctx context.Context, reg *api.CatalogRegistration) error {
+func (f *fakeCatalog) CatalogRegister(ctx context.Context, reg *api.CatalogRegistration) error {
 	f.mu.Lock()
 	hold := f.hold
 	f.mu.Unlock()
@@ -74,7 +75,7 @@ func (f *fakeCatalog) Register(ctx context.Context, reg *api.CatalogRegistration
 	return nil
 }
 
-func (f *fakeCatalog) Deregister(_ context.Context, d *api.CatalogDeregistration) error {
+func (f *fakeCatalog) CatalogDeregister(_ context.Context, d *api.CatalogDeregistration) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -95,26 +96,26 @@ func (f *fakeCatalog) Deregister(_ context.Context, d *api.CatalogDeregistration
 	return nil
 }
 
-func (f *fakeCatalog) NodeServices(context.Context, string) (*api.NodeServices, error) {
+func (f *fakeCatalog) NodeServices(context.Context, string, *client.Options) (*api.NodeServices, client.Meta, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.reads++
 	if f.err != nil {
-		return nil, f.err
+		return nil, client.Meta{}, f.err
 	}
 	if f.node == nil {
-		return nil, nil
+		return nil, client.Meta{}, nil
 	}
-	return &api.NodeServices{Node: f.node, Services: maps.Clone(f.services)}, nil
+	return &api.NodeServices{Node: f.node, Services: maps.Clone(f.services)}, client.Meta{}, nil
 }
 
-func (f *fakeCatalog) NodeChecks(context.Context, string) ([]*api.HealthCheck, error) {
+func (f *fakeCatalog) HealthNode(context.Context, string, *client.Options) ([]*api.HealthCheck, client.Meta, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
-		return nil, f.err
+		return nil, client.Meta{}, f.err
 	}
-	return slices.Collect(maps.Values(f.checks)), nil
+	return slices.Collect(maps.Values(f.checks)), client.Meta{}, nil
 }
 
 // writes returns, and forgets, what was written since the last call.

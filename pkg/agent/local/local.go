@@ -29,17 +29,17 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/check"
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/client"
 )
 
-// Catalog is the cluster's catalog, as the agent's HTTP client or its own
-// server offers it. Each call must end when its context does. What is passed in
-// is the receiver's to keep.
+// Catalog is the cluster's catalog: *client.Client. Each call ends when its context
+// does. What is passed in is the receiver's to keep.
 type Catalog interface {
-	Register(ctx context.Context, reg *api.CatalogRegistration) error
-	Deregister(ctx context.Context, dereg *api.CatalogDeregistration) error
+	CatalogRegister(ctx context.Context, r *api.CatalogRegistration) error
+	CatalogDeregister(ctx context.Context, d *api.CatalogDeregistration) error
 	// NodeServices returns nil for an unknown node.
-	NodeServices(ctx context.Context, node string) (*api.NodeServices, error)
-	NodeChecks(ctx context.Context, node string) ([]*api.HealthCheck, error)
+	NodeServices(ctx context.Context, node string, o *client.Options) (*api.NodeServices, client.Meta, error)
+	HealthNode(ctx context.Context, node string, o *client.Options) ([]*api.HealthCheck, client.Meta, error)
 }
 
 // Config is what the state of one agent starts from.

@@ -127,10 +127,9 @@ func (s *State) pushGoneCheck(ctx context.Context, id string) error {
 
 func (s *State) deregister(ctx context.Context, d *api.CatalogDeregistration) error {
 	d.Node, d.Datacenter = s.cfg.Node.Node, s.cfg.Node.Datacenter
-	_, err := call(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, s.cfg.Catalog.Deregister(ctx, d)
-	})
-	return err
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	return s.cfg.Catalog.CatalogDeregister(ctx, d)
 }
 
 // pushOwner registers, in one call, what is dirty of one service and its
@@ -140,10 +139,9 @@ func (s *State) pushOwner(ctx context.Context, id string) error {
 	if reg == nil {
 		return nil
 	}
-	_, err := call(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, s.cfg.Catalog.Register(ctx, reg)
-	})
-	if err != nil {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := s.cfg.Catalog.CatalogRegister(ctx, reg); err != nil {
 		if id == "" {
 			return fmt.Errorf("register node %q: %w", s.cfg.Node.Node, err)
 		}

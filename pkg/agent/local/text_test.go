@@ -13,7 +13,7 @@ import (
 // wire is a catalog behind JSON, as the real one is.
 type wire struct{ *fakeCatalog }
 
-func (w wire) Register(ctx context.Context, reg *api.CatalogRegistration) error {
+func (w wire) CatalogRegister(ctx context.Context, reg *api.CatalogRegistration) error {
 	text, err := json.Marshal(reg)
 	if err != nil {
 		return err
@@ -22,7 +22,7 @@ func (w wire) Register(ctx context.Context, reg *api.CatalogRegistration) error 
 	if err := json.Unmarshal(text, &arrived); err != nil {
 		return err
 	}
-	return w.fakeCatalog.Register(ctx, &arrived)
+	return w.fakeCatalog.CatalogRegister(ctx, &arrived)
 }
 
 // TestTextThatIsNoUTF8IsPushedOnce, wherever it comes from: what JSON changes on its

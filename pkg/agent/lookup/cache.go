@@ -39,11 +39,9 @@ type Rules struct {
 type Config struct {
 	Datacenter string // of this agent
 	Rules      Rules
-	// Servers sends a question to any server, and tries again for a while where
-	// none answers. Stream does not wait; its answers end when they end.
-	Servers, Stream http.RoundTripper
-	UserAgent       string
-	Logger          *slog.Logger
+	API        http.RoundTripper // to this agent's own API, with what is inside
+	UserAgent  string
+	Logger     *slog.Logger
 }
 
 // Cache is how DNS reaches the catalog on a client agent. The first question for a
@@ -53,7 +51,6 @@ type Config struct {
 type Cache struct {
 	remote
 	answers *answers
-	stream  *client.Client
 	watch   *watch.Watcher
 	changed chan struct{} // capacity 1: there is more to follow
 
@@ -63,17 +60,13 @@ type Cache struct {
 
 // NewCache makes a cache, which keeps nothing before Run.
 func NewCache(cfg Config) (*Cache, error) {
-	servers, err := client.New(client.Config{Transport: cfg.Servers, UserAgent: cfg.UserAgent})
-	if err != nil {
-		return nil, err
-	}
-	stream, err := client.New(client.Config{Transport: cfg.Stream, UserAgent: cfg.UserAgent})
+	own, err := client.New(client.Config{Transport: cfg.API, UserAgent: cfg.UserAgent})
 	if err != nil {
 		return nil, err
 	}
 	n := &Cache{
-		remote:  remote{dc: cfg.Datacenter, c: servers, rules: new(atomic.Pointer[Rules])},
-		answers: newAnswers(), stream: stream, changed: make(chan struct{}, 1), started: time.Now(),
+		remote:  remote{dc: cfg.Datacenter, c: own, rules: new(atomic.Pointer[Rules])},
+		answers: newAnswers(), changed: make(chan struct{}, 1), started: time.Now(),
 	}
 	n.SetRules(cfg.Rules)
 	n.watch = watch.New(watch.Config{
@@ -213,7 +206,7 @@ func (f subscriber) Get(ctx context.Context, path string, o *client.Options, out
 // long-polls, a goroutine each, are no way to follow names.
 func (f subscriber) Stream(ctx context.Context, method, path string, _ *client.Options, in any) (*http.Response, error) {
 	stale := f.n.rules.Load().MaxStale >= anyServer
-	resp, err := f.n.stream.Stream(ctx, method, path, &client.Options{Stale: stale}, in)
+	resp, err := f.n.c.Stream(ctx, method, path, &client.Options{Stale: stale}, in)
 	if err != nil {
 		return nil, err
 	}

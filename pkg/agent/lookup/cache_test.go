@@ -12,6 +12,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/forward"
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
+	"github.com/muster-dev/muster/pkg/agent/loopback"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
@@ -87,8 +88,9 @@ func newCacheRig(t *testing.T, rules Rules) *cacheRig {
 		Transport: s.Client().Transport, Servers: func() []string { return []string{s.Listener.Addr().String()} },
 		HoldTimeout: 50 * time.Millisecond, Logger: logx.Discard(),
 	})
+	own := httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: "c1", Forward: router, Logger: logx.Discard()}).Own()
 	var err error
-	if r.Cache, err = NewCache(Config{Datacenter: "dc1", Rules: rules, Servers: router, Stream: router, Logger: logx.Discard()}); err != nil {
+	if r.Cache, err = NewCache(Config{Datacenter: "dc1", Rules: rules, API: &loopback.Transport{Handler: own}, Logger: logx.Discard()}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -10,14 +10,14 @@ import (
 
 const defaultDialTimeout = 5 * time.Second
 
-// Dialer makes connections to the server ports of other agents.
+// Dialer connects to the server ports of other agents.
 type Dialer struct {
 	id      *Identity
 	timeout time.Duration
 }
 
-// NewDialer makes a Dialer; timeout bounds connecting and the handshake
-// together, 0 is 5 s.
+// NewDialer makes a Dialer. timeout is for the connection and the handshake together;
+// 0 means 5 s.
 func NewDialer(id *Identity, timeout time.Duration) *Dialer {
 	if timeout == 0 {
 		timeout = defaultDialTimeout
@@ -25,13 +25,13 @@ func NewDialer(id *Identity, timeout time.Duration) *Dialer {
 	return &Dialer{id: id, timeout: timeout}
 }
 
-// Dial connects to addr and agrees on proto.
+// Dial connects to addr for the protocol proto.
 func (d *Dialer) Dial(ctx context.Context, addr, proto string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, d.timeout)
 	defer cancel()
 	raw, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, err // it says "dial tcp ADDR: ..." itself
+		return nil, err // "dial tcp ADDR: ..."
 	}
 	conn := tls.Client(raw, d.id.client(proto))
 	if err := conn.HandshakeContext(ctx); err != nil {
@@ -40,7 +40,7 @@ func (d *Dialer) Dial(ctx context.Context, addr, proto string) (net.Conn, error)
 	}
 	if got := conn.ConnectionState().NegotiatedProtocol; got != proto {
 		_ = raw.Close()
-		return nil, fmt.Errorf("TLS handshake with %s: it does not speak %s: is this a server port?", addr, proto)
+		return nil, fmt.Errorf("TLS handshake with %s: it does not support %s: is this a server port?", addr, proto)
 	}
 	return conn, nil
 }

@@ -15,35 +15,35 @@ import (
 	"time"
 )
 
-// Files names the PEM files of an Identity. With none of them a throw-away
-// certificate takes their place.
+// Files names the PEM files of an Identity. Without any of them the Identity has an
+// ephemeral certificate.
 type Files struct {
 	CA, Cert, Key string
 
-	// ServerName, if set, must stand in the certificate of every server that is
-	// dialled. Otherwise any certificate of the CA will do, since servers are
-	// dialled by address.
+	// ServerName, if set, must be a name in the certificate of every server that is
+	// dialled. If not, any certificate of the CA is accepted, because servers are dialled
+	// by address.
 	ServerName string
 }
 
-// Identity is what this agent shows to others, and what it asks of them.
+// Identity is this agent's certificate, and how it verifies those of others.
 type Identity struct {
 	cert       tls.Certificate
-	roots      *x509.CertPool // nil: nobody is verified
+	roots      *x509.CertPool // nil: no certificate is verified
 	serverName string
 }
 
-// LoadIdentity reads the files. Without a CA it makes a certificate that lasts
-// as long as the process; that keeps one code path and stops those who only
-// listen. Whoever starts the agent says aloud what it means (see Verifies).
+// LoadIdentity reads the files. Without a CA it makes a certificate for the life of the
+// process: all connections are encrypted, by the same code. The caller warns of what
+// that means (see Verifies).
 func LoadIdentity(files Files, logger *slog.Logger) (*Identity, error) {
 	if files.CA == "" && files.Cert == "" && files.Key == "" {
 		if files.ServerName != "" {
 			return nil, errors.New("load TLS identity: a server name can only be verified with a CA: configure the CA, certificate and key files")
 		}
-		cert, err := throwaway()
+		cert, err := ephemeral()
 		if err != nil {
-			return nil, fmt.Errorf("make throw-away certificate: %w", err)
+			return nil, fmt.Errorf("make an ephemeral certificate: %w", err)
 		}
 		logger.Debug("no CA is configured: agents talk to each other encrypted, but do not verify each other")
 		return &Identity{cert: cert}, nil
@@ -66,7 +66,7 @@ func LoadIdentity(files Files, logger *slog.Logger) (*Identity, error) {
 	return &Identity{cert: cert, roots: roots, serverName: files.ServerName}, nil
 }
 
-// Verifies says whether the other end must show a certificate of our CA.
+// Verifies says whether the other end needs a certificate of our CA.
 func (id *Identity) Verifies() bool { return id.roots != nil }
 
 func (id *Identity) server() *tls.Config {
@@ -90,12 +90,12 @@ func (id *Identity) client(proto string) *tls.Config {
 	}
 	switch {
 	case id.roots == nil:
-		cfg.InsecureSkipVerify = true // throw-away certificates prove nothing
+		cfg.InsecureSkipVerify = true // ephemeral certificates prove nothing
 	case id.serverName != "":
 		cfg.RootCAs = id.roots
 		cfg.ServerName = id.serverName
 	default:
-		cfg.InsecureSkipVerify = true // of the name only: verifyChain does the rest
+		cfg.InsecureSkipVerify = true // of the name only; verifyChain verifies the rest
 		cfg.VerifyConnection = id.verifyChain
 	}
 	return cfg
@@ -104,21 +104,21 @@ func (id *Identity) client(proto string) *tls.Config {
 // verifyChain is the standard verification without the name.
 func (id *Identity) verifyChain(cs tls.ConnectionState) error {
 	if len(cs.PeerCertificates) == 0 {
-		return errors.New("the server shows no certificate")
+		return errors.New("the server has no certificate")
 	}
-	between := x509.NewCertPool()
+	intermediates := x509.NewCertPool()
 	for _, cert := range cs.PeerCertificates[1:] {
-		between.AddCert(cert)
+		intermediates.AddCert(cert)
 	}
 	_, err := cs.PeerCertificates[0].Verify(x509.VerifyOptions{
 		Roots:         id.roots,
-		Intermediates: between,
+		Intermediates: intermediates,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	return err
 }
 
-func throwaway() (tls.Certificate, error) {
+func ephemeral() (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -130,8 +130,8 @@ func throwaway() (tls.Certificate, error) {
 	now := time.Now()
 	template := &x509.Certificate{
 		SerialNumber: serial,
-		Subject:      pkix.Name{CommonName: "muster throw-away"},
-		NotBefore:    now.Add(-24 * time.Hour), // clocks differ
+		Subject:      pkix.Name{CommonName: "muster ephemeral"},
+		NotBefore:    now.Add(-24 * time.Hour), // in case clocks differ
 		NotAfter:     now.AddDate(100, 0, 0),
 		KeyUsage:     x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},

@@ -1,12 +1,12 @@
 // Package mux shares an agent's server port between two protocols. Every
-// connection is TLS 1.3, and ALPN says what it carries: "h2" is the HTTP API
+// connection is TLS 1.3, and ALPN names its protocol: "h2" is the HTTP API
 // between agents, "raft" is raft's stream.
 //
-// A Mux accepts, shakes hands and hands each connection to the listener of its
-// protocol; a Dialer makes connections to the Mux of another agent. Both hold
-// the same Identity. The Mux promises that neither random bytes nor a handshake
-// that never ends, nor a protocol that nobody serves, holds up anybody else:
-// handshakes have a deadline and a cap, and past the cap the oldest gives way.
+// A Mux accepts a connection, does the handshake and gives the connection to the
+// listener of its protocol. A Dialer connects to the Mux of another agent. Both have
+// the same Identity. The Mux promises that no connection delays another one, be it
+// random bytes, a handshake that does not end or a protocol that nobody serves:
+// handshakes have a deadline and a limit, and above the limit the oldest is cancelled.
 package mux
 
 import (
@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/conntable"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // The protocols of the port, by their ALPN names.
@@ -34,10 +35,10 @@ const (
 	defaultMaxHandshakes    = 256
 	defaultMaxConns         = 8192
 
-	// Accept errors that are not the listener's end, such as too many open
-	// files, are tried again after these pauses.
-	minAcceptPause = 5 * time.Millisecond
-	maxAcceptPause = time.Second
+	// Backoff after an error of Accept that does not close the listener, such as too
+	// many open files.
+	minBackoff = 5 * time.Millisecond
+	maxBackoff = time.Second
 )
 
 // Config is what a Mux needs. Zero values take the defaults.
@@ -45,10 +46,10 @@ type Config struct {
 	Listener net.Listener // TCP; Run closes it
 	Identity *Identity
 
-	HandshakeTimeout time.Duration // 5 s; also the time a protocol has to take a connection over
-	MaxHandshakes    int           // 256 under way at once
+	HandshakeTimeout time.Duration // 5 s; also for the protocol's Accept
+	MaxHandshakes    int           // 256 at a time
 	MaxConnsPerIP    int           // no limit
-	MaxConns         int           // 8192 open at once
+	MaxConns         int           // 8192 open at a time
 
 	Logger *slog.Logger
 }
@@ -61,8 +62,8 @@ type Mux struct {
 	raft  *listener
 	conns *conntable.Table
 
-	handshakes sync.WaitGroup
-	pending    queue
+	running    sync.WaitGroup // handshakes
+	handshakes handshakes
 }
 
 // New makes a Mux that accepts nothing before Run.
@@ -85,17 +86,16 @@ func New(cfg Config) *Mux {
 	}
 }
 
-// HTTP yields the connections that speak HTTP/2. They are *tls.Conn themselves,
-// because net/http recognises HTTP/2 by that type.
+// HTTP yields the HTTP/2 connections. They are of type *tls.Conn, by which net/http
+// recognises HTTP/2.
 func (m *Mux) HTTP() net.Listener { return m.http }
 
-// Raft yields the connections that speak raft: one that says nothing for the time
-// of a handshake fails its first read.
+// Raft yields raft's connections. The first read fails if nothing arrives within the
+// handshake timeout.
 func (m *Mux) Raft() net.Listener { return m.raft }
 
-// Run accepts connections until ctx ends. Then it closes the port, both
-// listeners and every connection that is still open: who wants to end in order
-// stops the HTTP server and raft before.
+// Run accepts connections until ctx ends. Then it closes the port, both listeners and
+// every open connection. Stop the HTTP server and raft before, for a graceful end.
 func (m *Mux) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(ctx, func() { _ = m.cfg.Listener.Close() })
@@ -107,13 +107,13 @@ func (m *Mux) Run(ctx context.Context) error {
 		_ = m.http.Close()
 		_ = m.raft.Close()
 		m.conns.Close()
-		m.handshakes.Wait()
+		m.running.Wait()
 	}()
 	return m.accept(ctx)
 }
 
 func (m *Mux) accept(ctx context.Context) error {
-	pause := minAcceptPause
+	backoff := retry.Backoff{First: minBackoff, Max: maxBackoff}
 	for {
 		raw, err := m.cfg.Listener.Accept()
 		switch {
@@ -125,50 +125,47 @@ func (m *Mux) accept(ctx context.Context) error {
 		case errors.Is(err, net.ErrClosed):
 			return fmt.Errorf("accept on %s: %w", m.cfg.Listener.Addr(), err)
 		case err != nil:
+			pause := backoff.Next()
 			m.cfg.Logger.Warn("cannot accept a connection, trying again", "addr", m.cfg.Listener.Addr(), "pause", pause, "err", err)
-			select {
-			case <-time.After(pause):
-			case <-ctx.Done():
-			}
-			pause = min(2*pause, maxAcceptPause)
+			_ = retry.Sleep(ctx, pause) // Accept fails if ctx has ended
 			continue
 		}
-		pause = minAcceptPause
-		m.begin(ctx, raw)
+		backoff.Reset()
+		m.start(ctx, raw)
 	}
 }
 
-// begin starts the handshake of one connection, in a goroutine of its own.
-func (m *Mux) begin(ctx context.Context, raw net.Conn) {
-	conn, err := m.conns.Add(raw) // below TLS: what is above stays a plain *tls.Conn
+// start starts the handshake of one connection in its own goroutine.
+func (m *Mux) start(ctx context.Context, raw net.Conn) {
+	conn, err := m.conns.Add(raw) // below TLS, so that the listeners yield a *tls.Conn
 	if err != nil {
 		m.cfg.Logger.Debug("connection refused", "remote", raw.RemoteAddr(), "err", err)
 		_ = raw.Close()
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.HandshakeTimeout)
-	mine := m.pending.add(cancel, m.cfg.MaxHandshakes)
-	m.handshakes.Go(func() {
+	added := m.handshakes.add(cancel, m.cfg.MaxHandshakes)
+	m.running.Go(func() {
 		defer cancel()
-		defer m.pending.remove(mine)
-		if err := m.hand(ctx, conn); err != nil {
+		defer m.handshakes.remove(added)
+		if err := m.handshake(ctx, conn); err != nil {
 			m.cfg.Logger.Debug("connection dropped", "remote", raw.RemoteAddr(), "err", err)
 			_ = conn.Close()
 		}
 	})
 }
 
-// hand shakes hands and gives the connection to its protocol's listener.
-func (m *Mux) hand(ctx context.Context, conn net.Conn) error {
+// handshake does the TLS handshake and gives the connection to its protocol's listener.
+func (m *Mux) handshake(ctx context.Context, conn net.Conn) error {
 	tc := tls.Server(conn, m.tls)
 	if err := tc.HandshakeContext(ctx); err != nil {
 		return fmt.Errorf("handshake: %w", err)
 	}
 	switch proto := tc.ConnectionState().NegotiatedProtocol; proto {
 	case ProtoHTTP:
-		return m.http.deliver(ctx, tc)
+		return m.http.give(ctx, tc)
 	case ProtoRaft:
-		return m.raft.deliver(ctx, &spokenConn{Conn: tc, limit: m.cfg.HandshakeTimeout})
+		return m.raft.give(ctx, &firstReadConn{Conn: tc, timeout: m.cfg.HandshakeTimeout})
 	default:
 		return fmt.Errorf("the other end asked for no protocol: this port speaks %s and %s", ProtoHTTP, ProtoRaft)
 	}
@@ -197,7 +194,7 @@ func (l *listener) Close() error {
 
 func (l *listener) Accept() (net.Conn, error) {
 	select {
-	case <-l.closed: // a closed listener yields nothing, whoever is waiting
+	case <-l.closed: // a closed listener yields nothing, even if a connection is ready
 		return nil, net.ErrClosed
 	default:
 	}
@@ -209,57 +206,59 @@ func (l *listener) Accept() (net.Conn, error) {
 	}
 }
 
-func (l *listener) deliver(ctx context.Context, c net.Conn) error {
+// give waits for Accept.
+func (l *listener) give(ctx context.Context, c net.Conn) error {
 	select {
 	case l.conns <- c:
 		return nil
 	case <-l.closed:
-		return errors.New("nobody serves its protocol")
+		return errors.New("its protocol is not served")
 	case <-ctx.Done():
-		return fmt.Errorf("nobody took it over: %w", ctx.Err())
+		return fmt.Errorf("its protocol did not accept it: %w", ctx.Err())
 	}
 }
 
-// queue notes the handshakes under way, oldest first.
-type queue struct {
+// handshakes are those in progress, oldest first.
+type handshakes struct {
 	mu      sync.Mutex
-	pending list.List // of context.CancelFunc
+	cancels list.List // of context.CancelFunc
 }
 
-// add notes a handshake. At the limit it ends the oldest one: a handshake takes
-// milliseconds, so the oldest is the one that is going nowhere.
-func (q *queue) add(cancel context.CancelFunc, limit int) *list.Element {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	for q.pending.Len() >= limit {
-		oldest := q.pending.Remove(q.pending.Front()).(context.CancelFunc)
+// add adds a handshake. At the limit it cancels the oldest: a handshake takes
+// milliseconds, so the oldest is the least likely to end.
+func (h *handshakes) add(cancel context.CancelFunc, limit int) *list.Element {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for h.cancels.Len() >= limit {
+		oldest := h.cancels.Remove(h.cancels.Front()).(context.CancelFunc)
 		oldest()
 	}
-	return q.pending.PushBack(cancel)
+	return h.cancels.PushBack(cancel)
 }
 
-func (q *queue) remove(e *list.Element) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.pending.Remove(e) // does nothing for one that has given way
+// remove does nothing if add has removed e.
+func (h *handshakes) remove(e *list.Element) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.cancels.Remove(e)
 }
 
-// spokenConn gives who dialled raft a limited time to say something: raft dials
-// when it has something to say, and reads without a deadline of its own.
-type spokenConn struct {
+// firstReadConn limits the time of the first read. Raft dials when it has something to
+// send, and reads without a deadline.
+type firstReadConn struct {
 	*tls.Conn
-	limit  time.Duration
-	spoken bool // only the reader's
+	timeout time.Duration
+	read    bool // something was; for the reader only
 }
 
-func (c *spokenConn) Read(p []byte) (int, error) {
-	if c.spoken {
+func (c *firstReadConn) Read(p []byte) (int, error) {
+	if c.read {
 		return c.Conn.Read(p)
 	}
-	_ = c.SetReadDeadline(time.Now().Add(c.limit))
+	_ = c.SetReadDeadline(time.Now().Add(c.timeout))
 	n, err := c.Conn.Read(p)
 	if n > 0 {
-		c.spoken = true
+		c.read = true
 		_ = c.SetReadDeadline(time.Time{})
 	}
 	return n, err

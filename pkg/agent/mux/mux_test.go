@@ -20,8 +20,8 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// patience is for conditions that hold at once on an idle machine.
-const patience = 20 * time.Second
+// testTimeout is for conditions that hold at once on an idle machine.
+const testTimeout = 20 * time.Second
 
 // port is a running Mux with an echo behind raft and a handler behind HTTP.
 type port struct {
@@ -101,7 +101,7 @@ func identity(t *testing.T, files Files) *Identity {
 }
 
 func (p *port) client(t *testing.T) *http.Client {
-	tr := NewDialer(p.id, patience).Transport()
+	tr := NewDialer(p.id, testTimeout).Transport()
 	t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr}
 }
@@ -121,7 +121,7 @@ func sayHello(w http.ResponseWriter, r *http.Request) { fmt.Fprint(w, "hello ", 
 // wantEcho shows that raft's side of the port answers.
 func (p *port) wantEcho(t *testing.T) {
 	t.Helper()
-	conn, err := NewDialer(p.id, patience).DialRaft(t.Context(), p.addr)
+	conn, err := NewDialer(p.id, testTimeout).DialRaft(t.Context(), p.addr)
 	if err != nil {
 		t.Error(err)
 		return
@@ -192,7 +192,7 @@ func TestNoiseHurtsNobody(t *testing.T) {
 	}
 	p.wantEcho(t)
 	// The oldest silent ones had to give way.
-	_ = silent[0].SetReadDeadline(time.Now().Add(patience))
+	_ = silent[0].SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := silent[0].Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("the oldest handshake is still open: %v", err)
 	}
@@ -205,7 +205,7 @@ func TestHandshakeDeadline(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	_ = conn.SetReadDeadline(time.Now().Add(testTimeout))
 	if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 		t.Errorf("a silent connection was not closed: %v", err)
 	}
@@ -215,9 +215,9 @@ func TestHandshakeDeadline(t *testing.T) {
 func TestUnservedProtocolIsDropped(t *testing.T) {
 	p := start(t, nil, http.HandlerFunc(sayHello))
 	_ = p.mux.Raft().Close()
-	conn, err := NewDialer(p.id, patience).DialRaft(t.Context(), p.addr)
+	conn, err := NewDialer(p.id, testTimeout).DialRaft(t.Context(), p.addr)
 	if err == nil {
-		_ = conn.SetReadDeadline(time.Now().Add(patience))
+		_ = conn.SetReadDeadline(time.Now().Add(testTimeout))
 		_, err = conn.Read(make([]byte, 1))
 		conn.Close()
 	}
@@ -229,7 +229,7 @@ func TestUnservedProtocolIsDropped(t *testing.T) {
 
 func TestConnectionsPerIP(t *testing.T) {
 	p := start(t, func(c *Config) { c.MaxConnsPerIP = 2 }, http.HandlerFunc(sayHello))
-	d := NewDialer(p.id, patience)
+	d := NewDialer(p.id, testTimeout)
 	var open []net.Conn
 	for range 2 {
 		conn, err := d.DialRaft(t.Context(), p.addr)
@@ -253,19 +253,19 @@ func TestConnectionsPerIP(t *testing.T) {
 	})
 }
 
-// Who dials raft and says nothing holds nothing; who has spoken may be silent as
+// A raft connection on which nothing arrives is closed; one that was used may be idle as
 // long as it likes.
 func TestRaftConnectionsThatSayNothing(t *testing.T) {
 	const limit = 200 * time.Millisecond
 	p := start(t, func(c *Config) { c.HandshakeTimeout = limit }, http.HandlerFunc(sayHello))
-	d := NewDialer(p.id, patience)
+	d := NewDialer(p.id, testTimeout)
 	dial := func() net.Conn {
 		conn, err := d.DialRaft(t.Context(), p.addr)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = conn.Close() })
-		_ = conn.SetDeadline(time.Now().Add(patience))
+		_ = conn.SetDeadline(time.Now().Add(testTimeout))
 		return conn
 	}
 	speaks, silent := dial(), dial()
@@ -281,13 +281,13 @@ func TestRaftConnectionsThatSayNothing(t *testing.T) {
 		t.Errorf("the silent one stays: %v", err)
 	}
 	if err := echoed(); err != nil { // as long after its first word as the other had for one
-		t.Errorf("silent after it had spoken: %v", err)
+		t.Errorf("idle after it was used: %v", err)
 	}
 }
 
 func TestConnectionsInAll(t *testing.T) {
 	p := start(t, func(c *Config) { c.MaxConns = 1 }, http.HandlerFunc(sayHello))
-	d := NewDialer(p.id, patience)
+	d := NewDialer(p.id, testTimeout)
 	first, err := d.DialRaft(t.Context(), p.addr)
 	if err != nil {
 		t.Fatal(err)
@@ -302,7 +302,7 @@ func TestConnectionsInAll(t *testing.T) {
 // TestStopClosesWhatIsOpen: the test's goleak check is its second half.
 func TestStopClosesWhatIsOpen(t *testing.T) {
 	p := start(t, nil, http.HandlerFunc(sayHello))
-	conn, err := NewDialer(p.id, patience).DialRaft(t.Context(), p.addr)
+	conn, err := NewDialer(p.id, testTimeout).DialRaft(t.Context(), p.addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestStopClosesWhatIsOpen(t *testing.T) {
 	defer silent.Close()
 	p.stop()
 	for name, c := range map[string]net.Conn{"raft": conn, "silent": silent} {
-		_ = c.SetReadDeadline(time.Now().Add(patience))
+		_ = c.SetReadDeadline(time.Now().Add(testTimeout))
 		if _, err := c.Read(make([]byte, 1)); err == nil || isTimeout(err) {
 			t.Errorf("%s connection after the stop: %v", name, err)
 		}
@@ -347,9 +347,9 @@ func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !holds(); <-tick.C {
+	for deadline := time.Now().Add(testTimeout); !holds(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain: %s", patience, what)
+			t.Fatalf("waited %v for: %s", testTimeout, what)
 		}
 	}
 }

@@ -13,30 +13,30 @@ import (
 )
 
 const (
-	// maxStreams is how many requests one agent may have open at a server. The
-	// library's 250 would make 600 long polls dial hundreds of connections.
+	// maxStreams limits the open requests of one agent at a server. With the library's
+	// 250, 600 blocking queries would dial hundreds of connections.
 	maxStreams = 100_000
 
 	readHeaderTimeout = 10 * time.Second
 
-	// drainTime is how long requests have to end once their context has; after
-	// it their connections are closed. Where none is under way any more, they are
-	// closed sooner: the library by itself leaves every one open for a second.
-	drainTime  = 2 * time.Second
-	drainCheck = 5 * time.Millisecond
-	flushTime  = 20 * time.Millisecond // from an answer's last byte until it is out
+	// drainTimeout is how long requests may run after their context has ended; then
+	// their connections are closed. Connections without requests are closed sooner: the
+	// library by itself keeps each open for a second.
+	drainTimeout  = 2 * time.Second
+	drainInterval = 5 * time.Millisecond
+	flushTime     = 20 * time.Millisecond // to send the last bytes of an answer
 )
 
-// ServeHTTP serves the connections of ln until ctx ends. Every request's context
-// ends with ctx, so that long polls are answered at once; ServeHTTP returns
-// when all requests have been, or after a short drain. It closes ln.
+// ServeHTTP serves the connections of ln until ctx ends. Every request's context ends
+// with ctx, so that blocking queries are answered at once. ServeHTTP returns when all
+// requests are answered, or after a short drain. It closes ln.
 func ServeHTTP(ctx context.Context, ln net.Listener, handler http.Handler, logger *slog.Logger) error {
-	// No WriteTimeout, it would kill long polls. IdleTimeout is set because
-	// ReadTimeout would take its place.
-	carrying := busy{conns: map[net.Conn]struct{}{}}
+	// WriteTimeout would end blocking queries. Without IdleTimeout, ReadTimeout would
+	// be used for it.
+	active := activeConns{conns: map[net.Conn]struct{}{}}
 	srv := &http.Server{
 		Handler:           handler,
-		ConnState:         carrying.note,
+		ConnState:         active.track,
 		Protocols:         http2Only(),
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       serverIdle,
@@ -44,8 +44,8 @@ func ServeHTTP(ctx context.Context, ln net.Listener, handler http.Handler, logge
 		ErrorLog:          errorLog(logger),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams: maxStreams,
-			SendPingTimeout:      2 * pingAfter, // who dials pings first, so mostly this side need not
-			PingTimeout:          pingWait,
+			SendPingTimeout:      2 * pingAfter, // later than the dialling side, which so saves most of these
+			PingTimeout:          pingTimeout,
 		},
 	}
 	served := make(chan error, 1)
@@ -60,12 +60,12 @@ func ServeHTTP(ctx context.Context, ln net.Listener, handler http.Handler, logge
 		return fmt.Errorf("serve HTTP/2 on %s: %w", ln.Addr(), err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	drained := make(chan error, 1)
-	go func() { drained <- srv.Shutdown(drain) }() // tells the other ends
-	carrying.awaitNone(drain)
-	if n := carrying.count(); n > 0 {
-		logger.Warn("requests did not end in time, closing their connections", "connections", n, "waited", drainTime)
+	go func() { drained <- srv.Shutdown(drain) }() // sends GOAWAY
+	active.awaitNone(drain)
+	if n := active.count(); n > 0 {
+		logger.Warn("requests did not end in time, closing their connections", "connections", n, "waited", drainTimeout)
 	}
 	cancel()
 	<-drained
@@ -74,14 +74,14 @@ func ServeHTTP(ctx context.Context, ln net.Listener, handler http.Handler, logge
 	return nil
 }
 
-// busy counts the connections that carry requests, or answers not yet written.
-type busy struct {
+// activeConns are the connections with requests, or with answers that are not sent yet.
+type activeConns struct {
 	mu    sync.Mutex
 	conns map[net.Conn]struct{}
 }
 
-// note is a server's ConnState hook.
-func (b *busy) note(c net.Conn, state http.ConnState) {
+// track is a server's ConnState hook.
+func (b *activeConns) track(c net.Conn, state http.ConnState) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if state == http.StateActive {
@@ -91,19 +91,19 @@ func (b *busy) note(c net.Conn, state http.ConnState) {
 	}
 }
 
-func (b *busy) count() int {
+func (b *activeConns) count() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.conns)
 }
 
-// awaitNone waits until nothing has been carried for the flush time.
-func (b *busy) awaitNone(ctx context.Context) {
-	tick := time.NewTicker(drainCheck)
+// awaitNone waits until there has been none for flushTime.
+func (b *activeConns) awaitNone(ctx context.Context) {
+	tick := time.NewTicker(drainInterval)
 	defer tick.Stop()
-	for quiet := time.Duration(0); quiet < flushTime; quiet += drainCheck {
+	for idle := time.Duration(0); idle < flushTime; idle += drainInterval {
 		if b.count() > 0 {
-			quiet = 0
+			idle = 0
 		}
 		select {
 		case <-tick.C:
@@ -113,8 +113,8 @@ func (b *busy) awaitNone(ctx context.Context) {
 	}
 }
 
-// errorLog takes what net/http says about single connections; that is noise
-// from outside unless somebody is looking for it.
+// errorLog logs net/http's errors of single connections for debugging only: their cause
+// is outside.
 func errorLog(logger *slog.Logger) *log.Logger {
 	return slog.NewLogLogger(logger.Handler(), slog.LevelDebug)
 }

@@ -40,7 +40,7 @@ func TestManyLongPollsShareOneConnection(t *testing.T) {
 	}
 	begun := time.Now()
 	p.stop()
-	if took := time.Since(begun); took > patience/2 {
+	if took := time.Since(begun); took > testTimeout/2 {
 		t.Errorf("the stop took %v", took)
 	}
 	answers.Wait()
@@ -80,8 +80,8 @@ func TestStuckHandlerDoesNotHoldTheStop(t *testing.T) {
 	p.stop()
 	took := time.Since(begun)
 	close(release)
-	if took < drainTime || took > drainTime+patience/2 {
-		t.Errorf("the stop took %v, want %v", took, drainTime)
+	if took < drainTimeout || took > drainTimeout+testTimeout/2 {
+		t.Errorf("the stop took %v, want %v", took, drainTimeout)
 	}
 	if err := <-failed; err == nil {
 		t.Error("an answer from a handler that never gave one")
@@ -135,11 +135,11 @@ func TestSilentServerIsFoundOut(t *testing.T) {
 		if err == nil {
 			t.Error("an answer through a frozen relay")
 		}
-		if took := time.Since(begun); took < pingWait {
+		if took := time.Since(begun); took < pingTimeout {
 			t.Errorf("gave up after %v already: %v", took, err)
 		}
-	case <-time.After(patience):
-		t.Errorf("still waiting after %v", patience)
+	case <-time.After(testTimeout):
+		t.Errorf("still waiting after %v", testTimeout)
 	}
 }
 

@@ -6,58 +6,58 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/broadcast"
 )
 
 const (
-	// A peer that has gone silent is found out in pingAfter + pingWait, also in
-	// the middle of a long poll; without pings it never would be.
-	pingAfter = time.Second
-	pingWait  = time.Second
+	// A peer that does not respond is detected within pingAfter + pingTimeout, during a
+	// blocking query too. Without pings it would not be.
+	pingAfter   = time.Second
+	pingTimeout = time.Second
 
-	// clientIdle is shorter than serverIdle, so that the side that dials closes
-	// first and never sends a request into a connection that is just ending.
+	// clientIdle is shorter than serverIdle, so that the dialling side closes first. It
+	// never sends a request on a connection that the server is closing.
 	clientIdle = 90 * time.Second
 	serverIdle = 3 * time.Minute
 
-	// settingsWait is how long a new connection has to hear how many requests
-	// the server takes. Until then the library assumes a hundred.
-	settingsWait = time.Second
+	// settingsTimeout is how long a new connection waits for the server's limit of
+	// requests (the SETTINGS frame). Until then the library assumes 100.
+	settingsTimeout = time.Second
 )
 
 // Transport is an HTTP/2 client for https://ip:port/ addresses of server ports.
-// All requests to one address share one connection. Bodies pass as they are:
-// what the other end compressed stays compressed.
+// All requests to one address share one connection. Bodies are not changed: what
+// the other end compressed stays compressed.
 //
-// It keeps its own connections. http.Transport dials once for each request that
-// finds none yet, so that hundreds of long polls that come back after a server's
-// restart would dial hundreds of times, and their handshakes would push each
-// other out. Here one attempt serves, or fails for, all who wait for it.
+// It manages its own connections. http.Transport dials for each request that finds no
+// connection: hundreds of blocking queries that come back after a server's restart would
+// dial hundreds of times, and their handshakes would cancel each other. Here all
+// requests that wait share one dial and its error.
 type Transport struct {
-	inner *http.Transport // makes the connections
+	inner *http.Transport // dials
 
 	mu    sync.Mutex
 	hosts map[string]*host // by address
 }
 
-// host is one address. Without a connection and an attempt it is forgotten.
+// host is one address. It is removed when it has neither a connection nor a dial.
 type host struct {
-	conn    *clientConn
-	attempt *attempt
+	conn *clientConn
+	dial *dial
 }
 
-// attempt is a dial under way.
-type attempt struct {
+// dial is one in progress.
+type dial struct {
 	done chan struct{}
 	err  error // set before done is closed
 }
 
-// clientConn is a connection, and tells who waits when its state has changed.
+// clientConn is a connection that notifies of changes of its state.
 type clientConn struct {
 	*http.ClientConn
-	born time.Time
-
-	mu      sync.Mutex    // below Transport.mu
-	changed chan struct{} // nil: nobody waits
+	opened  time.Time
+	changed broadcast.Signal
 }
 
 // Transport makes a Transport over this Dialer.
@@ -69,7 +69,7 @@ func (d *Dialer) Transport() *Transport {
 				return d.Dial(ctx, addr, ProtoHTTP)
 			},
 			Protocols:          http2Only(),
-			HTTP2:              &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingWait},
+			HTTP2:              &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 			IdleConnTimeout:    clientIdle,
 			DisableCompression: true,
 		},
@@ -92,7 +92,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
-// CloseIdleConnections closes the connections that carry no request.
+// CloseIdleConnections closes the connections without requests.
 func (t *Transport) CloseIdleConnections() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -101,13 +101,12 @@ func (t *Transport) CloseIdleConnections() {
 			_ = h.conn.Close()
 			h.conn = nil
 		}
-		t.sweep(addr, h)
+		t.removeUnused(addr, h)
 	}
 }
 
-// reserve gives a connection with a place for one request, or what to wait for
-// before it is worth trying again. An error from waiting proves that nothing
-// was sent.
+// reserve returns a connection with a stream reserved for one request, or a function that
+// waits until to try again. Its error proves that nothing was sent.
 func (t *Transport) reserve(addr string) (*clientConn, func(context.Context) error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,47 +116,52 @@ func (t *Transport) reserve(addr string) (*clientConn, func(context.Context) err
 		t.hosts[addr] = h
 	}
 	if c := h.conn; c != nil {
-		changed := c.watch() // before Reserve, to miss no change after it
+		var changed <-chan struct{}
+		if time.Since(c.opened) < settingsTimeout { // later nobody waits
+			changed = c.changed.Changed() // before Reserve, to miss no change after it
+		}
 		if c.Reserve() == nil {
 			return c, nil
 		}
-		if left := settingsWait - time.Since(c.born); left > 0 && c.Err() == nil {
+		if left := settingsTimeout - time.Since(c.opened); left > 0 && c.Err() == nil {
 			return nil, func(ctx context.Context) error { return awaitChange(ctx, changed, left) }
 		}
-		h.conn = nil // it has ended, is going to, or is full: what it carries goes on
+		h.conn = nil // it has ended, is ending, or is full: its requests go on
 	}
-	if h.attempt == nil {
-		h.attempt = &attempt{done: make(chan struct{})}
-		go t.dial(addr, h, h.attempt)
+	if h.dial == nil {
+		h.dial = &dial{done: make(chan struct{})}
+		go t.run(addr, h, h.dial)
 	}
-	return nil, h.attempt.wait
+	return nil, h.dial.wait
 }
 
-// dial ends by itself, at the Dialer's timeout: it belongs to no one request.
-func (t *Transport) dial(addr string, h *host, a *attempt) {
+// run dials. It ends at the Dialer's timeout, not with one of the requests.
+func (t *Transport) run(addr string, h *host, d *dial) {
 	cc, err := t.inner.NewClientConn(context.Background(), "https", addr)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err == nil {
-		h.conn = &clientConn{ClientConn: cc, born: time.Now()}
-		cc.SetStateHook(h.conn.stateHook)
+		h.conn = &clientConn{ClientConn: cc, opened: time.Now()}
+		// The hook runs inside calls to the connection, so it must take no other lock.
+		notify := h.conn.changed.Notify
+		cc.SetStateHook(func(*http.ClientConn) { notify() })
 	}
-	h.attempt, a.err = nil, err
-	close(a.done)
-	t.sweep(addr, h)
+	h.dial, d.err = nil, err
+	close(d.done)
+	t.removeUnused(addr, h)
 }
 
-// sweep forgets an address that is of no use any more. The caller holds mu.
-func (t *Transport) sweep(addr string, h *host) {
-	if h.conn == nil && h.attempt == nil {
+// removeUnused is called with mu held.
+func (t *Transport) removeUnused(addr string, h *host) {
+	if h.conn == nil && h.dial == nil {
 		delete(t.hosts, addr)
 	}
 }
 
-func (a *attempt) wait(ctx context.Context) error {
+func (d *dial) wait(ctx context.Context) error {
 	select {
-	case <-a.done:
-		return a.err
+	case <-d.done:
+		return d.err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
@@ -173,30 +177,6 @@ func awaitChange(ctx context.Context, changed <-chan struct{}, limit time.Durati
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)
-	}
-}
-
-// watch gives a channel that is closed at the next change. Only a young
-// connection needs it.
-func (c *clientConn) watch() <-chan struct{} {
-	if time.Since(c.born) > settingsWait {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.changed == nil {
-		c.changed = make(chan struct{})
-	}
-	return c.changed
-}
-
-// stateHook runs inside calls to the connection, so it takes no other lock.
-func (c *clientConn) stateHook(*http.ClientConn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.changed != nil {
-		close(c.changed)
-		c.changed = nil
 	}
 }
 

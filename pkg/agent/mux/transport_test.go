@@ -53,7 +53,7 @@ func TestFirstRequestGivesUp(t *testing.T) {
 	release := make(chan struct{})
 	slow := newRelay(t, p.addr)
 	slow.hold(release)
-	tr := NewDialer(p.id, patience).Transport()
+	tr := NewDialer(p.id, testTimeout).Transport()
 	defer tr.CloseIdleConnections()
 
 	ctx, giveUp := context.WithCancel(t.Context())
@@ -67,7 +67,7 @@ func TestFirstRequestGivesUp(t *testing.T) {
 		tr.mu.Lock()
 		defer tr.mu.Unlock()
 		h := tr.hosts[slow.addr]
-		return h != nil && h.attempt != nil
+		return h != nil && h.dial != nil
 	})
 	answer := make(chan string, 1)
 	go func() {
