@@ -71,6 +71,19 @@ func (*Deregister) command() {}
 func (*KV) command()         {}
 func (*Txn) command()        {}
 
+// kvWire is KV as it is encoded, with short names: it is the most frequent command.
+type kvWire struct {
+	Op      KVOp   `codec:"o"`
+	Key     string `codec:"k"`
+	Value   []byte `codec:"v,omitempty"`
+	Flags   uint64 `codec:"f,omitempty"`
+	Session string `codec:"s,omitempty"`
+	Index   uint64 `codec:"i,omitempty"`
+
+	TTL   time.Duration `codec:"t,omitempty"`
+	Fence *Fence        `codec:"n,omitempty"`
+}
+
 // The first byte of an encoded command. The numbers are for ever.
 const (
 	typeRegister   = 1
@@ -212,13 +225,6 @@ func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 	if level >= levelSessions {
 		head = binary.BigEndian.AppendUint64([]byte{kind, 2}, uint64(now.UnixNano()))
 	}
-	if w, ok := body.(*kvWire); ok {
-		// With room for all of it; a longer one grows.
-		room := len(head) + 64 + len(w.Key) + len(w.Value)
-		if packed, ok := w.appendPlain(append(make([]byte, 0, room), head...)); ok {
-			return packed, nil
-		}
-	}
 	packed, err := pack(head, body)
 	if err != nil {
 		return nil, fmt.Errorf("encode command %T: %w", cmd, err)
@@ -307,10 +313,7 @@ func decodeBody(kind byte, body []byte) (cmd Command, err error) {
 		cmd, err = c, unpack(body, c)
 	case typeKV:
 		var w kvWire
-		if !w.readPlain(body) {
-			w = kvWire{}
-			err = unpack(body, &w)
-		}
+		err = unpack(body, &w)
 		cmd = &KV{
 			Op:    w.Op,
 			Entry: api.KVPair{Key: w.Key, Value: w.Value, Flags: w.Flags, Session: w.Session},
