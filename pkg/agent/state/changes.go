@@ -28,7 +28,7 @@ type changeLog struct {
 	bytes   int
 	// floor: every change after this index is there.
 	floor uint64
-	most  int // entries; MaxChanges but in tests
+	limit int // of entries; MaxChanges except in tests
 }
 
 // A change is one write of a key: old (nil if it is new) became now (nil if it is
@@ -58,11 +58,11 @@ func (c change) size() int {
 func (l *changeLog) add(c change) {
 	l.entries = append(l.entries, c)
 	l.bytes += c.size()
-	if len(l.entries) <= l.most+l.most/4 && l.bytes <= MaxChangeBytes+MaxChangeBytes/4 {
+	if len(l.entries) <= l.limit+l.limit/4 && l.bytes <= MaxChangeBytes+MaxChangeBytes/4 {
 		return
 	}
 	n := 0
-	for ; len(l.entries)-n > l.most || l.bytes > MaxChangeBytes; n++ {
+	for ; len(l.entries)-n > l.limit || l.bytes > MaxChangeBytes; n++ {
 		l.bytes -= l.entries[n].size()
 		l.floor = l.entries[n].index
 	}

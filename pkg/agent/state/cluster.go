@@ -6,7 +6,11 @@ import "fmt"
 // once more, or an error for another one.
 type ClusterID struct{ ID string }
 
-func (*ClusterID) command() {}
+func (*ClusterID) kind() byte { return typeClusterID }
+
+func (*ClusterID) level() int { return LevelClusterID }
+
+func (c *ClusterID) apply(x *tx) any { return x.clusterID(c) }
 
 // ClusterID is the id of the cluster that this is the state of; "" if it was founded
 // before there were ids, and has not got one yet.

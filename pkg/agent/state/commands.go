@@ -11,10 +11,18 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// A Command is one change of the state, as a pointer to one of the structs of
-// this package. It is complete: nothing but the state, the raft index and the
-// time at which it was proposed is looked at when it is applied.
-type Command interface{ command() }
+// A Command is one change of the state, as a pointer to one of the structs of this
+// package. Its effect depends on nothing but the state, the raft index and the time
+// at which it was proposed.
+type Command interface {
+	// kind is the first byte of the encoded command.
+	kind() byte
+	// level is the lowest feature level that can apply it.
+	level() int
+	// apply changes the state and returns the command's result, or an error, which
+	// changes nothing.
+	apply(x *tx) any
+}
 
 // Register adds or changes a node, one of its services and any of its checks.
 // Its result is nil or an error.
@@ -66,10 +74,25 @@ type KV struct {
 // with Errors in it, nothing was changed.
 type Txn struct{ Ops []*api.TxnOp }
 
-func (*Register) command()   {}
-func (*Deregister) command() {}
-func (*KV) command()         {}
-func (*Txn) command()        {}
+func (*Register) kind() byte   { return typeRegister }
+func (*Deregister) kind() byte { return typeDeregister }
+func (*KV) kind() byte         { return typeKV }
+func (*Txn) kind() byte        { return typeTxn }
+
+func (*Register) level() int   { return 1 }
+func (*Deregister) level() int { return 1 }
+func (*Txn) level() int        { return 1 }
+func (c *KV) level() int {
+	if c.TTL != 0 || c.Fence != nil {
+		return levelSessions
+	}
+	return 1
+}
+
+func (c *Register) apply(x *tx) any   { return x.register(c) }
+func (c *Deregister) apply(x *tx) any { x.deregister(c); return nil }
+func (c *KV) apply(x *tx) any         { return x.kv(c) }
+func (c *Txn) apply(x *tx) any        { return x.txn(c.Ops) }
 
 // kvWire is KV as it is encoded, with short names: it is the most frequent command.
 type kvWire struct {
@@ -128,22 +151,6 @@ const (
 	LevelClusterID = 4
 )
 
-// levelOf is the lowest level that can apply a command.
-func levelOf(cmd Command) int {
-	switch c := cmd.(type) {
-	case *SessionCreate, *SessionDestroy, *Reap, *EventFire, *EventAck,
-		*JobCreate, *JobClaim, *JobReport, *JobStop, *JobReap:
-		return levelSessions
-	case *ClusterID:
-		return LevelClusterID
-	case *KV:
-		if c.TTL != 0 || c.Fence != nil {
-			return levelSessions
-		}
-	}
-	return 1
-}
-
 // entryLevel is the lowest level that can read an entry of these commands.
 func entryLevel(data []byte, commands []decoded) int {
 	level := 1
@@ -154,7 +161,7 @@ func entryLevel(data []byte, commands []decoded) int {
 		level = levelSessions
 	}
 	for _, c := range commands {
-		level = max(level, levelOf(c.cmd))
+		level = max(level, c.cmd.level())
 	}
 	return level
 }
@@ -185,45 +192,19 @@ func newMsgpack() *codec.MsgpackHandle {
 // Encode makes the bytes of a log entry, for a cluster of the given feature
 // level: type, version, time, msgpack. It refuses what that level cannot apply.
 func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
-	if need := levelOf(cmd); need > level {
+	if need := cmd.level(); need > level {
 		return nil, fmt.Errorf("not possible yet: it needs every server at feature level %d, but one is at %d: upgrade all servers", need, level)
 	}
-	if err := known(cmd); err != nil {
+	if err := validate(cmd); err != nil {
 		return nil, fmt.Errorf("encode command: %w", err)
 	}
-	var kind byte
 	var body any = cmd
-	switch c := cmd.(type) {
-	case *Register:
-		kind = typeRegister
-	case *Deregister:
-		kind = typeDeregister
-	case *KV:
-		kind = typeKV
+	if c, ok := cmd.(*KV); ok {
 		body = &kvWire{c.Op, c.Entry.Key, c.Entry.Value, c.Entry.Flags, c.Entry.Session, c.Index, c.TTL, c.Fence}
-	case *Txn:
-		kind = typeTxn
-	case *SessionCreate:
-		kind = typeSessionCreate
-	case *SessionDestroy:
-		kind = typeSessionDestroy
-	case *Reap:
-		kind = typeReap
-	case *ClusterID:
-		kind = typeClusterID
-	case *EventFire:
-		kind = typeEventFire
-	case *EventAck:
-		kind = typeEventAck
-	default:
-		kind = jobKind(cmd)
 	}
-	if kind == 0 {
-		return nil, fmt.Errorf("encode command: %T is no command", cmd)
-	}
-	head := []byte{kind, 1}
+	head := []byte{cmd.kind(), 1}
 	if level >= levelSessions {
-		head = binary.BigEndian.AppendUint64([]byte{kind, 2}, uint64(now.UnixNano()))
+		head = binary.BigEndian.AppendUint64([]byte{cmd.kind(), 2}, uint64(now.UnixNano()))
 	}
 	packed, err := pack(head, body)
 	if err != nil {
@@ -304,14 +285,7 @@ func Decode(data []byte) (cmd Command, now int64, err error) {
 }
 
 func decodeBody(kind byte, body []byte) (cmd Command, err error) {
-	switch kind {
-	case typeRegister:
-		c := new(Register)
-		cmd, err = c, unpack(body, c)
-	case typeDeregister:
-		c := new(Deregister)
-		cmd, err = c, unpack(body, c)
-	case typeKV:
+	if kind == typeKV {
 		var w kvWire
 		err = unpack(body, &w)
 		cmd = &KV{
@@ -319,47 +293,60 @@ func decodeBody(kind byte, body []byte) (cmd Command, err error) {
 			Entry: api.KVPair{Key: w.Key, Value: w.Value, Flags: w.Flags, Session: w.Session},
 			Index: w.Index, TTL: w.TTL, Fence: w.Fence,
 		}
-	case typeTxn:
-		c := new(Txn)
-		cmd, err = c, unpack(body, c)
-	case typeSessionCreate:
-		c := new(SessionCreate)
-		cmd, err = c, unpack(body, c)
-	case typeSessionDestroy:
-		c := new(SessionDestroy)
-		cmd, err = c, unpack(body, c)
-	case typeReap:
-		c := new(Reap)
-		cmd, err = c, unpack(body, c)
-	case typeClusterID:
-		c := new(ClusterID)
-		cmd, err = c, unpack(body, c)
-	case typeEventFire:
-		c := new(EventFire)
-		cmd, err = c, unpack(body, c)
-	case typeEventAck:
-		c := new(EventAck)
-		cmd, err = c, unpack(body, c)
-	default:
-		if cmd = jobCommand(kind); cmd == nil {
-			return nil, fmt.Errorf("it is not known here: %w", ErrNewer)
-		}
+	} else if cmd = newCommand(kind); cmd != nil {
 		err = unpack(body, cmd)
+	} else {
+		return nil, fmt.Errorf("it is not known here: %w", ErrNewer)
 	}
 	if err == nil {
-		if err = known(cmd); err != nil {
+		if err = validate(cmd); err != nil {
 			err = fmt.Errorf("%w: %w", err, ErrNewer)
 		}
 	}
 	return cmd, err
 }
 
-// known refuses a command that can be read but not understood. Its proposer has
-// understood it, for it has checked the same before it proposed it.
-func known(cmd Command) error {
+// newCommand makes an empty command of a type other than KV; nil for an unknown type.
+func newCommand(kind byte) Command {
+	switch kind {
+	case typeRegister:
+		return new(Register)
+	case typeDeregister:
+		return new(Deregister)
+	case typeTxn:
+		return new(Txn)
+	case typeSessionCreate:
+		return new(SessionCreate)
+	case typeSessionDestroy:
+		return new(SessionDestroy)
+	case typeReap:
+		return new(Reap)
+	case typeEventFire:
+		return new(EventFire)
+	case typeEventAck:
+		return new(EventAck)
+	case typeClusterID:
+		return new(ClusterID)
+	case typeJobCreate:
+		return new(JobCreate)
+	case typeJobClaim:
+		return new(JobClaim)
+	case typeJobReport:
+		return new(JobReport)
+	case typeJobStop:
+		return new(JobStop)
+	case typeJobReap:
+		return new(JobReap)
+	}
+	return nil
+}
+
+// validate refuses a command that can be decoded but not understood. Its proposer
+// has understood it, since it has checked the same.
+func validate(cmd Command) error {
 	switch c := cmd.(type) {
 	case *KV:
-		if !c.Op.known() {
+		if !c.Op.valid() {
 			return fmt.Errorf("unknown KV verb %q", string(c.Op))
 		}
 	case *JobCreate:

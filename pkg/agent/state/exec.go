@@ -42,42 +42,25 @@ type JobStop struct{ Job string }
 // nil.
 type JobReap struct{}
 
-func (*JobCreate) command() {}
-func (*JobClaim) command()  {}
-func (*JobReport) command() {}
-func (*JobStop) command()   {}
-func (*JobReap) command()   {}
+func (*JobCreate) kind() byte { return typeJobCreate }
+func (*JobClaim) kind() byte  { return typeJobClaim }
+func (*JobReport) kind() byte { return typeJobReport }
+func (*JobStop) kind() byte   { return typeJobStop }
+func (*JobReap) kind() byte   { return typeJobReap }
 
-// jobKind is the type byte of a command of this file, 0 for another.
-func jobKind(cmd Command) byte {
-	switch cmd.(type) {
-	case *JobCreate:
-		return typeJobCreate
-	case *JobClaim:
-		return typeJobClaim
-	case *JobReport:
-		return typeJobReport
-	case *JobStop:
-		return typeJobStop
-	case *JobReap:
-		return typeJobReap
-	}
-	return 0
-}
+func (*JobCreate) level() int { return levelSessions }
+func (*JobClaim) level() int  { return levelSessions }
+func (*JobReport) level() int { return levelSessions }
+func (*JobStop) level() int   { return levelSessions }
+func (*JobReap) level() int   { return levelSessions }
 
-// jobCommand makes an empty command for a type byte, nil for another.
-func jobCommand(kind byte) Command {
-	switch kind {
-	case typeJobCreate:
-		return new(JobCreate)
-	case typeJobClaim:
-		return new(JobClaim)
-	case typeJobReport:
-		return new(JobReport)
-	case typeJobStop:
-		return new(JobStop)
-	case typeJobReap:
-		return new(JobReap)
+func (c *JobCreate) apply(x *tx) any { return x.createJob(c) }
+func (c *JobClaim) apply(x *tx) any  { return x.claimJob(c) }
+func (c *JobStop) apply(x *tx) any   { return x.stopJob(c.Job) }
+func (*JobReap) apply(x *tx) any     { x.reapJobs(); return nil }
+func (c *JobReport) apply(x *tx) any {
+	for i := range c.Results {
+		x.reportJob(&c.Results[i])
 	}
 	return nil
 }
@@ -119,15 +102,15 @@ type jobTarget struct {
 
 func (t *jobTarget) open() bool { return t.State == api.ExecCalled || t.State == api.ExecRunning }
 
-// astray says that the target was given up while its node ran it: it may run still.
-func (t *jobTarget) astray() bool { return t.State == api.ExecLost && t.Claim != "" }
+// orphaned says that the target was given up while its node ran it: it may run still.
+func (t *jobTarget) orphaned() bool { return t.State == api.ExecLost && t.Claim != "" }
 
 func jobTargetKey(job, node string) []byte { return keyOf(job, strings.ToLower(node)) }
 
-// concernKey indexes the targets that their nodes have to act on, or may have to, by
+// callKey indexes the targets that their nodes have to act on, or may have to, by
 // node.
-func concernKey(t *jobTarget) []byte {
-	if !t.open() && !t.astray() {
+func callKey(t *jobTarget) []byte {
+	if !t.open() && !t.orphaned() {
 		return nil
 	}
 	return nodeKey(t.Node)
@@ -137,27 +120,6 @@ func (r reader) job(id string) *job { return first[job](r, tableJobs, "id", keyO
 
 func (r reader) jobTargets(id string) iter.Seq[*jobTarget] {
 	return scan[jobTarget](r, tableJobTargets, "id_prefix", keyOf(id))
-}
-
-// applyJob runs the commands of this file.
-func (x *tx) applyJob(cmd Command) any {
-	switch c := cmd.(type) {
-	case *JobCreate:
-		if err := x.createJob(c); err != nil {
-			return err
-		}
-	case *JobClaim:
-		return x.claimJob(c)
-	case *JobReport:
-		for i := range c.Results {
-			x.reportJob(&c.Results[i])
-		}
-	case *JobStop:
-		return x.stopJob(c.Job)
-	case *JobReap:
-		x.reapJobs()
-	}
-	return nil
 }
 
 // ReadOrder decodes an order and says what is wrong with it.
@@ -212,7 +174,7 @@ func (x *tx) createJob(c *JobCreate) error {
 		}
 		return fmt.Errorf("there is another job %s", o.ID)
 	}
-	if err := x.makeRoomForJob(); err != nil {
+	if err := x.evictJob(); err != nil {
 		return err
 	}
 	j := &job{
@@ -227,9 +189,9 @@ func (x *tx) createJob(c *JobCreate) error {
 	return nil
 }
 
-// makeRoomForJob forgets the oldest job that has ended, if there are as many as
+// evictJob forgets the oldest job that has ended, if there are as many as
 // may be.
-func (x *tx) makeRoomForJob() error {
+func (x *tx) evictJob() error {
 	var oldest *job
 	n := 0
 	for j := range scan[job](x.reader, tableJobs, "id_prefix", nil) {
@@ -280,18 +242,18 @@ func (x *tx) putJob(j *job) {
 
 // putTarget replaces the row of a target; now may be nil. Whoever follows what the
 // target's node has to do learns of it, if it is, or was, anything to that.
-func (x *tx) putTarget(old, now *jobTarget) {
-	if now == nil {
+func (x *tx) putTarget(old, updated *jobTarget) {
+	if updated == nil {
 		x.delete(tableJobTargets, old)
 	} else {
-		x.insert(tableJobTargets, now)
+		x.insert(tableJobTargets, updated)
 	}
-	if concernKey(old) != nil || now != nil && concernKey(now) != nil {
-		x.touchCall(old.Node)
+	if callKey(old) != nil || updated != nil && callKey(updated) != nil {
+		x.touchCalls(old.Node)
 	}
 }
 
-func (x *tx) touchCall(node string) { x.touch(topicCalls, strings.ToLower(node)) }
+func (x *tx) touchCalls(node string) { x.touch(topicCalls, strings.ToLower(node)) }
 
 func (x *tx) claimJob(c *JobClaim) bool {
 	t := first[jobTarget](x.reader, tableJobTargets, "id", jobTargetKey(c.Job, c.Node))
@@ -301,9 +263,9 @@ func (x *tx) claimJob(c *JobClaim) bool {
 	if t.State != api.ExecCalled {
 		return false
 	}
-	now, j := *t, *x.job(c.Job)
-	now.State, now.Since, now.Claim = api.ExecRunning, x.now, c.Claim
-	x.putTarget(t, &now)
+	updated, j := *t, *x.job(c.Job)
+	updated.State, updated.Since, updated.Claim = api.ExecRunning, x.now, c.Claim
+	x.putTarget(t, &updated)
 	x.putJob(&j)
 	return true
 }
@@ -319,19 +281,19 @@ func (x *tx) reportJob(r *api.ExecResult) {
 	if !owner && (r.State != api.ExecLost || r.Claim != "" || !t.open()) {
 		return
 	}
-	now, j := *t, *x.job(r.Job)
-	now.State, now.Since = r.State, x.now
-	now.Code, now.Error, now.Chunks, now.Truncated = r.Code, r.Error, r.Chunks, r.Truncated
+	updated, j := *t, *x.job(r.Job)
+	updated.State, updated.Since = r.State, x.now
+	updated.Code, updated.Error, updated.Chunks, updated.Truncated = r.Code, r.Error, r.Chunks, r.Truncated
 	if owner && r.State == api.ExecLost {
-		now.Claim = "" // its node says so itself: nothing runs
+		updated.Claim = "" // its node says so itself: nothing runs
 	}
-	x.putTarget(t, &now)
+	x.putTarget(t, &updated)
 	if t.open() {
 		j.Open--
 	} else if t.State == api.ExecLost {
 		j.Bad--
 	}
-	if now.State != api.ExecOK {
+	if updated.State != api.ExecOK {
 		j.Bad++
 	}
 	if j.MaxFail > 0 && j.Bad >= j.MaxFail && j.Stopped == "" && j.Next < len(j.Targets) {
@@ -348,7 +310,7 @@ func (x *tx) stopJob(id string) bool {
 	}
 	var concerned []*jobTarget
 	for t := range x.jobTargets(id) {
-		if t.open() || t.astray() {
+		if t.open() || t.orphaned() {
 			concerned = append(concerned, t)
 		}
 	}
@@ -359,12 +321,12 @@ func (x *tx) stopJob(id string) bool {
 	j.Stopped = api.ExecStoppedByUser
 	for _, t := range concerned {
 		if t.State == api.ExecCalled {
-			now := *t
-			now.State, now.Since = api.ExecSkipped, x.now
-			x.putTarget(t, &now)
+			updated := *t
+			updated.State, updated.Since = api.ExecSkipped, x.now
+			x.putTarget(t, &updated)
 			j.Open--
 		} else {
-			x.touchCall(t.Node) // its call says now that it is to end
+			x.touchCalls(t.Node) // its call says now that it is to end
 		}
 	}
 	x.advance(&j)

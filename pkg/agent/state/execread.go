@@ -35,7 +35,7 @@ func (sn *Snapshot) Jobs() ([]*api.ExecJob, Meta) {
 	for j := range scan[job](r, tableJobs, "id_prefix", nil) {
 		out = append(out, j.describe())
 	}
-	return out, r.meta(anyOf(topicJobs))
+	return out, r.meta(watchTopic(topicJobs))
 }
 
 func (j *job) describe() *api.ExecJob {
@@ -69,7 +69,7 @@ func (sn *Snapshot) JobCalls(node string) ([]api.ExecCall, Meta) {
 	out := []api.ExecCall{}
 	for t := range scan[jobTarget](r, tableJobTargets, "node", nodeKey(node)) {
 		j := r.job(t.Job)
-		if t.astray() && j.Stopped != api.ExecStoppedByUser {
+		if t.orphaned() && j.Stopped != api.ExecStoppedByUser {
 			continue
 		}
 		out = append(out, api.ExecCall{
@@ -77,7 +77,7 @@ func (sn *Snapshot) JobCalls(node string) ([]api.ExecCall, Meta) {
 			Stop: j.Stopped == api.ExecStoppedByUser, Request: j.Request,
 		})
 	}
-	return out, r.meta(about(topicCalls, node))
+	return out, r.meta(watchName(topicCalls, node))
 }
 
 // OpenTarget is a target that its node has to answer for.
@@ -95,13 +95,13 @@ type OpenTarget struct {
 func (sn *Snapshot) OpenTargets() ([]OpenTarget, Meta) {
 	r := sn.read()
 	out := []OpenTarget{}
-	watches := []Watch{anyOf(topicJobs)}
+	watches := []Watch{watchTopic(topicJobs)}
 	for t := range scan[jobTarget](r, tableJobTargets, "node_prefix", nil) {
 		if !t.open() {
 			continue
 		}
 		n, j := r.node(t.Node), r.job(t.Job)
-		watches = append(watches, about(topicNode, t.Node), about(topicNodeChecks, t.Node))
+		watches = append(watches, watchName(topicNode, t.Node), watchName(topicNodeChecks, t.Node))
 		out = append(out, OpenTarget{
 			Job: t.Job, Node: t.Node, State: t.State, Claim: t.Claim, Since: unixTime(t.Since),
 			Wait: j.Wait, Timeout: j.Timeout, Alive: n != nil && !r.serfCritical(n),

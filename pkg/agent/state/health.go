@@ -30,7 +30,7 @@ func unknownService(c *api.HealthCheck) error {
 // names, nil if none.
 func (x *tx) putCheck(n *api.Node, svc *api.NodeService, want *api.HealthCheck) *api.HealthCheck {
 	c := *want
-	tidyCheck(&c)
+	normalizeCheck(&c)
 	c.Node = n.Node
 	c.ServiceID, c.ServiceName, c.ServiceTags = "", "", []string{}
 	if svc != nil {
@@ -48,7 +48,7 @@ func (x *tx) putCheck(n *api.Node, svc *api.NodeService, want *api.HealthCheck) 
 		x.stats.Checks++
 	}
 	x.insert(tableChecks, &c)
-	x.holdCheck(old, &c)
+	x.linkCheck(old, &c)
 	x.touchCheck(old)
 	x.touchCheck(&c)
 	if c.Status == api.HealthCritical {
@@ -59,26 +59,26 @@ func (x *tx) putCheck(n *api.Node, svc *api.NodeService, want *api.HealthCheck) 
 
 func (x *tx) deleteCheck(c *api.HealthCheck) {
 	x.delete(tableChecks, c)
-	x.holdCheck(c, nil)
+	x.linkCheck(c, nil)
 	x.stats.Checks--
 	x.touchCheck(c)
 	x.endSessionsOfCheck(c)
 }
 
-// holdCheck keeps the lists of checks true that instances and nodes hold, when
+// linkCheck keeps the lists of checks true that instances and nodes hold, when
 // old (or nil) becomes now (or nil). It tells whether whom now is about exists.
-func (x *tx) holdCheck(old, now *api.HealthCheck) bool {
-	if old != nil && (now == nil || now.ServiceID != old.ServiceID) {
+func (x *tx) linkCheck(old, updated *api.HealthCheck) bool {
+	if old != nil && (updated == nil || updated.ServiceID != old.ServiceID) {
 		x.editChecks(old, func(held []*api.HealthCheck, at int) []*api.HealthCheck {
 			return slices.Delete(held, at, at+1)
 		})
 	}
-	return now == nil || x.editChecks(now, func(held []*api.HealthCheck, at int) []*api.HealthCheck {
-		if at < len(held) && held[at].CheckID == now.CheckID {
-			held[at] = now
+	return updated == nil || x.editChecks(updated, func(held []*api.HealthCheck, at int) []*api.HealthCheck {
+		if at < len(held) && held[at].CheckID == updated.CheckID {
+			held[at] = updated
 			return held
 		}
-		return slices.Insert(held, at, now)
+		return slices.Insert(held, at, updated)
 	})
 }
 
@@ -124,8 +124,8 @@ func (x *tx) touchCheck(c *api.HealthCheck) {
 	}
 }
 
-// tidyCheck settles what may be left out.
-func tidyCheck(c *api.HealthCheck) {
+// normalizeCheck settles what may be left out.
+func normalizeCheck(c *api.HealthCheck) {
 	if c.CheckID == "" {
 		c.CheckID = c.Name
 	}
@@ -154,7 +154,7 @@ func (sn *Snapshot) HealthNode(node string) ([]*api.HealthCheck, Meta) {
 	for c := range r.checksOf(node) {
 		checks = append(checks, c)
 	}
-	return checks, r.meta(about(topicNodeChecks, node))
+	return checks, r.meta(watchName(topicNodeChecks, node))
 }
 
 // HealthChecks returns the checks of a service's instances, without those of
@@ -164,21 +164,21 @@ func (sn *Snapshot) HealthChecks(service string, nodeMeta map[string]string) ([]
 	checks := r.selectChecks(scan[api.HealthCheck](r, tableChecks, "service", nodeKey(service)), nodeMeta)
 	if len(nodeMeta) > 0 {
 		// A node's Meta counts only where the service has an instance.
-		return checks, r.meta(about(topicServiceChecks, service), about(topicService, service))
+		return checks, r.meta(watchName(topicServiceChecks, service), watchName(topicService, service))
 	}
-	return checks, r.meta(about(topicServiceChecks, service))
+	return checks, r.meta(watchName(topicServiceChecks, service))
 }
 
 // HealthState returns the checks in a state, or in "any", in order of nodes and
 // ids.
 func (sn *Snapshot) HealthState(state string, nodeMeta map[string]string) ([]*api.HealthCheck, Meta) {
 	r := sn.read()
-	found, watches := scan[api.HealthCheck](r, tableChecks, "status", nodeKey(state)), []Watch{about(topicState, state)}
+	found, watches := scan[api.HealthCheck](r, tableChecks, "status", nodeKey(state)), []Watch{watchName(topicState, state)}
 	if strings.EqualFold(state, stateAny) {
-		found, watches = scan[api.HealthCheck](r, tableChecks, "id_prefix", nil), []Watch{anyOf(topicChecks)}
+		found, watches = scan[api.HealthCheck](r, tableChecks, "id_prefix", nil), []Watch{watchTopic(topicChecks)}
 	}
 	if len(nodeMeta) > 0 {
-		watches = append(watches, anyOf(topicNodeMeta))
+		watches = append(watches, watchTopic(topicNodeMeta))
 	}
 	return r.selectChecks(found, nodeMeta), r.meta(watches...)
 }
@@ -212,7 +212,7 @@ func (sn *Snapshot) HealthService(name string, sel Select) ([]*api.CheckServiceN
 	for k := range rows {
 		out[k] = &rows[k]
 	}
-	return out, r.meta(about(topicService, name), about(topicServiceHealth, name))
+	return out, r.meta(watchName(topicService, name), watchName(topicServiceHealth, name))
 }
 
 func allPass(checks []*api.HealthCheck) bool {

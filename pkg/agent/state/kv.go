@@ -49,8 +49,8 @@ func (op KVOp) writes() bool {
 	return false
 }
 
-// known tells the verbs that kvVerb knows.
-func (op KVOp) known() bool {
+// valid says whether kvVerb knows the verb.
+func (op KVOp) valid() bool {
 	switch op {
 	case KVDelete, KVDeleteCAS, KVDeleteTree:
 		return true
@@ -122,10 +122,10 @@ func (x *tx) kvPut(old, e *api.KVPair) *api.KVPair {
 		x.stats.Keys++
 	}
 	x.changes.add(change{x.Index, old, e})
-	x.holdLock(e.Key, old, e)
+	x.updateLock(e.Key, old, e)
 	x.insert(tableKV, e)
 	x.KVIndex = x.Index
-	if old == nil && x.dead[topicKV] > 0 {
+	if old == nil && x.tombstones[topicKV] > 0 {
 		x.touch(topicKV, e.Key) // there may be a tombstone
 	} else {
 		x.touched[Touch{topicKV, e.Key}] = struct{}{} // a key that lives has no mark
@@ -157,7 +157,7 @@ func (x *tx) kvDelete(e *api.KVPair) {
 func (x *tx) kvRemove(e *api.KVPair) {
 	x.delete(tableKV, e)
 	x.changes.add(change{x.Index, e, nil})
-	x.holdLock(e.Key, e, nil)
+	x.updateLock(e.Key, e, nil)
 	x.expire(e.Key, 0)
 	x.stats.Keys--
 	x.KVIndex = x.Index
@@ -178,7 +178,7 @@ func (x *tx) kvDeleteCAS(key string, index uint64) bool {
 func (x *tx) kvDeleteTree(prefix string) {
 	n := 0
 	for e := range scan[api.KVPair](x.reader, tableKV, "id_prefix", []byte(prefix)) {
-		if n++; n <= x.maxDead {
+		if n++; n <= x.maxTombstones {
 			x.kvDelete(e)
 			continue
 		}

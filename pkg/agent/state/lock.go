@@ -44,7 +44,11 @@ type Fence struct {
 // maxReaped of each, and forgets lock-delays that are over. Its result is whether more is to be done at once.
 type Reap struct{}
 
-func (*Reap) command() {}
+func (*Reap) kind() byte { return typeReap }
+
+func (*Reap) level() int { return levelSessions }
+
+func (*Reap) apply(x *tx) any { return x.reap() }
 
 // maxReaped bounds the work of one command; more take several.
 const maxReaped = 1024
@@ -106,15 +110,15 @@ func (x *tx) delayed(key string) bool {
 	return d != nil && x.now < d.Until
 }
 
-// holdLock keeps the lock of a key true when its entry changes from old to now;
+// updateLock keeps the lock of a key true when its entry changes from old to now;
 // either may be nil.
-func (x *tx) holdLock(key string, old, now *api.KVPair) {
+func (x *tx) updateLock(key string, old, updated *api.KVPair) {
 	had, has := "", ""
 	if old != nil {
 		had = old.Session
 	}
-	if now != nil {
-		has = now.Session
+	if updated != nil {
+		has = updated.Session
 	}
 	switch {
 	case had == has:
@@ -211,5 +215,5 @@ func (sn *Snapshot) NextReap() (time.Time, Meta) {
 		}
 		break
 	}
-	return at, r.meta(anyOf(topicDeadlines))
+	return at, r.meta(watchTopic(topicDeadlines))
 }

@@ -91,16 +91,16 @@ func checkUUID(id string) error {
 func (x *tx) putNode(want *api.Node) *api.Node {
 	n := &api.Node{
 		ID: want.ID, Node: want.Node, Address: want.Address, Datacenter: want.Datacenter,
-		TaggedAddresses: orNil(want.TaggedAddresses), Meta: orNil(want.Meta),
+		TaggedAddresses: nilIfEmpty(want.TaggedAddresses), Meta: nilIfEmpty(want.Meta),
 		CreateIndex: x.Index, ModifyIndex: x.Index,
 	}
 	if holder := x.nodeByID(want.ID); holder != nil && !sameName(holder.Node, want.Node) {
 		x.deleteNode(holder, true)
 	}
 	row := x.nodeRow(want.Node)
-	old, now := row.node(), &nodeRow{Node: n}
+	old, updated := row.node(), &nodeRow{Node: n}
 	if old != nil {
-		now.Checks = row.Checks
+		updated.Checks = row.Checks
 		if n.ID == "" {
 			n.ID = old.ID
 		}
@@ -112,7 +112,7 @@ func (x *tx) putNode(want *api.Node) *api.Node {
 	} else {
 		x.stats.Nodes++
 	}
-	x.insert(tableNodes, now)
+	x.insert(tableNodes, updated)
 	x.touchNode(old, n)
 	return n
 }
@@ -134,26 +134,26 @@ func (x *tx) deleteNode(n *api.Node, left bool) {
 }
 
 // touchNode marks what shows a node record; either side may be nil.
-func (x *tx) touchNode(old, now *api.Node) {
-	n := now
+func (x *tx) touchNode(old, updated *api.Node) {
+	n := updated
 	if n == nil {
 		n = old
 	}
 	name := strings.ToLower(n.Node)
 	x.touch(topicNodes, "")
 	x.touch(topicNode, name)
-	x.settle(topicNodeServices, name)
-	x.settle(topicNodeChecks, name)
+	x.recheck(topicNodeServices, name)
+	x.recheck(topicNodeChecks, name)
 	for i := range x.instancesOf(n.Node) {
 		x.touch(topicService, strings.ToLower(i.Service.Service))
 	}
-	if old != nil && now != nil && !maps.Equal(old.Meta, now.Meta) {
+	if old != nil && updated != nil && !maps.Equal(old.Meta, updated.Meta) {
 		x.touch(topicNodeMeta, "")
 	}
-	if old != nil && now != nil && sameName(old.ID, now.ID) {
+	if old != nil && updated != nil && sameName(old.ID, updated.ID) {
 		return
 	}
-	for _, side := range []*api.Node{old, now} {
+	for _, side := range []*api.Node{old, updated} {
 		if side != nil && side.ID != "" {
 			x.touch(topicNodeID, strings.ToLower(side.ID))
 		}
@@ -163,7 +163,7 @@ func (x *tx) touchNode(old, now *api.Node) {
 // findNode looks for a node by name, then by unique id prefix, and says what
 // that was read from.
 func (r reader) findNode(nameOrIDPrefix string) (*api.Node, []Watch) {
-	watches := []Watch{about(topicNode, nameOrIDPrefix)}
+	watches := []Watch{watchName(topicNode, nameOrIDPrefix)}
 	if n := r.node(nameOrIDPrefix); n != nil || len(nameOrIDPrefix) < minIDPrefix {
 		return n, watches
 	}
@@ -177,7 +177,7 @@ func (r reader) findNode(nameOrIDPrefix string) (*api.Node, []Watch) {
 		found = row.Node
 	}
 	if found != nil {
-		watches = append(watches, about(topicNode, found.Node))
+		watches = append(watches, watchName(topicNode, found.Node))
 	}
 	return found, watches
 }
@@ -191,7 +191,7 @@ func (sn *Snapshot) Nodes(nodeMeta map[string]string) ([]*api.Node, Meta) {
 			nodes = append(nodes, row.Node)
 		}
 	}
-	return nodes, r.meta(anyOf(topicNodes))
+	return nodes, r.meta(watchTopic(topicNodes))
 }
 
 // Node returns the node of this name, or else the only one whose id begins so,
@@ -214,17 +214,17 @@ func (sn *Snapshot) NodeServices(nameOrIDPrefix string) (*api.NodeServices, Meta
 	for i := range r.instancesOf(n.Node) {
 		out.Services[i.Service.ID] = i.Service
 	}
-	return out, r.meta(append(watches, about(topicNodeServices, n.Node))...)
+	return out, r.meta(append(watches, watchName(topicNodeServices, n.Node))...)
 }
 
 // NodeByAddress returns the first node, by name, with this address, or nil.
 func (sn *Snapshot) NodeByAddress(ip string) (*api.Node, Meta) {
 	r := sn.read()
-	return first[nodeRow](r, tableNodes, "address", keyOf(plainIP(ip))).node(), r.meta(anyOf(topicNodes))
+	return first[nodeRow](r, tableNodes, "address", keyOf(canonicalIP(ip))).node(), r.meta(watchTopic(topicNodes))
 }
 
 // plainIP gives the usual spelling of an address that is one.
-func plainIP(s string) string {
+func canonicalIP(s string) string {
 	if ip, err := netip.ParseAddr(s); err == nil {
 		return ip.String()
 	}
@@ -247,7 +247,7 @@ func hasMeta(n *api.Node, want map[string]string) bool {
 }
 
 // orNil makes an empty map nil, so that both read back alike.
-func orNil[V any](m map[string]V) map[string]V {
+func nilIfEmpty[V any](m map[string]V) map[string]V {
 	if len(m) == 0 {
 		return nil
 	}

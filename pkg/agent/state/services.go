@@ -42,25 +42,25 @@ func (r reader) instancesNamed(service string) iter.Seq[*instance] {
 // service's checks follow its name and tags.
 func (x *tx) putInstance(n *api.Node, want *api.NodeService) *api.NodeService {
 	svc := *want
-	tidyService(&svc)
+	normalizeService(&svc)
 	svc.CreateIndex, svc.ModifyIndex = x.Index, x.Index
 	old := x.instance(n.Node, svc.ID)
-	now := &instance{Node: n.Node, Service: &svc}
+	updated := &instance{Node: n.Node, Service: &svc}
 	if old != nil {
-		now.Checks = old.Checks
+		updated.Checks = old.Checks
 		svc.CreateIndex, svc.ModifyIndex = old.Service.CreateIndex, old.Service.ModifyIndex
 		if reflect.DeepEqual(&svc, old.Service) {
 			return old.Service
 		}
 		svc.ModifyIndex = x.Index
 	}
-	if x.insertInstance(old, now) {
+	if x.insertInstance(old, updated) {
 		x.touch(topicServices, "")
 	}
 	x.touchInstance(old)
-	x.touchInstance(now)
+	x.touchInstance(updated)
 	if old != nil && (old.Service.Service != svc.Service || !slices.Equal(old.Service.Tags, svc.Tags)) {
-		for _, c := range now.Checks {
+		for _, c := range updated.Checks {
 			x.putCheck(n, &svc, c)
 		}
 	}
@@ -69,17 +69,17 @@ func (x *tx) putInstance(n *api.Node, want *api.NodeService) *api.NodeService {
 
 // insertInstance writes the row and keeps count. It tells whether the list of services
 // with their tags is another now.
-func (x *tx) insertInstance(old, now *instance) (changed bool) {
+func (x *tx) insertInstance(old, updated *instance) (changed bool) {
 	if old == nil {
 		x.stats.Instances++
 	} else {
 		x.deleteRow(old)
 	}
-	if first[instance](x.reader, tableServices, "name", nodeKey(now.Service.Service)) == nil {
+	if first[instance](x.reader, tableServices, "name", nodeKey(updated.Service.Service)) == nil {
 		x.stats.Services++
 	}
-	x.insert(tableServices, now)
-	return x.countTags(old, now)
+	x.insert(tableServices, updated)
+	return x.countTags(old, updated)
 }
 
 // deleteRow removes the row alone.
@@ -110,19 +110,19 @@ func (x *tx) touchInstance(i *instance) {
 	x.touch(topicInstances, "")
 	x.touch(topicNodeServices, strings.ToLower(i.Node))
 	x.touch(topicService, name)
-	x.settle(topicServiceHealth, name)
-	x.settle(topicServiceChecks, name)
+	x.recheck(topicServiceHealth, name)
+	x.recheck(topicServiceChecks, name)
 }
 
-// tidyService settles what may be left out.
-func tidyService(s *api.NodeService) {
+// normalizeService settles what may be left out.
+func normalizeService(s *api.NodeService) {
 	if len(s.Tags) == 0 {
 		s.Tags = []string{}
 	}
 	if s.Weights == (api.Weights{}) {
 		s.Weights = api.Weights{Passing: 1, Warning: 1}
 	}
-	s.Meta, s.TaggedAddresses = orNil(s.Meta), orNil(s.TaggedAddresses)
+	s.Meta, s.TaggedAddresses = nilIfEmpty(s.Meta), nilIfEmpty(s.TaggedAddresses)
 	s.PeerName = ""
 }
 
@@ -131,7 +131,7 @@ func tidyService(s *api.NodeService) {
 func (sn *Snapshot) Services(nodeMeta map[string]string) (map[string][]string, Meta) {
 	r := sn.read()
 	if len(nodeMeta) == 0 {
-		return r.servicesWithTags(), r.meta(anyOf(topicServices))
+		return r.servicesWithTags(), r.meta(watchTopic(topicServices))
 	}
 	tags := map[string]map[string]struct{}{}
 	nodes := r.nodeCache()
@@ -155,7 +155,7 @@ func (sn *Snapshot) Services(nodeMeta map[string]string) (map[string][]string, M
 			out[name] = []string{}
 		}
 	}
-	return out, r.meta(anyOf(topicInstances), anyOf(topicNodeMeta))
+	return out, r.meta(watchTopic(topicInstances), watchTopic(topicNodeMeta))
 }
 
 // ServiceNodes returns the instances of a service, in order of nodes and ids,
@@ -176,15 +176,15 @@ func (sn *Snapshot) ServiceNodes(name string, sel Select) ([]*api.ServiceNode, M
 		rows[k] = joinService(nodes[k], i.Service)
 		out[k] = &rows[k]
 	}
-	return out, r.meta(about(topicService, name))
+	return out, r.meta(watchName(topicService, name))
 }
 
 // ServiceByAddress returns the first instance, by node and id, that was
 // registered with this address, or nil.
 func (sn *Snapshot) ServiceByAddress(ip string) (*api.ServiceNode, Meta) {
 	r := sn.read()
-	meta := r.meta(anyOf(topicInstances), anyOf(topicNodes))
-	i := first[instance](r, tableServices, "address", keyOf(plainIP(ip)))
+	meta := r.meta(watchTopic(topicInstances), watchTopic(topicNodes))
+	i := first[instance](r, tableServices, "address", keyOf(canonicalIP(ip)))
 	if i == nil {
 		return nil, meta
 	}

@@ -19,8 +19,20 @@ type SessionCreate struct{ Session api.Session }
 // whether there was one.
 type SessionDestroy struct{ ID string }
 
-func (*SessionCreate) command()  {}
-func (*SessionDestroy) command() {}
+func (*SessionCreate) kind() byte  { return typeSessionCreate }
+func (*SessionDestroy) kind() byte { return typeSessionDestroy }
+
+func (*SessionCreate) level() int  { return levelSessions }
+func (*SessionDestroy) level() int { return levelSessions }
+
+func (c *SessionCreate) apply(x *tx) any { return x.sessionCreate(c) }
+func (c *SessionDestroy) apply(x *tx) any {
+	s := x.session(c.ID)
+	if s != nil {
+		x.endSession(s)
+	}
+	return s != nil
+}
 
 // Texts that clients know.
 var errMissingSessionNode = errors.New("Must provide Node")
@@ -47,7 +59,7 @@ func checksOfSession(s *api.Session) [][]byte {
 }
 
 // bound tells whether a session ends with checks of its node.
-func bound(s *api.Session) bool { return len(s.NodeChecks)+len(s.ServiceChecks) > 0 }
+func hasChecks(s *api.Session) bool { return len(s.NodeChecks)+len(s.ServiceChecks) > 0 }
 
 func (x *tx) sessionCreate(c *SessionCreate) error {
 	s := c.Session
@@ -114,7 +126,7 @@ func (x *tx) endSessionsOfCheck(c *api.HealthCheck) {
 // those that time ends anyway and that depend on no check stay.
 func (x *tx) endSessionsOfNode(node string, left bool) {
 	for s := range x.sessionsOf(node) {
-		if !left || bound(s) || SessionTTL(s) == 0 {
+		if !left || hasChecks(s) || SessionTTL(s) == 0 {
 			x.endSession(s)
 		}
 	}
@@ -148,7 +160,7 @@ func (sn *Snapshot) NodeSessions(node string) ([]*api.Session, Meta) {
 	for s := range r.sessionsOf(node) {
 		sessions = append(sessions, s)
 	}
-	return sessions, r.meta(about(topicNodeSessions, node))
+	return sessions, r.meta(watchName(topicNodeSessions, node))
 }
 
 // Sessions returns all sessions in order of ids.
@@ -158,7 +170,7 @@ func (sn *Snapshot) Sessions() ([]*api.Session, Meta) {
 	for s := range scan[api.Session](r, tableSessions, "id_prefix", nil) {
 		sessions = append(sessions, s)
 	}
-	return sessions, r.meta(anyOf(topicSessions))
+	return sessions, r.meta(watchTopic(topicSessions))
 }
 
 // Elected returns the node of the session that holds an election, or nil. Where

@@ -30,7 +30,7 @@ const (
 	recordNode    = 3  // api.Node
 	recordService = 4  // instance
 	recordCheck   = 5  // api.HealthCheck
-	recordMark    = 6  // mark
+	recordIndex   = 6  // mark
 	recordSession = 7  // api.Session
 	recordLock    = 8  // lock
 	recordDelay   = 9  // lockDelay
@@ -71,7 +71,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		table string
 	}{
 		{recordKV, tableKV}, {recordNode, tableNodes}, {recordService, tableServices},
-		{recordCheck, tableChecks}, {recordMark, tableMarks}, {recordSession, tableSessions},
+		{recordCheck, tableChecks}, {recordIndex, tableIndexes}, {recordSession, tableSessions},
 		{recordLock, tableLocks}, {recordDelay, tableDelays}, {recordExpiry, tableExpiries},
 		{recordEvent, tableEvents}, {recordAck, tableEventAcks},
 		{recordJob, tableJobs}, {recordTarget, tableJobTargets},
@@ -124,12 +124,12 @@ func (o *recordWriter) record(kind byte, v any) {
 // and says why.
 func (s *Store) Restore(r io.Reader) error {
 	db := newDB()
-	x := &tx{reader: reader{t: db.Txn(true), root: root{maxDead: s.root.maxDead, changes: changeLog{most: s.root.changes.most}}}}
+	x := &tx{reader: reader{t: db.Txn(true), root: root{maxTombstones: s.root.maxTombstones, changes: changeLog{limit: s.root.changes.limit}}}}
 	if err := x.readSnapshot(r); err != nil {
 		return fmt.Errorf("read state snapshot: %w", err)
 	}
 	x.t.Commit()
-	s.db, s.root, s.unread = db, x.root, nil
+	s.db, s.root, s.unreadable = db, x.root, nil
 	return nil
 }
 
@@ -210,20 +210,20 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 		if err != nil {
 			return err
 		}
-		if x.node(c.Node) == nil || !x.holdCheck(nil, c) {
+		if x.node(c.Node) == nil || !x.linkCheck(nil, c) {
 			return errors.New("its node or its service is missing")
 		}
 		x.stats.Checks++
 		x.insert(tableChecks, c)
-	case recordMark:
-		m, err := unpackRow[mark](body)
+	case recordIndex:
+		m, err := unpackRow[changeIndex](body)
 		if err != nil {
 			return err
 		}
 		if m.Topic >= topicCount {
 			return fmt.Errorf("topic %d is not known here: %w", m.Topic, ErrNewer)
 		}
-		x.putMark(nil, m)
+		x.putIndex(nil, m)
 	case recordEvent, recordAck:
 		return x.restoreEvents(kind, body)
 	case recordJob, recordTarget:

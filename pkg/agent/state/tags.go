@@ -21,9 +21,9 @@ func tagCountKey(c *tagCount) []byte {
 
 // countTags counts an instance that becomes another one; either may be nil. It tells
 // whether the list of services with their tags is another now.
-func (x *tx) countTags(old, now *instance) (changed bool) {
+func (x *tx) countTags(old, updated *instance) (changed bool) {
 	// What both have never falls to nothing between.
-	changed = x.addTags(now, 1)
+	changed = x.addTags(updated, 1)
 	return x.addTags(old, -1) || changed
 }
 
