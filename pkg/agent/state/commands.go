@@ -24,23 +24,23 @@ type Command interface {
 	apply(x *tx) any
 }
 
-// Register adds or changes a node, one of its services and any of its checks.
+// Register adds or changes a node, one of its services and some of its checks.
 // Its result is nil or an error.
 type Register struct {
 	Node           *api.Node
-	SkipNodeUpdate bool // leave an existing node record alone
+	SkipNodeUpdate bool // do not change an existing node record
 	Service        *api.NodeService
 	Checks         []*api.HealthCheck
 }
 
-// Deregister removes the service, else the check, else the whole node. Removing
-// what is not there is no error. Its result is nil.
+// Deregister removes the service, else the check, else the whole node. Removing what
+// does not exist is no error. Its result is nil.
 type Deregister struct {
 	Node      string
 	ServiceID string
 	CheckID   string
-	// Left says that the node goes because its agent has left: sessions that have
-	// a TTL and no checks stay, until release or time ends them.
+	// Left says that the node is removed because its agent has left: sessions that
+	// have a TTL and no checks stay until they are destroyed or expire.
 	Left bool `codec:",omitempty"`
 }
 
@@ -57,21 +57,20 @@ const (
 	KVDeleteTree KVOp = "delete-tree" // Entry.Key is a prefix
 )
 
-// KV changes one key, or a tree of keys. Of Entry, Key, Value, Flags and Session
-// count. Its result is a bool (false: the condition did not hold), for a KVLock
-// that succeeded an Acquired, or an error.
+// KV changes one key, or a tree of keys. Of Entry it uses Key, Value, Flags and
+// Session. Its result is a bool (false: the condition did not hold), an Acquired for
+// a KVLock that succeeded, or an error.
 type KV struct {
 	Op    KVOp
 	Entry api.KVPair
 	Index uint64
-	// TTL, where above zero, makes a written key vanish so long after it was
-	// written; otherwise it stays.
+	// TTL, if above zero, is how long after the write the key is removed.
 	TTL   time.Duration
 	Fence *Fence // nil for none
 }
 
-// Txn runs operations in order, all or none. Its result is a *api.TxnResponse;
-// with Errors in it, nothing was changed.
+// Txn runs operations in order, all or none. Its result is a *api.TxnResponse; if it
+// has Errors, nothing was changed.
 type Txn struct{ Ops []*api.TxnOp }
 
 func (*Register) kind() byte   { return typeRegister }
@@ -107,7 +106,7 @@ type kvWire struct {
 	Fence *Fence        `codec:"n,omitempty"`
 }
 
-// The first byte of an encoded command. The numbers are for ever.
+// The first byte of an encoded command. The numbers never change.
 const (
 	typeRegister   = 1
 	typeDeregister = 2
@@ -129,22 +128,22 @@ const (
 	typeJobReap   = 24
 )
 
-// commandVersion is the second byte: the newest encoding this program knows. A
-// command whose meaning or fields change gets the next one, and the one before
-// stays readable. That holds for the verbs and the rules of transactions, too:
-// what users sent is in the log, so that one which is not known is an answer to
-// them and no reason to stop.
+// commandVersion is the second byte: the newest encoding that this program knows. A
+// command whose meaning or fields change gets the next one, and the older ones stay
+// readable. So do the verbs and rules of transactions. The log contains what users
+// sent, so an unknown verb of a transaction is an error for them and not a reason to
+// stop.
 //
 //	1  msgpack
-//	2  when it was proposed (8 bytes, big endian, unix nanoseconds), msgpack
+//	2  time of the proposal (8 bytes, big endian, unix nanoseconds), msgpack
 const commandVersion = 2
 
-// Level is the feature level of this program: it can apply whatever programs of
-// this level and below can propose. A cluster's is the lowest of its servers'.
+// Level is the feature level of this program: it can apply all commands of programs of
+// this level and below. A cluster's level is the lowest of its servers.
 const Level = LevelClusterID
 
-// Level 1 knew neither times nor sessions, nor durable events, nor jobs; level 2
-// no groups of commands; level 3 no cluster ids.
+// Level 2 added times, sessions, durable events and jobs; level 3 groups of commands;
+// level 4 cluster ids.
 const (
 	levelSessions  = 2
 	LevelGroups    = 3
@@ -177,9 +176,9 @@ func snapshotLevel(version byte) int {
 	return LevelClusterID
 }
 
-// msgpack is how everything is encoded: maps in key order, so that equal values
-// give equal bytes. It is never changed. A field that is not known here has a
-// meaning that would be lost: it is an error.
+// msgpack is the encoding of commands and snapshots. Maps are in key order, so that
+// equal values give equal bytes. An unknown field is an error, since its meaning would
+// be lost. The handle is never changed.
 var msgpack = newMsgpack()
 
 func newMsgpack() *codec.MsgpackHandle {
@@ -189,8 +188,8 @@ func newMsgpack() *codec.MsgpackHandle {
 	return h
 }
 
-// Encode makes the bytes of a log entry, for a cluster of the given feature
-// level: type, version, time, msgpack. It refuses what that level cannot apply.
+// Encode makes the bytes of a log entry: type, version, time, msgpack. It refuses a
+// command that a cluster of the given feature level cannot apply.
 func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 	if need := cmd.level(); need > level {
 		return nil, fmt.Errorf("not possible yet: it needs every server at feature level %d, but one is at %d: upgrade all servers", need, level)
@@ -213,19 +212,18 @@ func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 	return packed, nil
 }
 
-// ErrNewer is in the errors about what a program of a higher feature level has
-// written: another binary can read it.
+// ErrNewer is wrapped by the errors about data that a newer program has written.
 var ErrNewer = errors.New("written by a newer version: upgrade this server")
 
-// Unreadable says that an entry of the raft log is committed and cannot be decoded
-// here. That depends on the program and not on the state, so that a replica must
-// stop at it: others have applied it.
+// Unreadable says that a committed entry of the raft log cannot be decoded here. That
+// depends on the program and not on the state: other replicas may have applied it, so
+// this one must stop.
 type Unreadable struct {
 	Index uint64
 	Err   error
 }
 
-// Error names the entry and what is wrong with it.
+// Error names the entry and the reason.
 func (u *Unreadable) Error() string {
 	if errors.Is(u.Err, ErrNewer) {
 		return fmt.Sprintf("entry %d of the raft log cannot be applied: %v", u.Index, u.Err)
@@ -235,7 +233,7 @@ func (u *Unreadable) Error() string {
 
 func (u *Unreadable) Unwrap() error { return u.Err }
 
-// decoded is a command of an entry, and when it was proposed.
+// decoded is a command of an entry with the time of its proposal.
 type decoded struct {
 	cmd Command
 	now int64 // unix nanoseconds
@@ -261,8 +259,8 @@ func decodeEntry(to []decoded, data []byte) ([]decoded, error) {
 	return to, nil
 }
 
-// Decode reads what Encode made, and when it was proposed, in unix nanoseconds (0
-// in version 1). It refuses what it does not know by name.
+// Decode is the reverse of Encode. now is the time of the proposal in unix nanoseconds,
+// 0 in version 1. The error about an unknown type, version or field names it.
 func Decode(data []byte) (cmd Command, now int64, err error) {
 	if len(data) < 2 {
 		return nil, 0, fmt.Errorf("decode command: %d bytes are too few", len(data))

@@ -12,8 +12,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// EventFire adds a durable event to the log, for TTL; whoever proposes it chose
-// the id. Its result is the *api.DurableEvent or an error.
+// EventFire adds a durable event for TTL. The proposer chooses the id. Its result is
+// the *api.DurableEvent or an error.
 type EventFire struct {
 	ID      string
 	Name    string
@@ -21,8 +21,8 @@ type EventFire struct {
 	TTL     time.Duration
 }
 
-// EventAck notes that a node has acknowledged a durable event. Once more is no
-// change. Its result is nil or an error.
+// EventAck records that a node has acknowledged a durable event. Repeating it
+// changes nothing. Its result is nil or an error.
 type EventAck struct{ ID, Node string }
 
 func (*EventFire) kind() byte { return typeEventFire }
@@ -161,7 +161,7 @@ func (x *tx) eventAck(c *EventAck) error {
 	return nil
 }
 
-// reapEvents removes the events whose time is over, and says whether some are left.
+// reapEvents removes the events that have expired, and says whether some are left.
 func (x *tx) reapEvents() bool {
 	n := 0
 	for e := range scan[event](x.reader, tableEvents, "at_prefix", nil) {

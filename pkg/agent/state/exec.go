@@ -13,33 +13,31 @@ import (
 )
 
 // Remote execution. A job has a fixed list of targets, which begin in order,
-// Parallel at a time; which are next follows from what is reported, so that nobody
-// has to drive a job and no change of leader can lose one.
+// Parallel at a time. The reports of targets make the next ones begin, so that a job
+// needs no coordinator and survives a change of leader.
 //
 //	waiting --> called --> running --> ok, failed, timeout, stopped
 //	   |          |           |
-//	   |          +-----------+------> lost --> what its node says after all
+//	   |          +-----------+------> lost --> the result that its node reports later
 //	   |          +-> refused
 //	   +----------+-> skipped          the job was stopped
 
-// JobCreate begins a job. Its result is nil or an error; the same job once more
-// is no error.
+// JobCreate begins a job. Its result is nil or an error; repeating it is no error.
 type JobCreate struct{ Request api.ExecRequest }
 
-// JobClaim is a node's word that it runs its part from now on. Its result is a
-// bool: false forbids it.
+// JobClaim says that a node begins its target. Its result is a bool: false forbids
+// it.
 type JobClaim struct{ Job, Node, Claim string }
 
-// JobReport says what has become of targets. Results that do not hold any more
-// are left out. Its result is nil.
+// JobReport records results of targets. Those that do not fit the state of their
+// target are ignored. Its result is nil.
 type JobReport struct{ Results []api.ExecResult }
 
-// JobStop ends a job: nothing of it begins any more, and whoever runs a part is
-// told to kill it, one that was given up as soon as it asks again. Its result is a bool: false where there is no such job.
+// JobStop stops a job: no target begins any more, and the nodes that run one, lost
+// ones too, are told to kill it. Its result is a bool: false if there is no such job.
 type JobStop struct{ Job string }
 
-// JobReap forgets the jobs that ended more than api.ExecKept ago. Its result is
-// nil.
+// JobReap removes the jobs that ended more than api.ExecKept ago. Its result is nil.
 type JobReap struct{}
 
 func (*JobCreate) kind() byte { return typeJobCreate }
@@ -102,13 +100,12 @@ type jobTarget struct {
 
 func (t *jobTarget) open() bool { return t.State == api.ExecCalled || t.State == api.ExecRunning }
 
-// orphaned says that the target was given up while its node ran it: it may run still.
+// orphaned says that the target was lost while its node ran it: it may still run.
 func (t *jobTarget) orphaned() bool { return t.State == api.ExecLost && t.Claim != "" }
 
 func jobTargetKey(job, node string) []byte { return keyOf(job, strings.ToLower(node)) }
 
-// callKey indexes the targets that their nodes have to act on, or may have to, by
-// node.
+// callKey indexes, by node, the targets that their nodes have to run or to stop.
 func callKey(t *jobTarget) []byte {
 	if !t.open() && !t.orphaned() {
 		return nil
@@ -122,14 +119,14 @@ func (r reader) jobTargets(id string) iter.Seq[*jobTarget] {
 	return scan[jobTarget](r, tableJobTargets, "id_prefix", keyOf(id))
 }
 
-// ReadOrder decodes an order and says what is wrong with it.
+// ReadOrder decodes and validates an order.
 func ReadOrder(data []byte) (*api.ExecOrder, error) {
 	if len(data) > api.MaxExecOrder {
 		return nil, fmt.Errorf("the order has %d bytes: at most %d are allowed", len(data), api.MaxExecOrder)
 	}
 	var o api.ExecOrder
 	dec := json.NewDecoder(strings.NewReader(string(data)))
-	dec.DisallowUnknownFields() // who signed a limit that we do not know meant it
+	dec.DisallowUnknownFields() // a signed limit that is not known here must not be ignored
 	if err := dec.Decode(&o); err != nil {
 		return nil, fmt.Errorf("read the order: %w", err)
 	}
@@ -189,8 +186,7 @@ func (x *tx) createJob(c *JobCreate) error {
 	return nil
 }
 
-// evictJob forgets the oldest job that has ended, if there are as many as
-// may be.
+// evictJob removes the job that ended first, if there are api.MaxExecJobs.
 func (x *tx) evictJob() error {
 	var oldest *job
 	n := 0
@@ -210,8 +206,8 @@ func (x *tx) evictJob() error {
 	return nil
 }
 
-// advance calls the next targets, as many as may be open, and ends the job when
-// none is left. j is the caller's own copy.
+// advance calls the next targets, up to Parallel open ones, and ends the job if none
+// is left. j is a copy that the caller may change.
 func (x *tx) advance(j *job) {
 	for ; j.Next < len(j.Targets); j.Next++ {
 		state := api.ExecCalled
@@ -240,8 +236,8 @@ func (x *tx) putJob(j *job) {
 	x.touch(topicJobs, "")
 }
 
-// putTarget replaces the row of a target; now may be nil. Whoever follows what the
-// target's node has to do learns of it, if it is, or was, anything to that.
+// putTarget replaces the row of a target; updated may be nil. It touches the calls of
+// the target's node if the target is, or was, one of them.
 func (x *tx) putTarget(old, updated *jobTarget) {
 	if updated == nil {
 		x.delete(tableJobTargets, old)
@@ -275,8 +271,8 @@ func (x *tx) reportJob(r *api.ExecResult) {
 	if t == nil || !api.ExecFinal(r.State) || r.From != "" && r.From != t.State {
 		return
 	}
-	// Who has claimed a target speaks for it, even after it was given up; the
-	// leader gives one up.
+	// The agent that claimed a target reports it, even after it was lost. The leader
+	// reports it as lost.
 	owner := t.Claim == r.Claim && (t.open() || t.State == api.ExecLost && r.State != api.ExecLost)
 	if !owner && (r.State != api.ExecLost || r.Claim != "" || !t.open()) {
 		return
@@ -285,7 +281,7 @@ func (x *tx) reportJob(r *api.ExecResult) {
 	updated.State, updated.Since = r.State, x.now
 	updated.Code, updated.Error, updated.Chunks, updated.Truncated = r.Code, r.Error, r.Chunks, r.Truncated
 	if owner && r.State == api.ExecLost {
-		updated.Claim = "" // its node says so itself: nothing runs
+		updated.Claim = "" // its node reports that nothing runs
 	}
 	x.putTarget(t, &updated)
 	if t.open() {
@@ -308,25 +304,25 @@ func (x *tx) stopJob(id string) bool {
 	if old == nil || old.Stopped == api.ExecStoppedByUser {
 		return old != nil
 	}
-	var concerned []*jobTarget
+	var active []*jobTarget
 	for t := range x.jobTargets(id) {
 		if t.open() || t.orphaned() {
-			concerned = append(concerned, t)
+			active = append(active, t)
 		}
 	}
-	if old.Ended != 0 && len(concerned) == 0 {
+	if old.Ended != 0 && len(active) == 0 {
 		return true
 	}
 	j := *old
 	j.Stopped = api.ExecStoppedByUser
-	for _, t := range concerned {
+	for _, t := range active {
 		if t.State == api.ExecCalled {
 			updated := *t
 			updated.State, updated.Since = api.ExecSkipped, x.now
 			x.putTarget(t, &updated)
 			j.Open--
 		} else {
-			x.touchCalls(t.Node) // its call says now that it is to end
+			x.touchCalls(t.Node) // its call has changed to Stop
 		}
 	}
 	x.advance(&j)

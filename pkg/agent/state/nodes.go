@@ -39,9 +39,9 @@ func (row *nodeRow) node() *api.Node {
 	return row.Node
 }
 
-// checkNode says why a node may not be registered as want. An id belongs to one
-// name and a name to one id, unless the node that holds the other half is dead
-// by its serfHealth: then it was renamed, or its machine was replaced.
+// checkNode returns an error if a node may not be registered as want. An id belongs to
+// one name and a name to one id, unless the serfHealth of the other node is critical:
+// then that node was renamed, or its machine was replaced.
 func (r reader) checkNode(want *api.Node) error {
 	if want.ID == "" {
 		return nil
@@ -69,7 +69,7 @@ func (r reader) serfCritical(n *api.Node) bool {
 	return c != nil && c.Status == api.HealthCritical
 }
 
-// checkUUID wants 36 characters: hex digits in groups of 8, 4, 4, 4 and 12.
+// checkUUID accepts 36 characters: hex digits in groups of 8, 4, 4, 4 and 12.
 func checkUUID(id string) error {
 	if len(id) != 36 {
 		return fmt.Errorf("uuid string is wrong length")
@@ -84,10 +84,9 @@ func checkUUID(id string) error {
 	return nil
 }
 
-// putNode makes the node record what want says; checkNode has agreed. A node
-// keeps the first spelling of its name, and an id that want leaves out. Of a
-// node that is renamed nothing stays under the old name: its agent registers
-// its services again.
+// putNode writes the node record; the caller has called checkNode. A node keeps the
+// first spelling of its name, and its id if want has none. If the node was renamed,
+// everything under the old name is removed: its agent registers its services again.
 func (x *tx) putNode(want *api.Node) *api.Node {
 	n := &api.Node{
 		ID: want.ID, Node: want.Node, Address: want.Address, Datacenter: want.Datacenter,
@@ -117,9 +116,8 @@ func (x *tx) putNode(want *api.Node) *api.Node {
 	return n
 }
 
-// deleteNode removes a node with its services and checks, and with its sessions;
-// left is as in Deregister. Services go first: then there is nobody left whom the
-// node's own checks concern.
+// deleteNode removes a node with its services, checks and sessions; left is as in
+// Deregister. Services go first, so that no service is touched by the node's checks.
 func (x *tx) deleteNode(n *api.Node, left bool) {
 	for i := range x.instancesOf(n.Node) {
 		x.deleteInstance(i)
@@ -133,7 +131,7 @@ func (x *tx) deleteNode(n *api.Node, left bool) {
 	x.touchNode(n, nil)
 }
 
-// touchNode marks what shows a node record; either side may be nil.
+// touchNode touches everything that contains a node record; either side may be nil.
 func (x *tx) touchNode(old, updated *api.Node) {
 	n := updated
 	if n == nil {
@@ -160,8 +158,8 @@ func (x *tx) touchNode(old, updated *api.Node) {
 	}
 }
 
-// findNode looks for a node by name, then by unique id prefix, and says what
-// that was read from.
+// findNode finds a node by name, then by unique id prefix. It also returns what that
+// was read from.
 func (r reader) findNode(nameOrIDPrefix string) (*api.Node, []Watch) {
 	watches := []Watch{watchName(topicNode, nameOrIDPrefix)}
 	if n := r.node(nameOrIDPrefix); n != nil || len(nameOrIDPrefix) < minIDPrefix {
@@ -194,8 +192,7 @@ func (sn *Snapshot) Nodes(nodeMeta map[string]string) ([]*api.Node, Meta) {
 	return nodes, r.meta(watchTopic(topicNodes))
 }
 
-// Node returns the node of this name, or else the only one whose id begins so,
-// or nil.
+// Node returns the node of this name, or the only one whose id has this prefix, or nil.
 func (sn *Snapshot) Node(nameOrIDPrefix string) (*api.Node, Meta) {
 	r := sn.read()
 	n, watches := r.findNode(nameOrIDPrefix)
@@ -223,7 +220,8 @@ func (sn *Snapshot) NodeByAddress(ip string) (*api.Node, Meta) {
 	return first[nodeRow](r, tableNodes, "address", keyOf(canonicalIP(ip))).node(), r.meta(watchTopic(topicNodes))
 }
 
-// plainIP gives the usual spelling of an address that is one.
+// canonicalIP returns the canonical form of an IP address, and other strings as they
+// are.
 func canonicalIP(s string) string {
 	if ip, err := netip.ParseAddr(s); err == nil {
 		return ip.String()
@@ -231,7 +229,7 @@ func canonicalIP(s string) string {
 	return s
 }
 
-// sameName compares as the tables do. strings.EqualFold takes more for equal.
+// sameName compares as the tables do. strings.EqualFold folds more characters.
 func sameName(a, b string) bool {
 	a, b = strings.ToLower(a), strings.ToLower(b)
 	return a == b
@@ -246,7 +244,7 @@ func hasMeta(n *api.Node, want map[string]string) bool {
 	return true
 }
 
-// orNil makes an empty map nil, so that both read back alike.
+// nilIfEmpty makes an empty map nil, so that both read back the same.
 func nilIfEmpty[V any](m map[string]V) map[string]V {
 	if len(m) == 0 {
 		return nil

@@ -17,7 +17,7 @@ const (
 	tableServices = "services" // *instance
 	tableTags     = "tags"     // *tagCount, from the instances: in no snapshot
 	tableChecks   = "checks"   // *api.HealthCheck
-	tableIndexes  = "marks"    // *changeIndex
+	tableIndexes  = "indexes"  // *changeIndex
 	tableSessions = "sessions" // *api.Session
 	tableLocks    = "locks"    // *lock
 	tableDelays   = "delays"   // *lockDelay
@@ -30,9 +30,8 @@ const (
 	tableJobTargets = "jobtargets" // *jobTarget
 )
 
-// newDB makes the tables. Every index takes one ready []byte as its argument;
-// the key functions below make them. The name of a non-unique index orders rows
-// of equal value by their id.
+// newDB makes the tables. Every index takes one []byte as its argument, made by the
+// key functions below. A non-unique index orders rows of equal value by their id.
 func newDB() *memdb.MemDB {
 	db, err := memdb.NewMemDB(&memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
 		tableKV: table(tableKV,
@@ -80,7 +79,7 @@ func newDB() *memdb.MemDB {
 			nonUnique("node", callKey)),
 	}})
 	if err != nil {
-		panic(err) // the literal above is wrong
+		panic(err) // the literal above is invalid
 	}
 	return db
 }
@@ -151,7 +150,7 @@ func nonUnique[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
 	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: indexer[T]{key}}
 }
 
-// many is for rows that have several keys, or none.
+// multiKey is for rows that have several keys, or none.
 func multiKey[T any](name string, keys func(*T) [][]byte) *memdb.IndexSchema {
 	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: multiIndexer[T]{keys: keys}}
 }
@@ -166,8 +165,8 @@ func (ix multiIndexer[T]) FromObject(row any) (bool, [][]byte, error) {
 	return len(keys) > 0, keys, nil
 }
 
-// indexer makes keys by a plain function; a nil key keeps the row out of the
-// index. The keys it returns are appended to: they must be fresh.
+// indexer makes keys with a function; a nil key keeps the row out of the index.
+// memdb appends to the keys, so each call must return a new slice.
 type indexer[T any] struct{ key func(*T) []byte }
 
 func (ix indexer[T]) FromObject(row any) (bool, []byte, error) {
@@ -185,8 +184,8 @@ func (ix indexer[T]) FromArgs(args ...any) ([]byte, error) {
 
 func (ix indexer[T]) PrefixFromArgs(args ...any) ([]byte, error) { return ix.FromArgs(args...) }
 
-// must stops the program on an error that only a mistake in the schema or in
-// this package can cause; no command and no data can.
+// must panics on an error that only a mistake in this package can cause; no command
+// and no data can.
 func must(err error) {
 	if err != nil {
 		panic(err)
@@ -203,9 +202,9 @@ func first[T any](r reader, table, index string, key []byte) *T {
 	return raw.(*T)
 }
 
-// scan yields the rows of a key in order; with "_prefix" behind the index's
-// name, of all keys that begin with it. Rows may be changed meanwhile: it goes
-// through those that were there when it began.
+// scan yields the rows of a key in order or, with "_prefix" after the index's name,
+// of all keys that begin with it. Rows may be changed meanwhile: it yields those
+// that existed when it began.
 func scan[T any](r reader, table, index string, key []byte) iter.Seq[*T] {
 	return func(yield func(*T) bool) {
 		it, err := r.t.Get(table, index, key)

@@ -12,9 +12,9 @@ import (
 
 // An instance is one service of one node, with its own checks in order of ids.
 type instance struct {
-	Node    string // as the node spells it
+	Node    string // in the spelling of the node record
 	Service *api.NodeService
-	Checks  []*api.HealthCheck `codec:"-"` // the checks table holds them too
+	Checks  []*api.HealthCheck `codec:"-"` // they are in the checks table
 }
 
 // Select narrows the instances of a service.
@@ -38,8 +38,7 @@ func (r reader) instancesNamed(service string) iter.Seq[*instance] {
 	return scan[instance](r, tableServices, "name", nodeKey(service))
 }
 
-// putInstance makes a node's service what want says; want is taken over. The
-// service's checks follow its name and tags.
+// putInstance writes a service of a node. The service's checks get its name and tags.
 func (x *tx) putInstance(n *api.Node, want *api.NodeService) *api.NodeService {
 	svc := *want
 	normalizeService(&svc)
@@ -67,8 +66,8 @@ func (x *tx) putInstance(n *api.Node, want *api.NodeService) *api.NodeService {
 	return &svc
 }
 
-// insertInstance writes the row and keeps count. It tells whether the list of services
-// with their tags is another now.
+// insertInstance writes the row and counts it. It returns whether the list of services
+// with their tags has changed.
 func (x *tx) insertInstance(old, updated *instance) (changed bool) {
 	if old == nil {
 		x.stats.Instances++
@@ -82,7 +81,7 @@ func (x *tx) insertInstance(old, updated *instance) (changed bool) {
 	return x.countTags(old, updated)
 }
 
-// deleteRow removes the row alone.
+// deleteRow removes the row and touches nothing.
 func (x *tx) deleteRow(i *instance) {
 	x.delete(tableServices, i)
 	if first[instance](x.reader, tableServices, "name", nodeKey(i.Service.Service)) == nil {
@@ -114,7 +113,7 @@ func (x *tx) touchInstance(i *instance) {
 	x.recheck(topicServiceChecks, name)
 }
 
-// normalizeService settles what may be left out.
+// normalizeService sets the defaults of omitted fields.
 func normalizeService(s *api.NodeService) {
 	if len(s.Tags) == 0 {
 		s.Tags = []string{}
@@ -127,7 +126,7 @@ func normalizeService(s *api.NodeService) {
 }
 
 // Services returns the names of all services, each with its distinct tags in
-// order. With nodeMeta only instances on nodes whose Meta holds it count.
+// order. With nodeMeta it counts only instances on nodes whose Meta contains it.
 func (sn *Snapshot) Services(nodeMeta map[string]string) (map[string][]string, Meta) {
 	r := sn.read()
 	if len(nodeMeta) == 0 {
@@ -217,8 +216,7 @@ func (sel Select) matches(n *api.Node, s *api.NodeService) bool {
 	return hasMeta(n, sel.NodeMeta)
 }
 
-// nodeCache looks nodes up by name for a scan in which those of one node follow
-// each other.
+// nodeCache keeps the last node, for a scan in which the rows of a node are adjacent.
 type nodeCache struct {
 	r    reader
 	name string
