@@ -210,8 +210,8 @@ func (rq *request) await(q view.Query) (view.Answer, error) {
 // that for "do not block".
 func (rq *request) setMeta(index uint64) {
 	h := rq.h
-	h.Set(api.HeaderIndex, strconv.FormatUint(max(index, 1), 10))
-	h.Set(api.HeaderQueryBackend, "blocking-query")
+	h[api.HeaderIndex] = []string{strconv.FormatUint(max(index, 1), 10)}
+	h[api.HeaderQueryBackend] = []string{"blocking-query"}
 	rq.setContact()
 	if rq.route.kind == discovery {
 		h.Set(api.HeaderConsistency, rq.mode.String())
@@ -223,8 +223,8 @@ func (rq *request) setMeta(index uint64) {
 
 func (rq *request) setContact() {
 	if rq.mode != stale { // the leader answers
-		rq.h.Set(api.HeaderKnownLeader, "true")
-		rq.h.Set(api.HeaderLastContact, "0")
+		rq.h[api.HeaderKnownLeader] = []string{"true"}
+		rq.h[api.HeaderLastContact] = []string{"0"}
 		return
 	}
 	known, contact := rq.api.cfg.Cluster.KnownLeader(), rq.api.cfg.Cluster.LastContact()
