@@ -7,7 +7,7 @@
 // followed. A template is written only from a complete pass: everything it asked
 // for had an answer in that pass. It is staged, checked, and renamed over its
 // destination (package render); then the commands of what changed run, each
-// once, and the -exec command is told (exec.go has its states).
+// once, and the -exec command is told (child.go has its states).
 //
 // What it promises: the last good file stays through any outage, failing check
 // or failing template; the same data gives the same bytes; templates that do not

@@ -27,10 +27,6 @@ const (
 	slowestClient = 32 << 10
 )
 
-// countedByServer is up to where net/http itself finds out, and says, how long an
-// answer is, at less cost.
-const countedByServer = 2048
-
 const (
 	typeJSON = "application/json"
 	typeText = "text/plain; charset=utf-8"
@@ -102,7 +98,7 @@ func (rq *request) writeJSON(status int, v any) {
 func (rq *request) encode(v any) ([]byte, error) {
 	pretty := rq.has("pretty")
 	if !pretty && !rq.api.cfg.AlwaysPretty {
-		return encodeCompact(v)
+		return json.Marshal(v)
 	}
 	body, err := json.MarshalIndent(v, "", "    ")
 	if pretty && err == nil {
@@ -134,16 +130,10 @@ func (rq *request) compresses(body []byte) bool {
 
 // send writes a body as it is.
 func (rq *request) send(status int, ctype string, body []byte) {
-	switch ctype {
-	case "":
-	case typeJSON:
-		rq.h["Content-Type"] = rq.api.constants.json
-	default:
+	if ctype != "" {
 		rq.h.Set("Content-Type", ctype)
 	}
-	if n := len(body); n == 0 || n > countedByServer || rq.r.Method == http.MethodHead {
-		rq.h.Set("Content-Length", strconv.Itoa(n))
-	}
+	rq.h.Set("Content-Length", strconv.Itoa(len(body)))
 	rq.wrote = true
 	if len(body) > largeAnswer {
 		// A client that stalls would hold the memory. Where the server knows
@@ -221,7 +211,7 @@ func (rq *request) await(q view.Query) (view.Answer, error) {
 func (rq *request) setMeta(index uint64) {
 	h := rq.h
 	h[api.HeaderIndex] = []string{strconv.FormatUint(max(index, 1), 10)}
-	h[api.HeaderQueryBackend] = rq.api.constants.backend
+	h[api.HeaderQueryBackend] = []string{"blocking-query"}
 	rq.setContact()
 	if rq.route.kind == discovery {
 		h.Set(api.HeaderConsistency, rq.mode.String())
@@ -233,8 +223,8 @@ func (rq *request) setMeta(index uint64) {
 
 func (rq *request) setContact() {
 	if rq.mode != stale { // the leader answers
-		rq.h[api.HeaderKnownLeader] = rq.api.constants.yes
-		rq.h[api.HeaderLastContact] = rq.api.constants.zero
+		rq.h[api.HeaderKnownLeader] = []string{"true"}
+		rq.h[api.HeaderLastContact] = []string{"0"}
 		return
 	}
 	known, contact := rq.api.cfg.Cluster.KnownLeader(), rq.api.cfg.Cluster.LastContact()

@@ -157,17 +157,12 @@ const (
 type API struct {
 	noLeaderLog noLeaderLog
 
-	cfg       Config
-	table     table
-	gzips     sync.Pool
-	frames    sync.Pool // *bufio.Writer, as many as streams write right now
-	constants constants
-	flights   flights
+	cfg     Config
+	table   table
+	gzips   sync.Pool
+	frames  sync.Pool // *bufio.Writer, as many as streams write right now
+	flights flights
 }
-
-// constants are values of headers that are the same in many answers. Nobody
-// changes them.
-type constants struct{ allow, vary, json, backend, yes, zero []string }
 
 // New makes an API.
 func New(cfg Config) *API {
@@ -180,10 +175,7 @@ func New(cfg Config) *API {
 	if cfg.Call == nil {
 		cfg.Call = func(string, []string) {}
 	}
-	return &API{cfg: cfg, table: newTable(routes()), constants: constants{
-		allow: []string{"allow"}, vary: []string{"Accept-Encoding"}, json: []string{typeJSON},
-		backend: []string{"blocking-query"}, yes: []string{"true"}, zero: []string{"0"},
-	}}
+	return &API{cfg: cfg, table: newTable(routes())}
 }
 
 func orDefault[T time.Duration | int64](v *T, def T) {

@@ -159,8 +159,8 @@ func cleanPath(p string) string {
 // cannot be read.
 func (a *API) admit(rq *request) bool {
 	h := rq.h
-	h[api.HeaderDefaultACL] = a.constants.allow
-	h["Vary"] = a.constants.vary
+	h[api.HeaderDefaultACL] = []string{"allow"}
+	h["Vary"] = []string{"Accept-Encoding"}
 	method := rq.r.Method
 	switch {
 	case rq.public && a.blocked(rq.r.URL.Path):

@@ -28,7 +28,7 @@ func values(sn *Snapshot, prefix string) map[string]string {
 func TestChangesLeadToTheState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s, m := New(), newModel()
-		s.root.changes.most = rapid.SampledFrom([]int{2, 8, MaxChanges}).Draw(t, "remembered")
+		s.root.changes.limit = rapid.SampledFrom([]int{2, 8, MaxChanges}).Draw(t, "remembered")
 		prefix := oneOf(t, "prefix", "", "p", "p/x")
 		seen := map[uint64]map[string]string{0: {}}
 		for index := uint64(10); index < 40; index++ {

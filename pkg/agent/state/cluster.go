@@ -2,14 +2,17 @@ package state
 
 import "fmt"
 
-// ClusterID gives the cluster an id, for good. Its result is nil, also for the same id
-// once more, or an error for another one.
+// ClusterID sets the id of the cluster, which never changes. Its result is nil, also
+// for the same id, or an error for another one.
 type ClusterID struct{ ID string }
 
-func (*ClusterID) command() {}
+func (*ClusterID) kind() byte { return typeClusterID }
 
-// ClusterID is the id of the cluster that this is the state of; "" if it was founded
-// before there were ids, and has not got one yet.
+func (*ClusterID) level() int { return LevelClusterID }
+
+func (c *ClusterID) apply(x *tx) any { return x.clusterID(c) }
+
+// ClusterID is the id of the cluster; "" if none has been set yet.
 func (sn *Snapshot) ClusterID() string { return sn.root.ClusterID }
 
 func (x *tx) clusterID(c *ClusterID) error {

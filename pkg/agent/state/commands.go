@@ -11,28 +11,36 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// A Command is one change of the state, as a pointer to one of the structs of
-// this package. It is complete: nothing but the state, the raft index and the
-// time at which it was proposed is looked at when it is applied.
-type Command interface{ command() }
+// A Command is one change of the state, as a pointer to one of the structs of this
+// package. Its effect depends on nothing but the state, the raft index and the time
+// at which it was proposed.
+type Command interface {
+	// kind is the first byte of the encoded command.
+	kind() byte
+	// level is the lowest feature level that can apply it.
+	level() int
+	// apply changes the state and returns the command's result, or an error, which
+	// changes nothing.
+	apply(x *tx) any
+}
 
-// Register adds or changes a node, one of its services and any of its checks.
+// Register adds or changes a node, one of its services and some of its checks.
 // Its result is nil or an error.
 type Register struct {
 	Node           *api.Node
-	SkipNodeUpdate bool // leave an existing node record alone
+	SkipNodeUpdate bool // do not change an existing node record
 	Service        *api.NodeService
 	Checks         []*api.HealthCheck
 }
 
-// Deregister removes the service, else the check, else the whole node. Removing
-// what is not there is no error. Its result is nil.
+// Deregister removes the service, else the check, else the whole node. Removing what
+// does not exist is no error. Its result is nil.
 type Deregister struct {
 	Node      string
 	ServiceID string
 	CheckID   string
-	// Left says that the node goes because its agent has left: sessions that have
-	// a TTL and no checks stay, until release or time ends them.
+	// Left says that the node is removed because its agent has left: sessions that
+	// have a TTL and no checks stay until they are destroyed or expire.
 	Left bool `codec:",omitempty"`
 }
 
@@ -49,29 +57,56 @@ const (
 	KVDeleteTree KVOp = "delete-tree" // Entry.Key is a prefix
 )
 
-// KV changes one key, or a tree of keys. Of Entry, Key, Value, Flags and Session
-// count. Its result is a bool (false: the condition did not hold), for a KVLock
-// that succeeded an Acquired, or an error.
+// KV changes one key, or a tree of keys. Of Entry it uses Key, Value, Flags and
+// Session. Its result is a bool (false: the condition did not hold), an Acquired for
+// a KVLock that succeeded, or an error.
 type KV struct {
 	Op    KVOp
 	Entry api.KVPair
 	Index uint64
-	// TTL, where above zero, makes a written key vanish so long after it was
-	// written; otherwise it stays.
+	// TTL, if above zero, is how long after the write the key is removed.
 	TTL   time.Duration
 	Fence *Fence // nil for none
 }
 
-// Txn runs operations in order, all or none. Its result is a *api.TxnResponse;
-// with Errors in it, nothing was changed.
+// Txn runs operations in order, all or none. Its result is a *api.TxnResponse; if it
+// has Errors, nothing was changed.
 type Txn struct{ Ops []*api.TxnOp }
 
-func (*Register) command()   {}
-func (*Deregister) command() {}
-func (*KV) command()         {}
-func (*Txn) command()        {}
+func (*Register) kind() byte   { return typeRegister }
+func (*Deregister) kind() byte { return typeDeregister }
+func (*KV) kind() byte         { return typeKV }
+func (*Txn) kind() byte        { return typeTxn }
 
-// The first byte of an encoded command. The numbers are for ever.
+func (*Register) level() int   { return 1 }
+func (*Deregister) level() int { return 1 }
+func (*Txn) level() int        { return 1 }
+func (c *KV) level() int {
+	if c.TTL != 0 || c.Fence != nil {
+		return levelSessions
+	}
+	return 1
+}
+
+func (c *Register) apply(x *tx) any   { return x.register(c) }
+func (c *Deregister) apply(x *tx) any { x.deregister(c); return nil }
+func (c *KV) apply(x *tx) any         { return x.kv(c) }
+func (c *Txn) apply(x *tx) any        { return x.txn(c.Ops) }
+
+// kvWire is KV as it is encoded, with short names: it is the most frequent command.
+type kvWire struct {
+	Op      KVOp   `codec:"o"`
+	Key     string `codec:"k"`
+	Value   []byte `codec:"v,omitempty"`
+	Flags   uint64 `codec:"f,omitempty"`
+	Session string `codec:"s,omitempty"`
+	Index   uint64 `codec:"i,omitempty"`
+
+	TTL   time.Duration `codec:"t,omitempty"`
+	Fence *Fence        `codec:"n,omitempty"`
+}
+
+// The first byte of an encoded command. The numbers never change.
 const (
 	typeRegister   = 1
 	typeDeregister = 2
@@ -93,43 +128,27 @@ const (
 	typeJobReap   = 24
 )
 
-// commandVersion is the second byte: the newest encoding this program knows. A
-// command whose meaning or fields change gets the next one, and the one before
-// stays readable. That holds for the verbs and the rules of transactions, too:
-// what users sent is in the log, so that one which is not known is an answer to
-// them and no reason to stop.
+// commandVersion is the second byte: the newest encoding that this program knows. A
+// command whose meaning or fields change gets the next one, and the older ones stay
+// readable. So do the verbs and rules of transactions. The log contains what users
+// sent, so an unknown verb of a transaction is an error for them and not a reason to
+// stop.
 //
 //	1  msgpack
-//	2  when it was proposed (8 bytes, big endian, unix nanoseconds), msgpack
+//	2  time of the proposal (8 bytes, big endian, unix nanoseconds), msgpack
 const commandVersion = 2
 
-// Level is the feature level of this program: it can apply whatever programs of
-// this level and below can propose. A cluster's is the lowest of its servers'.
+// Level is the feature level of this program: it can apply all commands of programs of
+// this level and below. A cluster's level is the lowest of its servers.
 const Level = LevelClusterID
 
-// Level 1 knew neither times nor sessions, nor durable events, nor jobs; level 2
-// no groups of commands; level 3 no cluster ids.
+// Level 2 added times, sessions, durable events and jobs; level 3 groups of commands;
+// level 4 cluster ids.
 const (
 	levelSessions  = 2
 	LevelGroups    = 3
 	LevelClusterID = 4
 )
-
-// levelOf is the lowest level that can apply a command.
-func levelOf(cmd Command) int {
-	switch c := cmd.(type) {
-	case *SessionCreate, *SessionDestroy, *Reap, *EventFire, *EventAck,
-		*JobCreate, *JobClaim, *JobReport, *JobStop, *JobReap:
-		return levelSessions
-	case *ClusterID:
-		return LevelClusterID
-	case *KV:
-		if c.TTL != 0 || c.Fence != nil {
-			return levelSessions
-		}
-	}
-	return 1
-}
 
 // entryLevel is the lowest level that can read an entry of these commands.
 func entryLevel(data []byte, commands []decoded) int {
@@ -141,7 +160,7 @@ func entryLevel(data []byte, commands []decoded) int {
 		level = levelSessions
 	}
 	for _, c := range commands {
-		level = max(level, levelOf(c.cmd))
+		level = max(level, c.cmd.level())
 	}
 	return level
 }
@@ -157,9 +176,9 @@ func snapshotLevel(version byte) int {
 	return LevelClusterID
 }
 
-// msgpack is how everything is encoded: maps in key order, so that equal values
-// give equal bytes. It is never changed. A field that is not known here has a
-// meaning that would be lost: it is an error.
+// msgpack is the encoding of commands and snapshots. Maps are in key order, so that
+// equal values give equal bytes. An unknown field is an error, since its meaning would
+// be lost. The handle is never changed.
 var msgpack = newMsgpack()
 
 func newMsgpack() *codec.MsgpackHandle {
@@ -169,55 +188,22 @@ func newMsgpack() *codec.MsgpackHandle {
 	return h
 }
 
-// Encode makes the bytes of a log entry, for a cluster of the given feature
-// level: type, version, time, msgpack. It refuses what that level cannot apply.
+// Encode makes the bytes of a log entry: type, version, time, msgpack. It refuses a
+// command that a cluster of the given feature level cannot apply.
 func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
-	if need := levelOf(cmd); need > level {
+	if need := cmd.level(); need > level {
 		return nil, fmt.Errorf("not possible yet: it needs every server at feature level %d, but one is at %d: upgrade all servers", need, level)
 	}
-	if err := known(cmd); err != nil {
+	if err := validate(cmd); err != nil {
 		return nil, fmt.Errorf("encode command: %w", err)
 	}
-	var kind byte
 	var body any = cmd
-	switch c := cmd.(type) {
-	case *Register:
-		kind = typeRegister
-	case *Deregister:
-		kind = typeDeregister
-	case *KV:
-		kind = typeKV
+	if c, ok := cmd.(*KV); ok {
 		body = &kvWire{c.Op, c.Entry.Key, c.Entry.Value, c.Entry.Flags, c.Entry.Session, c.Index, c.TTL, c.Fence}
-	case *Txn:
-		kind = typeTxn
-	case *SessionCreate:
-		kind = typeSessionCreate
-	case *SessionDestroy:
-		kind = typeSessionDestroy
-	case *Reap:
-		kind = typeReap
-	case *ClusterID:
-		kind = typeClusterID
-	case *EventFire:
-		kind = typeEventFire
-	case *EventAck:
-		kind = typeEventAck
-	default:
-		kind = jobKind(cmd)
 	}
-	if kind == 0 {
-		return nil, fmt.Errorf("encode command: %T is no command", cmd)
-	}
-	head := []byte{kind, 1}
+	head := []byte{cmd.kind(), 1}
 	if level >= levelSessions {
-		head = binary.BigEndian.AppendUint64([]byte{kind, 2}, uint64(now.UnixNano()))
-	}
-	if w, ok := body.(*kvWire); ok {
-		// With room for all of it; a longer one grows.
-		room := len(head) + 64 + len(w.Key) + len(w.Value)
-		if packed, ok := w.appendPlain(append(make([]byte, 0, room), head...)); ok {
-			return packed, nil
-		}
+		head = binary.BigEndian.AppendUint64([]byte{cmd.kind(), 2}, uint64(now.UnixNano()))
 	}
 	packed, err := pack(head, body)
 	if err != nil {
@@ -226,19 +212,18 @@ func Encode(cmd Command, now time.Time, level int) ([]byte, error) {
 	return packed, nil
 }
 
-// ErrNewer is in the errors about what a program of a higher feature level has
-// written: another binary can read it.
+// ErrNewer is wrapped by the errors about data that a newer program has written.
 var ErrNewer = errors.New("written by a newer version: upgrade this server")
 
-// Unreadable says that an entry of the raft log is committed and cannot be decoded
-// here. That depends on the program and not on the state, so that a replica must
-// stop at it: others have applied it.
+// Unreadable says that a committed entry of the raft log cannot be decoded here. That
+// depends on the program and not on the state: other replicas may have applied it, so
+// this one must stop.
 type Unreadable struct {
 	Index uint64
 	Err   error
 }
 
-// Error names the entry and what is wrong with it.
+// Error names the entry and the reason.
 func (u *Unreadable) Error() string {
 	if errors.Is(u.Err, ErrNewer) {
 		return fmt.Sprintf("entry %d of the raft log cannot be applied: %v", u.Index, u.Err)
@@ -248,7 +233,7 @@ func (u *Unreadable) Error() string {
 
 func (u *Unreadable) Unwrap() error { return u.Err }
 
-// decoded is a command of an entry, and when it was proposed.
+// decoded is a command of an entry with the time of its proposal.
 type decoded struct {
 	cmd Command
 	now int64 // unix nanoseconds
@@ -274,8 +259,8 @@ func decodeEntry(to []decoded, data []byte) ([]decoded, error) {
 	return to, nil
 }
 
-// Decode reads what Encode made, and when it was proposed, in unix nanoseconds (0
-// in version 1). It refuses what it does not know by name.
+// Decode is the reverse of Encode. now is the time of the proposal in unix nanoseconds,
+// 0 in version 1. The error about an unknown type, version or field names it.
 func Decode(data []byte) (cmd Command, now int64, err error) {
 	if len(data) < 2 {
 		return nil, 0, fmt.Errorf("decode command: %d bytes are too few", len(data))
@@ -298,65 +283,68 @@ func Decode(data []byte) (cmd Command, now int64, err error) {
 }
 
 func decodeBody(kind byte, body []byte) (cmd Command, err error) {
-	switch kind {
-	case typeRegister:
-		c := new(Register)
-		cmd, err = c, unpack(body, c)
-	case typeDeregister:
-		c := new(Deregister)
-		cmd, err = c, unpack(body, c)
-	case typeKV:
+	if kind == typeKV {
 		var w kvWire
-		if !w.readPlain(body) {
-			w = kvWire{}
-			err = unpack(body, &w)
-		}
+		err = unpack(body, &w)
 		cmd = &KV{
 			Op:    w.Op,
 			Entry: api.KVPair{Key: w.Key, Value: w.Value, Flags: w.Flags, Session: w.Session},
 			Index: w.Index, TTL: w.TTL, Fence: w.Fence,
 		}
-	case typeTxn:
-		c := new(Txn)
-		cmd, err = c, unpack(body, c)
-	case typeSessionCreate:
-		c := new(SessionCreate)
-		cmd, err = c, unpack(body, c)
-	case typeSessionDestroy:
-		c := new(SessionDestroy)
-		cmd, err = c, unpack(body, c)
-	case typeReap:
-		c := new(Reap)
-		cmd, err = c, unpack(body, c)
-	case typeClusterID:
-		c := new(ClusterID)
-		cmd, err = c, unpack(body, c)
-	case typeEventFire:
-		c := new(EventFire)
-		cmd, err = c, unpack(body, c)
-	case typeEventAck:
-		c := new(EventAck)
-		cmd, err = c, unpack(body, c)
-	default:
-		if cmd = jobCommand(kind); cmd == nil {
-			return nil, fmt.Errorf("it is not known here: %w", ErrNewer)
-		}
+	} else if cmd = newCommand(kind); cmd != nil {
 		err = unpack(body, cmd)
+	} else {
+		return nil, fmt.Errorf("it is not known here: %w", ErrNewer)
 	}
 	if err == nil {
-		if err = known(cmd); err != nil {
+		if err = validate(cmd); err != nil {
 			err = fmt.Errorf("%w: %w", err, ErrNewer)
 		}
 	}
 	return cmd, err
 }
 
-// known refuses a command that can be read but not understood. Its proposer has
-// understood it, for it has checked the same before it proposed it.
-func known(cmd Command) error {
+// newCommand makes an empty command of a type other than KV; nil for an unknown type.
+func newCommand(kind byte) Command {
+	switch kind {
+	case typeRegister:
+		return new(Register)
+	case typeDeregister:
+		return new(Deregister)
+	case typeTxn:
+		return new(Txn)
+	case typeSessionCreate:
+		return new(SessionCreate)
+	case typeSessionDestroy:
+		return new(SessionDestroy)
+	case typeReap:
+		return new(Reap)
+	case typeEventFire:
+		return new(EventFire)
+	case typeEventAck:
+		return new(EventAck)
+	case typeClusterID:
+		return new(ClusterID)
+	case typeJobCreate:
+		return new(JobCreate)
+	case typeJobClaim:
+		return new(JobClaim)
+	case typeJobReport:
+		return new(JobReport)
+	case typeJobStop:
+		return new(JobStop)
+	case typeJobReap:
+		return new(JobReap)
+	}
+	return nil
+}
+
+// validate refuses a command that can be decoded but not understood. Its proposer
+// has understood it, since it has checked the same.
+func validate(cmd Command) error {
 	switch c := cmd.(type) {
 	case *KV:
-		if !c.Op.known() {
+		if !c.Op.valid() {
 			return fmt.Errorf("unknown KV verb %q", string(c.Op))
 		}
 	case *JobCreate:

@@ -12,8 +12,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// EventFire adds a durable event to the log, for TTL; whoever proposes it chose
-// the id. Its result is the *api.DurableEvent or an error.
+// EventFire adds a durable event for TTL. The proposer chooses the id. Its result is
+// the *api.DurableEvent or an error.
 type EventFire struct {
 	ID      string
 	Name    string
@@ -21,12 +21,24 @@ type EventFire struct {
 	TTL     time.Duration
 }
 
-// EventAck notes that a node has acknowledged a durable event. Once more is no
-// change. Its result is nil or an error.
+// EventAck records that a node has acknowledged a durable event. Repeating it
+// changes nothing. Its result is nil or an error.
 type EventAck struct{ ID, Node string }
 
-func (*EventFire) command() {}
-func (*EventAck) command()  {}
+func (*EventFire) kind() byte { return typeEventFire }
+func (*EventAck) kind() byte  { return typeEventAck }
+
+func (*EventFire) level() int { return levelSessions }
+func (*EventAck) level() int  { return levelSessions }
+
+func (c *EventAck) apply(x *tx) any { return x.eventAck(c) }
+func (c *EventFire) apply(x *tx) any {
+	ev, err := x.eventFire(c)
+	if err != nil {
+		return err
+	}
+	return ev
+}
 
 // event is a row of the log. Times are unix nanoseconds.
 type event struct {
@@ -82,7 +94,7 @@ func (x *tx) eventFire(c *EventFire) (*api.DurableEvent, error) {
 	case x.stats.EventBytes+e.size() > api.MaxDurableEventBytes:
 		return nil, full("%d MiB", api.MaxDurableEventBytes>>20)
 	}
-	x.holdEvent(e)
+	x.addEvent(e)
 	x.touchEvent(e)
 	x.touch(topicDeadlines, "")
 	out := e.api()
@@ -94,8 +106,8 @@ func full(format string, args ...any) error {
 		"the log of durable events is full (%s): give events a shorter ttl", fmt.Sprintf(format, args...))
 }
 
-// holdEvent adds the row and counts it.
-func (x *tx) holdEvent(e *event) {
+// addEvent adds the row and counts it.
+func (x *tx) addEvent(e *event) {
 	x.insert(tableEvents, e)
 	x.stats.Events++
 	x.stats.EventBytes += e.size()
@@ -106,7 +118,7 @@ func (x *tx) restoreEvents(kind byte, body []byte) error {
 	if kind == recordEvent {
 		e, err := unpackRow[event](body)
 		if err == nil {
-			x.holdEvent(e)
+			x.addEvent(e)
 		}
 		return err
 	}
@@ -149,7 +161,7 @@ func (x *tx) eventAck(c *EventAck) error {
 	return nil
 }
 
-// reapEvents removes the events whose time is over, and says whether some are left.
+// reapEvents removes the events that have expired, and says whether some are left.
 func (x *tx) reapEvents() bool {
 	n := 0
 	for e := range scan[event](x.reader, tableEvents, "at_prefix", nil) {
@@ -197,7 +209,7 @@ func (sn *Snapshot) EventLogAcks(name string, since uint64) ([]*api.EventAcks, M
 
 func eventWatch(name string) Watch {
 	if name == "" {
-		return anyOf(topicEvents)
+		return watchTopic(topicEvents)
 	}
 	return Watch{Topic: topicEvent, Key: name}
 }

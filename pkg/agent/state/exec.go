@@ -13,71 +13,52 @@ import (
 )
 
 // Remote execution. A job has a fixed list of targets, which begin in order,
-// Parallel at a time; which are next follows from what is reported, so that nobody
-// has to drive a job and no change of leader can lose one.
+// Parallel at a time. The reports of targets make the next ones begin, so that a job
+// needs no coordinator and survives a change of leader.
 //
 //	waiting --> called --> running --> ok, failed, timeout, stopped
 //	   |          |           |
-//	   |          +-----------+------> lost --> what its node says after all
+//	   |          +-----------+------> lost --> the result that its node reports later
 //	   |          +-> refused
 //	   +----------+-> skipped          the job was stopped
 
-// JobCreate begins a job. Its result is nil or an error; the same job once more
-// is no error.
+// JobCreate begins a job. Its result is nil or an error; repeating it is no error.
 type JobCreate struct{ Request api.ExecRequest }
 
-// JobClaim is a node's word that it runs its part from now on. Its result is a
-// bool: false forbids it.
+// JobClaim says that a node begins its target. Its result is a bool: false forbids
+// it.
 type JobClaim struct{ Job, Node, Claim string }
 
-// JobReport says what has become of targets. Results that do not hold any more
-// are left out. Its result is nil.
+// JobReport records results of targets. Those that do not fit the state of their
+// target are ignored. Its result is nil.
 type JobReport struct{ Results []api.ExecResult }
 
-// JobStop ends a job: nothing of it begins any more, and whoever runs a part is
-// told to kill it, one that was given up as soon as it asks again. Its result is a bool: false where there is no such job.
+// JobStop stops a job: no target begins any more, and the nodes that run one, lost
+// ones too, are told to kill it. Its result is a bool: false if there is no such job.
 type JobStop struct{ Job string }
 
-// JobReap forgets the jobs that ended more than api.ExecKept ago. Its result is
-// nil.
+// JobReap removes the jobs that ended more than api.ExecKept ago. Its result is nil.
 type JobReap struct{}
 
-func (*JobCreate) command() {}
-func (*JobClaim) command()  {}
-func (*JobReport) command() {}
-func (*JobStop) command()   {}
-func (*JobReap) command()   {}
+func (*JobCreate) kind() byte { return typeJobCreate }
+func (*JobClaim) kind() byte  { return typeJobClaim }
+func (*JobReport) kind() byte { return typeJobReport }
+func (*JobStop) kind() byte   { return typeJobStop }
+func (*JobReap) kind() byte   { return typeJobReap }
 
-// jobKind is the type byte of a command of this file, 0 for another.
-func jobKind(cmd Command) byte {
-	switch cmd.(type) {
-	case *JobCreate:
-		return typeJobCreate
-	case *JobClaim:
-		return typeJobClaim
-	case *JobReport:
-		return typeJobReport
-	case *JobStop:
-		return typeJobStop
-	case *JobReap:
-		return typeJobReap
-	}
-	return 0
-}
+func (*JobCreate) level() int { return levelSessions }
+func (*JobClaim) level() int  { return levelSessions }
+func (*JobReport) level() int { return levelSessions }
+func (*JobStop) level() int   { return levelSessions }
+func (*JobReap) level() int   { return levelSessions }
 
-// jobCommand makes an empty command for a type byte, nil for another.
-func jobCommand(kind byte) Command {
-	switch kind {
-	case typeJobCreate:
-		return new(JobCreate)
-	case typeJobClaim:
-		return new(JobClaim)
-	case typeJobReport:
-		return new(JobReport)
-	case typeJobStop:
-		return new(JobStop)
-	case typeJobReap:
-		return new(JobReap)
+func (c *JobCreate) apply(x *tx) any { return x.createJob(c) }
+func (c *JobClaim) apply(x *tx) any  { return x.claimJob(c) }
+func (c *JobStop) apply(x *tx) any   { return x.stopJob(c.Job) }
+func (*JobReap) apply(x *tx) any     { x.reapJobs(); return nil }
+func (c *JobReport) apply(x *tx) any {
+	for i := range c.Results {
+		x.reportJob(&c.Results[i])
 	}
 	return nil
 }
@@ -119,15 +100,14 @@ type jobTarget struct {
 
 func (t *jobTarget) open() bool { return t.State == api.ExecCalled || t.State == api.ExecRunning }
 
-// astray says that the target was given up while its node ran it: it may run still.
-func (t *jobTarget) astray() bool { return t.State == api.ExecLost && t.Claim != "" }
+// orphaned says that the target was lost while its node ran it: it may still run.
+func (t *jobTarget) orphaned() bool { return t.State == api.ExecLost && t.Claim != "" }
 
 func jobTargetKey(job, node string) []byte { return keyOf(job, strings.ToLower(node)) }
 
-// concernKey indexes the targets that their nodes have to act on, or may have to, by
-// node.
-func concernKey(t *jobTarget) []byte {
-	if !t.open() && !t.astray() {
+// callKey indexes, by node, the targets that their nodes have to run or to stop.
+func callKey(t *jobTarget) []byte {
+	if !t.open() && !t.orphaned() {
 		return nil
 	}
 	return nodeKey(t.Node)
@@ -139,35 +119,14 @@ func (r reader) jobTargets(id string) iter.Seq[*jobTarget] {
 	return scan[jobTarget](r, tableJobTargets, "id_prefix", keyOf(id))
 }
 
-// applyJob runs the commands of this file.
-func (x *tx) applyJob(cmd Command) any {
-	switch c := cmd.(type) {
-	case *JobCreate:
-		if err := x.createJob(c); err != nil {
-			return err
-		}
-	case *JobClaim:
-		return x.claimJob(c)
-	case *JobReport:
-		for i := range c.Results {
-			x.reportJob(&c.Results[i])
-		}
-	case *JobStop:
-		return x.stopJob(c.Job)
-	case *JobReap:
-		x.reapJobs()
-	}
-	return nil
-}
-
-// ReadOrder decodes an order and says what is wrong with it.
+// ReadOrder decodes and validates an order.
 func ReadOrder(data []byte) (*api.ExecOrder, error) {
 	if len(data) > api.MaxExecOrder {
 		return nil, fmt.Errorf("the order has %d bytes: at most %d are allowed", len(data), api.MaxExecOrder)
 	}
 	var o api.ExecOrder
 	dec := json.NewDecoder(strings.NewReader(string(data)))
-	dec.DisallowUnknownFields() // who signed a limit that we do not know meant it
+	dec.DisallowUnknownFields() // a signed limit that is not known here must not be ignored
 	if err := dec.Decode(&o); err != nil {
 		return nil, fmt.Errorf("read the order: %w", err)
 	}
@@ -212,7 +171,7 @@ func (x *tx) createJob(c *JobCreate) error {
 		}
 		return fmt.Errorf("there is another job %s", o.ID)
 	}
-	if err := x.makeRoomForJob(); err != nil {
+	if err := x.evictJob(); err != nil {
 		return err
 	}
 	j := &job{
@@ -227,9 +186,8 @@ func (x *tx) createJob(c *JobCreate) error {
 	return nil
 }
 
-// makeRoomForJob forgets the oldest job that has ended, if there are as many as
-// may be.
-func (x *tx) makeRoomForJob() error {
+// evictJob removes the job that ended first, if there are api.MaxExecJobs.
+func (x *tx) evictJob() error {
 	var oldest *job
 	n := 0
 	for j := range scan[job](x.reader, tableJobs, "id_prefix", nil) {
@@ -248,8 +206,8 @@ func (x *tx) makeRoomForJob() error {
 	return nil
 }
 
-// advance calls the next targets, as many as may be open, and ends the job when
-// none is left. j is the caller's own copy.
+// advance calls the next targets, up to Parallel open ones, and ends the job if none
+// is left. j is a copy that the caller may change.
 func (x *tx) advance(j *job) {
 	for ; j.Next < len(j.Targets); j.Next++ {
 		state := api.ExecCalled
@@ -278,20 +236,20 @@ func (x *tx) putJob(j *job) {
 	x.touch(topicJobs, "")
 }
 
-// putTarget replaces the row of a target; now may be nil. Whoever follows what the
-// target's node has to do learns of it, if it is, or was, anything to that.
-func (x *tx) putTarget(old, now *jobTarget) {
-	if now == nil {
+// putTarget replaces the row of a target; updated may be nil. It touches the calls of
+// the target's node if the target is, or was, one of them.
+func (x *tx) putTarget(old, updated *jobTarget) {
+	if updated == nil {
 		x.delete(tableJobTargets, old)
 	} else {
-		x.insert(tableJobTargets, now)
+		x.insert(tableJobTargets, updated)
 	}
-	if concernKey(old) != nil || now != nil && concernKey(now) != nil {
-		x.touchCall(old.Node)
+	if callKey(old) != nil || updated != nil && callKey(updated) != nil {
+		x.touchCalls(old.Node)
 	}
 }
 
-func (x *tx) touchCall(node string) { x.touch(topicCalls, strings.ToLower(node)) }
+func (x *tx) touchCalls(node string) { x.touch(topicCalls, strings.ToLower(node)) }
 
 func (x *tx) claimJob(c *JobClaim) bool {
 	t := first[jobTarget](x.reader, tableJobTargets, "id", jobTargetKey(c.Job, c.Node))
@@ -301,9 +259,9 @@ func (x *tx) claimJob(c *JobClaim) bool {
 	if t.State != api.ExecCalled {
 		return false
 	}
-	now, j := *t, *x.job(c.Job)
-	now.State, now.Since, now.Claim = api.ExecRunning, x.now, c.Claim
-	x.putTarget(t, &now)
+	updated, j := *t, *x.job(c.Job)
+	updated.State, updated.Since, updated.Claim = api.ExecRunning, x.now, c.Claim
+	x.putTarget(t, &updated)
 	x.putJob(&j)
 	return true
 }
@@ -313,25 +271,25 @@ func (x *tx) reportJob(r *api.ExecResult) {
 	if t == nil || !api.ExecFinal(r.State) || r.From != "" && r.From != t.State {
 		return
 	}
-	// Who has claimed a target speaks for it, even after it was given up; the
-	// leader gives one up.
+	// The agent that claimed a target reports it, even after it was lost. The leader
+	// reports it as lost.
 	owner := t.Claim == r.Claim && (t.open() || t.State == api.ExecLost && r.State != api.ExecLost)
 	if !owner && (r.State != api.ExecLost || r.Claim != "" || !t.open()) {
 		return
 	}
-	now, j := *t, *x.job(r.Job)
-	now.State, now.Since = r.State, x.now
-	now.Code, now.Error, now.Chunks, now.Truncated = r.Code, r.Error, r.Chunks, r.Truncated
+	updated, j := *t, *x.job(r.Job)
+	updated.State, updated.Since = r.State, x.now
+	updated.Code, updated.Error, updated.Chunks, updated.Truncated = r.Code, r.Error, r.Chunks, r.Truncated
 	if owner && r.State == api.ExecLost {
-		now.Claim = "" // its node says so itself: nothing runs
+		updated.Claim = "" // its node reports that nothing runs
 	}
-	x.putTarget(t, &now)
+	x.putTarget(t, &updated)
 	if t.open() {
 		j.Open--
 	} else if t.State == api.ExecLost {
 		j.Bad--
 	}
-	if now.State != api.ExecOK {
+	if updated.State != api.ExecOK {
 		j.Bad++
 	}
 	if j.MaxFail > 0 && j.Bad >= j.MaxFail && j.Stopped == "" && j.Next < len(j.Targets) {
@@ -346,25 +304,25 @@ func (x *tx) stopJob(id string) bool {
 	if old == nil || old.Stopped == api.ExecStoppedByUser {
 		return old != nil
 	}
-	var concerned []*jobTarget
+	var active []*jobTarget
 	for t := range x.jobTargets(id) {
-		if t.open() || t.astray() {
-			concerned = append(concerned, t)
+		if t.open() || t.orphaned() {
+			active = append(active, t)
 		}
 	}
-	if old.Ended != 0 && len(concerned) == 0 {
+	if old.Ended != 0 && len(active) == 0 {
 		return true
 	}
 	j := *old
 	j.Stopped = api.ExecStoppedByUser
-	for _, t := range concerned {
+	for _, t := range active {
 		if t.State == api.ExecCalled {
-			now := *t
-			now.State, now.Since = api.ExecSkipped, x.now
-			x.putTarget(t, &now)
+			updated := *t
+			updated.State, updated.Since = api.ExecSkipped, x.now
+			x.putTarget(t, &updated)
 			j.Open--
 		} else {
-			x.touchCall(t.Node) // its call says now that it is to end
+			x.touchCalls(t.Node) // its call has changed to Stop
 		}
 	}
 	x.advance(&j)

@@ -35,7 +35,7 @@ func (sn *Snapshot) Jobs() ([]*api.ExecJob, Meta) {
 	for j := range scan[job](r, tableJobs, "id_prefix", nil) {
 		out = append(out, j.describe())
 	}
-	return out, r.meta(anyOf(topicJobs))
+	return out, r.meta(watchTopic(topicJobs))
 }
 
 func (j *job) describe() *api.ExecJob {
@@ -45,7 +45,7 @@ func (j *job) describe() *api.ExecJob {
 	}
 	o, err := ReadOrder(j.Request.Order)
 	if err != nil {
-		return out // it was readable when it was created
+		return out // createJob has read it
 	}
 	out.Job, out.By = o.Job, o.By
 	out.Command = strings.Join(append(o.Command, o.Args...), " ")
@@ -62,14 +62,14 @@ func unixTime(ns int64) time.Time {
 	return time.Unix(0, ns).UTC()
 }
 
-// JobCalls lists what the agent of a node has to run, runs or has to end; of what it was
-// given up with only the latter.
+// JobCalls lists the targets that the agent of a node has to run, runs or has to
+// stop. Lost targets are listed only if they are to be stopped.
 func (sn *Snapshot) JobCalls(node string) ([]api.ExecCall, Meta) {
 	r := sn.read()
 	out := []api.ExecCall{}
 	for t := range scan[jobTarget](r, tableJobTargets, "node", nodeKey(node)) {
 		j := r.job(t.Job)
-		if t.astray() && j.Stopped != api.ExecStoppedByUser {
+		if t.orphaned() && j.Stopped != api.ExecStoppedByUser {
 			continue
 		}
 		out = append(out, api.ExecCall{
@@ -77,17 +77,17 @@ func (sn *Snapshot) JobCalls(node string) ([]api.ExecCall, Meta) {
 			Stop: j.Stopped == api.ExecStoppedByUser, Request: j.Request,
 		})
 	}
-	return out, r.meta(about(topicCalls, node))
+	return out, r.meta(watchName(topicCalls, node))
 }
 
-// OpenTarget is a target that its node has to answer for.
+// OpenTarget is a target that is called or running.
 type OpenTarget struct {
 	Job, Node string
 	State     string
 	Claim     string
 	Since     time.Time
-	Wait      time.Duration // to be claimed
-	Timeout   time.Duration // to run; 0: no limit
+	Wait      time.Duration // limit until it is claimed
+	Timeout   time.Duration // limit of its run; 0: none
 	Alive     bool          // the node is registered and not known to have failed
 }
 
@@ -95,13 +95,13 @@ type OpenTarget struct {
 func (sn *Snapshot) OpenTargets() ([]OpenTarget, Meta) {
 	r := sn.read()
 	out := []OpenTarget{}
-	watches := []Watch{anyOf(topicJobs)}
+	watches := []Watch{watchTopic(topicJobs)}
 	for t := range scan[jobTarget](r, tableJobTargets, "node_prefix", nil) {
 		if !t.open() {
 			continue
 		}
 		n, j := r.node(t.Node), r.job(t.Job)
-		watches = append(watches, about(topicNode, t.Node), about(topicNodeChecks, t.Node))
+		watches = append(watches, watchName(topicNode, t.Node), watchName(topicNodeChecks, t.Node))
 		out = append(out, OpenTarget{
 			Job: t.Job, Node: t.Node, State: t.State, Claim: t.Claim, Since: unixTime(t.Since),
 			Wait: j.Wait, Timeout: j.Timeout, Alive: n != nil && !r.serfCritical(n),
@@ -110,7 +110,7 @@ func (sn *Snapshot) OpenTargets() ([]OpenTarget, Meta) {
 	return out, r.meta(watches...)
 }
 
-// NextJobReap is when the first job is to be forgotten, zero for none.
+// NextJobReap is when the next job is to be removed, zero for none.
 func (sn *Snapshot) NextJobReap() time.Time {
 	var first int64
 	for j := range scan[job](sn.read(), tableJobs, "id_prefix", nil) {
@@ -124,8 +124,8 @@ func (sn *Snapshot) NextJobReap() time.Time {
 	return unixTime(first).Add(api.ExecKept)
 }
 
-// ExecFilter selects nodes: by name, and by having an instance whose service's
-// name or id, and one of whose tags, matches. Nil matches all.
+// ExecFilter selects nodes by name, and by an instance whose service name or id
+// matches Service and one of whose tags matches Tag. Nil matches all.
 type ExecFilter struct {
 	Node, Service, Tag interface{ MatchString(string) bool }
 }

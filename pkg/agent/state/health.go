@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// stateAny is the state that all checks are in.
+// stateAny selects the checks in all states.
 const stateAny = "any"
 
 func (r reader) check(node, id string) *api.HealthCheck {
@@ -26,11 +26,10 @@ func unknownService(c *api.HealthCheck) error {
 	return fmt.Errorf("Unknown service ID '%s' for check ID '%s'", c.ServiceID, c.CheckID)
 }
 
-// putCheck makes a node's check what want says. svc is the service that want
-// names, nil if none.
+// putCheck writes a check of a node. svc is the service of the check, nil for none.
 func (x *tx) putCheck(n *api.Node, svc *api.NodeService, want *api.HealthCheck) *api.HealthCheck {
 	c := *want
-	tidyCheck(&c)
+	normalizeCheck(&c)
 	c.Node = n.Node
 	c.ServiceID, c.ServiceName, c.ServiceTags = "", "", []string{}
 	if svc != nil {
@@ -48,7 +47,7 @@ func (x *tx) putCheck(n *api.Node, svc *api.NodeService, want *api.HealthCheck) 
 		x.stats.Checks++
 	}
 	x.insert(tableChecks, &c)
-	x.holdCheck(old, &c)
+	x.linkCheck(old, &c)
 	x.touchCheck(old)
 	x.touchCheck(&c)
 	if c.Status == api.HealthCritical {
@@ -59,34 +58,35 @@ func (x *tx) putCheck(n *api.Node, svc *api.NodeService, want *api.HealthCheck) 
 
 func (x *tx) deleteCheck(c *api.HealthCheck) {
 	x.delete(tableChecks, c)
-	x.holdCheck(c, nil)
+	x.linkCheck(c, nil)
 	x.stats.Checks--
 	x.touchCheck(c)
 	x.endSessionsOfCheck(c)
 }
 
-// holdCheck keeps the lists of checks true that instances and nodes hold, when
-// old (or nil) becomes now (or nil). It tells whether whom now is about exists.
-func (x *tx) holdCheck(old, now *api.HealthCheck) bool {
-	if old != nil && (now == nil || now.ServiceID != old.ServiceID) {
-		x.editChecks(old, func(held []*api.HealthCheck, at int) []*api.HealthCheck {
-			return slices.Delete(held, at, at+1)
+// linkCheck updates the lists of checks in instances and nodes when a check changes
+// from old to updated; either may be nil. It returns false if the node or instance of
+// updated does not exist.
+func (x *tx) linkCheck(old, updated *api.HealthCheck) bool {
+	if old != nil && (updated == nil || updated.ServiceID != old.ServiceID) {
+		x.editChecks(old, func(list []*api.HealthCheck, at int) []*api.HealthCheck {
+			return slices.Delete(list, at, at+1)
 		})
 	}
-	return now == nil || x.editChecks(now, func(held []*api.HealthCheck, at int) []*api.HealthCheck {
-		if at < len(held) && held[at].CheckID == now.CheckID {
-			held[at] = now
-			return held
+	return updated == nil || x.editChecks(updated, func(list []*api.HealthCheck, at int) []*api.HealthCheck {
+		if at < len(list) && list[at].CheckID == updated.CheckID {
+			list[at] = updated
+			return list
 		}
-		return slices.Insert(held, at, now)
+		return slices.Insert(list, at, updated)
 	})
 }
 
-// editChecks edits a copy of the list that holds c or should: at is its place.
-func (x *tx) editChecks(c *api.HealthCheck, edit func(held []*api.HealthCheck, at int) []*api.HealthCheck) bool {
-	edited := func(held []*api.HealthCheck) []*api.HealthCheck {
-		at, _ := slices.BinarySearchFunc(held, c.CheckID, func(h *api.HealthCheck, id string) int { return strings.Compare(h.CheckID, id) })
-		return edit(slices.Clone(held), at)
+// editChecks edits a copy of the list of checks that c belongs to; at is its position.
+func (x *tx) editChecks(c *api.HealthCheck, edit func(list []*api.HealthCheck, at int) []*api.HealthCheck) bool {
+	edited := func(list []*api.HealthCheck) []*api.HealthCheck {
+		at, _ := slices.BinarySearchFunc(list, c.CheckID, func(h *api.HealthCheck, id string) int { return strings.Compare(h.CheckID, id) })
+		return edit(slices.Clone(list), at)
 	}
 	if c.ServiceID == "" {
 		row := x.nodeRow(c.Node)
@@ -104,8 +104,8 @@ func (x *tx) editChecks(c *api.HealthCheck, edit func(held []*api.HealthCheck, a
 	return true
 }
 
-// touchCheck marks what shows a check: a node-level one is part of every
-// service of its node.
+// touchCheck touches everything that contains a check. One of a node is part of every
+// service of the node.
 func (x *tx) touchCheck(c *api.HealthCheck) {
 	if c == nil {
 		return
@@ -124,8 +124,8 @@ func (x *tx) touchCheck(c *api.HealthCheck) {
 	}
 }
 
-// tidyCheck settles what may be left out.
-func tidyCheck(c *api.HealthCheck) {
+// normalizeCheck sets the defaults of omitted fields.
+func normalizeCheck(c *api.HealthCheck) {
 	if c.CheckID == "" {
 		c.CheckID = c.Name
 	}
@@ -154,7 +154,7 @@ func (sn *Snapshot) HealthNode(node string) ([]*api.HealthCheck, Meta) {
 	for c := range r.checksOf(node) {
 		checks = append(checks, c)
 	}
-	return checks, r.meta(about(topicNodeChecks, node))
+	return checks, r.meta(watchName(topicNodeChecks, node))
 }
 
 // HealthChecks returns the checks of a service's instances, without those of
@@ -163,22 +163,22 @@ func (sn *Snapshot) HealthChecks(service string, nodeMeta map[string]string) ([]
 	r := sn.read()
 	checks := r.selectChecks(scan[api.HealthCheck](r, tableChecks, "service", nodeKey(service)), nodeMeta)
 	if len(nodeMeta) > 0 {
-		// A node's Meta counts only where the service has an instance.
-		return checks, r.meta(about(topicServiceChecks, service), about(topicService, service))
+		// The Meta of a node matters only if the service has an instance there.
+		return checks, r.meta(watchName(topicServiceChecks, service), watchName(topicService, service))
 	}
-	return checks, r.meta(about(topicServiceChecks, service))
+	return checks, r.meta(watchName(topicServiceChecks, service))
 }
 
 // HealthState returns the checks in a state, or in "any", in order of nodes and
 // ids.
 func (sn *Snapshot) HealthState(state string, nodeMeta map[string]string) ([]*api.HealthCheck, Meta) {
 	r := sn.read()
-	found, watches := scan[api.HealthCheck](r, tableChecks, "status", nodeKey(state)), []Watch{about(topicState, state)}
+	found, watches := scan[api.HealthCheck](r, tableChecks, "status", nodeKey(state)), []Watch{watchName(topicState, state)}
 	if strings.EqualFold(state, stateAny) {
-		found, watches = scan[api.HealthCheck](r, tableChecks, "id_prefix", nil), []Watch{anyOf(topicChecks)}
+		found, watches = scan[api.HealthCheck](r, tableChecks, "id_prefix", nil), []Watch{watchTopic(topicChecks)}
 	}
 	if len(nodeMeta) > 0 {
-		watches = append(watches, anyOf(topicNodeMeta))
+		watches = append(watches, watchTopic(topicNodeMeta))
 	}
 	return r.selectChecks(found, nodeMeta), r.meta(watches...)
 }
@@ -195,8 +195,8 @@ func (r reader) selectChecks(found iter.Seq[*api.HealthCheck], nodeMeta map[stri
 }
 
 // HealthService returns the instances of a service, in order of nodes and ids,
-// each with its node and with all checks that decide on its health: those of
-// the node first.
+// each with its node and with all checks that determine its health: those of the
+// node first.
 func (sn *Snapshot) HealthService(name string, sel Select) ([]*api.CheckServiceNode, Meta) {
 	r := sn.read()
 	rows := []api.CheckServiceNode{}
@@ -212,7 +212,7 @@ func (sn *Snapshot) HealthService(name string, sel Select) ([]*api.CheckServiceN
 	for k := range rows {
 		out[k] = &rows[k]
 	}
-	return out, r.meta(about(topicService, name), about(topicServiceHealth, name))
+	return out, r.meta(watchName(topicService, name), watchName(topicServiceHealth, name))
 }
 
 func allPass(checks []*api.HealthCheck) bool {
@@ -224,7 +224,8 @@ func allPass(checks []*api.HealthCheck) bool {
 	return true
 }
 
-// join shares what it can; the result is never nil.
+// join concatenates two lists, without a copy if one is empty. The result is never
+// nil.
 func join(a, b []*api.HealthCheck) []*api.HealthCheck {
 	switch {
 	case len(b) == 0 && a != nil:

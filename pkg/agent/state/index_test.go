@@ -132,8 +132,8 @@ func TestNothingGoneIsHeldAsLiving(t *testing.T) {
 	l.must(&Deregister{Node: "n", CheckID: "s"})
 	l.must(&Deregister{Node: "n", ServiceID: "w"})
 	l.must(&Deregister{Node: "n"})
-	for m := range scan[mark](l.sn.read(), tableMarks, "id_prefix", nil) {
-		if m.Key != "" && !m.Dead {
+	for m := range scan[changeIndex](l.sn.read(), tableIndexes, "id_prefix", nil) {
+		if m.Key != "" && !m.Tombstone {
 			t.Errorf("mark %+v of something gone is held as living", *m)
 		}
 	}
@@ -141,8 +141,8 @@ func TestNothingGoneIsHeldAsLiving(t *testing.T) {
 		t.Errorf("index of the checks of n is %d, want that of the last one's removal", meta.Index)
 	}
 	l.must(register("n", nil))
-	for m := range scan[mark](l.sn.read(), tableMarks, "id_prefix", markKey(topicNodeChecks, "n")) {
-		if m.Dead {
+	for m := range scan[changeIndex](l.sn.read(), tableIndexes, "id_prefix", changeKey(topicNodeChecks, "n")) {
+		if m.Tombstone {
 			t.Errorf("mark %+v of something living may be dropped", *m)
 		}
 	}

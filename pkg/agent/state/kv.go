@@ -14,9 +14,9 @@ var (
 	errNoSession = errors.New("missing session")
 )
 
-// Acquired is the result of a KVLock that succeeded: the fencing token of this very
-// acquisition, or of the one that goes on where the session holds the key already.
-// The state may have another holder by the time that its proposer looks.
+// Acquired is the result of a KVLock that succeeded: the fencing token of this
+// acquisition, or of the existing one if the session holds the key already. When the
+// proposer reads the state, it may have another holder.
 type Acquired uint64
 
 // kv runs a KV command: a bool, an Acquired or an error.
@@ -40,7 +40,7 @@ func (x *tx) kv(c *KV) any {
 	return done
 }
 
-// writes tells the verbs that leave an entry behind.
+// writes says whether the verb writes an entry.
 func (op KVOp) writes() bool {
 	switch op {
 	case KVSet, KVCAS, KVLock, KVUnlock:
@@ -49,8 +49,8 @@ func (op KVOp) writes() bool {
 	return false
 }
 
-// known tells the verbs that kvVerb knows.
-func (op KVOp) known() bool {
+// valid says whether kvVerb knows the verb.
+func (op KVOp) valid() bool {
 	switch op {
 	case KVDelete, KVDeleteCAS, KVDeleteTree:
 		return true
@@ -58,7 +58,7 @@ func (op KVOp) known() bool {
 	return op.writes()
 }
 
-// kvVerb tells whether the condition of a verb held.
+// kvVerb runs a verb and returns whether its condition held.
 func (x *tx) kvVerb(c *KV) (bool, error) {
 	switch c.Op {
 	case KVSet:
@@ -95,8 +95,8 @@ func (r reader) kvEntry(key string) *api.KVPair {
 	return first[api.KVPair](r, tableKV, "id", []byte(key))
 }
 
-// kvSet writes a key and returns it as it is then. A lock on the key stays, but
-// counts from 0 again.
+// kvSet writes a key and returns the new entry. A lock on the key stays, but its
+// LockIndex becomes 0.
 func (x *tx) kvSet(want *api.KVPair) *api.KVPair {
 	old := x.kvEntry(want.Key)
 	e := &api.KVPair{Key: want.Key, Value: want.Value, Flags: want.Flags}
@@ -106,8 +106,8 @@ func (x *tx) kvSet(want *api.KVPair) *api.KVPair {
 	return x.kvPut(old, e)
 }
 
-// kvPut replaces old (nil if the key is new) by e, which becomes the store's, and
-// returns what is there then. Writing what is there already is no change.
+// kvPut replaces old (nil if the key is new) by e, which the store keeps, and returns
+// the entry. Writing an equal entry changes nothing.
 func (x *tx) kvPut(old, e *api.KVPair) *api.KVPair {
 	if len(e.Value) == 0 {
 		e.Value = nil
@@ -122,13 +122,13 @@ func (x *tx) kvPut(old, e *api.KVPair) *api.KVPair {
 		x.stats.Keys++
 	}
 	x.changes.add(change{x.Index, old, e})
-	x.holdLock(e.Key, old, e)
+	x.updateLock(e.Key, old, e)
 	x.insert(tableKV, e)
 	x.KVIndex = x.Index
-	if old == nil && x.dead[topicKV] > 0 {
+	if old == nil && x.tombstones[topicKV] > 0 {
 		x.touch(topicKV, e.Key) // there may be a tombstone
 	} else {
-		x.touched[Touch{topicKV, e.Key}] = struct{}{} // a key that lives has no mark
+		x.touched[Touch{topicKV, e.Key}] = struct{}{} // a key that exists has no change index
 	}
 	return e
 }
@@ -153,17 +153,17 @@ func (x *tx) kvDelete(e *api.KVPair) {
 	}
 }
 
-// kvRemove removes the row alone.
+// kvRemove removes the row and does not touch its key.
 func (x *tx) kvRemove(e *api.KVPair) {
 	x.delete(tableKV, e)
 	x.changes.add(change{x.Index, e, nil})
-	x.holdLock(e.Key, e, nil)
+	x.updateLock(e.Key, e, nil)
 	x.expire(e.Key, 0)
 	x.stats.Keys--
 	x.KVIndex = x.Index
 }
 
-// kvDeleteCAS tells whether the key is gone now.
+// kvDeleteCAS returns whether the key is deleted.
 func (x *tx) kvDeleteCAS(key string, index uint64) bool {
 	e := x.kvEntry(key)
 	if e != nil && e.ModifyIndex != index {
@@ -173,12 +173,12 @@ func (x *tx) kvDeleteCAS(key string, index uint64) bool {
 	return true
 }
 
-// kvDeleteTree leaves one tombstone per key. Where there are too many to keep,
-// it does not write them first: the floor speaks for them.
+// kvDeleteTree writes one tombstone per key, up to maxTombstones. The floor stands for
+// the others.
 func (x *tx) kvDeleteTree(prefix string) {
 	n := 0
 	for e := range scan[api.KVPair](x.reader, tableKV, "id_prefix", []byte(prefix)) {
-		if n++; n <= x.maxDead {
+		if n++; n <= x.maxTombstones {
 			x.kvDelete(e)
 			continue
 		}
@@ -188,7 +188,7 @@ func (x *tx) kvDeleteTree(prefix string) {
 	}
 }
 
-// KVGet returns an entry, or nil. Its index is the entry's own; where there is
+// KVGet returns an entry, or nil. The index is the entry's ModifyIndex or, if there is
 // none, that of its removal.
 func (sn *Snapshot) KVGet(key string) (*api.KVPair, Meta) {
 	r := sn.read()
@@ -211,9 +211,8 @@ func (sn *Snapshot) KVList(prefix string) ([]*api.KVPair, Meta) {
 	return entries, r.kvMeta(prefix, newest)
 }
 
-// KVKeys returns the keys that begin with prefix, in order. With a separator
-// each is cut behind the first one that follows the prefix, and equal ones are
-// named once.
+// KVKeys returns the keys that begin with prefix, in order. With a separator each is
+// cut after the first one behind the prefix, without duplicates.
 func (sn *Snapshot) KVKeys(prefix, separator string) ([]string, Meta) {
 	r := sn.read()
 	keys := []string{}
@@ -233,8 +232,8 @@ func (sn *Snapshot) KVKeys(prefix, separator string) ([]string, Meta) {
 	return keys, r.kvMeta(prefix, newest)
 }
 
-// kvMeta is the Meta of a list whose newest entry is given: what was removed
-// below the prefix counts too.
+// kvMeta is the Meta of a list whose newest entry is given. It includes what was
+// removed below the prefix.
 func (r reader) kvMeta(prefix string, newest uint64) Meta {
 	w := Watch{Topic: topicKV, Key: prefix, Prefix: true}
 	if prefix == "" {

@@ -142,7 +142,7 @@ func TestARecursiveDeleteMovesLongerPrefixes(t *testing.T) {
 
 func TestTombstonesAreBounded(t *testing.T) {
 	l := newLab(t)
-	l.s.root.maxDead = 3
+	l.s.root.maxTombstones = 3
 	keys := []string{"a", "b", "c", "d", "e"}
 	for _, key := range keys {
 		l.put(key, "1")
@@ -167,7 +167,7 @@ func TestTombstonesAreBounded(t *testing.T) {
 		t.Errorf("floor is %d, but a key that came back left room", meta.Index)
 	}
 	restored := New()
-	restored.root.maxDead = 3
+	restored.root.maxTombstones = 3
 	if err := restored.Restore(bytesReader(l.bytes())); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestTombstonesAreBounded(t *testing.T) {
 
 func TestATreeOfMoreKeysThanTombstones(t *testing.T) {
 	l := newLab(t)
-	l.s.root.maxDead = 2
+	l.s.root.maxTombstones = 2
 	for _, key := range []string{"p/1", "p/2", "p/3", "p/4", "q"} {
 		l.put(key, "1")
 	}
@@ -195,7 +195,7 @@ func TestATreeOfMoreKeysThanTombstones(t *testing.T) {
 			t.Errorf("%s is %v at %d", key, e, meta.Index)
 		}
 	}
-	if n := l.s.root.dead[topicKV]; n != 2 {
+	if n := l.s.root.tombstones[topicKV]; n != 2 {
 		t.Errorf("%d tombstones are kept", n)
 	}
 }

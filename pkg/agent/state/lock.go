@@ -9,12 +9,12 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// What the key/value store holds beside its entries, each in a table of its own:
-// most keys have none of it.
+// The locks, lock-delays and expiries of keys have tables of their own, since most
+// keys have none of them.
 
-// A lock is there for each key that a session holds. Index is the raft index at
-// which the session acquired it: the fencing token. The holder may write the key
-// again, which moves its ModifyIndex but not this.
+// A lock is a key that a session holds. Index is the raft index at which the session
+// acquired it: the fencing token. The holder may write the key again, which changes
+// its ModifyIndex but not Index.
 type lock struct {
 	Key     string
 	Session string
@@ -27,29 +27,33 @@ type lockDelay struct {
 	Until int64
 }
 
-// An expiry says when a key vanishes by itself, in unix nanoseconds.
+// An expiry is when a key is removed because its TTL is over, in unix nanoseconds.
 type expiry struct {
 	Key string
 	At  int64
 }
 
-// A Fence lets a write through only while Key is held, and was acquired at the
-// raft index Token.
+// A Fence allows a write only while Key is held and was acquired at the raft index
+// Token.
 type Fence struct {
 	Key   string `codec:"k"`
 	Token uint64 `codec:"t"`
 }
 
-// Reap removes the keys and the durable events whose time is over, up to about
-// maxReaped of each, and forgets lock-delays that are over. Its result is whether more is to be done at once.
+// Reap removes the keys and durable events that have expired, up to about maxReaped
+// of each, and the lock-delays that are over. Its result says whether there are more.
 type Reap struct{}
 
-func (*Reap) command() {}
+func (*Reap) kind() byte { return typeReap }
 
-// maxReaped bounds the work of one command; more take several.
+func (*Reap) level() int { return levelSessions }
+
+func (*Reap) apply(x *tx) any { return x.reap() }
+
+// maxReaped limits the work of one command.
 const maxReaped = 1024
 
-// Why a lock is not given; for a KV command both are no error but false.
+// Why a lock is not acquired. The result of a KV command is false for both.
 var (
 	errHeld    = errors.New("lock is already held")
 	errDelayed = errors.New("lock delay")
@@ -59,7 +63,7 @@ func (r reader) lockOf(key string) *lock {
 	return first[lock](r, tableLocks, "id", []byte(key))
 }
 
-// checkSession says what is wrong with the session of a lock verb.
+// checkSession returns an error if a lock verb cannot use the session.
 func (r reader) checkSession(id string) error {
 	if id == "" {
 		return errNoSession
@@ -71,7 +75,7 @@ func (r reader) checkSession(id string) error {
 }
 
 // kvLock writes a key and makes the session its holder. The error is errHeld or
-// errDelayed; checkSession has agreed.
+// errDelayed. The caller has called checkSession.
 func (x *tx) kvLock(want *api.KVPair) (*api.KVPair, error) {
 	old := x.kvEntry(want.Key)
 	e := &api.KVPair{Key: want.Key, Value: want.Value, Flags: want.Flags, Session: want.Session}
@@ -90,7 +94,7 @@ func (x *tx) kvLock(want *api.KVPair) (*api.KVPair, error) {
 	return x.kvPut(old, e), nil
 }
 
-// kvUnlock writes a key and frees it, if the session holds it.
+// kvUnlock writes a key and releases it, if the session holds it.
 func (x *tx) kvUnlock(want *api.KVPair) (*api.KVPair, bool) {
 	old := x.kvEntry(want.Key)
 	if old == nil || want.Session == "" || old.Session != want.Session {
@@ -99,27 +103,27 @@ func (x *tx) kvUnlock(want *api.KVPair) (*api.KVPair, bool) {
 	return x.kvPut(old, &api.KVPair{Key: want.Key, Value: want.Value, Flags: want.Flags, LockIndex: old.LockIndex}), true
 }
 
-// delayed tells whether a key may not be acquired yet. The time is that of
-// whoever proposed the command, so every server decides alike.
+// delayed says whether a lock-delay keeps a key from being acquired. The time is in
+// the command, so every server decides the same.
 func (x *tx) delayed(key string) bool {
 	d := first[lockDelay](x.reader, tableDelays, "id", []byte(key))
 	return d != nil && x.now < d.Until
 }
 
-// holdLock keeps the lock of a key true when its entry changes from old to now;
+// updateLock updates the lock of a key whose entry changes from old to updated;
 // either may be nil.
-func (x *tx) holdLock(key string, old, now *api.KVPair) {
-	had, has := "", ""
+func (x *tx) updateLock(key string, old, updated *api.KVPair) {
+	before, after := "", ""
 	if old != nil {
-		had = old.Session
+		before = old.Session
 	}
-	if now != nil {
-		has = now.Session
+	if updated != nil {
+		after = updated.Session
 	}
 	switch {
-	case had == has:
-	case has != "":
-		x.insert(tableLocks, &lock{key, has, x.Index})
+	case before == after:
+	case after != "":
+		x.insert(tableLocks, &lock{key, after, x.Index})
 		if d := first[lockDelay](x.reader, tableDelays, "id", []byte(key)); d != nil {
 			x.delete(tableDelays, d)
 		}
@@ -130,7 +134,7 @@ func (x *tx) holdLock(key string, old, now *api.KVPair) {
 	}
 }
 
-// expire makes a key vanish after ttl, api.MaxKVTTL at most; 0 makes it stay.
+// expire sets the TTL of a key, limited to api.MaxKVTTL; 0 removes it.
 func (x *tx) expire(key string, ttl time.Duration) {
 	if ttl > 0 {
 		x.insert(tableExpiries, &expiry{key, x.now + int64(min(ttl, api.MaxKVTTL))})
@@ -140,7 +144,7 @@ func (x *tx) expire(key string, ttl time.Duration) {
 	}
 }
 
-// reap does what Reap says.
+// reap runs Reap.
 func (x *tx) reap() bool {
 	n := 0
 	for e := range scan[expiry](x.reader, tableExpiries, "at_prefix", nil) {
@@ -167,7 +171,7 @@ func (x *tx) reap() bool {
 	return false
 }
 
-// passes tells whether a fence lets a write through. None lets everything.
+// passes says whether a fence allows a write. Nil allows every write.
 func (r reader) passes(f *Fence) bool {
 	if f == nil {
 		return true
@@ -176,13 +180,13 @@ func (r reader) passes(f *Fence) bool {
 	return l != nil && l.Index == f.Token
 }
 
-// atKey orders times.
+// atKey is a key that sorts by time.
 func atKey(nanos int64) []byte {
 	return binary.BigEndian.AppendUint64(make([]byte, 0, 16), uint64(nanos)^1<<63)
 }
 
 // LockToken is the fencing token of a key: the raft index at which its holder
-// acquired it; 0 when nobody holds it.
+// acquired it; 0 if nobody holds it.
 func (sn *Snapshot) LockToken(key string) uint64 {
 	if l := sn.read().lockOf(key); l != nil {
 		return l.Index
@@ -190,8 +194,8 @@ func (sn *Snapshot) LockToken(key string) uint64 {
 	return 0
 }
 
-// NextReap is when a Reap has something to do, the zero time for never: when the
-// next key or durable event expires, or a minute after the oldest lock-delay that is kept was over.
+// NextReap is when a Reap has something to do, the zero time for never: when the next
+// key or durable event expires, or a minute after the end of the oldest lock-delay.
 func (sn *Snapshot) NextReap() (time.Time, Meta) {
 	r := sn.read()
 	var at time.Time
@@ -211,5 +215,5 @@ func (sn *Snapshot) NextReap() (time.Time, Meta) {
 		}
 		break
 	}
-	return at, r.meta(anyOf(topicDeadlines))
+	return at, r.meta(watchTopic(topicDeadlines))
 }

@@ -39,9 +39,9 @@ func (row *nodeRow) node() *api.Node {
 	return row.Node
 }
 
-// checkNode says why a node may not be registered as want. An id belongs to one
-// name and a name to one id, unless the node that holds the other half is dead
-// by its serfHealth: then it was renamed, or its machine was replaced.
+// checkNode returns an error if a node may not be registered as want. An id belongs to
+// one name and a name to one id, unless the serfHealth of the other node is critical:
+// then that node was renamed, or its machine was replaced.
 func (r reader) checkNode(want *api.Node) error {
 	if want.ID == "" {
 		return nil
@@ -69,7 +69,7 @@ func (r reader) serfCritical(n *api.Node) bool {
 	return c != nil && c.Status == api.HealthCritical
 }
 
-// checkUUID wants 36 characters: hex digits in groups of 8, 4, 4, 4 and 12.
+// checkUUID accepts 36 characters: hex digits in groups of 8, 4, 4, 4 and 12.
 func checkUUID(id string) error {
 	if len(id) != 36 {
 		return fmt.Errorf("uuid string is wrong length")
@@ -84,23 +84,22 @@ func checkUUID(id string) error {
 	return nil
 }
 
-// putNode makes the node record what want says; checkNode has agreed. A node
-// keeps the first spelling of its name, and an id that want leaves out. Of a
-// node that is renamed nothing stays under the old name: its agent registers
-// its services again.
+// putNode writes the node record; the caller has called checkNode. A node keeps the
+// first spelling of its name, and its id if want has none. If the node was renamed,
+// everything under the old name is removed: its agent registers its services again.
 func (x *tx) putNode(want *api.Node) *api.Node {
 	n := &api.Node{
 		ID: want.ID, Node: want.Node, Address: want.Address, Datacenter: want.Datacenter,
-		TaggedAddresses: orNil(want.TaggedAddresses), Meta: orNil(want.Meta),
+		TaggedAddresses: nilIfEmpty(want.TaggedAddresses), Meta: nilIfEmpty(want.Meta),
 		CreateIndex: x.Index, ModifyIndex: x.Index,
 	}
 	if holder := x.nodeByID(want.ID); holder != nil && !sameName(holder.Node, want.Node) {
 		x.deleteNode(holder, true)
 	}
 	row := x.nodeRow(want.Node)
-	old, now := row.node(), &nodeRow{Node: n}
+	old, updated := row.node(), &nodeRow{Node: n}
 	if old != nil {
-		now.Checks = row.Checks
+		updated.Checks = row.Checks
 		if n.ID == "" {
 			n.ID = old.ID
 		}
@@ -112,14 +111,13 @@ func (x *tx) putNode(want *api.Node) *api.Node {
 	} else {
 		x.stats.Nodes++
 	}
-	x.insert(tableNodes, now)
+	x.insert(tableNodes, updated)
 	x.touchNode(old, n)
 	return n
 }
 
-// deleteNode removes a node with its services and checks, and with its sessions;
-// left is as in Deregister. Services go first: then there is nobody left whom the
-// node's own checks concern.
+// deleteNode removes a node with its services, checks and sessions; left is as in
+// Deregister. Services go first, so that no service is touched by the node's checks.
 func (x *tx) deleteNode(n *api.Node, left bool) {
 	for i := range x.instancesOf(n.Node) {
 		x.deleteInstance(i)
@@ -133,37 +131,37 @@ func (x *tx) deleteNode(n *api.Node, left bool) {
 	x.touchNode(n, nil)
 }
 
-// touchNode marks what shows a node record; either side may be nil.
-func (x *tx) touchNode(old, now *api.Node) {
-	n := now
+// touchNode touches everything that contains a node record; either side may be nil.
+func (x *tx) touchNode(old, updated *api.Node) {
+	n := updated
 	if n == nil {
 		n = old
 	}
 	name := strings.ToLower(n.Node)
 	x.touch(topicNodes, "")
 	x.touch(topicNode, name)
-	x.settle(topicNodeServices, name)
-	x.settle(topicNodeChecks, name)
+	x.recheck(topicNodeServices, name)
+	x.recheck(topicNodeChecks, name)
 	for i := range x.instancesOf(n.Node) {
 		x.touch(topicService, strings.ToLower(i.Service.Service))
 	}
-	if old != nil && now != nil && !maps.Equal(old.Meta, now.Meta) {
+	if old != nil && updated != nil && !maps.Equal(old.Meta, updated.Meta) {
 		x.touch(topicNodeMeta, "")
 	}
-	if old != nil && now != nil && sameName(old.ID, now.ID) {
+	if old != nil && updated != nil && sameName(old.ID, updated.ID) {
 		return
 	}
-	for _, side := range []*api.Node{old, now} {
+	for _, side := range []*api.Node{old, updated} {
 		if side != nil && side.ID != "" {
 			x.touch(topicNodeID, strings.ToLower(side.ID))
 		}
 	}
 }
 
-// findNode looks for a node by name, then by unique id prefix, and says what
-// that was read from.
+// findNode finds a node by name, then by unique id prefix. It also returns what that
+// was read from.
 func (r reader) findNode(nameOrIDPrefix string) (*api.Node, []Watch) {
-	watches := []Watch{about(topicNode, nameOrIDPrefix)}
+	watches := []Watch{watchName(topicNode, nameOrIDPrefix)}
 	if n := r.node(nameOrIDPrefix); n != nil || len(nameOrIDPrefix) < minIDPrefix {
 		return n, watches
 	}
@@ -177,7 +175,7 @@ func (r reader) findNode(nameOrIDPrefix string) (*api.Node, []Watch) {
 		found = row.Node
 	}
 	if found != nil {
-		watches = append(watches, about(topicNode, found.Node))
+		watches = append(watches, watchName(topicNode, found.Node))
 	}
 	return found, watches
 }
@@ -191,11 +189,10 @@ func (sn *Snapshot) Nodes(nodeMeta map[string]string) ([]*api.Node, Meta) {
 			nodes = append(nodes, row.Node)
 		}
 	}
-	return nodes, r.meta(anyOf(topicNodes))
+	return nodes, r.meta(watchTopic(topicNodes))
 }
 
-// Node returns the node of this name, or else the only one whose id begins so,
-// or nil.
+// Node returns the node of this name, or the only one whose id has this prefix, or nil.
 func (sn *Snapshot) Node(nameOrIDPrefix string) (*api.Node, Meta) {
 	r := sn.read()
 	n, watches := r.findNode(nameOrIDPrefix)
@@ -214,24 +211,25 @@ func (sn *Snapshot) NodeServices(nameOrIDPrefix string) (*api.NodeServices, Meta
 	for i := range r.instancesOf(n.Node) {
 		out.Services[i.Service.ID] = i.Service
 	}
-	return out, r.meta(append(watches, about(topicNodeServices, n.Node))...)
+	return out, r.meta(append(watches, watchName(topicNodeServices, n.Node))...)
 }
 
 // NodeByAddress returns the first node, by name, with this address, or nil.
 func (sn *Snapshot) NodeByAddress(ip string) (*api.Node, Meta) {
 	r := sn.read()
-	return first[nodeRow](r, tableNodes, "address", keyOf(plainIP(ip))).node(), r.meta(anyOf(topicNodes))
+	return first[nodeRow](r, tableNodes, "address", keyOf(canonicalIP(ip))).node(), r.meta(watchTopic(topicNodes))
 }
 
-// plainIP gives the usual spelling of an address that is one.
-func plainIP(s string) string {
+// canonicalIP returns the canonical form of an IP address, and other strings as they
+// are.
+func canonicalIP(s string) string {
 	if ip, err := netip.ParseAddr(s); err == nil {
 		return ip.String()
 	}
 	return s
 }
 
-// sameName compares as the tables do. strings.EqualFold takes more for equal.
+// sameName compares as the tables do. strings.EqualFold folds more characters.
 func sameName(a, b string) bool {
 	a, b = strings.ToLower(a), strings.ToLower(b)
 	return a == b
@@ -246,8 +244,8 @@ func hasMeta(n *api.Node, want map[string]string) bool {
 	return true
 }
 
-// orNil makes an empty map nil, so that both read back alike.
-func orNil[V any](m map[string]V) map[string]V {
+// nilIfEmpty makes an empty map nil, so that both read back the same.
+func nilIfEmpty[V any](m map[string]V) map[string]V {
 	if len(m) == 0 {
 		return nil
 	}

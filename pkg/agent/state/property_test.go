@@ -301,7 +301,7 @@ func TestStoreIsTheModelAndIndexesAreExact(t *testing.T) {
 		s, m := New(), newModel()
 		floors := rapid.Bool().Draw(t, "few tombstones")
 		if floors {
-			s.root.maxDead = 2
+			s.root.maxTombstones = 2
 		}
 		before := map[string]answer{}
 		for _, q := range qs {
@@ -402,7 +402,7 @@ type replayed struct {
 
 func replay(t *rapid.T, dead int, log []Entry, batch func() int, restart int) replayed {
 	s := New()
-	s.root.maxDead = dead
+	s.root.maxTombstones = dead
 	out := replayed{touched: map[Touch]bool{}}
 	snapshot := func() []byte {
 		var buf bytes.Buffer
@@ -420,7 +420,7 @@ func replay(t *rapid.T, dead int, log []Entry, batch func() int, restart int) re
 		log, restart = log[n:], restart-n
 		if restart > -n && restart <= 0 {
 			next := New()
-			next.root.maxDead = dead
+			next.root.maxTombstones = dead
 			if err := next.Restore(bytes.NewReader(snapshot())); err != nil {
 				t.Fatal(err)
 			}

@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// Texts that clients know: spelled as the API has them.
+// Errors whose texts clients match on.
 var (
 	errNoNode        = errors.New("Must provide node")
 	errNoAddress     = errors.New("Must provide address if SkipNodeUpdate is not set")
@@ -20,8 +20,7 @@ var (
 	errNoCheckName   = errors.New("Must provide check name or check ID")
 )
 
-// register adds or changes a node, a service and checks; see Register. Nothing
-// is written before everything is known to be right.
+// register runs Register. Nothing is written before everything is checked.
 func (x *tx) register(c *Register) error {
 	if err := x.checkRegister(c); err != nil {
 		return err
@@ -82,7 +81,7 @@ func (x *tx) checkRegister(c *Register) error {
 	return nil
 }
 
-// checkCheck wants an id, and a service that is there or comes along.
+// checkCheck requires an id, and a service that exists or is in the same command.
 func (x *tx) checkCheck(c *Register, check *api.HealthCheck) error {
 	if check.CheckID == "" && check.Name == "" {
 		return errNoCheckName
@@ -96,7 +95,7 @@ func (x *tx) checkCheck(c *Register, check *api.HealthCheck) error {
 	return nil
 }
 
-// checkService settles the id of a service and says what is wrong with it.
+// checkService validates a service and sets its default id.
 func checkService(node string, s *api.NodeService) error {
 	if s.ID == "" {
 		s.ID = s.Service
@@ -121,7 +120,7 @@ func checkMeta(meta map[string]string) error {
 	for k := range meta {
 		keys = append(keys, k)
 	}
-	slices.Sort(keys) // the same complaint on every server
+	slices.Sort(keys) // for the same error on every server
 	for _, k := range keys {
 		if why := badMeta(k, meta[k]); why != "" {
 			return fmt.Errorf("Couldn't load metadata pair ('%s', '%s'): %s", k, meta[k], why)
@@ -148,7 +147,7 @@ func badMeta(key, value string) string {
 	return ""
 }
 
-// deregister removes a service, a check or a node; see Deregister.
+// deregister runs Deregister.
 func (x *tx) deregister(c *Deregister) {
 	n := x.node(c.Node)
 	if n == nil {

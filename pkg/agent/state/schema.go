@@ -17,7 +17,7 @@ const (
 	tableServices = "services" // *instance
 	tableTags     = "tags"     // *tagCount, from the instances: in no snapshot
 	tableChecks   = "checks"   // *api.HealthCheck
-	tableMarks    = "marks"    // *mark
+	tableIndexes  = "indexes"  // *changeIndex
 	tableSessions = "sessions" // *api.Session
 	tableLocks    = "locks"    // *lock
 	tableDelays   = "delays"   // *lockDelay
@@ -30,57 +30,56 @@ const (
 	tableJobTargets = "jobtargets" // *jobTarget
 )
 
-// newDB makes the tables. Every index takes one ready []byte as its argument;
-// the key functions below make them. The name of a non-unique index orders rows
-// of equal value by their id.
+// newDB makes the tables. Every index takes one []byte as its argument, made by the
+// key functions below. A non-unique index orders rows of equal value by their id.
 func newDB() *memdb.MemDB {
 	db, err := memdb.NewMemDB(&memdb.DBSchema{Tables: map[string]*memdb.TableSchema{
 		tableKV: table(tableKV,
 			unique("id", func(e *api.KVPair) []byte { return []byte(e.Key) })),
 		tableNodes: table(tableNodes,
 			unique("id", func(n *nodeRow) []byte { return nodeKey(n.Node.Node) }),
-			multi("uuid", func(n *nodeRow) []byte { return optional(strings.ToLower(n.Node.ID)) }),
-			multi("address", func(n *nodeRow) []byte { return optional(plainIP(n.Node.Address)) })),
+			nonUnique("uuid", func(n *nodeRow) []byte { return optional(strings.ToLower(n.Node.ID)) }),
+			nonUnique("address", func(n *nodeRow) []byte { return optional(canonicalIP(n.Node.Address)) })),
 		tableServices: table(tableServices,
 			unique("id", func(i *instance) []byte { return keyOf(strings.ToLower(i.Node), i.Service.ID) }),
-			multi("name", func(i *instance) []byte { return nodeKey(i.Service.Service) }),
-			multi("address", func(i *instance) []byte { return optional(plainIP(i.Service.Address)) })),
+			nonUnique("name", func(i *instance) []byte { return nodeKey(i.Service.Service) }),
+			nonUnique("address", func(i *instance) []byte { return optional(canonicalIP(i.Service.Address)) })),
 		tableTags: table(tableTags, unique("id", tagCountKey)),
 		tableChecks: table(tableChecks,
 			unique("id", func(c *api.HealthCheck) []byte { return keyOf(strings.ToLower(c.Node), c.CheckID) }),
-			multi("service", serviceOfCheck),
-			multi("status", func(c *api.HealthCheck) []byte { return nodeKey(c.Status) })),
-		tableMarks: table(tableMarks,
-			unique("id", func(m *mark) []byte { return markKey(m.Topic, m.Key) }),
-			multi("dead", deadKey)),
+			nonUnique("service", serviceOfCheck),
+			nonUnique("status", func(c *api.HealthCheck) []byte { return nodeKey(c.Status) })),
+		tableIndexes: table(tableIndexes,
+			unique("id", func(m *changeIndex) []byte { return changeKey(m.Topic, m.Key) }),
+			nonUnique("dead", tombstoneKey)),
 		tableSessions: table(tableSessions,
 			unique("id", func(s *api.Session) []byte { return keyOf(s.ID) }),
-			multi("node", func(s *api.Session) []byte { return nodeKey(s.Node) }),
-			many("check", checksOfSession)),
+			nonUnique("node", func(s *api.Session) []byte { return nodeKey(s.Node) }),
+			multiKey("check", checksOfSession)),
 		tableLocks: table(tableLocks,
 			unique("id", func(l *lock) []byte { return []byte(l.Key) }),
-			multi("session", func(l *lock) []byte { return keyOf(l.Session) })),
+			nonUnique("session", func(l *lock) []byte { return keyOf(l.Session) })),
 		tableDelays: table(tableDelays,
 			unique("id", func(d *lockDelay) []byte { return []byte(d.Key) }),
-			multi("until", func(d *lockDelay) []byte { return atKey(d.Until) })),
+			nonUnique("until", func(d *lockDelay) []byte { return atKey(d.Until) })),
 		tableExpiries: table(tableExpiries,
 			unique("id", func(e *expiry) []byte { return []byte(e.Key) }),
-			multi("at", func(e *expiry) []byte { return atKey(e.At) })),
+			nonUnique("at", func(e *expiry) []byte { return atKey(e.At) })),
 		tableEvents: table(tableEvents,
 			unique("id", func(e *event) []byte { return eventKey(e.Index) }),
-			multi("uuid", func(e *event) []byte { return keyOf(e.ID) }),
-			multi("name", func(e *event) []byte { return keyOf(e.Name) }),
-			multi("at", func(e *event) []byte { return atKey(e.Expires) })),
+			nonUnique("uuid", func(e *event) []byte { return keyOf(e.ID) }),
+			nonUnique("name", func(e *event) []byte { return keyOf(e.Name) }),
+			nonUnique("at", func(e *event) []byte { return atKey(e.Expires) })),
 		tableEventAcks: table(tableEventAcks,
 			unique("id", func(a *eventAck) []byte { return keyOf(a.Event, strings.ToLower(a.Node)) })),
 		tableJobs: table(tableJobs,
 			unique("id", func(j *job) []byte { return keyOf(j.ID) })),
 		tableJobTargets: table(tableJobTargets,
 			unique("id", func(t *jobTarget) []byte { return jobTargetKey(t.Job, t.Node) }),
-			multi("node", concernKey)),
+			nonUnique("node", callKey)),
 	}})
 	if err != nil {
-		panic(err) // the literal above is wrong
+		panic(err) // the literal above is invalid
 	}
 	return db
 }
@@ -123,13 +122,13 @@ func optional(value string) []byte {
 	return keyOf(value)
 }
 
-func markKey(topic Topic, key string) []byte {
+func changeKey(topic Topic, key string) []byte {
 	return append([]byte{byte(topic)}, key...)
 }
 
-// deadKey orders the tombstones of a topic by age.
-func deadKey(m *mark) []byte {
-	if !m.Dead {
+// tombstoneKey orders the tombstones of a topic by age.
+func tombstoneKey(m *changeIndex) []byte {
+	if !m.Tombstone {
 		return nil
 	}
 	return binary.BigEndian.AppendUint64([]byte{byte(m.Topic)}, m.Index)
@@ -147,27 +146,27 @@ func unique[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
 	return &memdb.IndexSchema{Name: name, Unique: true, Indexer: indexer[T]{key}}
 }
 
-func multi[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
+func nonUnique[T any](name string, key func(*T) []byte) *memdb.IndexSchema {
 	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: indexer[T]{key}}
 }
 
-// many is for rows that have several keys, or none.
-func many[T any](name string, keys func(*T) [][]byte) *memdb.IndexSchema {
-	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: manyIndexer[T]{keys: keys}}
+// multiKey is for rows that have several keys, or none.
+func multiKey[T any](name string, keys func(*T) [][]byte) *memdb.IndexSchema {
+	return &memdb.IndexSchema{Name: name, AllowMissing: true, Indexer: multiIndexer[T]{keys: keys}}
 }
 
-type manyIndexer[T any] struct {
+type multiIndexer[T any] struct {
 	indexer[T] // for the arguments
 	keys       func(*T) [][]byte
 }
 
-func (ix manyIndexer[T]) FromObject(row any) (bool, [][]byte, error) {
+func (ix multiIndexer[T]) FromObject(row any) (bool, [][]byte, error) {
 	keys := ix.keys(row.(*T))
 	return len(keys) > 0, keys, nil
 }
 
-// indexer makes keys by a plain function; a nil key keeps the row out of the
-// index. The keys it returns are appended to: they must be fresh.
+// indexer makes keys with a function; a nil key keeps the row out of the index.
+// memdb appends to the keys, so each call must return a new slice.
 type indexer[T any] struct{ key func(*T) []byte }
 
 func (ix indexer[T]) FromObject(row any) (bool, []byte, error) {
@@ -185,8 +184,8 @@ func (ix indexer[T]) FromArgs(args ...any) ([]byte, error) {
 
 func (ix indexer[T]) PrefixFromArgs(args ...any) ([]byte, error) { return ix.FromArgs(args...) }
 
-// must stops the program on an error that only a mistake in the schema or in
-// this package can cause; no command and no data can.
+// must panics on an error that only a mistake in this package can cause; no command
+// and no data can.
 func must(err error) {
 	if err != nil {
 		panic(err)
@@ -203,9 +202,9 @@ func first[T any](r reader, table, index string, key []byte) *T {
 	return raw.(*T)
 }
 
-// scan yields the rows of a key in order; with "_prefix" behind the index's
-// name, of all keys that begin with it. Rows may be changed meanwhile: it goes
-// through those that were there when it began.
+// scan yields the rows of a key in order or, with "_prefix" after the index's name,
+// of all keys that begin with it. Rows may be changed meanwhile: it yields those
+// that existed when it began.
 func scan[T any](r reader, table, index string, key []byte) iter.Seq[*T] {
 	return func(yield func(*T) bool) {
 		it, err := r.t.Get(table, index, key)

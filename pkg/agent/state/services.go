@@ -12,9 +12,9 @@ import (
 
 // An instance is one service of one node, with its own checks in order of ids.
 type instance struct {
-	Node    string // as the node spells it
+	Node    string // in the spelling of the node record
 	Service *api.NodeService
-	Checks  []*api.HealthCheck `codec:"-"` // the checks table holds them too
+	Checks  []*api.HealthCheck `codec:"-"` // they are in the checks table
 }
 
 // Select narrows the instances of a service.
@@ -38,51 +38,50 @@ func (r reader) instancesNamed(service string) iter.Seq[*instance] {
 	return scan[instance](r, tableServices, "name", nodeKey(service))
 }
 
-// putInstance makes a node's service what want says; want is taken over. The
-// service's checks follow its name and tags.
+// putInstance writes a service of a node. The service's checks get its name and tags.
 func (x *tx) putInstance(n *api.Node, want *api.NodeService) *api.NodeService {
 	svc := *want
-	tidyService(&svc)
+	normalizeService(&svc)
 	svc.CreateIndex, svc.ModifyIndex = x.Index, x.Index
 	old := x.instance(n.Node, svc.ID)
-	now := &instance{Node: n.Node, Service: &svc}
+	updated := &instance{Node: n.Node, Service: &svc}
 	if old != nil {
-		now.Checks = old.Checks
+		updated.Checks = old.Checks
 		svc.CreateIndex, svc.ModifyIndex = old.Service.CreateIndex, old.Service.ModifyIndex
 		if reflect.DeepEqual(&svc, old.Service) {
 			return old.Service
 		}
 		svc.ModifyIndex = x.Index
 	}
-	if x.insertInstance(old, now) {
+	if x.insertInstance(old, updated) {
 		x.touch(topicServices, "")
 	}
 	x.touchInstance(old)
-	x.touchInstance(now)
+	x.touchInstance(updated)
 	if old != nil && (old.Service.Service != svc.Service || !slices.Equal(old.Service.Tags, svc.Tags)) {
-		for _, c := range now.Checks {
+		for _, c := range updated.Checks {
 			x.putCheck(n, &svc, c)
 		}
 	}
 	return &svc
 }
 
-// insertInstance writes the row and keeps count. It tells whether the list of services
-// with their tags is another now.
-func (x *tx) insertInstance(old, now *instance) (changed bool) {
+// insertInstance writes the row and counts it. It returns whether the list of services
+// with their tags has changed.
+func (x *tx) insertInstance(old, updated *instance) (changed bool) {
 	if old == nil {
 		x.stats.Instances++
 	} else {
 		x.deleteRow(old)
 	}
-	if first[instance](x.reader, tableServices, "name", nodeKey(now.Service.Service)) == nil {
+	if first[instance](x.reader, tableServices, "name", nodeKey(updated.Service.Service)) == nil {
 		x.stats.Services++
 	}
-	x.insert(tableServices, now)
-	return x.countTags(old, now)
+	x.insert(tableServices, updated)
+	return x.countTags(old, updated)
 }
 
-// deleteRow removes the row alone.
+// deleteRow removes the row and touches nothing.
 func (x *tx) deleteRow(i *instance) {
 	x.delete(tableServices, i)
 	if first[instance](x.reader, tableServices, "name", nodeKey(i.Service.Service)) == nil {
@@ -110,28 +109,28 @@ func (x *tx) touchInstance(i *instance) {
 	x.touch(topicInstances, "")
 	x.touch(topicNodeServices, strings.ToLower(i.Node))
 	x.touch(topicService, name)
-	x.settle(topicServiceHealth, name)
-	x.settle(topicServiceChecks, name)
+	x.recheck(topicServiceHealth, name)
+	x.recheck(topicServiceChecks, name)
 }
 
-// tidyService settles what may be left out.
-func tidyService(s *api.NodeService) {
+// normalizeService sets the defaults of omitted fields.
+func normalizeService(s *api.NodeService) {
 	if len(s.Tags) == 0 {
 		s.Tags = []string{}
 	}
 	if s.Weights == (api.Weights{}) {
 		s.Weights = api.Weights{Passing: 1, Warning: 1}
 	}
-	s.Meta, s.TaggedAddresses = orNil(s.Meta), orNil(s.TaggedAddresses)
+	s.Meta, s.TaggedAddresses = nilIfEmpty(s.Meta), nilIfEmpty(s.TaggedAddresses)
 	s.PeerName = ""
 }
 
 // Services returns the names of all services, each with its distinct tags in
-// order. With nodeMeta only instances on nodes whose Meta holds it count.
+// order. With nodeMeta it counts only instances on nodes whose Meta contains it.
 func (sn *Snapshot) Services(nodeMeta map[string]string) (map[string][]string, Meta) {
 	r := sn.read()
 	if len(nodeMeta) == 0 {
-		return r.servicesWithTags(), r.meta(anyOf(topicServices))
+		return r.servicesWithTags(), r.meta(watchTopic(topicServices))
 	}
 	tags := map[string]map[string]struct{}{}
 	nodes := r.nodeCache()
@@ -155,7 +154,7 @@ func (sn *Snapshot) Services(nodeMeta map[string]string) (map[string][]string, M
 			out[name] = []string{}
 		}
 	}
-	return out, r.meta(anyOf(topicInstances), anyOf(topicNodeMeta))
+	return out, r.meta(watchTopic(topicInstances), watchTopic(topicNodeMeta))
 }
 
 // ServiceNodes returns the instances of a service, in order of nodes and ids,
@@ -176,15 +175,15 @@ func (sn *Snapshot) ServiceNodes(name string, sel Select) ([]*api.ServiceNode, M
 		rows[k] = joinService(nodes[k], i.Service)
 		out[k] = &rows[k]
 	}
-	return out, r.meta(about(topicService, name))
+	return out, r.meta(watchName(topicService, name))
 }
 
 // ServiceByAddress returns the first instance, by node and id, that was
 // registered with this address, or nil.
 func (sn *Snapshot) ServiceByAddress(ip string) (*api.ServiceNode, Meta) {
 	r := sn.read()
-	meta := r.meta(anyOf(topicInstances), anyOf(topicNodes))
-	i := first[instance](r, tableServices, "address", keyOf(plainIP(ip)))
+	meta := r.meta(watchTopic(topicInstances), watchTopic(topicNodes))
+	i := first[instance](r, tableServices, "address", keyOf(canonicalIP(ip)))
 	if i == nil {
 		return nil, meta
 	}
@@ -217,8 +216,7 @@ func (sel Select) matches(n *api.Node, s *api.NodeService) bool {
 	return hasMeta(n, sel.NodeMeta)
 }
 
-// nodeCache looks nodes up by name for a scan in which those of one node follow
-// each other.
+// nodeCache keeps the last node, for a scan in which the rows of a node are adjacent.
 type nodeCache struct {
 	r    reader
 	name string

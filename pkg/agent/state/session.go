@@ -10,19 +10,31 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// SessionCreate begins a session; whoever proposes it chose the id. Its result is
-// nil or an error.
+// SessionCreate creates a session. The proposer chooses the id. Its result is nil or
+// an error.
 type SessionCreate struct{ Session api.Session }
 
-// SessionDestroy ends a session: the keys it holds are freed or removed, as its
-// Behavior says, and each stays unavailable for its LockDelay. Its result is
-// whether there was one.
+// SessionDestroy ends a session: the keys it holds are released or deleted, by its
+// Behavior, and cannot be acquired for its LockDelay. Its result is whether the
+// session existed.
 type SessionDestroy struct{ ID string }
 
-func (*SessionCreate) command()  {}
-func (*SessionDestroy) command() {}
+func (*SessionCreate) kind() byte  { return typeSessionCreate }
+func (*SessionDestroy) kind() byte { return typeSessionDestroy }
 
-// Texts that clients know.
+func (*SessionCreate) level() int  { return levelSessions }
+func (*SessionDestroy) level() int { return levelSessions }
+
+func (c *SessionCreate) apply(x *tx) any { return x.sessionCreate(c) }
+func (c *SessionDestroy) apply(x *tx) any {
+	s := x.session(c.ID)
+	if s != nil {
+		x.endSession(s)
+	}
+	return s != nil
+}
+
+// Clients match on this text.
 var errMissingSessionNode = errors.New("Must provide Node")
 
 func (r reader) session(id string) *api.Session {
@@ -46,8 +58,8 @@ func checksOfSession(s *api.Session) [][]byte {
 	return keys
 }
 
-// bound tells whether a session ends with checks of its node.
-func bound(s *api.Session) bool { return len(s.NodeChecks)+len(s.ServiceChecks) > 0 }
+// hasChecks says whether a session depends on checks of its node.
+func hasChecks(s *api.Session) bool { return len(s.NodeChecks)+len(s.ServiceChecks) > 0 }
 
 func (x *tx) sessionCreate(c *SessionCreate) error {
 	s := c.Session
@@ -81,7 +93,7 @@ func (x *tx) sessionCreate(c *SessionCreate) error {
 	return nil
 }
 
-// endSession removes a session and what it held.
+// endSession removes a session, and releases or deletes the keys that it holds.
 func (x *tx) endSession(s *api.Session) {
 	for l := range scan[lock](x.reader, tableLocks, "session", keyOf(s.ID)) {
 		e := x.kvEntry(l.Key)
@@ -102,19 +114,19 @@ func (x *tx) endSession(s *api.Session) {
 	x.touchSession(s)
 }
 
-// endSessionsOfCheck ends whatever depends on a check that turned critical or is
-// gone.
+// endSessionsOfCheck ends the sessions that depend on a check that has turned critical
+// or is removed.
 func (x *tx) endSessionsOfCheck(c *api.HealthCheck) {
 	for s := range scan[api.Session](x.reader, tableSessions, "check", keyOf(strings.ToLower(c.Node), c.CheckID)) {
 		x.endSession(s)
 	}
 }
 
-// endSessionsOfNode ends the sessions of a node that goes. If its agent has left,
-// those that time ends anyway and that depend on no check stay.
+// endSessionsOfNode ends the sessions of a node that is removed. If its agent has left,
+// those that have a TTL and depend on no check stay.
 func (x *tx) endSessionsOfNode(node string, left bool) {
 	for s := range x.sessionsOf(node) {
-		if !left || bound(s) || SessionTTL(s) == 0 {
+		if !left || hasChecks(s) || SessionTTL(s) == 0 {
 			x.endSession(s)
 		}
 	}
@@ -126,7 +138,7 @@ func (x *tx) touchSession(s *api.Session) {
 	x.touch(topicNodeSessions, strings.ToLower(s.Node))
 }
 
-// SessionTTL is the TTL of a session, 0 for one that time does not end.
+// SessionTTL is the TTL of a session, 0 for none.
 func SessionTTL(s *api.Session) time.Duration {
 	d, err := time.ParseDuration(s.TTL)
 	if err != nil {
@@ -148,7 +160,7 @@ func (sn *Snapshot) NodeSessions(node string) ([]*api.Session, Meta) {
 	for s := range r.sessionsOf(node) {
 		sessions = append(sessions, s)
 	}
-	return sessions, r.meta(about(topicNodeSessions, node))
+	return sessions, r.meta(watchName(topicNodeSessions, node))
 }
 
 // Sessions returns all sessions in order of ids.
@@ -158,12 +170,11 @@ func (sn *Snapshot) Sessions() ([]*api.Session, Meta) {
 	for s := range scan[api.Session](r, tableSessions, "id_prefix", nil) {
 		sessions = append(sessions, s)
 	}
-	return sessions, r.meta(anyOf(topicSessions))
+	return sessions, r.meta(watchTopic(topicSessions))
 }
 
-// Elected returns the node of the session that holds an election, or nil. Where
-// nobody holds one so spelled, the name in lower case counts: DNS does not keep
-// case.
+// Elected returns the node of the session that holds an election, or nil. If nobody
+// holds that name, the name in lower case is used: DNS does not preserve case.
 func (sn *Snapshot) Elected(name string) (*api.Node, Meta) {
 	meta := Meta{Index: 1}
 	for _, key := range []string{api.ElectionKey(name), api.ElectionKey(strings.ToLower(name))} {
@@ -174,7 +185,7 @@ func (sn *Snapshot) Elected(name string) (*api.Node, Meta) {
 		}
 		s, read := sn.Session(e.Session)
 		meta.add(read)
-		n, read := sn.Node(s.Node) // who holds a key is a session
+		n, read := sn.Node(s.Node) // the holder of a key is a session that exists
 		meta.add(read)
 		if n != nil && !sameName(n.Node, s.Node) {
 			n = nil // it was found by its id

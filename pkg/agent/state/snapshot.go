@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// The snapshot format. It is read for ever: testdata holds one of each version.
+// The snapshot format. Every version stays readable: testdata has one of each.
 //
 //	magic    "muster state\n", then the format version as one byte
 //	records  type byte, length as uvarint, msgpack; the head first, then the
@@ -23,14 +23,14 @@ import (
 // Equal states give equal bytes.
 const (
 	snapshotMagic   = "muster state\n"
-	snapshotVersion = 3 // 2 has sessions, what belongs to them, durable events, and jobs; 3 a cluster id
+	snapshotVersion = 3 // 2 added sessions, locks, expiries, durable events and jobs; 3 the cluster id
 
 	recordHead    = 1  // root
 	recordKV      = 2  // api.KVPair
 	recordNode    = 3  // api.Node
 	recordService = 4  // instance
 	recordCheck   = 5  // api.HealthCheck
-	recordMark    = 6  // mark
+	recordIndex   = 6  // changeIndex
 	recordSession = 7  // api.Session
 	recordLock    = 8  // lock
 	recordDelay   = 9  // lockDelay
@@ -51,8 +51,8 @@ type head struct {
 	ClusterID string `codec:",omitempty"`
 }
 
-// version is the oldest that can hold the snapshot: servers of earlier versions read
-// those of a cluster that has no id yet.
+// version is the oldest format version that can represent the snapshot, so that older
+// servers can read those of a cluster without an id.
 func (sn *Snapshot) version() byte {
 	if sn.root.ClusterID == "" {
 		return snapshotVersion - 1
@@ -71,7 +71,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 		table string
 	}{
 		{recordKV, tableKV}, {recordNode, tableNodes}, {recordService, tableServices},
-		{recordCheck, tableChecks}, {recordMark, tableMarks}, {recordSession, tableSessions},
+		{recordCheck, tableChecks}, {recordIndex, tableIndexes}, {recordSession, tableSessions},
 		{recordLock, tableLocks}, {recordDelay, tableDelays}, {recordExpiry, tableExpiries},
 		{recordEvent, tableEvents}, {recordAck, tableEventAcks},
 		{recordJob, tableJobs}, {recordTarget, tableJobTargets},
@@ -97,7 +97,7 @@ func (sn *Snapshot) Write(w io.Writer) error {
 
 func newSum() hash.Hash32 { return crc32.New(crc32.MakeTable(crc32.Castagnoli)) }
 
-// recordWriter writes records and sums them up; it keeps the first error.
+// recordWriter writes records and their checksum; it keeps the first error.
 type recordWriter struct {
 	w   *bufio.Writer
 	sum hash.Hash32
@@ -120,16 +120,16 @@ func (o *recordWriter) record(kind byte, v any) {
 	o.raw(body)
 }
 
-// Restore replaces the state by the snapshot that r holds, or changes nothing
-// and says why.
+// Restore replaces the state by the snapshot in r. An error means that nothing has
+// changed.
 func (s *Store) Restore(r io.Reader) error {
 	db := newDB()
-	x := &tx{reader: reader{t: db.Txn(true), root: root{maxDead: s.root.maxDead, changes: changeLog{most: s.root.changes.most}}}}
+	x := &tx{reader: reader{t: db.Txn(true), root: root{maxTombstones: s.root.maxTombstones, changes: changeLog{limit: s.root.changes.limit}}}}
 	if err := x.readSnapshot(r); err != nil {
 		return fmt.Errorf("read state snapshot: %w", err)
 	}
 	x.t.Commit()
-	s.db, s.root, s.unread = db, x.root, nil
+	s.db, s.root, s.unreadable = db, x.root, nil
 	return nil
 }
 
@@ -210,20 +210,20 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 		if err != nil {
 			return err
 		}
-		if x.node(c.Node) == nil || !x.holdCheck(nil, c) {
+		if x.node(c.Node) == nil || !x.linkCheck(nil, c) {
 			return errors.New("its node or its service is missing")
 		}
 		x.stats.Checks++
 		x.insert(tableChecks, c)
-	case recordMark:
-		m, err := unpackRow[mark](body)
+	case recordIndex:
+		m, err := unpackRow[changeIndex](body)
 		if err != nil {
 			return err
 		}
 		if m.Topic >= topicCount {
 			return fmt.Errorf("topic %d is not known here: %w", m.Topic, ErrNewer)
 		}
-		x.putMark(nil, m)
+		x.putIndex(nil, m)
 	case recordEvent, recordAck:
 		return x.restoreEvents(kind, body)
 	case recordJob, recordTarget:
@@ -234,7 +234,7 @@ func (x *tx) restoreRecord(kind byte, body []byte) error {
 	return nil
 }
 
-// restoreLocks restores sessions and what hangs on them.
+// restoreLocks restores sessions, locks, lock-delays and expiries.
 func (x *tx) restoreLocks(kind byte, body []byte) error {
 	switch kind {
 	case recordSession:
@@ -250,13 +250,13 @@ func (x *tx) restoreLocks(kind byte, body []byte) error {
 	return fmt.Errorf("this type is not known here: %w", ErrNewer)
 }
 
-// restoreRow restores a row, if all is there that it belongs to.
-func restoreRow[T any](x *tx, table string, body []byte, whole func(*T) bool) error {
+// restoreRow restores a row if valid says that the rows it belongs to exist.
+func restoreRow[T any](x *tx, table string, body []byte, valid func(*T) bool) error {
 	row, err := unpackRow[T](body)
 	if err != nil {
 		return err
 	}
-	if !whole(row) {
+	if !valid(row) {
 		return errors.New("what it belongs to is missing")
 	}
 	x.insert(table, row)
@@ -268,7 +268,7 @@ func unpackRow[T any](body []byte) (*T, error) {
 	return row, unpack(body, row)
 }
 
-// recordReader reads records and sums up what it reads.
+// recordReader reads records and their checksum.
 type recordReader struct {
 	r   *bufio.Reader
 	sum hash.Hash32
@@ -289,8 +289,7 @@ func (in *recordReader) ReadByte() (byte, error) {
 	return b, err
 }
 
-// body reads a length and as many bytes. It trusts the length no further than
-// there are bytes.
+// body reads a length and as many bytes. It allocates no more than there are bytes.
 func (in *recordReader) body() ([]byte, error) {
 	n, err := binary.ReadUvarint(in)
 	if err != nil {
@@ -304,7 +303,7 @@ func (in *recordReader) body() ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// end reads the checksum and wants nothing behind it.
+// end reads the checksum. Data after it is an error.
 func (in *recordReader) end(sum uint32) error {
 	var want [4]byte
 	if err := in.full(want[:]); err != nil {
@@ -319,7 +318,7 @@ func (in *recordReader) end(sum uint32) error {
 	return nil
 }
 
-// noEOF turns an end of input where more must follow into what it means.
+// noEOF turns an unexpected end of input into an error for people.
 func noEOF(err error) error {
 	if err == io.EOF || err == io.ErrUnexpectedEOF {
 		return errors.New("it ends too early: the file is damaged")

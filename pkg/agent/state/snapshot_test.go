@@ -88,8 +88,8 @@ func TestRestoreKeepsEverything(t *testing.T) {
 	if !bytes.Equal(want, snapshotBytes(t, s)) {
 		t.Error("a restored state gives other bytes")
 	}
-	if s.root.stats != l.s.root.stats || s.root.dead != l.s.root.dead {
-		t.Errorf("counts are %+v %v, want %+v %v", s.root.stats, s.root.dead, l.s.root.stats, l.s.root.dead)
+	if s.root.stats != l.s.root.stats || s.root.tombstones != l.s.root.tombstones {
+		t.Errorf("counts are %+v %v, want %+v %v", s.root.stats, s.root.tombstones, l.s.root.stats, l.s.root.tombstones)
 	}
 	next := []Entry{
 		l.entry(register("node-1", service("web-1", "web"), check("http", "web-1", "passing")), 100),

@@ -1,22 +1,22 @@
 // Package state is the replicated state machine: a pure function of
 // (state, raft index, command). It has no clock, no randomness, no goroutine and
-// no I/O of its own; whoever proposes a command puts times and ids into it. The
-// same log gives the same snapshot bytes on any machine, however it was cut into
-// batches.
+// no I/O; the proposer of a command puts times and ids into it. The same log gives
+// the same snapshot bytes on any machine, however it is cut into batches.
 //
-// A Store is changed by one goroutine only, the one that applies the log. What
-// readers see is a Snapshot: an immutable view at one raft index whose queries
-// are pure functions. Every query answers with a Meta: the index of the answer
-// and what it was read from. The two belong together: the index of an answer is
-// the raft index at which something it was read from last changed, so it moves
-// exactly when one of its watches is touched, and never falls. What is gone
-// leaves its index behind (marks.go).
+// A Store is changed by one goroutine, the one that applies the log. Readers use a
+// Snapshot: an immutable view at one raft index, whose queries are pure functions.
+// Every query returns a Meta: the index of the answer and what it was read from.
+// That index is the raft index at which something that the answer was read from
+// last changed. So it changes exactly when one of the watches is touched, and it
+// never falls: a thing that is removed leaves a tombstone (changeindex.go).
 //
-// Results are shared between callers and never change: do not modify them.
+// Results are shared between callers: do not modify them.
 package state
 
 import (
 	"github.com/hashicorp/go-memdb"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // An Entry is one entry of the raft log.
@@ -25,16 +25,16 @@ type Entry struct {
 	Data  []byte // made by Encode or Group
 }
 
-// A Store holds the newest state. All its methods belong to the one goroutine
-// that applies the log; hand Snapshots to everybody else.
+// A Store holds the newest state. All its methods belong to the goroutine that
+// applies the log; all others use Snapshots.
 type Store struct {
 	db   *memdb.MemDB
 	root root
 
-	unread *Unreadable // the first entry that could not be decoded; nothing is applied any more
+	unreadable *Unreadable // the first entry that could not be decoded; nothing is applied after it
 }
 
-// root is what a state holds beside its tables. It is copied, never shared.
+// root is the part of a state outside its tables. It is copied, never shared.
 type root struct {
 	Index   uint64 // last applied raft index
 	KVIndex uint64 // last change of any key
@@ -43,14 +43,14 @@ type root struct {
 	// Floors are, per topic, the indexes below which tombstones were dropped.
 	Floors [topicCount]uint64
 
-	stats Stats
-	dead  [topicCount]int // tombstones per topic
-	// maxDead bounds dead; it is MaxTombstones but in tests.
-	maxDead int
+	stats      Stats
+	tombstones [topicCount]int // per topic
+	// maxTombstones limits tombstones; it is MaxTombstones except in tests.
+	maxTombstones int
 
 	// changes is no part of the state; see changeLog.
 	changes changeLog
-	// level is no part of the state: it is what reading the state has taken.
+	// level is no part of the state: it is the feature level needed to read it.
 	level int
 }
 
@@ -69,32 +69,31 @@ type Stats struct {
 
 // New returns an empty store.
 func New() *Store {
-	return &Store{db: newDB(), root: root{maxDead: MaxTombstones, changes: changeLog{most: MaxChanges}}}
+	return &Store{db: newDB(), root: root{maxTombstones: MaxTombstones, changes: changeLog{limit: MaxChanges}}}
 }
 
-// ApplyBatch applies entries in the order given. A result is what its command
-// answers (see the command types) or an error, and for a group the list of those;
-// a command that the state refuses changes nothing and harms no other of the
-// batch. touched names everything that changed, each once.
+// ApplyBatch applies entries in the order given. A result is that of its command
+// (see the command types) or an error, and for a group the list of those. A command
+// that fails changes nothing and does not affect the others. touched names
+// everything that changed, each once.
 //
-// An entry that this program cannot decode is not applied, and neither is any
-// after it, in this batch or a later one: their results are an *Unreadable. The
-// other replicas may well have applied it, so a store that went on would hold
-// something else than they do.
+// An entry that this program cannot decode is not applied, and neither is any after
+// it, in this batch or a later one: their results are an *Unreadable. Other replicas
+// may have applied it, so a store that went on would differ from theirs.
 func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 	results = make([]any, len(entries))
 	all := make(map[Touch]struct{}, len(entries))
 	x := s.begin(all)
 	var commands []decoded
 	for i, e := range entries {
-		if s.unread == nil {
+		if s.unreadable == nil {
 			var err error
 			if commands, err = decodeEntry(commands[:0], e.Data); err != nil {
-				s.unread = &Unreadable{Index: e.Index, Err: err}
+				s.unreadable = &Unreadable{Index: e.Index, Err: err}
 			}
 		}
-		if s.unread != nil {
-			results[i] = s.unread
+		if s.unreadable != nil {
+			results[i] = s.unreadable
 			continue
 		}
 		x.Index = e.Index
@@ -117,8 +116,8 @@ func (s *Store) ApplyBatch(entries []Entry) (results []any, touched []Touch) {
 	return results, touched
 }
 
-// applyOne applies one command at x's index. The batch goes on with the tx that it
-// returns.
+// applyOne applies one command at x's index. The batch continues with the tx that
+// it returns.
 func (s *Store) applyOne(x *tx, c decoded) (next *tx, result any) {
 	x.now = c.now
 	if txn, ok := c.cmd.(*Txn); ok {
@@ -130,20 +129,20 @@ func (s *Store) applyOne(x *tx, c decoded) (next *tx, result any) {
 	return x, x.apply(c.cmd)
 }
 
-// applyTxn runs a transaction on its own, all or nothing. The commit before it
-// has brought the store to its index already.
+// applyTxn runs a transaction in a tx of its own, all or nothing. The commit before
+// it has brought the store to its index already.
 func (s *Store) applyTxn(cmd *Txn, now int64, all map[Touch]struct{}) any {
-	mine := make(map[Touch]struct{})
-	x := s.begin(mine)
+	touched := make(map[Touch]struct{})
+	x := s.begin(touched)
 	x.now = now
-	resp := x.txn(cmd.Ops)
+	resp := cmd.apply(x).(*api.TxnResponse)
 	if len(resp.Errors) > 0 {
 		x.t.Abort()
 		return resp
 	}
-	x.settleMarks()
+	x.updateIndexes()
 	s.commit(x)
-	for t := range mine {
+	for t := range touched {
 		all[t] = struct{}{}
 	}
 	return resp
@@ -152,7 +151,7 @@ func (s *Store) applyTxn(cmd *Txn, now int64, all map[Touch]struct{}) any {
 func (s *Store) begin(touched map[Touch]struct{}) *tx {
 	return &tx{
 		reader:  reader{t: s.db.Txn(true), root: s.root},
-		marks:   make(map[Touch]bool),
+		pending: make(map[Touch]bool),
 		touched: touched,
 	}
 }
@@ -162,8 +161,8 @@ func (s *Store) commit(x *tx) {
 	s.root = x.root
 }
 
-// Snapshot returns the state as it is now. It costs next to nothing, never
-// changes, and may be used by any number of goroutines.
+// Snapshot returns the state as it is now. It is cheap, never changes, and is safe
+// for concurrent use.
 func (s *Store) Snapshot() *Snapshot {
 	return &Snapshot{db: s.db.Snapshot(), root: s.root}
 }
@@ -198,56 +197,18 @@ type reader struct {
 type tx struct {
 	reader
 	now int64 // when the running command was proposed, in unix nanoseconds
-	// marks are the things the running command has touched (true) or whose
-	// liveness alone it may have changed (false); settleMarks writes them.
-	marks map[Touch]bool
-	// touched is what the caller is told, over all commands.
+	// pending are the things that the running command has touched (true), or may
+	// only have created or removed (false); updateIndexes empties it.
+	pending map[Touch]bool
+	// touched is what all commands have touched.
 	touched map[Touch]struct{}
 }
 
-// apply runs one command that cannot fail halfway: it checks everything before
-// it writes anything.
+// apply runs one command and returns its result. A command checks everything before
+// it writes anything, so that it cannot fail halfway.
 func (x *tx) apply(cmd Command) any {
-	var result any
-	switch c := cmd.(type) {
-	case *KV:
-		result = x.kv(c)
-	case *Register:
-		if err := x.register(c); err != nil {
-			return err
-		}
-	case *Deregister:
-		x.deregister(c)
-	case *SessionCreate:
-		if err := x.sessionCreate(c); err != nil {
-			return err
-		}
-	case *SessionDestroy:
-		s := x.session(c.ID)
-		if s != nil {
-			x.endSession(s)
-		}
-		result = s != nil
-	case *Reap:
-		result = x.reap()
-	case *ClusterID:
-		if err := x.clusterID(c); err != nil {
-			return err
-		}
-	case *EventFire:
-		ev, err := x.eventFire(c)
-		if err != nil {
-			return err
-		}
-		result = ev
-	case *EventAck:
-		if err := x.eventAck(c); err != nil {
-			return err
-		}
-	default:
-		result = x.applyJob(c)
-	}
-	x.settleMarks()
+	result := cmd.apply(x)
+	x.updateIndexes()
 	return result
 }
 

@@ -6,8 +6,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// TxnReadOnly tells whether operations only read, so that ReadTxn can answer
-// them. KV writes are told by their verb even where they would fail.
+// TxnReadOnly says whether operations only read, so that ReadTxn can run them. A KV
+// write verb counts as a write even if it would fail.
 func TxnReadOnly(ops []*api.TxnOp) bool {
 	for _, op := range ops {
 		switch {
@@ -36,8 +36,8 @@ func (sn *Snapshot) ReadTxn(ops []*api.TxnOp) *api.TxnResponse {
 	return x.txn(ops)
 }
 
-// txn runs all operations even after one has failed, to find every error. If
-// there are any, the caller throws away what was written.
+// txn runs all operations, even after one has failed, to find every error. If there
+// is one, the caller discards what was written.
 func (x *tx) txn(ops []*api.TxnOp) *api.TxnResponse {
 	resp := &api.TxnResponse{Results: []*api.TxnResult{}}
 	for _, run := range []func(*api.TxnOp) ([]*api.TxnResult, error){precheck, x.op} {
@@ -51,7 +51,7 @@ func (x *tx) txn(ops []*api.TxnOp) *api.TxnResponse {
 			}
 			resp.Results = append(resp.Results, results...)
 		}
-		// What precheck finds is reported alone.
+		// Errors of precheck are reported without running the operations.
 		if len(resp.Errors) > 0 {
 			resp.Results = nil
 			break
@@ -60,7 +60,7 @@ func (x *tx) txn(ops []*api.TxnOp) *api.TxnResponse {
 	return resp
 }
 
-// precheck finds what is missing from an operation, and settles defaults.
+// precheck returns what is missing from an operation, and sets defaults.
 func precheck(op *api.TxnOp) ([]*api.TxnResult, error) {
 	switch {
 	case op.KV != nil:
@@ -109,7 +109,7 @@ func (x *tx) op(op *api.TxnOp) ([]*api.TxnResult, error) {
 	case op.Service != nil:
 		s, err := x.serviceOp(op.Service.Verb, op.Service.Node, &op.Service.Service)
 		if s != nil {
-			return []*api.TxnResult{{Service: bareTags(s)}}, err
+			return []*api.TxnResult{{Service: nilTags(s)}}, err
 		}
 		return nil, err
 	case op.Check != nil:
@@ -122,14 +122,14 @@ func (x *tx) op(op *api.TxnOp) ([]*api.TxnResult, error) {
 	return nil, nil
 }
 
-// bareTags shows a service without tags as a transaction does: null.
-func bareTags(s *api.NodeService) *api.NodeService {
+// nilTags makes an empty list of tags nil: transactions answer with null.
+func nilTags(s *api.NodeService) *api.NodeService {
 	if len(s.Tags) > 0 {
 		return s
 	}
-	bare := *s
-	bare.Tags = nil
-	return &bare
+	out := *s
+	out.Tags = nil
+	return &out
 }
 
 func (x *tx) kvOp(op *api.TxnKVOp) ([]*api.TxnResult, error) {
@@ -236,9 +236,9 @@ func (x *tx) kvReadOp(op *api.TxnKVOp, e *api.KVPair) ([]*api.TxnResult, error) 
 
 func kvResult(e *api.KVPair, value bool) []*api.TxnResult {
 	if !value && e.Value != nil {
-		bare := *e
-		bare.Value = nil
-		e = &bare
+		out := *e
+		out.Value = nil
+		e = &out
 	}
 	return []*api.TxnResult{{KV: e}}
 }

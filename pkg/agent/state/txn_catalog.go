@@ -6,8 +6,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// casHolds is the rule of all cas verbs: index 0 wants the thing absent, any
-// other its ModifyIndex.
+// casHolds is the condition of all cas verbs: with index 0 the thing must not exist,
+// otherwise it must have that ModifyIndex.
 func casHolds(exists bool, modifyIndex, want uint64) bool {
 	return exists == (want != 0) && (!exists || modifyIndex == want)
 }
