@@ -14,9 +14,10 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/connect"
 	"github.com/muster-dev/muster/cmd/internal/execcmd"
 	"github.com/muster-dev/muster/cmd/internal/lockcmd"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/cmd/internal/watchcmd"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/cli"
@@ -73,32 +74,28 @@ func (sub subcommand) command() *cobra.Command {
 	cmd := &cobra.Command{Use: sub.use, Short: sub.short, Long: sub.long, Example: "  " + sub.example}
 	cmd.DisableFlagsInUseLine = true
 	fs := cmd.Flags()
-	fs.SortFlags = false
+	table := option.New(fs, connect.Settings{})
 	if sub.flags != nil {
 		sub.flags(fs)
 	}
 	var s session
-	if sub.server {
-		fs.BoolVar(&s.read.Stale, "stale", false, "let any server answer, leader or not")
-	}
-	var conn *connflags.Flags
 	if !sub.local {
-		conn = connflags.Add(fs)
-		if sub.server {
-			conn.AddDatacenter()
-		}
+		table.Add(connect.Options()...)
+	}
+	if sub.server {
+		table.Add(connect.Datacenter(), option.Option{Flag: "stale", To: &s.read.Stale, Group: connect.Group, Help: "let any server answer, leader or not"})
 	}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := sub.check(args); err != nil {
 			return tell(cmd, err)
 		}
-		if conn != nil {
-			c, err := dial(conn)
+		if !sub.local {
+			_, agent, err := connect.Open(table, "agent", nil, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
-			defer c.CloseIdle()
-			s.Client = c
+			defer agent.Client.CloseIdle()
+			s.Client = agent.Client
 		}
 		out := bufio.NewWriter(cmd.OutOrStdout())
 		s.in, s.out, s.warn, s.args = cmd.InOrStdin(), out, cmd.ErrOrStderr(), args
@@ -125,14 +122,6 @@ func (sub subcommand) check(args []string) error {
 		}
 	}
 	return err
-}
-
-func dial(conn *connflags.Flags) (*client.Client, error) {
-	cfg, err := conn.Config("muster-agent/" + cli.Version())
-	if err != nil {
-		return nil, &command.UsageError{Err: err}
-	}
-	return client.New(cfg)
 }
 
 // explain adds to a failure for want of a leader who is missing, if the agent that was
@@ -184,9 +173,9 @@ func group(name, short, example string, subs ...*cobra.Command) *cobra.Command {
 		Short:                 short,
 		Example:               "  " + example,
 		DisableFlagsInUseLine: true,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return command.Unknown(args[0])
+				return command.Unknown(cmd, args[0])
 			}
 			return nil
 		},

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/pkg/agent"
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/cli"
@@ -69,14 +70,14 @@ func keygenCommand() *cobra.Command {
 }
 
 func versionCommand() *cobra.Command {
-	var format string
+	format := "text"
 	return subcommand{
 		use:     "version [flags]",
 		short:   "print the version",
-		example: "agent version -format=json",
+		example: "agent version -o json",
 		local:   true,
 		flags: func(fs *pflag.FlagSet) {
-			fs.StringVar(&format, "format", "pretty", "`format`: pretty or json")
+			option.Define(fs, option.Output(&format, "text", "json")...)
 		},
 		run: func(_ context.Context, s session) error {
 			return operator.Version(s.out, build(), format)

@@ -43,7 +43,7 @@ const examples = `  # One server, in memory, to try things out.
 func newCommand() *cobra.Command {
 	root := runner(func(cmd *cobra.Command, args []string) error {
 		if len(args) > 0 && cmd.Flags().NFlag() == 0 {
-			return command.Unknown(args[0])
+			return command.Unknown(cmd, args[0])
 		}
 		return noArguments(cmd, args)
 	})

@@ -5,9 +5,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/muster-dev/muster/cmd/internal/toolflags"
+	"github.com/muster-dev/muster/cmd/internal/option"
+	"github.com/muster-dev/muster/cmd/internal/toolopts"
+	"github.com/muster-dev/muster/pkg/envexec/config"
 )
 
 const long = `Envexec runs a program with keys and services in its environment, and starts it
@@ -43,9 +44,9 @@ const examples = `  # Keys below app/ as variables; a change starts ./server aga
   envexec print -o systemd -prefix app/ >/etc/app.env
   envexec print -explain -prefix common -prefix app`
 
-// options are the flags.
+// options are the flags that are not also keys of a configuration file.
 type options struct {
-	*toolflags.Flags
+	*toolopts.Options[config.Config, *config.Config]
 	stdout, stderr *os.File
 	command        []string // what stands behind the flags
 
@@ -68,41 +69,43 @@ func newCommand(o *options) *cobra.Command {
 			return start(cmd.Context(), o)
 		},
 	}
-	fs := cmd.Flags()
-	o.Flags = toolflags.New(fs, "envexec")
-	o.addSources(fs)
-	fs.String("on-change", "restart", "what a change does to the child: `restart`, signal (by -exec-reload-signal) or nothing")
-	fs.String("env-file", "", "`file` that holds the variables too, replaced before the child is started or told")
-	fs.String("env-file-format", "dotenv", "its `form`: json, shell, dotenv, systemd or null")
-	o.AddPace("a change is followed")
-	o.AddCache("is possible")
-	fs.Bool("once", false, "follow no changes: run the child with what there is now")
-	fs.DurationVar(&o.timeout, "timeout", 0, "with -once: give up after this `time` without data (exit code 14)")
-	fs.String("exec", "", "`command` to run, instead of what stands behind the flags")
-	o.AddShell()
-	fs.Bool("pristine", false, "same as -exec-env-pristine")
-	o.AddExec("`signal` that tells the child of a change, with -on-change signal (else SIGHUP)")
-	o.AddApply("follow a change")
-	o.AddConnection()
-	o.AddProcess()
+	o.Options = toolopts.New[config.Config](cmd.Flags(), "envexec")
+	o.addSources()
+	o.Add(
+		option.Option{Flag: "on-change", Default: "restart", Help: "what a change does to the child: `restart`, nothing, or signal (by -exec-reload-signal)"},
+		option.Option{Flag: "env-file", Key: "env_file.path", Help: "`file` that holds the variables too, replaced before the child is started or told"},
+		option.Option{Flag: "env-file-format", Key: "env_file.format", Group: "Command", Default: "dotenv", Help: "its `form`: json, shell, dotenv, systemd or null"},
+		option.Option{Flag: "once", Help: "follow no changes: run the child with what there is now"},
+		option.Option{Flag: "timeout", To: &o.timeout, Help: "with -once: give up after this `time` without data (exit code 14)"})
+	o.Add(toolopts.Pace("a change is followed")...)
+	o.Add(toolopts.Cache("is possible")...)
+	o.Add(option.In("Command",
+		option.Option{Flag: "exec", Key: "exec.command", Help: "`command` to run, instead of what stands behind the flags"},
+		option.Option{Flag: "pristine", Help: "same as -exec-env-pristine"})...)
+	o.Add(o.Exec("`signal` that tells the child of a change, with -on-change signal (else SIGHUP)")...)
+	o.Add(toolopts.Apply("follow a change")...)
+	o.Add(o.Connection()...)
+	o.Add(o.Process("ENVCONSUL_LOG_LEVEL ENVCONSUL_LOG CT_LOG")...)
 	cmd.AddCommand(printCommand(o.stdout, o.stderr))
 	return cmd
 }
 
-// addSources defines the flags that say what the variables are made of.
-func (o *options) addSources(fs *pflag.FlagSet) {
-	fs.StringArrayVar(&o.prefixes, "prefix", nil, "`folder` of keys, repeatable; a later one wins; FOLDER@DATACENTER asks another")
-	fs.StringArray("json", nil, "`key` that holds a JSON object, whose members become variables; repeatable; wins over prefixes")
-	fs.StringArrayVar(&o.services, "service-query", nil, "`service` ([tag.]name[@datacenter][~near]) whose id, name, address, tag and port become variables, repeatable; wins over keys")
-	o.AddConfig()
+// addSources adds the options that say what the variables are made of.
+func (o *options) addSources() {
+	o.Add(
+		option.Option{Flag: "prefix", To: &o.prefixes, Help: "`folder` of keys, repeatable; a later one wins; FOLDER@DATACENTER asks another"},
+		option.Option{Flag: "json", Help: "`key` that holds a JSON object, whose members become variables; repeatable; wins over prefixes"},
+		option.Option{Flag: "service-query", To: &o.services, Help: "`service` whose id, name, address, tag and port become variables, repeatable; [tag.]name[@datacenter][~near]; wins over keys"},
+		o.Config())
 	for _, what := range []string{"id", "name", "address", "tag", "port"} {
-		fs.String("service-format-"+what, "", "`template` of the variable's name, with {{service}} and {{key}} (else SERVICE_"+what+")")
+		o.Add(option.Option{Rare: true, Flag: "service-format-" + what, Key: "all_services.format_" + what, Group: "Names",
+			Help: "`template` of the variable's name, with {{service}} and {{key}} (else SERVICE_" + what + ")"})
 	}
-	fs.Bool("no-prefix", true, "leave the folder's path out of the names; -no-prefix=false puts it before them")
-	fs.String("format", "", "`template` of names, with {{key}} and replaceKey \"from\" \"to\"")
-	fs.Bool("sanitize", true, "make _ of each character of a name outside [A-Za-z0-9_]")
-	fs.Bool("upcase", false, "upper-case names")
-	fs.Bool("json-values", false, "a value that is a JSON object becomes a variable for each of its members")
-	fs.StringArray("secret", nil, "")
-	o.NoEffect("secret")
+	o.Add(option.In("Names",
+		option.Option{Flag: "no-prefix", Key: "all_prefixes.no_prefix", Default: true, Help: "leave the folder's path out of the names; -no-prefix=false puts it before them"},
+		option.Option{Flag: "format", Key: "all_prefixes.format", Help: "`template` of names, with {{key}} and replaceKey \"from\" \"to\""},
+		option.Option{Flag: "sanitize", Default: true, Help: "make _ of each character of a name outside [A-Za-z0-9_]"},
+		option.Option{Flag: "upcase", Help: "upper-case names"},
+		option.Option{Flag: "json-values", Key: "all_prefixes.json_values", Default: false, Help: "a value that is a JSON object becomes a variable for each of its members"})...)
+	o.Add(option.Unused([]string(nil), "secret")...)
 }

@@ -7,7 +7,7 @@ import (
 	"reflect"
 
 	"github.com/muster-dev/muster/cmd/internal/daemon"
-	"github.com/muster-dev/muster/cmd/internal/toolflags"
+	"github.com/muster-dev/muster/cmd/internal/toolopts"
 	"github.com/muster-dev/muster/pkg/envexec"
 	"github.com/muster-dev/muster/pkg/envexec/config"
 	shared "github.com/muster-dev/muster/pkg/settings"
@@ -48,7 +48,7 @@ func (s *settings) basics() daemon.Basics {
 func newTool(s *settings, log *slog.Logger, others <-chan os.Signal) *envexec.Tool {
 	cfg := s.tool
 	cfg.Logger, cfg.Signals = log, others
-	if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settle has seen it
+	if r, err := toolopts.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settle has seen it
 		cfg.Rollout = r
 	}
 	cfg.OnReady = func() { daemon.Notify("READY=1") }

@@ -10,10 +10,12 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/command"
 	"github.com/muster-dev/muster/cmd/internal/daemon"
-	"github.com/muster-dev/muster/cmd/internal/toolflags"
+	"github.com/muster-dev/muster/cmd/internal/option"
+	"github.com/muster-dev/muster/cmd/internal/toolopts"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/env"
 	"github.com/muster-dev/muster/pkg/envexec"
+	"github.com/muster-dev/muster/pkg/envexec/config"
 )
 
 const longPrint = `Print writes the variables as they are now, and runs nothing. The forms give back
@@ -41,14 +43,14 @@ func printCommand(stdout, stderr *os.File) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.print(cmd.Context()) },
 	}
-	fs := cmd.Flags()
-	o.Flags = toolflags.New(fs, "envexec")
-	fs.StringVar(&o.output, "o", string(env.Shell), "`form`: json, shell, dotenv, systemd or null")
-	fs.BoolVar(&o.explain, "explain", false, "print which key makes which variable instead")
-	o.addSources(fs)
-	fs.StringArray("exec-env-denylist", nil, "`pattern` of names to leave out, repeatable")
-	fs.DurationVar(&o.timeout, "timeout", 0, "give up after this `time` without data (exit code 14)")
-	o.AddConnection()
+	o.output = string(env.Shell)
+	o.Options = toolopts.New[config.Config](cmd.Flags(), "envexec")
+	o.Add(option.Option{Flag: "o", To: &o.output, Help: "`form`: json, shell, dotenv, systemd or null"},
+		option.Option{Flag: "explain", To: &o.explain, Help: "print which key makes which variable instead"})
+	o.addSources()
+	o.Add(option.Option{Flag: "exec-env-denylist", Key: "exec.env.denylist", Help: "`pattern` of names to leave out, repeatable"},
+		option.Option{Flag: "timeout", To: &o.timeout, Help: "give up after this `time` without data (exit code 14)"})
+	o.Add(o.Connection()...)
 	return cmd
 }
 

@@ -7,11 +7,14 @@ import (
 	"syscall"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/toolflags"
+	"github.com/muster-dev/muster/cmd/internal/option"
+	"github.com/muster-dev/muster/cmd/internal/toolopts"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/conf"
 	"github.com/muster-dev/muster/pkg/envexec"
 	"github.com/muster-dev/muster/pkg/envexec/config"
+	"github.com/muster-dev/muster/pkg/logx"
 	"github.com/muster-dev/muster/pkg/proc"
 	shared "github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/supervise"
@@ -20,6 +23,7 @@ import (
 // settings are what flags, files and environment amount to.
 type settings struct {
 	file         *config.Config
+	from         option.Origins
 	tool         envexec.Config
 	level        slog.Level
 	kill, reload syscall.Signal
@@ -30,46 +34,37 @@ type settings struct {
 
 // load reads everything; environ is our own environment.
 func (o *options) load(environ []string) (*settings, error) {
-	if err := o.Check(); err != nil {
-		return nil, err
+	src := shared.Sources{Paths: o.Configs, Inline: os.Getenv("CT_LOCAL_CONFIG")}
+	files, warnings, err := config.Read(src)
+	if err != nil {
+		return nil, o.Blame(err, src.Inline)
 	}
-	flat, useless := o.Changed(map[string]string{
-		"no-prefix": "all_prefixes.no_prefix", "format": "all_prefixes.format", "json-values": "all_prefixes.json_values",
-		"json": "json", "sanitize": "sanitize", "upcase": "upcase", "pristine": "pristine",
-		"service-format-id": "all_services.format_id", "service-format-name": "all_services.format_name",
-		"service-format-address": "all_services.format_address", "service-format-tag": "all_services.format_tag",
-		"service-format-port": "all_services.format_port",
-		"on-change":           "on_change", "env-file": "env_file.path", "env-file-format": "env_file.format", "exec": "exec.command",
-	})
-	for key, values := range map[string][]string{"prefix": o.prefixes, "service": o.services} {
-		var list []any
-		for _, value := range values {
-			list = append(list, map[string]any{map[string]string{"prefix": "path", "service": "query"}[key]: value})
-		}
-		if list != nil {
-			flat[key] = list
-		}
-	}
+	files = conf.Merge(files, map[string]any{"prefix": blocks("path", o.prefixes), "service": blocks("query", o.services)})
 	if len(o.command) > 0 {
-		if flat["exec.command"] != nil {
+		if o.Given("exec") {
 			return nil, command.Usagef("-exec is given, and a command behind the flags: %q", o.command[0])
 		}
 		words := make([]any, len(o.command))
 		for i, word := range o.command {
 			words[i] = word
 		}
-		flat["exec.command"] = words
+		conf.Put(files, "exec.command", words)
 	}
-	src := shared.Sources{Paths: o.Configs, Inline: os.Getenv("CT_LOCAL_CONFIG"), Flags: flat}
 	s := &settings{}
-	var err error
-	if s.file, s.warnings, err = config.Load(src); err != nil {
-		return nil, o.Blame(err, src.Inline)
+	var useless []string
+	if s.file, s.from, useless, err = o.Load(files); err != nil {
+		return nil, err
 	}
-	if useless != "" {
-		s.warnings = append(s.warnings, useless)
-	}
+	s.warnings = append(warnings, useless...)
 	return s, o.Blame(o.settle(s, environ), src.Inline)
+}
+
+// blocks are what a file would say with a block for each of the values.
+func blocks(key string, values []string) (out []any) {
+	for _, value := range values {
+		out = append(out, map[string]any{key: value})
+	}
+	return out
 }
 
 // settle turns what was read into the Tool's configuration.
@@ -78,18 +73,18 @@ func (o *options) settle(s *settings, environ []string) error {
 	if o.timeout != 0 && !f.Once {
 		return command.Usagef("-timeout goes with -once only")
 	}
-	if s.level, err = toolflags.Level(f.LogLevel, "ENVCONSUL_LOG_LEVEL", "ENVCONSUL_LOG", "CT_LOG"); err != nil {
-		return err
+	if s.level, err = logx.ParseLevel(f.LogLevel); err != nil {
+		return cli.Exit(cli.ExitConfig, err)
 	}
 	if s.kill, s.reload, err = o.Signals(f.KillSignal, f.ReloadSignal); err != nil {
 		return err
 	}
-	conn, err := o.Connect(&f.Consul)
+	conn, err := o.Connect(&f.Consul, s.from)
 	if err != nil {
 		return err
 	}
 	s.token, s.client = conn.Token, conn.Client
-	if _, err := toolflags.Rollout(f.Apply, s.client, nil); err != nil {
+	if _, err := toolopts.Rollout(f.Apply, s.client, nil); err != nil {
 		return err
 	}
 	plan, _ := f.Plan() // this and the next: validated

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"time"
 
@@ -8,7 +9,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/toolflags"
+	"github.com/muster-dev/muster/cmd/internal/option"
+	"github.com/muster-dev/muster/cmd/internal/toolopts"
+	"github.com/muster-dev/muster/pkg/tmpl/config"
 )
 
 const long = `Tmpl renders templates from a catalog of services, nodes and keys, keeps the
@@ -32,7 +35,7 @@ before -once was done; 13 wrong flags; 14 gave up, or a template is wrong; 15
 wrong configuration; with -once that of the first command that failed; with a
 supervised child that of the child, 128 + N when signal N ended it.`
 
-const examples = `  # Keep haproxy.cfg true; run ./reload after the first rendering and each change.
+const examples = `  # Keep haproxy.cfg true; run ./reload after the first rendering and changes.
   tmpl -template haproxy.ctmpl:haproxy.cfg -exec reload
 
   # Never put a file in place that HAProxy would refuse.
@@ -54,15 +57,13 @@ const examples = `  # Keep haproxy.cfg true; run ./reload after the first render
   tmpl diff -template a.ctmpl:a.conf
   tmpl explain -template a.ctmpl`
 
-// options are the flags.
+// options are the flags that are not also keys of a configuration file.
 type options struct {
-	*toolflags.Flags
+	*toolopts.Options[config.Config, *config.Config]
 	stdout, stderr *os.File
 
-	templates  []string
-	checks     []string
-	leftDelim  string
-	rightDelim string
+	templates []string
+	checks    []string
 
 	minItems  int
 	maxShrink int
@@ -89,37 +90,43 @@ func newCommand(o *options) *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return start(cmd.Context(), o) },
 	}
-	fs := cmd.Flags()
-	o.Flags = toolflags.New(fs, "tmpl")
-	o.addTemplates(fs)
-	o.AddPace("files are written")
-	fs.Duration("min-interval", 0, "least `time` between two replacements of one file")
-	fs.IntVar(&o.minItems, "min-items", 0, "replace no file by one that shows fewer than so many `things` (instances, keys, nodes)")
-	fs.IntVar(&o.maxShrink, "max-shrink", 0, "replace no file by one that shows more than so many `percent` fewer things; SIGHUP agrees to it")
-	o.AddCache("renders")
-	fs.Bool("once", false, "render once, run the commands, exit")
-	fs.DurationVar(&o.timeout, "timeout", 0, "with -once: give up after this `time` (exit code 14)")
-	fs.BoolVar(&o.dry, "dry", false, "print what would be written; write and run nothing")
-	fs.Bool("parse-only", false, "only read and parse the templates")
-	fs.Bool("template-error-fatal", false, "true: a template that fails ends tmpl; false: none does (else: only what cannot get better)")
-	o.AddShell()
-	fs.StringVar(&o.exec, "exec", "", "`command` to run after the first complete rendering and after each that changed a file")
-	fs.StringVar(&o.supervise, "supervise", "", "`command` to start after the first complete rendering; tmpl ends with it, and it with tmpl")
-	o.AddExec("`signal` for a command that still runs at a change (else it is stopped and started)")
-	o.AddApply("follow a change")
-	o.AddConnection()
-	o.AddProcess()
+	o.addTemplates(cmd.Flags())
+	o.Add(
+		option.Option{Flag: "exec", To: &o.exec, Help: "`command` to run after the first complete rendering and after each that changed a file"},
+		option.Option{Flag: "supervise", To: &o.supervise, Help: "`command` to start after the first complete rendering; tmpl ends with it, and it with tmpl"},
+		option.Option{Flag: "once", Help: "render once, run the commands, exit"},
+		option.Option{Flag: "timeout", To: &o.timeout, Help: "with -once: give up after this `time` (exit code 14)"},
+		option.Option{Flag: "dry", To: &o.dry, Help: "write and run nothing; print what would be written"},
+		option.Option{Flag: "parse-only", Group: "Templates", Help: "only read and parse the templates"})
+	o.Add(option.In("Changes",
+		option.Option{Flag: "min-items", To: &o.minItems, Help: "replace no file by one that shows fewer than so many `things` (instances, keys, nodes)"},
+		option.Option{Flag: "max-shrink", To: &o.maxShrink, Help: "replace no file by one that shows more than so many `percent` fewer things; SIGHUP agrees to it"},
+		option.Option{Rare: true, Flag: "template-error-fatal", Group: "Templates", Default: false, Help: "true: a template that fails ends tmpl; false: none does (else: only what cannot get better)"})...)
+	o.Add(toolopts.Pace("files are written")...)
+	o.Add(option.Option{Flag: "min-interval", Group: "Changes", Help: "least `time` between two replacements of one file"})
+	o.Add(toolopts.Cache("renders")...)
+	o.Add(o.Exec("`signal` for a command that still runs at a change (else it is stopped and started)")...)
+	o.Add(toolopts.Apply("follow a change")...)
+	o.Add(o.Connection()...)
+	o.Add(o.Process("CONSUL_TEMPLATE_LOG_LEVEL CONSUL_TEMPLATE_LOG CT_LOG")...)
 	cmd.AddCommand(offlineCommands(o.stdout, o.stderr)...)
 	return cmd
 }
 
-// addTemplates defines the flags that say what to render.
+// addTemplates begins the table with the options that say what to render.
 func (o *options) addTemplates(fs *pflag.FlagSet) {
-	fs.StringArrayVar(&o.templates, "template", nil, "`source:destination[:command]` to render, repeatable; write \\: for a colon in a path")
-	o.AddConfig()
-	fs.StringArrayVar(&o.checks, "check", nil, "`command` that must accept each new file before it replaces the old one; {path} is the new file")
-	fs.StringVar(&o.leftDelim, "left-delimiter", "{{", "left `delimiter` of templates")
-	fs.StringVar(&o.rightDelim, "right-delimiter", "}}", "right `delimiter` of templates")
-	fs.StringVar(&o.leftDelim, "default-left-delimiter", "{{", "same as -left-delimiter")
-	fs.StringVar(&o.rightDelim, "default-right-delimiter", "}}", "same as -right-delimiter")
+	o.Options = toolopts.New[config.Config](fs, "tmpl")
+	o.Add(
+		option.Option{Flag: "template", To: &o.templates, Help: "`source:destination[:command]` to render, repeatable; write \\: for a colon in a path"},
+		o.Config(),
+		option.Option{Flag: "check", To: &o.checks, Help: "`command` that must accept each new file before it replaces the old one; {path} is the new file"},
+		option.Option{Flag: "left-delimiter", Also: "default-left-delimiter", Key: "default_delimiters.left", Default: "{{", Group: "Templates", Help: "left `delimiter` of templates", Check: delimiter},
+		option.Option{Flag: "right-delimiter", Also: "default-right-delimiter", Key: "default_delimiters.right", Default: "}}", Group: "Templates", Help: "right `delimiter` of templates", Check: delimiter})
+}
+
+func delimiter(s string) error {
+	if s == "" {
+		return errors.New("a delimiter is empty")
+	}
+	return nil
 }

@@ -8,7 +8,7 @@ import (
 	"syscall"
 
 	"github.com/muster-dev/muster/cmd/internal/daemon"
-	"github.com/muster-dev/muster/cmd/internal/toolflags"
+	"github.com/muster-dev/muster/cmd/internal/toolopts"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/tmpl/config"
 )
@@ -40,7 +40,7 @@ func (s *settings) basics() daemon.Basics {
 func newTool(s *settings, log *slog.Logger, others <-chan os.Signal) *tmpl.Tool {
 	cfg := s.tool
 	cfg.Logger, cfg.Signals = log, others
-	if r, err := toolflags.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settings have seen it
+	if r, err := toolopts.Rollout(s.file.Apply, s.client, log); err == nil && r != nil { // settings have seen it
 		cfg.Rollout = r
 	}
 	cfg.OnReady = func() { daemon.Notify("READY=1") }

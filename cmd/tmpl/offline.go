@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/cmd/internal/status"
-	"github.com/muster-dev/muster/cmd/internal/toolflags"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/tmpl/offline"
@@ -42,10 +42,8 @@ func offlineCommands(stdout, stderr *os.File) []*cobra.Command {
 				return nil
 			},
 		}
-		fs := cmd.Flags()
-		o.Flags = toolflags.New(fs, "tmpl")
-		o.addTemplates(fs)
-		o.AddConnection()
+		o.addTemplates(cmd.Flags())
+		o.Add(o.Connection()...)
 		if !live {
 			hideAll(cmd)
 		}
@@ -58,15 +56,15 @@ func offlineCommands(stdout, stderr *os.File) []*cobra.Command {
 	}
 	test, o := add("test -fixture FILE -template SOURCE:GOLDEN [flags]", "render from a fixture and compare with a golden file",
 		longTest, false, runTest)
-	test.Flags().StringVar(&o.offline.fixture, "fixture", "", "JSON `file` of queries and answers, see tmpl record")
-	test.Flags().BoolVar(&o.offline.update, "update", false, "write the golden files instead of comparing with them")
+	o.Add(option.Option{Flag: "fixture", To: &o.offline.fixture, Help: "JSON `file` of queries and answers, see tmpl record"},
+		option.Option{Flag: "update", To: &o.offline.update, Help: "write the golden files instead of comparing with them"})
 	record, o := add("record -template SOURCE [flags]", "write the data that templates ask for now into a fixture",
 		longRecord, true, runRecord)
-	record.Flags().StringVar(&o.offline.out, "o", "", "`file` to write (else: standard output)")
+	o.Add(option.Option{Flag: "out", Also: "o", To: &o.offline.out, Help: "`file` to write (else: standard output)"})
 	differ, _ := add("diff -template SOURCE:DESTINATION [flags]", "show what would change in the files now", longDiff, true, runDiff)
 	explain, o := add("explain {-template SOURCE | -status-addr ADDRESS} [flags]", "show what templates ask for, and what caused the last rendering",
 		longExplain, true, runExplain)
-	explain.Flags().StringVar(&o.StatusAddr, "status-addr", "", "`address` of a tmpl that runs: show its state instead")
+	o.Add(option.Option{Flag: "status-addr", To: &o.StatusAddr, Help: "`address` of a tmpl that runs: show its state instead"})
 	return []*cobra.Command{test, record, differ, explain}
 }
 

@@ -8,10 +8,13 @@ import (
 	"syscall"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/connflags"
-	"github.com/muster-dev/muster/cmd/internal/toolflags"
+	"github.com/muster-dev/muster/cmd/internal/connect"
+	"github.com/muster-dev/muster/cmd/internal/option"
+	"github.com/muster-dev/muster/cmd/internal/toolopts"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/conf"
+	"github.com/muster-dev/muster/pkg/logx"
 	"github.com/muster-dev/muster/pkg/proc"
 	shared "github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/supervise"
@@ -22,6 +25,7 @@ import (
 // settings are what flags, files and environment amount to.
 type settings struct {
 	file         *config.Config
+	from         option.Origins
 	tool         tmpl.Config
 	level        slog.Level
 	kill, reload syscall.Signal
@@ -36,22 +40,20 @@ func (o *options) load(environ []string) (*settings, error) {
 	if err != nil {
 		return nil, err
 	}
-	flat, useless := o.Changed(map[string]string{
-		"parse-only": "parse_only", "template-error-fatal": "template_error_fatal", "min-interval": "min_interval",
-		"left-delimiter": "default_delimiters.left", "default-left-delimiter": "default_delimiters.left",
-		"right-delimiter": "default_delimiters.right", "default-right-delimiter": "default_delimiters.right",
-	})
-	if len(templates) > 0 {
-		flat["template"] = templates
-	}
-	src := shared.Sources{Paths: o.Configs, Inline: os.Getenv("CT_LOCAL_CONFIG"), Flags: flat}
-	s := &settings{}
-	if s.file, s.warnings, err = config.Load(src); err != nil {
+	src := shared.Sources{Paths: o.Configs, Inline: os.Getenv("CT_LOCAL_CONFIG")}
+	files, warnings, err := config.Read(src)
+	if err != nil {
 		return nil, o.Blame(err, src.Inline)
 	}
-	if useless != "" {
-		s.warnings = append(s.warnings, useless)
+	if len(templates) > 0 {
+		files = conf.Merge(files, map[string]any{"template": templates})
 	}
+	s := &settings{}
+	var useless []string
+	if s.file, s.from, useless, err = o.Load(files); err != nil {
+		return nil, err
+	}
+	s.warnings = append(warnings, useless...)
 	if err := o.settle(s, environ); err != nil {
 		return nil, o.Blame(err, src.Inline)
 	}
@@ -61,14 +63,9 @@ func (o *options) load(environ []string) (*settings, error) {
 // check finds what is wrong with the command line itself and gives its templates,
 // as a file would have them.
 func (o *options) check() ([]any, error) {
-	if err := o.Check(); err != nil {
-		return nil, err
-	}
 	switch {
 	case len(o.checks) > 1:
 		return nil, command.Usagef("-check is given twice: one check is for all templates")
-	case o.leftDelim == "" || o.rightDelim == "":
-		return nil, command.Usagef("a delimiter is empty")
 	case o.minItems < 0 || o.maxShrink < 0 || o.maxShrink > 100:
 		return nil, command.Usagef("-min-items or -max-shrink (percent) is out of range")
 	case o.exec != "" && o.supervise != "":
@@ -107,8 +104,8 @@ func (o *options) settle(s *settings, environ []string) error {
 	case o.timeout != 0 && !f.Once:
 		return command.Usagef("-timeout goes with -once only")
 	}
-	if s.level, err = toolflags.Level(f.LogLevel, "CONSUL_TEMPLATE_LOG_LEVEL", "CONSUL_TEMPLATE_LOG", "CT_LOG"); err != nil {
-		return err
+	if s.level, err = logx.ParseLevel(f.LogLevel); err != nil {
+		return cli.Exit(cli.ExitConfig, err)
 	}
 	if s.kill, s.reload, err = o.Signals(f.KillSignal, f.ReloadSignal); err != nil {
 		return err
@@ -124,13 +121,13 @@ func (o *options) settle(s *settings, environ []string) error {
 // connect adds the client, and the commands with what they are to know of it.
 func (o *options) connect(s *settings, supervised, environ []string) error {
 	f := s.file
-	conn, err := o.Connect(&f.Consul)
+	conn, err := o.Connect(&f.Consul, s.from)
 	if err != nil {
 		return err
 	}
 	s.tool.Client, s.tool.Retry, s.token = conn.Client, conn.Retry, conn.Token
 	s.tool.Cache = conn.Keeping(f.CacheFile, f.CacheMaxAge)
-	extra := connflags.Environ(conn.Config)
+	extra := connect.Environ(conn.Config)
 	if s.tool.Env, err = (cli.Env{}).Build(environ, extra); err != nil {
 		return &command.UsageError{Err: err}
 	}
@@ -145,7 +142,7 @@ func (o *options) connect(s *settings, supervised, environ []string) error {
 		o.forAll(&s.tool.Templates[i])
 	}
 	s.client = conn.Client
-	if _, err := toolflags.Rollout(f.Apply, s.client, nil); err != nil {
+	if _, err := toolopts.Rollout(f.Apply, s.client, nil); err != nil {
 		return err
 	}
 	reload, _ := cli.ParseSignal(f.Exec.ReloadSignal) // these two: validated

@@ -11,6 +11,20 @@ import (
 // ErrHelp is returned for -h and -help where the flags define neither.
 var ErrHelp = pflag.ErrHelp
 
+// UnknownFlag says that there is no such flag.
+type UnknownFlag struct {
+	Name string
+	Near string // a flag that there is, and that was perhaps meant; "" if none is near
+}
+
+func (e *UnknownFlag) Error() string {
+	text := "flag provided but not defined: -" + e.Name
+	if e.Near != "" {
+		text += " (did you mean -" + e.Near + "?)"
+	}
+	return text
+}
+
 // Args is a command line taken apart by Split.
 type Args struct {
 	Flags []string // each "--name" or "--name=value", as pflag takes them
@@ -69,7 +83,7 @@ func rewrite(flags *pflag.FlagSet, arg string, next []string) (string, int, erro
 	case f == nil && (name == "h" || name == "help"):
 		return "", 0, ErrHelp
 	case f == nil:
-		return "", 0, fmt.Errorf("flag provided but not defined: -%s", name)
+		return "", 0, &UnknownFlag{Name: name}
 	case hasValue:
 		return "--" + f.Name + "=" + value, 0, nil
 	case f.NoOptDefVal != "":

@@ -78,7 +78,7 @@ func Print(w io.Writer, tool string, err error) {
 		return
 	}
 	text := strings.TrimRight(err.Error(), "\n")
-	_, _ = fmt.Fprintf(w, "%s: error: %s\n", tool, text)
+	_, _ = fmt.Fprintf(w, "%s: %s %s\n", tool, styled(w, "1;31", "error:"), text)
 	if e != nil && e.Hint != "" {
 		_, _ = fmt.Fprintf(w, "%s: hint: %s\n", tool, e.Hint)
 	}

@@ -19,6 +19,7 @@
 //	Acl   ACL `conf:"acl,unused"`               checked, but reported as having no effect
 //	_     any `conf:"connect|peering,ignored"`  accepted unchecked, reported as having no effect
 //	_     any `conf:"version,silent"`           accepted unchecked, not reported
+//	Dry   bool `conf:"dry,flag"`                for the command line only: no key of a file
 //	Inner `conf:",squash"`                      an embedded struct whose keys stand here
 //
 // Keys match without regard to case; keys of Go maps are the user's and stay as

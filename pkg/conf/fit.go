@@ -105,7 +105,7 @@ func (f *fitter) object(path string, m map[string]any, t reflect.Type) map[strin
 		}
 		return out
 	}
-	fields := fieldsOf(t)
+	fields := fileFields(t)
 	spelled := make(map[string]string) // the field's name -> as the file spells it
 	for _, key := range slices.Sorted(maps.Keys(m)) {
 		fl, known := findField(fields, key)
@@ -141,7 +141,7 @@ func (f *fitter) unknown(path, key string, fields []field) {
 	for _, fl := range fields {
 		names = append(names, fl.name())
 	}
-	if near := nearest(key, names); near != "" {
+	if near := Nearest(key, names); near != "" {
 		text += fmt.Sprintf(" (did you mean %s?)", join(path, near))
 	} else if at := elsewhere(f.root, key, ""); at != "" {
 		text += fmt.Sprintf(" (did you mean %s?)", at)

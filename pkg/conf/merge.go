@@ -30,9 +30,29 @@ func merged(base, over any) any {
 		return Merge(b, over) // also without a base: the result shares no map with over
 	case []any:
 		b, _ := base.([]any)
-		return slices.Concat(b, over)
+		out := slices.Clone(b)
+		for _, v := range over {
+			out = append(out, merged(nil, v))
+		}
+		return out
 	}
 	return over
+}
+
+// Put sets the value of a dotted key in m, whatever was there. Objects on the way to it
+// are made where there are none.
+func Put(m map[string]any, key string, value any) {
+	parts := strings.Split(key, ".")
+	last := len(parts) - 1
+	for _, part := range parts[:last] {
+		inner, ok := m[part].(map[string]any)
+		if !ok {
+			inner = map[string]any{}
+			m[part] = inner
+		}
+		m = inner
+	}
+	m[parts[last]] = value
 }
 
 // Nest makes nested objects of dotted keys ("ports.http" and its value), as flags

@@ -5,11 +5,15 @@ import (
 	"strings"
 )
 
-// nearest finds the name that key was probably meant to be, "" if none is near:
+// Nearest finds the name that key was probably meant to be, "" if none is near:
 // within a few typing mistakes, or one is the beginning of the other.
-func nearest(key string, names []string) string {
+func Nearest(key string, names []string) string {
 	key = strings.ToLower(key)
-	best, bestDistance := "", max(2, len(key)/3)+1
+	mistakes := max(1, len(key)/3)
+	if len(key) > 4 {
+		mistakes = max(2, mistakes)
+	}
+	best, bestDistance := "", mistakes+1
 	for _, name := range names {
 		if d := distance(key, name); d < bestDistance {
 			best, bestDistance = name, d
@@ -56,7 +60,7 @@ func distance(a, b string) int {
 
 // elsewhere finds a key of the same name in another section.
 func elsewhere(t reflect.Type, key, path string) string {
-	for _, f := range fieldsOf(t) {
+	for _, f := range fileFields(t) {
 		if path != "" && strings.EqualFold(f.name(), key) {
 			return join(path, f.name())
 		}

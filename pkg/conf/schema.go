@@ -58,6 +58,11 @@ func fieldsOf(t reflect.Type) []field {
 	return out
 }
 
+// fileFields are the fields that a file may set.
+func fileFields(t reflect.Type) []field {
+	return slices.DeleteFunc(fieldsOf(t), func(f field) bool { return slices.Contains(f.tags, "flag") })
+}
+
 // findField looks a key up: as it is written first, then without regard to case.
 func findField(fields []field, key string) (field, bool) {
 	for _, equal := range []func(a, b string) bool{func(a, b string) bool { return a == b }, strings.EqualFold} {

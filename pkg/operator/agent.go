@@ -116,10 +116,10 @@ type Build struct {
 	Date     string // RFC 3339
 }
 
-// Version prints what was built: "pretty", or "json" as drivers read it.
+// Version prints what was built: "text", or "json" as drivers read it.
 func Version(out io.Writer, b Build, format string) error {
 	switch format {
-	case "pretty":
+	case "text":
 		fmt.Fprintf(out, "Muster v%s\n", strings.TrimPrefix(b.Version, "v"))
 		if b.Revision != "" {
 			fmt.Fprintf(out, "Revision %s\n", b.Revision)
@@ -140,7 +140,7 @@ func Version(out io.Writer, b Build, format string) error {
 		}
 		fmt.Fprintf(out, "%s\n", text)
 	default:
-		return refuse("Unknown format %q: use pretty or json", format)
+		return refuse("Unknown format %q: use text or json", format)
 	}
 	return nil
 }

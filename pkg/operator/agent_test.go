@@ -71,11 +71,11 @@ func TestVersion(t *testing.T) {
 		version, revision, format string
 		want, err                 string
 	}{
-		{"1.2.3-rc1", "abc", "pretty", "Muster v1.2.3-rc1\nRevision abc\nBuild Date d\n" + protocol, ""},
-		{"v1.2.3", "", "pretty", "Muster v1.2.3\nBuild Date d\n" + protocol, ""},
+		{"1.2.3-rc1", "abc", "text", "Muster v1.2.3-rc1\nRevision abc\nBuild Date d\n" + protocol, ""},
+		{"v1.2.3", "", "text", "Muster v1.2.3\nBuild Date d\n" + protocol, ""},
 		{"v1.2.3-rc1", "abc", "json", `{"Version":"1.2.3","Revision":"abc","Prerelease":"rc1","BuildDate":"d","RPC":{"Default":2,"Min":2,"Max":3}}` + "\n", ""},
 		{"4903627-dirty", "", "json", `{"Version":"0.0.0","Revision":"","Prerelease":"4903627-dirty","BuildDate":"d","RPC":{"Default":2,"Min":2,"Max":3}}` + "\n", ""},
-		{"1.2.3", "", "xml", "", `Unknown format "xml": use pretty or json`},
+		{"1.2.3", "", "xml", "", `Unknown format "xml": use text or json`},
 	}
 	for _, tt := range tests {
 		var out bytes.Buffer

@@ -3,7 +3,6 @@ package settings
 import (
 	"time"
 
-	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -15,6 +14,10 @@ type Consul struct {
 	Auth      Auth   `conf:"auth"`
 	SSL       SSL    `conf:"ssl"`
 	Retry     Retry  `conf:"retry"`
+
+	// For flags and the environment only.
+	Datacenter string `conf:"datacenter,flag"`
+	HTTPAuth   string `conf:"http_auth,flag"` // user:password
 
 	_ any `conf:"enabled|transport,silent"` // how connections are kept is our own business
 	_ any `conf:"namespace,ignored"`
@@ -45,34 +48,6 @@ type Retry struct {
 	Attempts   int            `conf:"attempts"`
 	Backoff    *time.Duration `conf:"backoff"`
 	MaxBackoff *time.Duration `conf:"max_backoff"`
-}
-
-// Client lays what the files say over base, which is what the environment says.
-func (c *Consul) Client(base client.Config) client.Config {
-	s := c.SSL
-	own := client.Config{
-		Address: c.Address, Token: c.Token, TokenFile: c.TokenFile,
-		CertFile: s.Cert, KeyFile: s.Key, CAFile: s.CACert, CAPath: s.CAPath, TLSServerName: s.ServerName,
-	}
-	if c.Auth.Username != "" && (c.Auth.Enabled == nil || *c.Auth.Enabled) {
-		own.HTTPAuth = c.Auth.Username + ":" + c.Auth.Password
-	}
-	base = own.Over(base)
-	if s.Verify != nil {
-		base.InsecureSkipVerify = !*s.Verify
-	}
-	switch {
-	case s.Enabled != nil:
-		base.SSL = *s.Enabled
-	case s != (SSL{}): // any setting of the block switches it on
-		base.SSL = true
-	}
-	return base
-}
-
-// Under is what the files say where env, which is what the environment says, is silent.
-func (c *Consul) Under(env client.Config) client.Config {
-	return env.Over(c.Client(client.Config{}))
 }
 
 // Spec is the retry block; without one a tool tries for ever.

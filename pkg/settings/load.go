@@ -1,6 +1,6 @@
 // Package settings is what the configuration files of consul-template and envconsul
 // have in common, for the tools that read them unchanged: how files and
-// directories are laid over each other with the command line on top, and the blocks
+// directories are laid over each other, and the blocks
 // that say which agent is asked, what is run in which environment, and how long
 // changes settle.
 //
@@ -25,16 +25,7 @@ type Sources struct {
 	Paths      []string // files and directories, in the order of the command line
 	Inline     string   // a file's text, from the environment variable InlineName
 	InlineName string
-	// Flags are settings by their dotted key ("exec.splay"), from the command
-	// line.
-	Flags map[string]any
 }
-
-// FlagError says that it is the command line that is wrong, not a file.
-type FlagError struct{ Err error }
-
-func (e *FlagError) Error() string { return e.Err.Error() }
-func (e *FlagError) Unwrap() error { return e.Err }
 
 // File is the whole of a tool's configuration: a pointer to a struct with the tags of
 // package conf.
@@ -44,10 +35,11 @@ type File[T any] interface {
 	Validate() error
 }
 
-// Load reads every source. Old spellings are mended by prepare, which may be nil, and
-// gives remarks. The warnings are for the log; there is at most one about keys
-// without effect.
-func Load[T any, P File[T]](src Sources, prepare func(map[string]any) []string) (*T, []string, error) {
+// Read reads every source, checks each by itself, and gives what they amount to, for
+// conf.Decode. Old spellings are mended by prepare, which may be nil, and gives
+// remarks. The warnings are for the log; there is at most one about keys without
+// effect.
+func Read[T any, P File[T]](src Sources, prepare func(map[string]any) []string) (settings map[string]any, warnings []string, err error) {
 	in := intake{prepare: prepare, schema: *new(T)}
 	in.check = func(m map[string]any) error {
 		var one T
@@ -70,18 +62,7 @@ func Load[T any, P File[T]](src Sources, prepare func(map[string]any) []string) 
 			return nil, nil, err
 		}
 	}
-	flags, err := conf.Nest(src.Flags)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read flags: %w", err)
-	}
-	if err := in.add("flags", flags); err != nil {
-		return nil, nil, &FlagError{err}
-	}
-	cfg := new(T)
-	if err := conf.Decode(in.merged, cfg); err != nil {
-		return nil, nil, fmt.Errorf("read configuration: %w", err)
-	}
-	return cfg, in.warnings(), nil
+	return in.merged, in.warnings(), nil
 }
 
 // intake collects what the sources say.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/conf"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -44,21 +44,24 @@ func folder(t *testing.T, files map[string]string) string {
 }
 
 // Later sources lie over earlier ones: files of a directory in lexical order, what is
-// hidden left out, then the inline text, then flags. Lists grow, a command does not.
-func TestLoadLaysSourcesOverEachOther(t *testing.T) {
+// hidden left out, then the inline text. Lists grow, a command does not.
+func TestReadLaysSourcesOverEachOther(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"10.hcl": `delay = "1s" names = ["a"] exec { command = ["x", "y"] splay = "1s" } vault {}`, "20.json": `{"delay": "2s", "names": ["b"]}`,
 		"sub/30.hcl": `exec { command = ["z"] }`, ".hidden.hcl": "not { a file", "..data/x.hcl": "not { a file",
 	})
-	got, warnings, err := Load[sample](Sources{
-		Paths: []string{dir}, Inline: `delay = "3s" consul = "c:1"`, InlineName: "INLINE",
-		Flags: map[string]any{"exec.splay": "9s", "names": []string{"c"}},
+	read, warnings, err := Read[sample](Sources{
+		Paths: []string{dir}, Inline: `delay = "3s" consul = "c:1" names = ["c"]`, InlineName: "INLINE",
 	}, func(map[string]any) []string { return nil })
 	if err != nil {
 		t.Fatal(err)
 	}
+	var got sample
+	if err := conf.Decode(read, &got); err != nil {
+		t.Fatal(err)
+	}
 	if got.Delay != 3*time.Second || strings.Join(got.Names, "") != "abc" || got.Consul.Address != "c:1" ||
-		got.Exec.Splay != 9*time.Second || !reflect.DeepEqual(got.Exec.Words(), []string{"z"}) {
+		got.Exec.Splay != time.Second || !reflect.DeepEqual(got.Exec.Words(), []string{"z"}) {
 		t.Errorf("%+v", got)
 	}
 	if len(warnings) != 1 || !strings.Contains(warnings[0], "no effect") || !strings.Contains(warnings[0], "vault") {
@@ -66,25 +69,21 @@ func TestLoadLaysSourcesOverEachOther(t *testing.T) {
 	}
 }
 
-// A mistake names its source; that of the command line can be told from a file's.
-func TestLoadSaysWhereAMistakeIs(t *testing.T) {
+// A mistake names its source.
+func TestReadSaysWhereAMistakeIs(t *testing.T) {
 	dir := folder(t, map[string]string{"bad.hcl": `delay = "-1s"`, "typo.hcl": `dely = "1s"`, "syntax.hcl": "{{"})
 	for _, tt := range []struct {
-		src    Sources
-		want   string
-		byFlag bool
+		src  Sources
+		want string
 	}{
-		{Sources{Paths: []string{filepath.Join(dir, "bad.hcl")}}, "bad.hcl: delay is below zero", false},
-		{Sources{Paths: []string{filepath.Join(dir, "typo.hcl")}}, "dely (did you mean delay?)", false},
-		{Sources{Paths: []string{filepath.Join(dir, "syntax.hcl")}}, "syntax.hcl", false},
-		{Sources{Paths: []string{filepath.Join(dir, "none.hcl")}}, "no such file", false},
-		{Sources{Inline: `exec { kill_signal = "X" }`, InlineName: "INLINE"}, `INLINE: exec.kill_signal: no signal is called "X"`, false},
-		{Sources{Flags: map[string]any{"delay": "-1s"}}, "delay is below zero", true},
+		{Sources{Paths: []string{filepath.Join(dir, "bad.hcl")}}, "bad.hcl: delay is below zero"},
+		{Sources{Paths: []string{filepath.Join(dir, "typo.hcl")}}, "dely (did you mean delay?)"},
+		{Sources{Paths: []string{filepath.Join(dir, "syntax.hcl")}}, "syntax.hcl"},
+		{Sources{Paths: []string{filepath.Join(dir, "none.hcl")}}, "no such file"},
+		{Sources{Inline: `exec { kill_signal = "X" }`, InlineName: "INLINE"}, `INLINE: exec.kill_signal: no signal is called "X"`},
 	} {
-		_, _, err := Load[sample](tt.src, nil)
-		_, byFlag := errors.AsType[*FlagError](err)
-		if err == nil || !strings.Contains(err.Error(), tt.want) || byFlag != tt.byFlag {
-			t.Errorf("%+v: %v (by a flag: %v), want %q", tt.src, err, byFlag, tt.want)
+		if _, _, err := Read[sample](tt.src, nil); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%+v: %v, want %q", tt.src, err, tt.want)
 		}
 	}
 }
@@ -126,17 +125,5 @@ func TestParseWait(t *testing.T) {
 		if got, err := ParseWait(in); err == nil {
 			t.Errorf("%v is taken for %+v", in, got)
 		}
-	}
-}
-
-// A file lies over the environment (Client), or under it (Under).
-func TestConsulAndTheEnvironment(t *testing.T) {
-	env := client.Config{Address: "env:1", Token: "t"}
-	c := Consul{Address: "file:1", SSL: SSL{CACert: "ca"}}
-	if got := c.Client(env); got.Address != "file:1" || got.Token != "t" || got.CAFile != "ca" || !got.SSL {
-		t.Errorf("over: %+v", got)
-	}
-	if got := c.Under(env); got.Address != "env:1" || got.Token != "t" || got.CAFile != "ca" {
-		t.Errorf("under: %+v", got)
 	}
 }

@@ -7,12 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/conf"
 )
 
 // exitNoCommand is the exit code for a subcommand that does not exist.
@@ -46,10 +47,15 @@ func (m Main) Run(ctx context.Context, args []string) int {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetErr(m.Stderr)
-	root.SetUsageFunc(usage)
+	root.SetUsageFunc(func(cmd *cobra.Command) error { return help(cmd, cmd.OutOrStderr(), false) })
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		all, _ := cmd.Flags().GetBool(helpAll)
+		_ = help(cmd, cmd.OutOrStdout(), all)
+	})
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &UsageError{cli.FlagError(err)} })
 	addVersion(root)
 	root.AddCommand(man(root))
+	addHelpAll(root)
 	if len(args) > 1 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
 		return m.complete(ctx, args)
 	}
@@ -69,7 +75,7 @@ func (m Main) failed(cmd *cobra.Command, err error) int {
 	var unknown *unknownCommand
 	switch {
 	case errors.As(err, &unknown):
-		_ = usageTo(m.Stderr, cmd)
+		_ = help(cmd, m.Stderr, false)
 		return exitNoCommand
 	case errors.As(err, &wrong):
 		_, _ = fmt.Fprintf(m.Stderr, "usage: %s\n%s: hint: %q lists the flags\n", cmd.UseLine(), m.Root.Name(), cmd.CommandPath()+" -h")
@@ -78,13 +84,41 @@ func (m Main) failed(cmd *cobra.Command, err error) int {
 	return cli.Code(err)
 }
 
-// Unknown says that there is no such subcommand; the Args of a command that
-// runs without one may return it.
-func Unknown(name string) error { return &unknownCommand{name} }
+// Unknown says that cmd has no such subcommand; the Args of a command that runs without
+// one may return it.
+func Unknown(cmd *cobra.Command, name string) error {
+	var names []string
+	for _, sub := range available(cmd) {
+		names = append(names, sub.Name())
+	}
+	return &unknownCommand{name, conf.Nearest(name, names)}
+}
 
-type unknownCommand struct{ name string }
+type unknownCommand struct{ name, near string }
 
-func (e *unknownCommand) Error() string { return fmt.Sprintf("unknown command %q", e.name) }
+func (e *unknownCommand) Error() string {
+	text := fmt.Sprintf("unknown command %q", e.name)
+	if e.near != "" {
+		text += fmt.Sprintf(" (did you mean %q?)", e.near)
+	}
+	return text
+}
+
+// near names the flag of cmd that was perhaps meant by one that there is not.
+func near(cmd *cobra.Command, err error) error {
+	unknown, ok := errors.AsType[*cli.UnknownFlag](err)
+	if !ok {
+		return err
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if f.Annotations[useless] == nil {
+			names = append(names, f.Name)
+		}
+	})
+	unknown.Near = conf.Nearest(unknown.Name, names)
+	return unknown
+}
 
 // rewrite walks the command line down the tree of commands and puts all flags
 // into the form that pflag cannot misread. It returns the command reached.
@@ -95,7 +129,10 @@ func rewrite(cmd *cobra.Command, args []string) (*cobra.Command, []string, error
 		cmd.InheritedFlags() // merges the parents' persistent flags into Flags
 		split, err := cli.Split(cmd.Flags(), args)
 		if err != nil {
-			return cmd, nil, &UsageError{err}
+			return cmd, nil, &UsageError{near(cmd, err)}
+		}
+		if slices.Contains(split.Flags, "--"+helpAll) {
+			return cmd, append(out, "--help", "--"+helpAll), nil
 		}
 		out = append(out, split.Flags...)
 		sub := subcommand(cmd, split)
@@ -105,11 +142,11 @@ func rewrite(cmd *cobra.Command, args []string) (*cobra.Command, []string, error
 			continue
 		}
 		if len(split.Rest) > 0 && !cmd.Runnable() {
-			return cmd, nil, &unknownCommand{split.Rest[0]}
+			return cmd, nil, Unknown(cmd, split.Rest[0])
 		}
 		if cmd.Annotations[flagsAnywhere] != "" && !split.Dash {
 			if split, err = gather(cmd, split); err != nil {
-				return cmd, nil, &UsageError{err}
+				return cmd, nil, &UsageError{near(cmd, err)}
 			}
 			out = append(out, split.Flags...)
 		}
@@ -159,68 +196,4 @@ func subcommand(cmd *cobra.Command, args cli.Args) *cobra.Command {
 		cmd.InitDefaultCompletionCmd()
 	}
 	return named(cmd, args.Rest[0])
-}
-
-// usage is cobra's usage with one dash before flags.
-func usage(cmd *cobra.Command) error { return usageTo(cmd.OutOrStderr(), cmd) }
-
-func usageTo(w io.Writer, cmd *cobra.Command) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Usage:\n  %s\n", cmd.UseLine())
-	if cmd.HasAvailableSubCommands() {
-		b.WriteString("\nCommands:\n")
-		for _, sub := range cmd.Commands() {
-			if sub.IsAvailableCommand() {
-				fmt.Fprintf(&b, "  %-*s  %s\n", sub.NamePadding(), sub.Name(), sub.Short)
-			}
-		}
-	}
-	if cmd.HasExample() {
-		fmt.Fprintf(&b, "\nExamples:\n%s\n", strings.TrimRight(cmd.Example, "\n"))
-	}
-	if cmd.HasAvailableLocalFlags() {
-		fmt.Fprintf(&b, "\nFlags:\n%s", Flags(cmd.LocalFlags()))
-	}
-	if cmd.HasAvailableInheritedFlags() {
-		fmt.Fprintf(&b, "\nGlobal flags:\n%s", Flags(cmd.InheritedFlags()))
-	}
-	_, err := io.WriteString(w, b.String())
-	return err
-}
-
-// Flags lists flags for a help text, one line each.
-func Flags(fs *pflag.FlagSet) string {
-	type line struct{ left, right string }
-	var lines []line
-	width := 0
-	fs.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden {
-			return
-		}
-		left, text := flagText(f)
-		left = "  " + left
-		width = max(width, len(left))
-		lines = append(lines, line{left, text})
-	})
-	var b strings.Builder
-	for _, l := range lines {
-		fmt.Fprintf(&b, "%-*s  %s\n", width, l.left, l.right)
-	}
-	return b.String()
-}
-
-// flagText is how a flag is written, and what it does.
-func flagText(f *pflag.Flag) (left, text string) {
-	kind, text := pflag.UnquoteUsage(f)
-	left = "-" + f.Name
-	if f.Shorthand != "" {
-		left = "-" + f.Shorthand + ", -" + f.Name
-	}
-	if kind != "" {
-		left += " " + kind
-	}
-	if d := f.DefValue; d != "" && d != "false" && d != "0" && d != "0s" && d != "[]" {
-		text += fmt.Sprintf(" (default %s)", d)
-	}
-	return left, text
 }

@@ -76,12 +76,17 @@ func paragraphs(b *strings.Builder, cmd *cobra.Command) {
 		if i > 0 {
 			b.WriteString(".PP\n")
 		}
-		if strings.HasPrefix(p, " ") || strings.Contains(p, "\n ") { // set by hand
+		if setByHand(p) {
 			b.WriteString(".nf\n" + roff(p) + "\n.fi\n")
 			continue
 		}
 		b.WriteString(roff(p) + "\n")
 	}
+}
+
+// setByHand says that the lines of a paragraph are to stay as they are.
+func setByHand(paragraph string) bool {
+	return strings.HasPrefix(paragraph, " ") || strings.Contains(paragraph, "\n ")
 }
 
 func examples(b *strings.Builder, head string, cmd *cobra.Command) {

@@ -15,10 +15,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/flagfile"
+	"github.com/muster-dev/muster/cmd/internal/connect"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/rexec"
@@ -56,14 +56,14 @@ const examples = `  # On every node that runs the service web.
   %[2]s status 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10
   %[2]s status`
 
-// options are the flags.
+// options are what the flags and the files say.
 type options struct {
 	stdout, stderr *os.File
-	flags          *pflag.FlagSet
-	common         *flagfile.Flags
+	table          *option.Table[file]
+	paths          []string
 
 	cfg    rexec.Config
-	shell  bool
+	shell  *bool
 	output string
 	dry    bool
 	sign   string
@@ -85,16 +85,13 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 
 		DisableFlagsInUseLine: true,
 	}
-	o.flags = cmd.Flags()
-	o.flags.SortFlags = false
-	o.addWhere(o.flags)
-	o.addHow(o.flags)
-	all := cmd.PersistentFlags()
-	all.SortFlags = false
-	all.StringVar(&o.output, "o", "text", "`form` of the output: text or jsonl")
-	o.common = flagfile.Add(all, "exec")
+	start := file{Output: "text", Wait: rexec.DefaultWait, Valid: api.ExecOrderLife, Prefix: rexec.DefaultPrefix, WaitRepl: rexec.DefaultWaitRepl}
+	o.table = option.New(cmd.Flags(), start)
+	o.table.Add(o.rows()...)
+	o.table.AddTo(cmd.PersistentFlags(), option.Option{Flag: "o", Also: "format", Group: "General", Help: "`format` of the output: text or jsonl"})
+	o.table.AddTo(cmd.PersistentFlags(), connect.Common(&o.paths)...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if err := o.load(cmd.Flags()); err != nil {
+		if err := o.load(); err != nil {
 			return err
 		}
 		defer o.cfg.Client.CloseIdle()
@@ -104,28 +101,27 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 	return cmd
 }
 
-func (o *options) addWhere(fs *pflag.FlagSet) {
-	fs.StringVar(&o.cfg.Node, "node", "", "only nodes whose name this `expression` matches")
-	fs.StringVar(&o.cfg.Service, "service", "", "only nodes with a service whose name or id this `expression` matches")
-	fs.StringVar(&o.cfg.Tag, "tag", "", "only where a tag of that service matches this `expression`")
-	fs.BoolVar(&o.dry, "dry-run", false, "list the targets and run nothing")
-}
-
-func (o *options) addHow(fs *pflag.FlagSet) {
+// rows are the options of a job.
+func (o *options) rows() []option.Option {
 	c := &o.cfg
-	fs.IntVar(&c.Parallel, "n", 0, "`number` of nodes that run it at a time; 0: all")
-	fs.IntVar(&c.MaxFail, "max-fail", 0, "begin no more once this `number` of nodes has not returned 0; 0: never mind")
-	fs.DurationVar(&c.Timeout, "timeout", 0, "`time` that it may take on a node; then it is killed")
-	fs.DurationVar(&c.Wait, "wait", rexec.DefaultWait, "`time` in which a node must answer that it begins")
-	fs.BoolVar(&o.shell, "shell", true, "run it by sh -c (false: never); unset, only one string with blanks")
-	fs.StringVar(&c.Job, "job", "", "run this named `job` of the nodes' configuration; the arguments are its own")
-	fs.StringVar(&o.sign, "sign", "", "sign the order by this SSH key `file` (ed25519; a .pub file asks the ssh-agent)")
-	fs.DurationVar(&c.Valid, "valid", api.ExecOrderLife, "`time` in which nodes may begin it")
-	fs.BoolVar(&c.Verbose, "verbose", false, "say more of what happens")
-	fs.StringVar(&c.Prefix, "prefix", rexec.DefaultPrefix, "`prefix` of the keys of the job; with a Consul only")
-	fs.Bool("stale", false, "accepted, without effect")
-	_ = fs.MarkHidden("stale")
-	fs.DurationVar(&c.WaitRepl, "wait-repl", rexec.DefaultWaitRepl, "`time` for the job to reach all servers; with a Consul only")
+	return []option.Option{
+		{Flag: "node", To: &c.Node, Help: "only nodes whose name this `expression` matches"},
+		{Flag: "service", To: &c.Service, Help: "only nodes with a service whose name or id this `expression` matches"},
+		{Flag: "tag", To: &c.Tag, Help: "only where a tag of that service matches this `expression`"},
+		{Flag: "dry-run", To: &o.dry, Help: "list the targets and run nothing"},
+		{Flag: "n", Help: "`number` of nodes that run it at a time; 0: all"},
+		{Flag: "max-fail", Help: "begin no more once this `number` of nodes has not returned 0; 0: never mind"},
+		{Flag: "timeout", Help: "`time` that it may take on a node; then it is killed"},
+		{Flag: "shell", Default: true, Help: "run it by sh -c (false: never); unset, only one string with blanks"},
+		{Flag: "job", To: &c.Job, Help: "run this named `job` of the nodes' configuration; the arguments are its own"},
+		{Flag: "sign", Help: "sign the order by this SSH key `file` (ed25519; a .pub file asks the ssh-agent)"},
+		{Flag: "wait", Group: "More", Help: "`time` in which a node must answer that it begins"},
+		{Flag: "valid", Group: "More", Help: "`time` in which nodes may begin it"},
+		{Flag: "verbose", Group: "More", Help: "say more of what happens"},
+		{Flag: "prefix", Group: "More", Help: "`prefix` of the keys of the job; with a Consul only"},
+		option.NoEffect("stale", false),
+		{Flag: "wait-repl", Group: "More", Help: "`time` for the job to reach all servers; with a Consul only"},
+	}
 }
 
 // show is what prints a job.
@@ -146,29 +142,34 @@ func (o *options) show() (show, error) {
 	return nil, command.Usagef("-o %q is neither text nor jsonl", o.output)
 }
 
-// file is a configuration file: each key gives the flag of its name. What is run,
-// and where, is said by hand.
+// file is what a configuration file may hold. What is run, and where, is said by hand.
 type file struct {
-	flagfile.Common `conf:",squash"`
+	connect.Settings `conf:",squash"`
 
-	N        *int           `conf:"n"`
-	MaxFail  *int           `conf:"max_fail"`
-	Timeout  *time.Duration `conf:"timeout"`
-	Wait     *time.Duration `conf:"wait"`
-	Shell    *bool          `conf:"shell"`
-	Sign     *string        `conf:"sign"`
-	Valid    *time.Duration `conf:"valid"`
-	Verbose  *bool          `conf:"verbose"`
-	Output   *string        `conf:"o|output"`
-	Prefix   *string        `conf:"prefix"`
-	WaitRepl *time.Duration `conf:"wait_repl"`
+	N        int           `conf:"n"`
+	MaxFail  int           `conf:"max_fail"`
+	Timeout  time.Duration `conf:"timeout"`
+	Wait     time.Duration `conf:"wait"`
+	Shell    *bool         `conf:"shell"`
+	Sign     string        `conf:"sign"`
+	Valid    time.Duration `conf:"valid"`
+	Verbose  bool          `conf:"verbose"`
+	Output   string        `conf:"o|output"`
+	Prefix   string        `conf:"prefix"`
+	WaitRepl time.Duration `conf:"wait_repl"`
 }
 
 // load reads the configuration files, and makes the client.
-func (o *options) load(fs *pflag.FlagSet) error {
-	s, err := flagfile.Load[file](o.common, fs, o.stderr)
-	o.cfg.Client, o.level = s.Client, s.Level
-	return err
+func (o *options) load() error {
+	f, agent, err := connect.Open(o.table, "exec", o.paths, o.stderr)
+	if err != nil {
+		return err
+	}
+	o.level, o.output, o.sign, o.shell = agent.Level, f.Output, f.Sign, f.Shell
+	c := &o.cfg
+	c.Client, c.Verbose, c.Prefix, c.WaitRepl = agent.Client, f.Verbose, f.Prefix, f.WaitRepl
+	c.Parallel, c.MaxFail, c.Timeout, c.Wait, c.Valid = f.N, f.MaxFail, f.Timeout, f.Wait, f.Valid
+	return nil
 }
 
 func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error {
@@ -229,7 +230,7 @@ func (o *options) what(args []string, stdin io.Reader) error {
 	case len(args) == 0:
 		return command.Usagef("Must specify a command to execute")
 	case args[0] == "-":
-		if o.flags.Changed("shell") && !o.shell {
+		if o.shell != nil && !*o.shell {
 			return command.Usagef("Cannot use a script from standard input with -shell=false")
 		}
 		script, err := io.ReadAll(io.LimitReader(stdin, api.MaxExecOrder+1))
@@ -243,8 +244,8 @@ func (o *options) what(args []string, stdin io.Reader) error {
 		return nil
 	}
 	c.Shell = len(args) == 1 && strings.ContainsAny(strings.TrimSpace(args[0]), " \t\n")
-	if o.flags.Changed("shell") {
-		c.Shell = o.shell
+	if o.shell != nil {
+		c.Shell = *o.shell
 	}
 	if c.Command = args; c.Shell {
 		c.Command = []string{strings.Join(args, " ")}

@@ -27,7 +27,7 @@ func (o *options) asking(use, short, example string, args cobra.PositionalArgs, 
 		Use: use, Short: short, Example: example, Args: args,
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.load(cmd.Flags()); err != nil {
+			if err := o.load(); err != nil {
 				return err
 			}
 			defer o.cfg.Client.CloseIdle()

@@ -11,8 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/connflags"
-	"github.com/muster-dev/muster/cmd/internal/flagfile"
+	"github.com/muster-dev/muster/cmd/internal/connect"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/lock"
 	"github.com/muster-dev/muster/pkg/logx"
@@ -40,7 +39,7 @@ func (o *options) hold(cmd *cobra.Command, args []string) error {
 	case errors.Is(err, lock.ErrLost):
 		return cli.Exit(cli.ExitLockLost, fmt.Errorf("%s: %w", key, err))
 	case errors.Is(err, lock.ErrTimeout):
-		return cli.Hint(cli.ExitNotLocked, fmt.Errorf("acquire %s: not within %v", key, o.timeout), fmt.Sprintf("\"lock show %s\" says who holds it", o.prefix(args[0])))
+		return cli.Hint(cli.ExitNotLocked, fmt.Errorf("acquire %s: not within %v", key, o.Timeout), fmt.Sprintf("\"lock show %s\" says who holds it", o.prefix(args[0])))
 	case errors.As(err, &by):
 		return cli.Exit(cli.ExitNotLocked, fmt.Errorf("acquire %s: %w", key, by))
 	}
@@ -52,44 +51,40 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (r *lock.Runner, cl
 	if len(args) > 1 && args[1] == "--" {
 		args = append([]string{args[0]}, args[2:]...)
 	}
-	safeTTL := o.safe && cmd.Flags().Changed("ttl")
 	cli.SurvivePipes() // who reads what we say may go, the command stays
-	settled, err := flagfile.Load[file](o.common, cmd.Flags(), cmd.ErrOrStderr())
+	values, agent, err := connect.Open(o.table, "lock", o.paths, cmd.ErrOrStderr())
 	if err != nil {
 		return nil, nil, err
 	}
+	safeTTL := values.Safe && o.table.Given("safe") && o.table.Given("ttl")
+	if o.file = *values; o.elect { // of which there is one
+		o.N, o.Safe, o.OncePer = 1, false, ""
+	}
 	switch {
-	case o.n < 1:
+	case o.N < 1:
 		return nil, nil, command.Usagef("Lock holder limit must be positive")
-	case o.timeout < 0:
+	case o.Timeout < 0:
 		return nil, nil, command.Usagef("Timeout must be positive")
 	case len(args) < 2 || strings.Trim(args[0], "/") == "":
 		return nil, nil, command.Usagef("Key prefix and child command must be specified")
 	case strings.HasPrefix(args[1], "-"):
 		return nil, nil, command.Usagef("%q stands where the command is expected: flags go before the prefix", args[1])
-	case o.shell != "" && o.shell != "true" && o.shell != "false":
-		return nil, nil, command.Usagef("invalid value %q for flag -shell: want true or false", o.shell)
 	case safeTTL:
 		return nil, nil, command.Usagef("-safe has no -ttl: nothing ends a safe lock but its release")
 	}
-	r = &lock.Runner{Timeout: o.timeout, Elect: o.elect, KillAfter: o.killAfter}
+	r = &lock.Runner{Timeout: o.Timeout, Elect: o.elect, KillAfter: o.KillTimeout}
 	r.Warn = func(format string, args ...any) {
 		_, _ = fmt.Fprintf(cmd.ErrOrStderr(), "lock: "+format+"\n", args...)
 	}
 	r.Progress = func(format string, args ...any) {
-		if o.verbose {
+		if o.Verbose {
 			_, _ = fmt.Fprintf(cmd.ErrOrStderr(), format+"\n", args...)
 		}
 	}
-	if r.Once, err = lock.ParseOncePer(o.oncePer); err != nil {
+	if r.Once, err = lock.ParseOncePer(o.OncePer); err != nil {
 		return nil, nil, &command.UsageError{Err: err}
 	}
-	var shell *bool
-	if o.shell != "" {
-		yes := o.shell == "true"
-		shell = &yes
-	}
-	argv, notice, err := proc.Resolve(args[1:], shell)
+	argv, notice, err := proc.Resolve(args[1:], o.Shell)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -99,17 +94,17 @@ func (o *options) prepare(cmd *cobra.Command, args []string) (r *lock.Runner, cl
 	if err := proc.Runnable(argv[0]); err != nil { // nobody has to wait for the lock to learn that
 		return nil, nil, err
 	}
-	r.Spec = proc.Spec{Argv: argv, Env: append(os.Environ(), connflags.Environ(settled.Conn)...), Stdout: os.Stdout, Stderr: os.Stderr}
-	if o.passStdin {
+	r.Spec = proc.Spec{Argv: argv, Env: append(os.Environ(), connect.Environ(agent.Config)...), Stdout: os.Stdout, Stderr: os.Stderr}
+	if o.PassStdin {
 		r.Spec.Stdin = os.Stdin
 	}
 	cfg := o.lockConfig(o.prefix(args[0]), strings.Join(args[1:], " "))
-	cfg.Client, cfg.Logger = settled.Client, logx.New(os.Stderr, settled.Level, false)
+	cfg.Client, cfg.Logger = agent.Client, logx.New(os.Stderr, agent.Level, false)
 	r.Lock, err = lock.New(cfg)
 	if err != nil {
 		return nil, nil, &command.UsageError{Err: err}
 	}
-	return r, settled.Client.CloseIdle, nil
+	return r, agent.Client.CloseIdle, nil
 }
 
 // prefix is the prefix of the lock; an election is given by its name.
@@ -123,16 +118,16 @@ func (o *options) prefix(arg string) string {
 func (o *options) lockConfig(prefix, command string) lock.Config {
 	host, _ := os.Hostname() // only for people who read it
 	cfg := lock.Config{
-		Prefix: prefix, Slots: o.n, Name: o.name, TTL: o.ttl, Safe: o.safe, Delay: o.delay,
-		Holder: lock.Holder{Host: host, PID: os.Getpid(), Command: command, Value: o.value},
+		Prefix: prefix, Slots: o.N, Name: o.Name, TTL: o.TTL, Safe: o.Safe, Delay: o.LockDelay,
+		Holder: lock.Holder{Host: host, PID: os.Getpid(), Command: command, Value: o.Value},
 	}
-	if o.safe {
+	if o.Safe {
 		cfg.TTL = 0
 	}
 	if cfg.Name == "" {
 		cfg.Name = lock.SessionName(command, prefix)
 	}
-	if o.elect && o.value == "" {
+	if o.elect && o.Value == "" {
 		cfg.Holder.Value = host
 	}
 	return cfg

@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/flagfile"
+	"github.com/muster-dev/muster/cmd/internal/connect"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/lock"
@@ -24,7 +24,7 @@ import (
 
 // asking makes a command that asks the agent something about locks. It takes at
 // most one argument, and needs it if it has a name.
-func asking(tool, use, short, example string, flags func(*pflag.FlagSet), run func(ctx context.Context, c *client.Client, arg string, out io.Writer) error) *cobra.Command {
+func asking(tool, use, short, example string, own []option.Option, run func(ctx context.Context, c *client.Client, arg string, out io.Writer) error) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Example: strings.ReplaceAll(example, "%", tool), DisableFlagsInUseLine: true}
 	name, optional := "", false
 	if words := strings.Fields(use); len(words) > 2 {
@@ -40,14 +40,12 @@ func asking(tool, use, short, example string, flags func(*pflag.FlagSet), run fu
 		}
 		return nil
 	}
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	if flags != nil {
-		flags(fs)
-	}
-	common := flagfile.Add(fs, "lock")
+	var paths []string
+	table := option.New(cmd.Flags(), file{})
+	table.Add(own...)
+	table.Add(connect.Common(&paths)...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		s, err := flagfile.Load[file](common, fs, cmd.ErrOrStderr())
+		_, s, err := connect.Open(table, "lock", paths, cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -57,10 +55,6 @@ func asking(tool, use, short, example string, flags func(*pflag.FlagSet), run fu
 	return command.FlagsAnywhere(cmd)
 }
 
-func jsonFlag(to *bool) func(*pflag.FlagSet) {
-	return func(fs *pflag.FlagSet) { fs.BoolVar(to, "json", false, "print JSON") }
-}
-
 func writeJSON(out io.Writer, v any) error {
 	enc := json.NewEncoder(out)
 	enc.SetIndent("", "  ")
@@ -68,14 +62,14 @@ func writeJSON(out io.Writer, v any) error {
 }
 
 func lsCommand(name string) *cobra.Command {
-	var asJSON bool
+	output := "text"
 	return asking(name, "ls [flags] [PREFIX]", "list the locks that are held or waited for", "  % ls\n  % ls svc/\n  % ls -json",
-		jsonFlag(&asJSON), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
+		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			all, err := lock.List(ctx, c, prefix)
 			switch {
 			case err != nil:
 				return err
-			case asJSON:
+			case output == "json":
 				return writeJSON(out, append([]lock.Status{}, all...))
 			}
 			w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -104,14 +98,14 @@ func where(h lock.HolderStatus) string {
 }
 
 func showCommand(name string) *cobra.Command {
-	var asJSON bool
+	output := "text"
 	return asking(name, "show [flags] PREFIX|KEY", "say who holds a lock and who waits for it", "  % show deploy/\n  % show -json deploy/\n  % show leader/scheduler",
-		jsonFlag(&asJSON), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
+		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			s, err := lock.Show(ctx, c, prefix)
 			if err != nil {
 				return err
 			}
-			if asJSON {
+			if output == "json" {
 				return writeJSON(out, s)
 			}
 			w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
@@ -137,15 +131,14 @@ func showCommand(name string) *cobra.Command {
 func breakCommand(name string) *cobra.Command {
 	var session string
 	var token uint64
-	var asJSON bool
+	output := "text"
 	return asking(name, "break [flags] PREFIX|KEY", "take a lock away from those who hold it", "  % break deploy/\n  % break -fence 4711 deploy/\n  % break -session adf4238a-882b-9ddc-4a9d-5b6758e4159e svc/web",
-		func(fs *pflag.FlagSet) {
-			fs.StringVar(&session, "session", "", "break only the hold of this session `id`")
-			fs.Uint64Var(&token, "fence", 0, "break only the hold with this LOCK_TOKEN `number`")
-			jsonFlag(&asJSON)(fs)
-		}, func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
+		append([]option.Option{
+			{Flag: "session", To: &session, Help: "break only the hold of this session `id`"},
+			{Flag: "fence", To: &token, Help: "break only the hold with this LOCK_TOKEN `number`"},
+		}, option.Output(&output, "text", "json")...), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			broken, err := lock.Break(ctx, c, prefix, session, token)
-			if asJSON && broken != nil {
+			if output == "json" && broken != nil {
 				return errors.Join(writeJSON(out, broken), err)
 			}
 			for _, h := range broken {
@@ -158,10 +151,10 @@ func breakCommand(name string) *cobra.Command {
 func verifyCommand(name string) *cobra.Command {
 	var key, session, token string
 	return asking(name, "verify [flags]", "say by exit code whether a lock is still held (0) or not (76)", "  % verify && ./next-step          # inside a lock's command\n  % verify -key deploy/.lock -fence 4711\n  % verify -key deploy/.lock -session adf4238a-882b-9ddc-4a9d-5b6758e4159e",
-		func(fs *pflag.FlagSet) {
-			fs.StringVar(&key, "key", "", "`key`, or prefix, of the lock that has to be held (env LOCK_KEY)")
-			fs.StringVar(&token, "fence", "", "`number` of the acquisition that has to hold it (env LOCK_TOKEN)")
-			fs.StringVar(&session, "session", "", "session `id` that has to hold it (env LOCK_SESSION)")
+		[]option.Option{
+			{Flag: "key", To: &key, Help: "`key`, or prefix, of the lock that has to be held (env LOCK_KEY)"},
+			{Flag: "fence", To: &token, Help: "`number` of the acquisition that has to hold it (env LOCK_TOKEN)"},
+			{Flag: "session", To: &session, Help: "session `id` that has to hold it (env LOCK_SESSION)"},
 		}, func(ctx context.Context, c *client.Client, _ string, out io.Writer) error {
 			if token == "" && session == "" {
 				token, session = os.Getenv("LOCK_TOKEN"), os.Getenv("LOCK_SESSION")
@@ -188,9 +181,9 @@ func verifyCommand(name string) *cobra.Command {
 }
 
 func leaderCommand(name string) *cobra.Command {
-	var asJSON bool
+	output := "text"
 	return asking(name, "leader [flags] NAME", "print what the leader of a name publishes", "  % leader scheduler\n  curl http://$(% leader scheduler):8080/\n  % leader -json scheduler",
-		jsonFlag(&asJSON), func(ctx context.Context, c *client.Client, name string, out io.Writer) error {
+		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, name string, out io.Writer) error {
 			s, err := lock.Show(ctx, c, lock.LeaderPrefix(name))
 			if err == nil && len(s.Holders) == 0 {
 				err = fmt.Errorf("%w: nobody leads %s", lock.ErrNotHeld, name)
@@ -200,7 +193,7 @@ func leaderCommand(name string) *cobra.Command {
 			}
 			h := s.Holders[0]
 			switch {
-			case asJSON:
+			case output == "json":
 				return writeJSON(out, h)
 			case h.Value != "":
 				_, err = fmt.Fprintln(out, h.Value)

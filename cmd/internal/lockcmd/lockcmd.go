@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/muster-dev/muster/cmd/internal/flagfile"
+	"github.com/muster-dev/muster/cmd/internal/connect"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/pkg/lock"
 )
 
@@ -45,7 +45,6 @@ const examples = `  # Only one machine at a time migrates the database.
 
 // New makes the command; name is how it is typed: "lock" or "agent lock".
 func New(name string) *cobra.Command {
-	o := &options{}
 	cmd := &cobra.Command{
 		Use:                   "lock [flags] PREFIX COMMAND [ARG...]",
 		Short:                 "run a command while holding a lock or a semaphore slot",
@@ -53,66 +52,65 @@ func New(name string) *cobra.Command {
 		Example:               fmt.Sprintf(examples, name),
 		DisableFlagsInUseLine: true,
 		Args:                  cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.hold(cmd, args)
-		},
 	}
-	o.add(cmd.Flags())
+	holds(cmd, &options{}, file{N: 1, TTL: lock.DefaultTTL, LockDelay: lock.DefaultDelay},
+		option.Option{Flag: "n", Help: "`number` of those who may hold the lock at once"},
+		option.Option{Flag: "timeout", Also: "try", Help: "give up after waiting this `time` (exit code 75); 0: never"},
+		option.Option{Flag: "once-per", Help: "`what`: VALUE, TIME or VALUE/TIME; run nothing, exit 0, if the command has succeeded for that VALUE, or within that TIME, on whatever machine"},
+		option.Option{Flag: "safe", Help: "a lock that no time ends: it stays until released, or broken by \"lock break\""},
+		option.Option{Flag: "ttl", Help: "`time` after which the lock of a holder that is not heard of is taken away"},
+		option.Option{Flag: "lock-delay", Help: "`time` for which nobody gets a lock that was not released"})
 	cmd.AddCommand(electCommand(name), leaderCommand(name), lsCommand(name), showCommand(name), breakCommand(name), verifyCommand(name))
 	return cmd
 }
 
-// options are the flags of what holds a lock.
+// file is what a configuration file may hold, and so the options of what holds a lock.
+type file struct {
+	connect.Settings `conf:",squash"`
+
+	N           int           `conf:"n"`
+	Name        string        `conf:"name"`
+	Timeout     time.Duration `conf:"timeout"`
+	Safe        bool          `conf:"safe"`
+	TTL         time.Duration `conf:"ttl"`
+	LockDelay   time.Duration `conf:"lock_delay"`
+	OncePer     string        `conf:"once_per"`
+	PassStdin   bool          `conf:"pass_stdin"`
+	Shell       *bool         `conf:"shell"`
+	KillTimeout time.Duration `conf:"kill_timeout"`
+	Verbose     bool          `conf:"verbose"`
+	Value       string        `conf:"value"`
+}
+
+// options are those of one run.
 type options struct {
-	common *flagfile.Flags
-
-	n         int
-	name      string
-	timeout   time.Duration
-	safe      bool
-	ttl       time.Duration
-	delay     time.Duration
-	oncePer   string
-	passStdin bool
-	shell     string
-	killAfter time.Duration
-	verbose   bool
-
+	file
 	elect bool // the prefix is an election's, and a loss is no end
-	value string
+
+	table *option.Table[file]
+	paths []string
 }
 
-func (o *options) add(fs *pflag.FlagSet) {
-	fs.SortFlags = false
-	fs.IntVar(&o.n, "n", 1, "`number` of those who may hold the lock at once")
-	fs.DurationVar(&o.timeout, "timeout", 0, "give up after waiting this `time` (exit code 75); 0: never")
-	fs.DurationVar(&o.timeout, "try", 0, "same as -timeout")
-	fs.StringVar(&o.oncePer, "once-per", "", "`what`: VALUE, TIME or VALUE/TIME; run nothing, exit 0, if the command has succeeded for that VALUE, or within that TIME, on whatever machine")
-	fs.BoolVar(&o.safe, "safe", false, "a lock that no time ends: it stays until released, or broken by \"lock break\"")
-	fs.DurationVar(&o.ttl, "ttl", lock.DefaultTTL, "`time` after which the lock of a holder that is not heard of is taken away")
-	fs.DurationVar(&o.delay, "lock-delay", lock.DefaultDelay, "`time` for which nobody gets a lock that was not released")
-	o.addCommon(fs)
-}
-
-// addCommon defines the flags that an election has too.
-func (o *options) addCommon(fs *pflag.FlagSet) {
-	fs.StringVar(&o.name, "name", "", "`name` of the session (default \"Lock for 'COMMAND' at 'PREFIX'\")")
-	fs.BoolVar(&o.passStdin, "pass-stdin", false, "give the command our standard input")
-	fs.StringVar(&o.shell, "shell", "", "`true` or false: run the command by sh -c, or never (else: one string with blanks does)")
-	fs.Lookup("shell").NoOptDefVal = "true"
-	fs.DurationVar(&o.killAfter, "kill-timeout", 5*time.Second, "`time` that the command has to end after INT or TERM")
-	fs.BoolVar(&o.verbose, "verbose", false, "say what happens")
-	o.common = flagfile.Add(fs, "lock")
-	fs.Bool("child-exit-code", false, "accepted: the command's exit code always passes through")
-	fs.Int("monitor-retry", 3, "accepted: a lock is lost when its time is over, not when reads fail")
-	fs.Bool("stale", false, "accepted, without effect")
-	for _, name := range []string{"child-exit-code", "monitor-retry", "stale"} {
-		_ = fs.MarkHidden(name)
-	}
+// holds makes cmd one that holds a lock. The options that lock and elect share stand
+// behind their own.
+func holds(cmd *cobra.Command, o *options, start file, own ...option.Option) {
+	start.KillTimeout = 5 * time.Second
+	o.table = option.New(cmd.Flags(), start)
+	o.table.Add(own...)
+	o.table.Add(option.In("Command",
+		option.Option{Flag: "name", Help: "`name` of the session (default \"Lock for 'COMMAND' at 'PREFIX'\")"},
+		option.Option{Flag: "pass-stdin", Help: "give the command our standard input"},
+		option.Option{Flag: "shell", Bare: "true", Help: "`true` or false: run the command by sh -c, or never (else: one string with blanks does)", Check: option.Truth},
+		option.Option{Flag: "kill-timeout", Help: "`time` that the command has to end after INT or TERM"},
+		option.Option{Flag: "verbose", Help: "say what happens"},
+		option.NoEffect("child-exit-code", false), // it always passes through
+		option.NoEffect("monitor-retry", 3),       // a lock is lost when its time is over, not when reads fail
+		option.NoEffect("stale", false))...)
+	o.table.Add(connect.Common(&o.paths)...)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.hold(cmd, args) }
 }
 
 func electCommand(name string) *cobra.Command {
-	o := &options{elect: true, n: 1}
 	cmd := &cobra.Command{
 		Use:   "elect [flags] NAME -- COMMAND [ARG...]",
 		Short: "run a command while being the one leader of that name",
@@ -125,32 +123,11 @@ leader/NAME/.lock.`,
   %[1]s elect -ttl 10s -lock-delay 0s cron -- crond -f`, name),
 		DisableFlagsInUseLine: true,
 		Args:                  cobra.ArbitraryArgs,
-		RunE:                  func(cmd *cobra.Command, args []string) error { return o.hold(cmd, args) },
 	}
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	fs.StringVar(&o.value, "value", "", "`text` to publish while leading; \"lock leader NAME\" prints it (default: the host's name)")
-	fs.DurationVar(&o.timeout, "timeout", 0, "give up after waiting this `time` (exit code 75); 0: never")
-	fs.DurationVar(&o.ttl, "ttl", lock.DefaultTTL, "`time` after which a leader that is not heard of is taken for gone")
-	fs.DurationVar(&o.delay, "lock-delay", 0, "`time` for which nobody leads after one that did not resign; the TTL alone covers a leader that is cut off")
-	o.addCommon(fs)
+	holds(cmd, &options{elect: true}, file{TTL: lock.DefaultTTL},
+		option.Option{Flag: "value", Help: "`text` to publish while leading; \"lock leader NAME\" prints it (default: the host's name)"},
+		option.Option{Flag: "timeout", Help: "give up after waiting this `time` (exit code 75); 0: never"},
+		option.Option{Flag: "ttl", Help: "`time` after which a leader that is not heard of is taken for gone"},
+		option.Option{Flag: "lock-delay", Help: "`time` for which nobody leads after one that did not resign; the TTL alone covers a leader that is cut off"})
 	return cmd
-}
-
-// file is a configuration file: each key gives the flag of its name.
-type file struct {
-	flagfile.Common `conf:",squash"`
-
-	N           *int           `conf:"n"`
-	Name        *string        `conf:"name"`
-	Timeout     *time.Duration `conf:"timeout"`
-	Safe        *bool          `conf:"safe"`
-	TTL         *time.Duration `conf:"ttl"`
-	LockDelay   *time.Duration `conf:"lock_delay"`
-	OncePer     *string        `conf:"once_per"`
-	PassStdin   *bool          `conf:"pass_stdin"`
-	Shell       *bool          `conf:"shell"`
-	KillTimeout *time.Duration `conf:"kill_timeout"`
-	Verbose     *bool          `conf:"verbose"`
-	Value       *string        `conf:"value"`
 }

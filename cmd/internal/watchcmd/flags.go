@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
-	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/connect"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/pkg/handlers"
 )
 
@@ -58,8 +58,7 @@ const examples = `  # Run ./handler.sh whenever a check changes.
 // options are the flags.
 type options struct {
 	stdout, stderr *os.File
-	flags          *pflag.FlagSet
-	conn           *connflags.Flags
+	table          *option.Table[file]
 	args           []string
 
 	spec        handlers.Spec
@@ -74,9 +73,9 @@ type options struct {
 	http        handlers.HTTP
 	httpHeaders []string
 
-	pidFile, logLevel string
-	statusAddr        string
-	logJSON           bool
+	pidFile    string
+	statusAddr string
+	logJSON    bool
 }
 
 // New makes the command; name is how it is called.
@@ -90,20 +89,16 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 
 		DisableFlagsInUseLine: true,
 	}
-	fs := cmd.Flags()
-	fs.SortFlags = false
-	o.flags = fs
-	o.addTarget(fs)
-	o.addHandler(fs)
-	o.addDelivery(fs)
-	o.conn = connflags.Add(fs)
-	fs.StringVar(&o.spec.Datacenter, "datacenter", "", "`datacenter` to ask instead of the agent's own")
-	fs.BoolVar(&o.spec.Stale, "stale", false, "let any server answer, leader or not")
-	fs.IntVar(&o.retries, "retry-attempts", 0, "`failures` in a row to get an answer that end watch (exit code 14); 0: never")
-	fs.StringVar(&o.pidFile, "pid-file", "", "`file` to write the process id to")
-	fs.StringVar(&o.statusAddr, "status-addr", "", "`address` (host:port or unix:///path) to serve /status and /metrics on")
-	fs.StringVar(&o.logLevel, "log-level", "info", "`level`: trace, debug, info, warn or error")
-	fs.BoolVar(&o.logJSON, "log-json", false, "log as JSON")
+	o.table = option.New(cmd.Flags(), file{})
+	o.table.Add(o.target()...)
+	o.table.Add(o.handler()...)
+	o.table.Add(o.delivery()...)
+	o.table.Add(o.process()...)
+	o.table.Add(connect.Options()...)
+	o.table.Add(option.In(connect.Group,
+		option.Option{Flag: "datacenter", To: &o.spec.Datacenter, Help: "`datacenter` to ask instead of the agent's own"},
+		option.Option{Flag: "stale", To: &o.spec.Stale, Help: "let any server answer, leader or not"},
+		option.Option{Flag: "retry-attempts", To: &o.retries, Help: "`failures` in a row to get an answer that end watch (exit code 14); 0: never"})...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		o.args = args
 		return o.start(cmd.Context())
@@ -111,48 +106,64 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 	return cmd
 }
 
-// addTarget defines what is watched.
-func (o *options) addTarget(fs *pflag.FlagSet) {
+// target are the options that say what is watched.
+func (o *options) target() []option.Option {
 	s := &o.spec
-	fs.StringVar(&s.Type, "type", "", "what to watch: key, keyprefix, services, nodes, service, checks or event")
-	fs.StringVar(&s.Key, "key", "", "`key` to watch (type key)")
-	fs.StringVar(&s.Prefix, "prefix", "", "`prefix` of keys to watch (type keyprefix)")
-	fs.StringVar(&s.Service, "service", "", "`service` to watch (types service and checks)")
-	fs.StringArrayVar(&s.Tags, "tag", nil, "only instances with this `tag`; repeatable (type service)")
-	fs.StringVar(&o.passing, "passingonly", "", "`true`: only instances all of whose checks pass (type service)")
-	fs.StringVar(&s.State, "state", "", "only checks in this `state` (type checks; default any)")
-	fs.StringVar(&s.Name, "name", "", "only events of this `name` (type event)")
-	fs.BoolVar(&s.Durable, "durable", false, "events that the servers keep: each is handed over at least once, in order, and acknowledged (type event)")
-	fs.StringVar(&s.Filter, "filter", "", "only what this `expression` selects (types services, nodes, service and checks)")
-	fs.StringArrayVar(&o.configs, "config", nil, "`file` or directory with watches (HCL, JSON, YAML, TOML), repeatable; SIGHUP reads it again")
+	return []option.Option{
+		{Flag: "type", To: &s.Type, Help: "what to watch: key, keyprefix, services, nodes, service, checks or event"},
+		{Flag: "key", To: &s.Key, Help: "`key` to watch (type key)"},
+		{Flag: "prefix", To: &s.Prefix, Help: "`prefix` of keys to watch (type keyprefix)"},
+		{Flag: "service", To: &s.Service, Help: "`service` to watch (types service and checks)"},
+		{Flag: "tag", To: &s.Tags, Help: "only instances with this `tag`; repeatable (type service)"},
+		{Flag: "passingonly", To: &o.passing, Help: "`true`: only instances all of whose checks pass (type service)"},
+		{Flag: "state", To: &s.State, Help: "only checks in this `state` (type checks; default any)"},
+		{Flag: "name", To: &s.Name, Help: "only events of this `name` (type event)"},
+		{Flag: "durable", To: &s.Durable, Help: "events that the servers keep: each is handed over at least once, in order, and acknowledged (type event)"},
+		{Flag: "filter", To: &s.Filter, Help: "only what this `expression` selects (types services, nodes, service and checks)"},
+		{Flag: "config", To: &o.configs, Help: "`file` or directory with watches (HCL, JSON, YAML, TOML), repeatable; SIGHUP reads it again"},
+	}
 }
 
-// addHandler defines who is told.
-func (o *options) addHandler(fs *pflag.FlagSet) {
+// handler are the options that say who is told.
+func (o *options) handler() []option.Option {
 	s := &o.spec
-	fs.StringVar(&o.shell, "shell", "", "`true` or false: run the handler by sh -c, or never (else: one string with blanks does)")
-	fs.Lookup("shell").NoOptDefVal = "true"
-	fs.StringVarP(&o.output, "o", "o", "json", "what to print without a handler: the first result (`json`), or each, on a line (jsonl)")
-	fs.StringVar(&o.http.Path, "http-handler", "", "`URL` to send changes to")
-	fs.StringVar(&o.http.Method, "http-method", "POST", "`method` of -http-handler")
-	fs.StringArrayVar(&o.httpHeaders, "http-header", nil, "`Name: value` for -http-handler; repeatable")
-	fs.DurationVar(&o.http.Timeout, "http-timeout", 10*time.Second, "`time` that -http-handler has to answer")
-	fs.BoolVar(&o.http.TLSSkipVerify, "http-tls-skip-verify", false, "do not verify the certificate of -http-handler")
-	fs.BoolVar(&s.Changes, "changes", false, "hand over what was added, modified and deleted, a JSON line each, with old and new")
-	fs.BoolVar(&s.KeepValues, "keep-values", false, "with -changes: keep the values on disk, so that old is known after a restart too")
+	o.output, o.http.Method, o.http.Timeout = "json", "POST", 10*time.Second
+	return append(option.Output(&o.output, "json", "jsonl"), option.In("Handler",
+		option.Option{Flag: "shell", To: &o.shell, Bare: "true", Help: "`true` or false: run the handler by sh -c, or never (else: one string with blanks does)"},
+		option.Option{Flag: "http-handler", To: &o.http.Path, Help: "`URL` to send changes to"},
+		option.Option{Flag: "http-method", To: &o.http.Method, Help: "`method` of -http-handler"},
+		option.Option{Flag: "http-header", To: &o.httpHeaders, Help: "`Name: value` for -http-handler; repeatable"},
+		option.Option{Flag: "http-timeout", To: &o.http.Timeout, Help: "`time` that -http-handler has to answer"},
+		option.Option{Flag: "http-tls-skip-verify", To: &o.http.TLSSkipVerify, Help: "do not verify the certificate of -http-handler"},
+		option.Option{Flag: "changes", To: &s.Changes, Help: "hand over what was added, modified and deleted, a JSON line each, with old and new"},
+		option.Option{Flag: "keep-values", To: &s.KeepValues, Help: "with -changes: keep the values on disk, so that old is known after a restart too"},
+	)...)
 }
 
-// addDelivery defines when and how often.
-func (o *options) addDelivery(fs *pflag.FlagSet) {
+// delivery are the options that say when and how often.
+func (o *options) delivery() []option.Option {
 	s := &o.spec
-	fs.BoolVar(&o.once, "once", false, "deliver what is due now, then exit; a failed handler is not run again")
-	fs.DurationVar(&o.timeout, "timeout", 0, "with -once, or without a handler: give up after this `time` (exit code 14)")
-	fs.StringVar((*string)(&s.Initial), "initial", "", "deliver what is there at the start: never, if-changed (unless it was delivered before) or always (default if-changed, -o jsonl: always)")
-	fs.StringVar((*string)(&s.Overlap), "overlap", "coalesce", "changes while the handler runs: queue (each gets a run), coalesce (one run for the newest) or kill (the same, at once)")
-	fs.DurationVar(&s.Settle, "settle", 0, "deliver when nothing has changed for this `time`, at the latest after four times that")
-	fs.DurationVar(&s.Timeout, "handler-timeout", 0, "`time` after which a handler that runs is stopped, and has failed; 0: none")
-	fs.DurationVar(&s.KillTimeout, "kill-timeout", 5*time.Second, "`time` from SIGTERM to SIGKILL for a handler that is stopped")
-	fs.IntVar(&s.Attempts, "attempts", 0, "`runs` that may fail before a change is given up; 0: it never is")
-	fs.StringVar(&s.DeadLetters, "dead-letters", "", "`file` to append changes to that were given up")
-	fs.StringVar(&o.stateDir, "state-dir", "", "`directory` to remember deliveries in (default $XDG_STATE_HOME/muster/watch, and nowhere if that cannot be written)")
+	s.Overlap, s.KillTimeout = handlers.OverlapCoalesce, 5*time.Second
+	return append([]option.Option{
+		{Flag: "once", To: &o.once, Help: "deliver what is due now, then exit; a failed handler is not run again"},
+		{Flag: "timeout", To: &o.timeout, Help: "with -once, or without a handler: give up after this `time` (exit code 14)"},
+	}, option.In("Delivery",
+		option.Option{Flag: "initial", To: (*string)(&s.Initial), Help: "deliver what is there at the start: never, if-changed (unless it was delivered before) or always (default if-changed, -o jsonl: always)"},
+		option.Option{Flag: "overlap", To: (*string)(&s.Overlap), Help: "changes while the handler runs: queue (each gets a run), coalesce (one run for the newest) or kill (the same, at once)"},
+		option.Option{Flag: "settle", To: &s.Settle, Help: "deliver when nothing has changed for this `time`, at the latest after four times that"},
+		option.Option{Flag: "handler-timeout", To: &s.Timeout, Help: "`time` after which a handler that runs is stopped, and has failed; 0: none"},
+		option.Option{Flag: "kill-timeout", To: &s.KillTimeout, Help: "`time` from SIGTERM to SIGKILL for a handler that is stopped"},
+		option.Option{Flag: "attempts", To: &s.Attempts, Help: "`runs` that may fail before a change is given up; 0: it never is"},
+		option.Option{Flag: "dead-letters", To: &s.DeadLetters, Help: "`file` to append changes to that were given up"},
+		option.Option{Flag: "state-dir", To: &o.stateDir, Help: "`directory` to remember deliveries in (default $XDG_STATE_HOME/muster/watch, and nowhere if that cannot be written)"},
+	)...)
+}
+
+// process are the options of watch as a process.
+func (o *options) process() []option.Option {
+	return option.In("Process",
+		option.Option{Flag: "pid-file", To: &o.pidFile, Help: "`file` to write the process id to"},
+		option.Option{Flag: "status-addr", To: &o.statusAddr, Help: "`address` (host:port or unix:///path) to serve /status and /metrics on"},
+		connect.LogLevel(),
+		option.Option{Flag: "log-json", To: &o.logJSON, Help: "log as JSON"})
 }

@@ -12,8 +12,9 @@ import (
 	"syscall"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/connect"
 	"github.com/muster-dev/muster/cmd/internal/daemon"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/handlers"
@@ -24,13 +25,10 @@ import (
 
 // file is a configuration file.
 type file struct {
-	Watches  []map[string]any `conf:"watches|watch"`
-	LogLevel string           `conf:"log_level"`
-	Consul   settings.Consul  `conf:"consul"`
-}
+	connect.Settings `conf:",squash"`
 
-// Validate is for settings.Load; each watch is checked when it is read.
-func (f *file) Validate() error { return nil }
+	Watches []map[string]any `conf:"watches|watch"` // each is checked when it is read
+}
 
 // config is what flags, files and environment amount to.
 type config struct {
@@ -62,7 +60,11 @@ func (o *options) start(ctx context.Context) error {
 
 // load reads everything.
 func (o *options) load() (*config, error) {
-	f, warnings, err := settings.Load[file](settings.Sources{Paths: o.configs}, nil)
+	files, warnings, err := settings.Read[file](settings.Sources{Paths: o.configs}, nil)
+	if err != nil {
+		return nil, err
+	}
+	f, from, err := o.table.Settle(files)
 	if err != nil {
 		return nil, err
 	}
@@ -80,13 +82,10 @@ func (o *options) load() (*config, error) {
 	if o.timeout != 0 && !o.once && !c.prints {
 		return nil, command.Usagef("-timeout goes with -once, or without a handler; -handler-timeout is for a handler that runs")
 	}
-	if given := o.flags.Changed("log-level"); given || f.LogLevel == "" {
-		f.LogLevel = o.logLevel
-	}
 	if c.level, err = logx.ParseLevel(f.LogLevel); err != nil {
 		return nil, command.WrongValue("log-level", f.LogLevel, err)
 	}
-	return c, o.connect(c, f)
+	return c, o.connect(c, f, from)
 }
 
 // single is the one watch of the command line.
@@ -98,9 +97,6 @@ func (o *options) single(c *config) error {
 	}
 	if s.Shell, err = truth("shell", o.shell); err != nil {
 		return err
-	}
-	if o.output != "json" && o.output != "jsonl" {
-		return command.WrongValue("o", o.output, errors.New("want json or jsonl"))
 	}
 	s.Args = o.args
 	if o.http.Path != "" {
@@ -163,10 +159,10 @@ func headers(given []string) (map[string][]string, error) {
 }
 
 // connect adds how the agent is reached, and what handlers know of it.
-func (o *options) connect(c *config, f *file) error {
+func (o *options) connect(c *config, f *file, from option.Origins) error {
 	var err error
-	if c.conn, err = o.conn.Over(f.Consul.Under(connflags.FromEnv()), "muster-watch/"+cli.Version()); err != nil {
-		return &command.UsageError{Err: err}
+	if c.conn, err = connect.Config(&f.Consul, from, "watch"); err != nil {
+		return err
 	}
 	if path := c.conn.TokenFile; path != "" {
 		data, err := os.ReadFile(path)
@@ -187,7 +183,7 @@ func (o *options) connect(c *config, f *file) error {
 	case c.prints && o.timeout == 0:
 		c.retry.Attempts = 1 // somebody asks and waits
 	}
-	if c.env, err = (cli.Env{}).Build(os.Environ(), connflags.Environ(c.conn)); err != nil {
+	if c.env, err = (cli.Env{}).Build(os.Environ(), connect.Environ(c.conn)); err != nil {
 		return err
 	}
 	if c.dir = o.stateDir; c.dir == "" {

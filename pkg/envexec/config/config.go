@@ -77,10 +77,10 @@ type EnvFile struct {
 	Format string `conf:"format"`
 }
 
-// Load reads every source. The warnings are for the log.
-func Load(src settings.Sources) (*Config, []string, error) {
+// Read reads every source, for conf.Decode. The warnings are for the log.
+func Read(src settings.Sources) (map[string]any, []string, error) {
 	src.InlineName = "CT_LOCAL_CONFIG"
-	return settings.Load[Config](src, modern)
+	return settings.Read[Config](src, modern)
 }
 
 // modern moves settings from where envconsul had them long ago, and names them.

@@ -84,8 +84,8 @@ type Template struct {
 	_ any `conf:"map_to_environment_variable,ignored"`
 }
 
-// Load reads every source. The warnings are for the log.
-func Load(src settings.Sources) (*Config, []string, error) {
+// Read reads every source, for conf.Decode. The warnings are for the log.
+func Read(src settings.Sources) (map[string]any, []string, error) {
 	src.InlineName = "CT_LOCAL_CONFIG"
-	return settings.Load[Config](src, nil)
+	return settings.Read[Config](src, nil)
 }

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/conf"
 	"github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/tmpl"
 	"github.com/muster-dev/muster/pkg/watch"
@@ -26,11 +26,15 @@ func write(t *testing.T, name, text string) string {
 
 func load(t *testing.T, src settings.Sources) *Config {
 	t.Helper()
-	c, _, err := Load(src)
+	files, _, err := Read(src)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	var c Config
+	if err := conf.Decode(files, &c); err != nil {
+		t.Fatal(err)
+	}
+	return &c
 }
 
 // One template, said in each of the formats, is the same template.
@@ -90,8 +94,7 @@ func TestMerge(t *testing.T) {
 	one := write(t, "1.hcl", `max_stale = "1s" exec { command = ["a", "b"] splay = "1s" env { custom = ["X=1"] } } template { contents = "x" destination = "1" } wait { min = "1s" }`)
 	two := write(t, "2.hcl", `max_stale = "2s" exec { command = ["c"] env { custom = ["X=2"] } } template { contents = "x" destination = "2" } wait { max = "9s" }`)
 	c := load(t, settings.Sources{
-		Paths: []string{one, two}, Inline: `kill_signal = 15`,
-		Flags: map[string]any{"exec.splay": "3s", "template": []any{map[string]any{"source": "3", "destination": "3"}}},
+		Paths: []string{one, two}, Inline: `kill_signal = 15 exec { splay = "3s" } template { source = "3" destination = "3" }`,
 	})
 	specs, err := c.Specs(nil, nil)
 	if err != nil {
@@ -118,23 +121,7 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-func TestConsul(t *testing.T) {
-	base := client.Config{Address: "env:1", Token: "env", TokenFile: "env", CAFile: "env"}
-	for text, want := range map[string]client.Config{
-		``:                              base,
-		`consul = "c:1"`:                {Address: "c:1", Token: "env", TokenFile: "env", CAFile: "env"},
-		`consul { token = "t" }`:        {Address: "env:1", Token: "t", CAFile: "env"},
-		`consul { ssl { cert = "c" } }`: {Address: "env:1", Token: "env", TokenFile: "env", CAFile: "env", CertFile: "c", SSL: true},
-		`consul { ssl { verify = false enabled = true server_name = "n" } auth { username = "u" password = "p" } }`: {
-			Address: "env:1", Token: "env", TokenFile: "env", CAFile: "env", SSL: true, InsecureSkipVerify: true, TLSServerName: "n", HTTPAuth: "u:p"},
-		`consul { ssl { enabled = false ca_cert = "f" } auth { enabled = false username = "u" } }`: {
-			Address: "env:1", Token: "env", TokenFile: "env", CAFile: "f"},
-	} {
-		c := load(t, settings.Sources{Inline: text})
-		if got := c.Consul.Client(base); !reflect.DeepEqual(got, want) {
-			t.Errorf("%s:\n got %+v\nwant %+v", text, got, want)
-		}
-	}
+func TestRetry(t *testing.T) {
 	for text, want := range map[string]watch.Retry{
 		``: {Attempts: 0, Backoff: 250 * time.Millisecond, MaxBackoff: time.Minute},
 		`consul { retry { attempts = 3 backoff = "1s" max_backoff = "2s" } }`: {Attempts: 3, Backoff: time.Second, MaxBackoff: 2 * time.Second},
@@ -148,7 +135,7 @@ func TestConsul(t *testing.T) {
 
 // Every key of consul-template's own documentation is known.
 func TestAllKeys(t *testing.T) {
-	_, warnings, err := Load(settings.Sources{Inline: `
+	_, warnings, err := Read(settings.Sources{Inline: `
 consul { address = "a" token = "t" token_file = "" namespace = "n" auth { enabled = true username = "u" password = "p" }
   ssl { enabled = true verify = true cert = "" key = "" ca_cert = "" ca_path = "" server_name = "" }
   retry { enabled = true attempts = 12 backoff = "250ms" max_backoff = "1m" }
@@ -187,7 +174,7 @@ func TestMistakes(t *testing.T) {
 		`consul { retry { attempt = 1 } }`:            "invalid config key consul.retry.attempt (did you mean consul.retry.attempts?)",
 		`max_stale = 5`:                               "max_stale: 5 is not a duration",
 	} {
-		if _, _, err := Load(settings.Sources{Inline: text}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "CT_LOCAL_CONFIG") {
+		if _, _, err := Read(settings.Sources{Inline: text}); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "CT_LOCAL_CONFIG") {
 			t.Errorf("%s: %v, want %q", text, err, want)
 		}
 	}

@@ -1,19 +1,18 @@
-package toolflags
+package toolopts
 
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/connflags"
+	"github.com/muster-dev/muster/cmd/internal/connect"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/client"
-	"github.com/muster-dev/muster/pkg/logx"
 	"github.com/muster-dev/muster/pkg/settings"
 	"github.com/muster-dev/muster/pkg/watch"
 )
@@ -26,12 +25,12 @@ type Connection struct {
 	Token  string // what the token file holds: a reload reads it again
 }
 
-// Connect lays the flags over a consul block and the environment.
-func (f *Flags) Connect(c *settings.Consul) (Connection, error) {
+// Connect makes the client of settled options.
+func (o *Options[T, P]) Connect(c *settings.Consul, from option.Origins) (Connection, error) {
 	var out Connection
 	var err error
-	if out.Config, err = f.conn.Over(c.Client(connflags.FromEnv()), "muster-"+f.tool+"/"+cli.Version()); err != nil {
-		return out, &command.UsageError{Err: err}
+	if out.Config, err = connect.Config(c, from, o.tool); err != nil {
+		return out, err
 	}
 	if out.Client, err = client.New(out.Config); err != nil {
 		return out, cli.Exit(cli.ExitConfig, err)
@@ -44,23 +43,20 @@ func (f *Flags) Connect(c *settings.Consul) (Connection, error) {
 		out.Token = string(data)
 	}
 	out.Retry = c.Retry.Spec()
-	if f.retry > 0 {
-		out.Retry.Backoff, out.Retry.MaxBackoff = f.retry, f.retry
+	if o.retry > 0 {
+		out.Retry.Backoff, out.Retry.MaxBackoff = o.retry, o.retry
 	}
 	return out, nil
 }
 
 // Blame gives an error of what flags, files and environment amount to its exit code: that
 // of wrong flags where they alone can be the reason, else that of a wrong configuration.
-func (f *Flags) Blame(err error, inline string) error {
-	_, byFlag := errors.AsType[*settings.FlagError](err)
+func (o *Options[T, P]) Blame(err error, inline string) error {
 	_, usage := errors.AsType[*command.UsageError](err)
-	files := len(f.Configs) > 0 || strings.TrimSpace(inline) != ""
+	files := len(o.Configs) > 0 || strings.TrimSpace(inline) != ""
 	switch {
 	case err == nil:
 		return nil
-	case byFlag:
-		return &command.UsageError{Err: err}
 	case usage && files:
 		return cli.Exit(cli.ExitConfig, errors.Unwrap(err))
 	case usage || cli.Code(err) != cli.ExitError:
@@ -83,7 +79,7 @@ func (c Connection) Keeping(path string, maxAge *time.Duration) watch.CacheConfi
 
 // Signals are those that end the tool and make it read its configuration again. The
 // names are the configuration's, nil where it says nothing, and have been checked.
-func (f *Flags) Signals(killName, reloadName *string) (kill, reload syscall.Signal, err error) {
+func (o *Options[T, P]) Signals(killName, reloadName *string) (kill, reload syscall.Signal, err error) {
 	name := func(given *string, otherwise string) string {
 		if given != nil {
 			return *given
@@ -96,21 +92,7 @@ func (f *Flags) Signals(killName, reloadName *string) (kill, reload syscall.Sign
 		kill = syscall.SIGINT
 	}
 	if reload != 0 && (reload == kill || reload == syscall.SIGTERM || reload == syscall.SIGINT) {
-		return 0, 0, command.Usagef("-reload-signal %s ends %s", name(reloadName, ""), f.tool)
+		return 0, 0, command.Usagef("-reload-signal %s ends %s", name(reloadName, ""), o.tool)
 	}
 	return kill, reload, nil
-}
-
-// Level is the log level that was given, or the first that the environment names.
-func Level(given string, names ...string) (slog.Level, error) {
-	for _, name := range names {
-		if given == "" {
-			given = os.Getenv(name)
-		}
-	}
-	level, err := logx.ParseLevel(given)
-	if err != nil {
-		return 0, cli.Exit(cli.ExitConfig, err)
-	}
-	return level, nil
 }

@@ -1,0 +1,265 @@
+package command
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/muster-dev/muster/pkg/cli"
+)
+
+// What the help has to know of a flag stands in its annotations.
+const (
+	groupOf = "group"
+	envOf   = "environment"
+	aliasOf = "alias of"
+	useless = "without effect"
+	rare    = "rare"
+)
+
+// Describe says under which heading a flag stands ("": among those that -help explains)
+// and which variables mean the same. A rare flag is for -help-all alone; one without
+// effect is only named there.
+func Describe(f *pflag.Flag, group string, env []string, isRare, noEffect bool) {
+	f.Annotations = map[string][]string{groupOf: {group}, envOf: env}
+	if isRare {
+		f.Annotations[rare] = []string{}
+	}
+	if f.Hidden = noEffect; noEffect {
+		f.Annotations[useless] = []string{}
+	}
+}
+
+// Alias makes f another spelling of the flag of that name: it is hidden, but from -help-all.
+func Alias(f *pflag.Flag, of string) {
+	f.Annotations = map[string][]string{aliasOf: {of}}
+	f.Hidden = true
+}
+
+// screen is how many lines -help may have.
+const screen = 40
+
+// leftWidth is the widest that a column of flags gets; its longer ones have a line of
+// their own.
+const leftWidth = 28
+
+// addHelpAll gives a command, and all below it, the flag -help-all.
+func addHelpAll(cmd *cobra.Command) {
+	cmd.Flags().Bool(helpAll, false, "explain all flags")
+	cmd.Flags().Lookup(helpAll).Hidden = true
+	for _, sub := range cmd.Commands() {
+		addHelpAll(sub)
+	}
+}
+
+const helpAll = "help-all"
+
+// help prints -help, or -help-all, to out.
+func help(cmd *cobra.Command, out io.Writer, all bool) error {
+	width := min(cli.Width(out), 120)
+	p := page{cmd: cmd, out: out, width: width, all: all, long: cmd.Long, example: cmd.Example}
+	text := p.String()
+	paragraph, _, _ := strings.Cut(p.long, "\n\n")
+	example, _, _ := strings.Cut(p.example, "\n\n")
+	for _, shorten := range []func(){ // until it fits
+		func() { p.long = paragraph }, func() { p.example = example }, func() { p.brief = true }, func() { p.long = "" },
+	} {
+		if all || strings.Count(text, "\n") <= screen {
+			break
+		}
+		shorten()
+		text = p.String()
+	}
+	_, err := io.WriteString(out, text)
+	return err
+}
+
+// page is one help text.
+type page struct {
+	cmd           *cobra.Command
+	out           io.Writer
+	width         int
+	all           bool // -help-all
+	long, example string
+	brief         bool // flags are told in a few words
+}
+
+func (p page) String() string {
+	var b strings.Builder
+	cmd, long, example := p.cmd, p.long, p.example
+	if long == "" && cmd.Short != "" {
+		first, size := utf8.DecodeRuneInString(cmd.Short)
+		long = string(unicode.ToUpper(first)) + cmd.Short[size:] + "."
+	}
+	for _, paragraph := range strings.Split(strings.TrimSpace(long), "\n\n") {
+		if !setByHand(paragraph) {
+			paragraph = strings.Join(wrap(paragraph, p.width), "\n")
+		}
+		b.WriteString(paragraph + "\n\n")
+	}
+	fmt.Fprintf(&b, "%s\n  %s\n", p.heading("Usage"), cmd.UseLine())
+	if subs := available(cmd); len(subs) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", p.heading("Commands"))
+		for _, sub := range subs {
+			b.WriteString(p.entry(sub.NamePadding(), sub.Name(), sub.Short))
+		}
+	}
+	if example != "" {
+		fmt.Fprintf(&b, "\n%s\n%s\n", p.heading("Examples"), strings.TrimRight(example, "\n"))
+	}
+	cmd.InheritedFlags() // merges them into Flags
+	b.WriteString(p.flags(cmd.Flags()))
+	return b.String()
+}
+
+func (p page) heading(text string) string { return cli.Bold(p.out, text+":") }
+
+// flags lists the flags: all are explained, or the main ones while of the others -help
+// says only which there are.
+func (p page) flags(fs *pflag.FlagSet) string {
+	var groups, none []string
+	in := map[string][]*pflag.Flag{}
+	also := map[string][]string{}
+	fs.VisitAll(func(f *pflag.Flag) {
+		if of := f.Annotations[aliasOf]; of != nil {
+			also[of[0]] = append(also[of[0]], "-"+f.Name)
+		}
+		if f.Annotations[useless] != nil {
+			none = append(none, "-"+f.Name)
+		}
+		if f.Hidden || f.Name == "help" || p.brief && f.Name == "version" { // a command too
+			return
+		}
+		group := "Flags"
+		if g := f.Annotations[groupOf]; g != nil && g[0] != "" {
+			group = g[0]
+		}
+		if f.Annotations[rare] != nil && !p.all {
+			return
+		}
+		if in[group] == nil {
+			groups = append(groups, group)
+		}
+		in[group] = append(in[group], f)
+	})
+	slices.SortStableFunc(groups, func(a, b string) int { return main(b) - main(a) })
+	var b strings.Builder
+	width := 0
+	for _, group := range groups {
+		width = max(width, len(group)+1)
+	}
+	for i, group := range groups {
+		if main(group)+main("Flags") == 1 && !p.all {
+			if i == 0 || main(groups[i-1]) == 1 {
+				fmt.Fprintf(&b, "\n%s\n", p.heading("More flags"))
+			}
+			b.WriteString(p.entry(width, group, names(in[group])))
+			continue
+		}
+		fmt.Fprintf(&b, "\n%s\n", p.heading(group))
+		left := p.column(in[group])
+		for _, f := range in[group] {
+			flag, text := flagText(f)
+			if p.brief {
+				text, _, _ = strings.Cut(strings.ReplaceAll(text, " (", ";"), ";")
+			}
+			if p.all {
+				text += more("; env ", f.Annotations[envOf]) + more("; also ", also[f.Name])
+			}
+			b.WriteString(p.entry(left, flag, text))
+		}
+	}
+	switch {
+	case p.all && len(none) > 0:
+		fmt.Fprintf(&b, "\n%s\n%s", p.heading("Accepted, without effect"), p.entry(0, "", strings.Join(none, " ")))
+	case !p.all && len(groups) > 1:
+		fmt.Fprintf(&b, "\n%s -help-all explains all flags.\n", p.cmd.CommandPath())
+	}
+	return b.String()
+}
+
+// main is 1 for the group that -help explains.
+func main(group string) int {
+	if group == "Flags" {
+		return 1
+	}
+	return 0
+}
+
+func more(before string, words []string) string {
+	if len(words) == 0 {
+		return ""
+	}
+	return before + strings.Join(words, ", ")
+}
+
+func names(flags []*pflag.Flag) string {
+	var out []string
+	for _, f := range flags {
+		out = append(out, "-"+f.Name)
+	}
+	return strings.Join(out, " ")
+}
+
+// column is the width of the flags' names and values.
+func (p page) column(flags []*pflag.Flag) (width int) {
+	for _, f := range flags {
+		if left, _ := flagText(f); len(left) <= leftWidth {
+			width = max(width, len(left))
+		}
+	}
+	return width
+}
+
+// entry is a name and its text, which is wrapped beside it.
+func (p page) entry(width int, name, text string) string {
+	indent := "\n" + strings.Repeat(" ", width+4)
+	lines := wrap(text, max(p.width-width-4, 20))
+	if name == "" && width == 0 {
+		return "  " + strings.Join(lines, "\n  ") + "\n"
+	}
+	out := fmt.Sprintf("  %-*s  ", width, name)
+	if utf8.RuneCountInString(name) > width {
+		out = "  " + name + indent
+	}
+	return strings.TrimRight(out+strings.Join(lines, indent), " \n") + "\n"
+}
+
+// wrap breaks a text into lines of at most width characters, where its words allow that.
+func wrap(text string, width int) (lines []string) {
+	line, n := "", 0
+	for _, word := range strings.Fields(text) {
+		size := utf8.RuneCountInString(word)
+		if n > 0 && n+1+size > width {
+			lines = append(lines, line)
+			line, n = "", 0
+		}
+		if n > 0 {
+			line, n = line+" ", n+1
+		}
+		line, n = line+word, n+size
+	}
+	return append(lines, line)
+}
+
+// flagText is how a flag is written, and what it does.
+func flagText(f *pflag.Flag) (left, text string) {
+	kind, text := pflag.UnquoteUsage(f)
+	left = "-" + f.Name
+	if f.Shorthand != "" {
+		left = "-" + f.Shorthand + ", -" + f.Name
+	}
+	if kind != "" {
+		left += " " + kind
+	}
+	if d := f.DefValue; d != "" && d != "false" && d != "0" && d != "0s" && d != "[]" {
+		text += fmt.Sprintf(" (default %s)", d)
+	}
+	return left, text
+}

@@ -1,0 +1,314 @@
+// Package option is the one table of a command's settings: each row names a flag, its
+// key in configuration files, its environment variables, its place in the help, and
+// the flags that mean the same. The flags are made from the table, and viper settles
+// the value: a flag wins over the environment, the environment over files, files over
+// the default. There is one exception (Table.FilesFirst), and lists of a flag stand
+// behind those of files.
+package option
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	"github.com/spf13/viper"
+
+	"github.com/muster-dev/muster/cmd/internal/command"
+	"github.com/muster-dev/muster/pkg/conf"
+)
+
+// Option is one row.
+type Option struct {
+	Flag  string // without dashes; "": the command line cannot give it
+	Also  string // flags that mean the same, separated by blanks: the reference's spellings
+	Key   string // dotted key of the struct's field, and of files; "": Flag, with _ for -
+	Env   string // variables, separated by blanks; the first that is set counts
+	Group string // heading in the help; "": a main flag, which -help explains
+	Help  string // a word in `quotes` names the value
+	Rare  bool   // -help-all alone lists it
+	Bare  string // the value of a flag that is given without one
+	// Default is what the help says, and what the flag takes, where the field itself
+	// starts as nil.
+	Default any
+	// To is the variable that the flag is bound to, for what no file gives; it
+	// holds the default. nil: the field of Key is.
+	To any
+	// Check says what is wrong with a value of the command line.
+	Check func(string) error
+	// Useless is a setting without effect: it is accepted, and hidden. Table.Useless
+	// tells which were given, if Warn is set.
+	Useless, Warn bool
+
+	aliasOf string // hides it as another way to say that flag
+}
+
+// NoEffect is a flag that is accepted without effect; kind is a value of its type.
+func NoEffect(flag string, kind any) Option {
+	return Option{Flag: flag, Useless: true, Help: "accepted, without effect", To: reflect.New(reflect.TypeOf(kind)).Interface()}
+}
+
+// Unused are flags without effect that are told of when they are given; kind is a value
+// of their type.
+func Unused(kind any, flags ...string) (out []Option) {
+	for _, flag := range flags {
+		o := NoEffect(flag, kind)
+		o.Warn = true
+		out = append(out, o)
+	}
+	return out
+}
+
+// In gives the options that have no heading that one.
+func In(group string, options ...Option) []Option {
+	for i := range options {
+		if options[i].Group == "" {
+			options[i].Group = group
+		}
+	}
+	return options
+}
+
+// Truth is the Check of an option that is true, false, or not given.
+func Truth(s string) error {
+	if s != "true" && s != "false" {
+		return errors.New("want true or false")
+	}
+	return nil
+}
+
+// Table holds the options of one command, whose values fill a T: a struct with the
+// tags of package conf.
+type Table[T any] struct {
+	// FilesFirst lets files win over the environment, as in consul-template and envconsul.
+	FilesFirst bool
+
+	start  T
+	fs     *pflag.FlagSet
+	fields map[string]reflect.Value
+	rows   []row
+}
+
+// row is an option with its flag and the further spellings of it.
+type row struct {
+	Option
+	flags flags
+}
+
+// flags are the spellings of one option. They are a viper.FlagValue.
+type flags []*pflag.Flag
+
+func (f flags) HasChanged() bool    { return f.given() != nil }
+func (f flags) Name() string        { return f[0].Name }
+func (f flags) ValueString() string { return f[0].Value.String() }
+func (f flags) ValueType() string   { return "string" } // conf.Decode makes what the field needs
+
+// given is the spelling that was used, nil if none was.
+func (f flags) given() *pflag.Flag {
+	if i := slices.IndexFunc(f, func(f *pflag.Flag) bool { return f.Changed }); i >= 0 {
+		return f[i]
+	}
+	return nil
+}
+
+// New makes a table for the flags of a command. The fields of start are the defaults.
+func New[T any](fs *pflag.FlagSet, start T) *Table[T] {
+	fs.SortFlags = false
+	t := &Table[T]{start: start, fs: fs, fields: map[string]reflect.Value{}}
+	for _, p := range conf.Walk(&t.start) {
+		t.fields[p.Key] = p.Value
+	}
+	return t
+}
+
+// Add defines options, in the order in which the help lists them.
+func (t *Table[T]) Add(options ...Option) { t.AddTo(t.fs, options...) }
+
+// AddTo is Add, with flags that go to another set, such as that of the commands below.
+func (t *Table[T]) AddTo(fs *pflag.FlagSet, options ...Option) {
+	fs.SortFlags = false
+	for _, o := range options {
+		if o.Key == "" {
+			o.Key = strings.ReplaceAll(o.Flag, "-", "_")
+		}
+		to := o.To
+		if to == nil {
+			to = variable(t.fields[o.Key], o.Default) // panics where no field has the key
+		}
+		t.rows = append(t.rows, row{o, define(fs, o, to)})
+	}
+}
+
+// Define defines flags that are bound to variables alone.
+func Define(fs *pflag.FlagSet, options ...Option) {
+	fs.SortFlags = false
+	for _, o := range options {
+		define(fs, o, o.To)
+	}
+}
+
+// variable is one of the field's type that holds the default; text where a flag of that
+// type takes anything.
+func variable(field reflect.Value, otherwise any) any {
+	typ := field.Type()
+	if otherwise != nil {
+		field, typ = reflect.ValueOf(otherwise), reflect.TypeOf(otherwise)
+	}
+	switch typ.Kind() {
+	case reflect.Interface, reflect.Pointer:
+		return new(string)
+	}
+	to := reflect.New(typ)
+	to.Elem().Set(field)
+	return to.Interface()
+}
+
+// define makes the flags of an option, bound to a variable.
+func define(fs *pflag.FlagSet, o Option, to any) flags {
+	if o.Flag == "" {
+		return nil
+	}
+	switch to := to.(type) {
+	case pflag.Value:
+		fs.Var(to, o.Flag, o.Help)
+	case *bool:
+		fs.BoolVar(to, o.Flag, *to, o.Help)
+	case *int:
+		fs.IntVar(to, o.Flag, *to, o.Help)
+	case *uint64:
+		fs.Uint64Var(to, o.Flag, *to, o.Help)
+	case *time.Duration:
+		fs.DurationVar(to, o.Flag, *to, o.Help)
+	case *[]string:
+		fs.StringArrayVar(to, o.Flag, *to, o.Help)
+	case *string:
+		fs.StringVar(to, o.Flag, *to, o.Help)
+	default:
+		panic(fmt.Sprintf("option: no flag is of the type of %s: %T", o.Flag, to))
+	}
+	main := fs.Lookup(o.Flag)
+	if o.Bare != "" {
+		main.NoOptDefVal = o.Bare
+	}
+	command.Describe(main, o.Group, strings.Fields(o.Env), o.Rare, o.Useless)
+	if o.aliasOf != "" {
+		command.Alias(main, o.aliasOf)
+	}
+	out := flags{main}
+	for _, name := range strings.Fields(o.Also) {
+		also := *main
+		also.Name = name
+		command.Alias(&also, o.Flag)
+		fs.AddFlag(&also)
+		out = append(out, &also)
+	}
+	return out
+}
+
+// check finds what is wrong with the values of the command line.
+func (t *Table[T]) check() error {
+	for _, r := range t.rows {
+		if f := r.flags.given(); f != nil && r.Check != nil {
+			if err := r.Check(f.Value.String()); err != nil {
+				return command.WrongValue(f.Name, f.Value.String(), err)
+			}
+		}
+	}
+	return nil
+}
+
+// Settle fills a T from the command line, the environment and the configuration files,
+// which are given as one map that conf.Fit has checked. It may be called again.
+func (t *Table[T]) Settle(file map[string]any) (*T, Origins, error) {
+	origins := Origins{order: [3]Source{File, Environment, Flag}, flag: map[string]string{}, from: map[string]Source{}}
+	if t.FilesFirst {
+		origins.order = [3]Source{Environment, File, Flag}
+	}
+	if err := t.check(); err != nil {
+		return nil, origins, err
+	}
+	v := viper.New()
+	if err := v.MergeConfigMap(conf.Merge(nil, file)); err != nil { // a copy: viper writes into it
+		return nil, origins, fmt.Errorf("merge the configuration: %w", err)
+	}
+	out := conf.Merge(nil, file)
+	for _, r := range t.rows {
+		if r.To != nil {
+			continue
+		}
+		if v.InConfig(r.Key) {
+			origins.from[r.Key] |= File
+		}
+		if name := r.variable(); name != "" {
+			if t.FilesFirst {
+				v.SetDefault(r.Key, os.Getenv(name))
+			} else if err := v.BindEnv(r.Key, name); err != nil {
+				return nil, origins, fmt.Errorf("bind %s: %w", name, err)
+			}
+			origins.from[r.Key] |= Environment
+		}
+		if f := r.flags.given(); f != nil {
+			origins.from[r.Key] |= Flag
+			origins.flag[r.Key] = f.Name
+			if list, ok := f.Value.(pflag.SliceValue); ok { // behind those of the files
+				have, _ := v.Get(r.Key).([]any)
+				for _, s := range list.GetSlice() {
+					have = append(have[:len(have):len(have)], s)
+				}
+				v.Set(r.Key, have)
+			} else if err := v.BindFlagValue(r.Key, r.flags); err != nil {
+				return nil, origins, fmt.Errorf("bind -%s: %w", f.Name, err)
+			}
+		}
+		if from := origins.winner(r.Key); from != 0 && from != File { // what a file says stands there already
+			conf.Put(out, r.Key, v.Get(r.Key))
+		}
+	}
+	settled := t.start
+	if err := conf.Decode(out, &settled); err != nil {
+		return nil, origins, fmt.Errorf("read configuration: %w", err)
+	}
+	return &settled, origins, nil
+}
+
+// variable is the environment variable that gives the option, "" if none does. A MUSTER_
+// variable that is set hides those behind it, even if it is empty. A truth value counts
+// only if it is not the default, so that CONSUL_HTTP_SSL=false does not undo a file.
+func (r row) variable() string {
+	for _, name := range strings.Fields(r.Env) {
+		value, ok := os.LookupEnv(name)
+		if !ok || value == "" && !strings.HasPrefix(name, "MUSTER_") {
+			continue
+		}
+		if usual, ok := r.Default.(bool); ok {
+			if b, err := strconv.ParseBool(value); err != nil || b == usual {
+				return ""
+			}
+		}
+		if value == "" {
+			return ""
+		}
+		return name
+	}
+	return ""
+}
+
+// Useless are the flags without effect that were given and are to be told of.
+func (t *Table[T]) Useless() (names []string) {
+	for _, r := range t.rows {
+		if f := r.flags.given(); f != nil && r.Useless && r.Warn {
+			names = append(names, "-"+f.Name)
+		}
+	}
+	return names
+}
+
+// Given says whether the command line gives that flag.
+func (t *Table[T]) Given(flag string) bool {
+	return slices.ContainsFunc(t.rows, func(r row) bool { return r.Flag == flag && r.flags.HasChanged() })
+}
