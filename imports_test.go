@@ -53,6 +53,7 @@ var floors = map[string]struct {
 	"pkg/tmpl/offline":   {"tools", 5},
 	"pkg/envexec/config": {"tools", 5},
 
+	"pkg/agent/acl":        {"agent", 1},
 	"pkg/agent/state":      {"agent", 2},
 	"pkg/agent/conntable":  {"agent", 1},
 	"pkg/agent/retryjoin":  {"agent", 3},

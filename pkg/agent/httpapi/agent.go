@@ -121,8 +121,16 @@ func (rq *request) enable() (bool, error) {
 	return on, nil
 }
 
-// reason is the text that a client reads beside the status.
-func (rq *request) reason(text string) { rq.h.Set(api.HeaderReason, text) }
+// reason is the text that a client reads beside the status. It may hold a name from
+// the request: what no header may hold is left out (RFC 9110, 5.5).
+func (rq *request) reason(text string) {
+	rq.h.Set(api.HeaderReason, strings.Map(func(c rune) rune {
+		if c < ' ' && c != '\t' || c == 0x7f {
+			return -1
+		}
+		return c
+	}, text))
+}
 
 // wantsText tells the two ways of asking for a bare status.
 func (rq *request) wantsText() bool {

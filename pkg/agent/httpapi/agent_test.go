@@ -203,3 +203,12 @@ func TestServiceHashBlocking(t *testing.T) {
 		t.Fatal("a change of the service woke nobody")
 	}
 }
+
+// A name from the request may hold what no header may.
+func TestReasonIsAHeader(t *testing.T) {
+	rq := &request{h: http.Header{}}
+	rq.reason("ServiceId a\x00b\x7f\nc not found")
+	if got := rq.h.Get(api.HeaderReason); got != "ServiceId abc not found" {
+		t.Errorf("reason %q", got)
+	}
+}

@@ -76,7 +76,7 @@ func (a *API) catalogNodes(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		nodes, meta := sn.Nodes(rq.nodeMeta)
 		return view.Answer{Value: keep.rows(nodes), Meta: meta}
 	})
@@ -87,7 +87,7 @@ func (a *API) catalogServices(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		services, meta := sn.Services(rq.nodeMeta)
 		if keep != nil {
 			services, meta = filterServices(sn, rq.nodeMeta, services, meta, keep)
@@ -135,7 +135,7 @@ func (a *API) catalogService(rq *request) (any, error) {
 		return nil, err
 	}
 	sel := state.Select{Tags: rq.tags(), NodeMeta: rq.nodeMeta}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		rows, meta := sn.ServiceNodes(rq.name, sel)
 		return view.Answer{Value: keep.rows(rows), Meta: meta}
 	})
@@ -162,7 +162,7 @@ func (a *API) catalogNode(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		node, meta := sn.NodeServices(rq.name)
 		if node == nil {
 			return view.Answer{Value: (*api.NodeServices)(nil), Meta: meta, Missing: true}
@@ -185,7 +185,7 @@ func (a *API) catalogNodeServices(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		node, meta := sn.NodeServices(rq.name)
 		if node == nil {
 			return view.Answer{Value: api.NodeServiceList{}, Meta: meta, Missing: true}

@@ -43,7 +43,7 @@ type flight struct {
 // coalesces tells the reads that may share a flight. A consistent read is not
 // one: its leader must be confirmed after it began.
 func (rq *request) coalesces() bool {
-	return rq.index > 0 && rq.r.Method == http.MethodGet && rq.route.kind != plain && rq.mode != consistent
+	return rq.index > 0 && rq.r.Method == http.MethodGet && rq.route.headers != plain && rq.mode != consistent
 }
 
 // flightKey is equal for reads that may share a flight: equal in all but how long
@@ -119,7 +119,7 @@ func (a *API) toServer(rq *request) error {
 
 // forward sends the request to a server, and answers with its answer.
 func (rq *request) forward() error {
-	return rq.api.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.safe(), rq.forwards-1)
+	return rq.api.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.route.safe(rq.r.Method), rq.forwards-1)
 }
 
 // board joins the flight of a key, or starts it: after another one that which

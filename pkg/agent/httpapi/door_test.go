@@ -21,7 +21,7 @@ func TestHTTPConfigIsOfTheClientAddresses(t *testing.T) {
 	blocked := newRig(t, func(c *Config) { c.BlockEndpoints = []string{"/v1/"} })
 	gone, hangUp := context.WithCancel(context.Background()) // or a stream would not end
 	hangUp()
-	reads := map[string]bool{"POST " + api.SubscribePath: true, "POST " + execOutputPath: true}
+	reads := map[string]bool{"POST " + api.SubscribePath: true, "POST /v1/exec/output/": true}
 	for _, rt := range routes() {
 		for method := range strings.SplitSeq(rt.methods, ",") {
 			target := method + " " + rt.path

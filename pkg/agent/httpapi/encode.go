@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/view"
-	"github.com/muster-dev/muster/pkg/api"
 )
 
 // gzipFrom is the size in bytes from which answers are compressed.
@@ -177,57 +176,4 @@ func (a *API) compress(body []byte) []byte {
 	_ = zw.Close()
 	a.gzips.Put(zw)
 	return out.Bytes()
-}
-
-// read runs a query, blocking if the request says so, and sets the headers of
-// its answer.
-func (rq *request) read(q view.Query) (any, error) {
-	ans, err := rq.await(q)
-	if err != nil {
-		return nil, err
-	}
-	rq.encoding = ans.Encoding
-	rq.setMeta(ans.Meta.Index)
-	if err, failed := ans.Value.(error); failed {
-		return nil, err
-	}
-	return ans.Value, nil
-}
-
-func (rq *request) await(q view.Query) (view.Answer, error) {
-	if rq.ask != nil {
-		return rq.ask(q), nil
-	}
-	board := rq.api.cfg.Cluster.Views()
-	ans, err := board.Read(rq.ctx, rq.shareKey(), q, rq.index, rq.wait())
-	if err != nil && stopping(rq.ctx) {
-		return q(board.Snapshot()), nil
-	}
-	return ans, err
-}
-
-// setMeta sets the headers of a read. The index is never 0: clients would take
-// that for "do not block".
-func (rq *request) setMeta(index uint64) {
-	h := rq.h
-	h[api.HeaderIndex] = []string{strconv.FormatUint(max(index, 1), 10)}
-	h[api.HeaderQueryBackend] = []string{"blocking-query"}
-	rq.setContact()
-	if rq.route.kind == discovery {
-		h.Set(api.HeaderConsistency, rq.mode.String())
-		if rq.has("cached") {
-			h.Set("X-Cache", "MISS") // there is no cache here yet
-		}
-	}
-}
-
-func (rq *request) setContact() {
-	if rq.mode != stale { // the leader answers
-		rq.h[api.HeaderKnownLeader] = []string{"true"}
-		rq.h[api.HeaderLastContact] = []string{"0"}
-		return
-	}
-	known, contact := rq.api.cfg.Cluster.KnownLeader(), rq.api.cfg.Cluster.LastContact()
-	rq.h.Set(api.HeaderKnownLeader, strconv.FormatBool(known))
-	rq.h.Set(api.HeaderLastContact, strconv.FormatInt(max(contact.Milliseconds(), 0), 10))
 }

@@ -48,11 +48,10 @@ func (rq *request) fail(err error) {
 	if isNoLeader(err) && !rq.forwarded {
 		rq.explainNoLeader()
 	}
-	// A failed read of the catalog or of sessions has the headers of one that found
-	// nothing, and they say that no leader is known. A failed read of instances has none.
-	discovers := rq.route.kind == discovery && rq.route.path != healthServicePath
-	session := rq.route.kind == store && strings.HasPrefix(rq.route.path, "/v1/session/")
-	if code >= http.StatusInternalServerError && (discovers || session) {
+	// A read of the catalog or of sessions that failed has headers like one that
+	// found nothing, which say that no leader is known. Reads of instances have none.
+	discovers := rq.route.headers == discovery && !rq.route.bareFailure
+	if code >= http.StatusInternalServerError && (discovers || rq.route.toldFailure) {
 		h := rq.h
 		h.Set(api.HeaderIndex, "1")
 		h.Set(api.HeaderKnownLeader, "false")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -16,10 +17,9 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-const (
-	eventLogPath = "/v1/event/log/"
-	eventAckPath = "/v1/event/ack/"
-)
+const eventLogPath = "/v1/event/log/"
+
+func eventLimit(*Config) (int64, string) { return api.MaxEventPayload, "" }
 
 var errMissingEvent = badRequest("Missing name")
 
@@ -96,12 +96,12 @@ func (a *API) eventLog(rq *request) (any, error) {
 		}
 	}
 	if rq.has("acks") {
-		return rq.read(func(sn *state.Snapshot) view.Answer {
+		return asks(func(sn *state.Snapshot) view.Answer {
 			events, meta := sn.EventLogAcks(name, since)
 			return view.Answer{Value: events, Meta: meta}
 		})
 	}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		events, meta := sn.EventLog(name, since)
 		return view.Answer{Value: events, Meta: meta}
 	})
@@ -116,14 +116,29 @@ func (a *API) eventAck(rq *request) (any, error) {
 		_, err := a.propose(rq, &state.EventAck{ID: rq.name, Node: rq.param("node")}, "")
 		return true, err
 	}
-	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+	query := func(sn *state.Snapshot) view.Answer {
 		acks, meta := sn.EventAcks(rq.name)
 		return view.Answer{Value: acks, Meta: meta, Missing: acks == nil}
-	})
-	if err == nil && v.(*api.EventAcks) == nil {
-		return nil, errNotFound
 	}
-	return v, err
+	return read{query, func(v any) (any, error) {
+		if v.(*api.EventAcks) == nil {
+			return nil, errNotFound
+		}
+		return v, nil
+	}}, nil
+}
+
+// nameAcknowledger makes the node of an acknowledgement the one it was asked for at.
+func nameAcknowledger(rq *request) error {
+	if rq.r.Method != http.MethodPut || rq.has("node") {
+		return nil
+	}
+	if rq.values == nil {
+		rq.values = url.Values{}
+	}
+	rq.values.Set("node", rq.api.cfg.NodeName)
+	rq.r.URL.RawQuery = rq.values.Encode()
+	return nil
 }
 
 // busMessages is where other agents hold their streams, and send what they

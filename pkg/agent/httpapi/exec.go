@@ -15,8 +15,6 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-const execOutputPath = "/v1/exec/output/"
-
 // execTargets lists the nodes that the filters select.
 func (a *API) execTargets(rq *request) (any, error) {
 	if rq.param("tag") != "" && rq.param("service") == "" {
@@ -75,24 +73,23 @@ func errNoJob(id string) error {
 }
 
 func (a *API) execJob(rq *request) (any, error) {
-	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+	query := func(sn *state.Snapshot) view.Answer {
 		j, meta := sn.Job(rq.name)
 		if j != nil && !rq.has("request") {
 			j.Request = nil
 		}
 		return view.Answer{Value: j, Meta: meta, Missing: j == nil}
-	})
-	if err != nil {
-		return nil, err
 	}
-	if v.(*api.ExecJob) == nil {
-		return nil, errNoJob(rq.name)
-	}
-	return v, nil
+	return read{query, func(v any) (any, error) {
+		if v.(*api.ExecJob) == nil {
+			return nil, errNoJob(rq.name)
+		}
+		return v, nil
+	}}, nil
 }
 
 func (a *API) execJobs(rq *request) (any, error) {
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		all, meta := sn.Jobs()
 		slices.SortFunc(all, func(a, b *api.ExecJob) int { return cmp.Or(b.Created.Compare(a.Created), cmp.Compare(a.ID, b.ID)) })
 		return view.Answer{Value: all, Meta: meta}
@@ -140,7 +137,7 @@ func (a *API) execOutput(rq *request) (any, error) {
 // What follows is said between nodes and the leader.
 
 func (a *API) execCalls(rq *request) (any, error) {
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		calls, meta := sn.JobCalls(rq.name)
 		return view.Answer{Value: calls, Meta: meta}
 	})

@@ -12,8 +12,6 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-const healthServicePath = "/v1/health/service/"
-
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 type checksQuery func(*state.Snapshot) ([]*api.HealthCheck, state.Meta)
@@ -24,7 +22,7 @@ func (rq *request) checks(q checksQuery) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		rows, meta := q(sn)
 		return view.Answer{Value: keep.rows(rows), Meta: meta}
 	})
@@ -71,7 +69,7 @@ func (a *API) healthService(rq *request) (any, error) {
 		return nil, err
 	}
 	sel := state.Select{Tags: rq.tags(), NodeMeta: rq.nodeMeta, Passing: passing}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		rows, meta := sn.HealthService(rq.name, sel)
 		return view.Answer{Value: keep.rows(rows), Meta: meta}
 	})

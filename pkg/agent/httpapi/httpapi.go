@@ -46,6 +46,7 @@ var ErrStopping = errors.New("agent is stopping")
 type Cluster interface {
 	Leadership
 	Standing
+	Peer
 	// Views is where the replicated state is read.
 	Views() *view.Board
 }

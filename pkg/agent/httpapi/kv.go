@@ -15,6 +15,14 @@ import (
 
 var errMissingKey = badRequest("Missing key name")
 
+// configPage is where the reference explains a limit.
+const configPage = " See https://www.consul.io/docs/agent/config/config-files#"
+
+func kvLimit(c *Config) (int64, string) { return c.MaxKVValueSize, configPage + "kv_max_value_size." }
+
+// oneKey tells the reads of one key that do not wait.
+func oneKey(rq *request) bool { return rq.index == 0 && !rq.has("recurse") && !rq.has("keys") }
+
 func (a *API) kv(rq *request) (any, error) {
 	switch rq.r.Method {
 	case http.MethodPut:
@@ -24,7 +32,7 @@ func (a *API) kv(rq *request) (any, error) {
 	}
 	switch {
 	case rq.has(changesSince):
-		return rq.read(func(sn *state.Snapshot) view.Answer {
+		return asks(func(sn *state.Snapshot) view.Answer {
 			changes, meta := sn.KVChanges(rq.name, rq.since())
 			return view.Answer{Value: changes, Meta: meta}
 		})
@@ -39,39 +47,38 @@ func (a *API) kv(rq *request) (any, error) {
 }
 
 func (a *API) kvGet(rq *request) (any, error) {
-	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+	query := func(sn *state.Snapshot) view.Answer {
 		pair, meta := sn.KVGet(rq.name)
 		return view.Answer{Value: pair, Meta: meta, Missing: pair == nil}
-	})
-	if err != nil {
-		return nil, err
 	}
-	pair := v.(*api.KVPair)
-	switch {
-	case pair == nil:
-		return nil, errNotFound
-	case rq.has("raw"):
-		// A stored value is anybody's text: it must not run in a browser.
-		h := rq.h
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Content-Security-Policy", "sandbox")
-		return reply{http.StatusOK, "text/plain", pair.Value}, nil
+	show := func(v any) (any, error) {
+		pair := v.(*api.KVPair)
+		switch {
+		case pair == nil:
+			return nil, errNotFound
+		case rq.has("raw"):
+			// A stored value is anybody's text: it must not run in a browser.
+			h := rq.h
+			h.Set("X-Content-Type-Options", "nosniff")
+			h.Set("Content-Security-Policy", "sandbox")
+			return reply{http.StatusOK, "text/plain", pair.Value}, nil
+		}
+		return []*api.KVPair{pair}, nil
 	}
-	return []*api.KVPair{pair}, nil
+	return read{query, show}, nil
 }
 
 func (a *API) kvList(rq *request) (any, error) {
-	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+	query := func(sn *state.Snapshot) view.Answer {
 		pairs, meta := sn.KVList(rq.name)
 		return view.Answer{Value: pairs, Meta: meta, Missing: len(pairs) == 0}
-	})
-	if err != nil {
-		return nil, err
 	}
-	if len(v.([]*api.KVPair)) == 0 {
-		return nil, errNotFound
-	}
-	return v, nil
+	return read{query, func(v any) (any, error) {
+		if len(v.([]*api.KVPair)) == 0 {
+			return nil, errNotFound
+		}
+		return v, nil
+	}}, nil
 }
 
 func (a *API) kvKeys(rq *request) (any, error) {
@@ -79,17 +86,16 @@ func (a *API) kvKeys(rq *request) (any, error) {
 	if rq.has("separator") {
 		separator = rq.param("separator")
 	}
-	v, err := rq.read(func(sn *state.Snapshot) view.Answer {
+	query := func(sn *state.Snapshot) view.Answer {
 		keys, meta := sn.KVKeys(rq.name, separator)
 		return view.Answer{Value: list(keys), Meta: meta, Missing: len(keys) == 0}
-	})
-	if err != nil {
-		return nil, err
 	}
-	if len(v.([]string)) == 0 && rq.name != "" {
-		return nil, errNotFound
-	}
-	return v, nil
+	return read{query, func(v any) (any, error) {
+		if len(v.([]string)) == 0 && rq.name != "" {
+			return nil, errNotFound
+		}
+		return v, nil
+	}}, nil
 }
 
 func (rq *request) conflictingFlags() error {

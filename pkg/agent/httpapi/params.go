@@ -33,6 +33,9 @@ type params struct {
 	deadline time.Time // of the search for the leader
 }
 
+// changesSince is the parameter that asks for the changes after an index.
+const changesSince = "changes-since"
+
 // parse reads the shared parameters. Which of them a route knows depends on
 // where it runs; the others are ignored, as the reference does.
 func (rq *request) parse() error {
@@ -42,7 +45,7 @@ func (rq *request) parse() error {
 	if rq.route.where == here {
 		return nil
 	}
-	if rq.route.kind != plain && len(rq.values) > 0 {
+	if rq.route.headers != plain && len(rq.values) > 0 {
 		if err := rq.parseWait(); err != nil {
 			return err
 		}
@@ -71,7 +74,7 @@ func (rq *request) refuseTenancy() error {
 	if rq.r.Header.Get("X-Consul-Partition") != "" {
 		return api.Errorf(http.StatusBadRequest, bad, header, "X-Consul-Partition", "Partitions")
 	}
-	if !rq.route.namespaced() {
+	if !rq.route.namespaced {
 		return nil
 	}
 	if rq.has("ns") {
@@ -111,7 +114,7 @@ func (rq *request) parseIndex(wait time.Duration) (time.Duration, error) {
 		}
 	}
 	name := "index"
-	if rq.route.path == kvPath && rq.has(changesSince) {
+	if rq.route.changes && rq.has(changesSince) {
 		name = changesSince
 	}
 	if v := rq.param(name); v != "" {
@@ -163,7 +166,7 @@ func (rq *request) parseMode() error {
 			wantStale = true
 		}
 	}
-	if rq.route.kind == discovery && !wantStale && !wantConsistent && !rq.has("leader") && rq.api.cfg.DiscoveryMaxStale > 0 {
+	if rq.route.headers == discovery && !wantStale && !wantConsistent && !rq.has("leader") && rq.api.cfg.DiscoveryMaxStale > 0 {
 		maxStale, wantStale = rq.api.cfg.DiscoveryMaxStale, true
 	}
 	const conflict = "Cannot specify ?%s with ?consistent, conflicting semantics."
@@ -182,9 +185,9 @@ func (rq *request) parseMode() error {
 
 // tooStale tells that this server has not heard from the leader for longer than
 // the reader allows; the leader is asked then.
-func (rq *request) tooStale(most time.Duration) bool {
+func (rq *request) tooStale(limit time.Duration) bool {
 	c := rq.api.cfg.Cluster
-	return most > 0 && rq.route.kind == discovery && c != nil && c.LastContact() > most
+	return limit > 0 && rq.route.headers == discovery && c != nil && c.LastContact() > limit
 }
 
 func checkCacheControl(header string) error {

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fakeCluster is a raft group of one: it applies what is proposed at once. Its
 // fields may be set while it is in use, by set.
 type fakeCluster struct {
+	Peer // which a test sets that asks it
+
 	mu    sync.Mutex
 	store *state.Store
 	board *view.Board

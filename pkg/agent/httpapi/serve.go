@@ -53,8 +53,7 @@ type request struct {
 	origin
 	wrote bool // an answer has begun
 
-	ask      func(view.Query) view.Answer // answers what the handler reads; nil: the newest state, see subscribe
-	encoding *view.Encoding               // of what was read, where it is shared
+	encoding *view.Encoding // of what was read, where it is shared
 
 	params
 }
@@ -82,9 +81,11 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, from origin) {
 		rq.fail(err)
 		return
 	}
-	if err := rq.complete(); err != nil {
-		rq.fail(err)
-		return
+	if complete := rq.route.complete; complete != nil && !rq.forwarded {
+		if err := complete(rq); err != nil {
+			rq.fail(err)
+			return
+		}
 	}
 	a.dispatch(rq)
 }
@@ -134,7 +135,7 @@ func (a *API) spelt(u *url.URL) (*route, string) {
 	}
 	raw := u.EscapedPath()
 	rt, escaped, _ := a.table.find(raw)
-	if rt == nil || escaped == "" || rt.path == kvPath || cleanPath(raw) != raw {
+	if rt == nil || escaped == "" || rt.literal || cleanPath(raw) != raw {
 		return nil, ""
 	}
 	name, err := url.PathUnescape(escaped)
@@ -166,7 +167,7 @@ func (a *API) admit(rq *request) bool {
 	case rq.public && a.blocked(rq.r.URL.Path):
 		rq.text(http.StatusForbidden, textBlocked)
 		return false
-	case rq.public && !rq.route.onlyReads(method) && !a.mayWrite(rq.r):
+	case rq.public && !rq.route.safe(method) && !a.mayWrite(rq.r):
 		rq.text(http.StatusForbidden, "Access is restricted")
 		return false
 	case method == http.MethodOptions:
@@ -226,7 +227,10 @@ func (rq *request) readBody() error {
 		}
 		return nil
 	}
-	limit, hint := rq.api.bodyLimit(rq.route)
+	limit, hint := int64(api.MaxBodySize), ""
+	if given := rq.route.limit; given != nil {
+		limit, hint = given(&rq.api.cfg)
+	}
 	if r.ContentLength > limit {
 		return rq.tooLarge(r.ContentLength, limit, hint)
 	}
@@ -249,9 +253,9 @@ func (rq *request) readBody() error {
 
 // takeIn reads a body to its end, or so many bytes of it at most. One that says
 // how short it is takes one piece of memory.
-func takeIn(body io.Reader, length, most int64) ([]byte, error) {
+func takeIn(body io.Reader, length, limit int64) ([]byte, error) {
 	if length < 0 || length > trustedLength {
-		return io.ReadAll(io.LimitReader(body, most))
+		return io.ReadAll(io.LimitReader(body, limit))
 	}
 	b := make([]byte, length)
 	_, err := io.ReadFull(body, b)
@@ -272,40 +276,6 @@ func (rq *request) closeAfter() {
 	if rq.r.ProtoMajor == 1 {
 		rq.h.Set("Connection", "close")
 	}
-}
-
-// complete adds to a request what only the agent knows that was asked, and refuses
-// what only it knows to be forbidden, before it goes anywhere.
-func (rq *request) complete() error {
-	switch {
-	case rq.forwarded:
-	case rq.route.path == api.SubscribePath:
-		return rq.checkFollowed()
-	case rq.route.path == sessionCreatePath:
-		return rq.nameNode()
-	case rq.route.path == eventAckPath && rq.r.Method == http.MethodPut && !rq.has("node"):
-		if rq.values == nil {
-			rq.values = url.Values{}
-		}
-		rq.values.Set("node", rq.api.cfg.NodeName)
-		rq.r.URL.RawQuery = rq.values.Encode()
-	}
-	return nil
-}
-
-func (a *API) bodyLimit(rt *route) (limit int64, hint string) {
-	const see = " See https://www.consul.io/docs/agent/config/config-files#"
-	switch rt.path {
-	case kvPath:
-		return a.cfg.MaxKVValueSize, see + "kv_max_value_size."
-	case api.SubscribePath:
-		return api.MaxSubscriptionSize, ""
-	case eventLogPath:
-		return api.MaxEventPayload, ""
-	case txnPath:
-		return max(a.cfg.MaxTxnBodySize, a.cfg.MaxKVValueSize), see + "txn_max_req_len."
-	}
-	return api.MaxBodySize, ""
 }
 
 // finish logs the request, and turns a handler's panic into an answer. A panic

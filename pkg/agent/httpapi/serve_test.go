@@ -175,11 +175,11 @@ func TestHTTPConfig(t *testing.T) {
 func TestPanicBecomes500(t *testing.T) {
 	r := newRig(t)
 	r.api.table = newTable([]route{
-		{"GET", "/v1/boom", here, plain, func(*API, *request) (any, error) { panic("secret reason") }},
-		{"GET", "/v1/late", here, plain, func(_ *API, rq *request) (any, error) {
+		row("GET", "/v1/boom", here, plain, anybody, func(*API, *request) (any, error) { panic("secret reason") }),
+		row("GET", "/v1/late", here, plain, anybody, func(_ *API, rq *request) (any, error) {
 			rq.answer("half")
 			panic("late")
-		}},
+		}),
 	})
 	w := r.do("GET /v1/boom", "")
 	if w.Code != 500 || strings.Contains(w.Body.String(), "secret") || w.Body.Len() == 0 {

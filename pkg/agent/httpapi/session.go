@@ -16,12 +16,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-const (
-	sessionCreatePath = "/v1/session/create"
-
-	// applyFailed is in front of what the state says about a new session.
-	applyFailed = "apply failed: "
-)
+// applyFailed is in front of what the state says about a new session.
+const applyFailed = "apply failed: "
 
 var errMissingSession = badRequest("Missing session")
 
@@ -59,7 +55,7 @@ func (d *lockDelay) UnmarshalJSON(data []byte) error {
 }
 
 // nameNode makes the node of a new session the one it was asked for at.
-func (rq *request) nameNode() error {
+func nameNode(rq *request) error {
 	s, err := decodeSession(rq.body)
 	if err != nil {
 		return err
@@ -166,7 +162,7 @@ func (a *API) sessionInfo(rq *request) (any, error) {
 	if rq.name == "" {
 		return nil, errMissingSession
 	}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		s, meta := sn.Session(rq.name)
 		if s == nil {
 			return view.Answer{Value: []*api.Session{}, Meta: meta, Missing: true}
@@ -179,14 +175,14 @@ func (a *API) sessionNode(rq *request) (any, error) {
 	if rq.name == "" {
 		return nil, errMissingNode
 	}
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		sessions, meta := sn.NodeSessions(rq.name)
 		return view.Answer{Value: sessions, Meta: meta}
 	})
 }
 
 func (a *API) sessionList(rq *request) (any, error) {
-	return rq.read(func(sn *state.Snapshot) view.Answer {
+	return asks(func(sn *state.Snapshot) view.Answer {
 		sessions, meta := sn.Sessions()
 		return view.Answer{Value: sessions, Meta: meta}
 	})

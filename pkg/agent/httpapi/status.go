@@ -19,7 +19,7 @@ func (a *API) operatorRaft(*request) (any, error) {
 // nothing answers the reads of what muster does not have, such as the mesh's
 // lists, for clients that ask all the same.
 func (a *API) nothing(rq *request) (any, error) {
-	return rq.read(func(*state.Snapshot) view.Answer {
+	return asks(func(*state.Snapshot) view.Answer {
 		return view.Answer{Value: []struct{}{}, Meta: state.Meta{Index: 1}}
 	})
 }

@@ -17,9 +17,9 @@ const heartbeat = 10 * time.Second
 
 // subscribe follows many reads in one stream; see api.Subscription.
 //
-// Each query runs the very handler of its route, so that a result is byte for
-// byte what a GET would have answered at that index, and shares its view with
-// those GETs and with all other streams.
+// Each query is the very read that its route's handler makes for a GET, so that a
+// result is byte for byte what a GET would have answered at that index, and shares
+// its view with those GETs and with all other streams.
 func (a *API) subscribe(rq *request) (any, error) {
 	var sub api.Subscription
 	if err := decode(rq.body, nil, &sub); err != nil {
@@ -44,10 +44,12 @@ func (a *API) subscribe(rq *request) (any, error) {
 	return http.HandlerFunc(s.serve), nil
 }
 
+func subscribeLimit(*Config) (int64, string) { return api.MaxSubscriptionSize, "" }
+
 // checkFollowed refuses a subscription to what a client may not GET here: where it
 // goes nobody knows what this agent's clients may. A client that polls instead is
 // told of each path.
-func (rq *request) checkFollowed() error {
+func checkFollowed(rq *request) error {
 	if !rq.public || len(rq.api.cfg.BlockEndpoints) == 0 {
 		return nil
 	}
@@ -123,7 +125,7 @@ func endOf(ctx context.Context) string {
 func (s *stream) follow(f *view.Follower) (failed []result) {
 	for _, id := range sortedKeys(s.queries) {
 		q := s.queries[id]
-		sub, err := s.request(q.path)
+		sub, _, err := s.read(q.path)
 		if err != nil {
 			if enc := failedForm(err); enc.Hash != q.hash {
 				failed = append(failed, result{id: id, index: 1, form: &enc})
@@ -135,25 +137,24 @@ func (s *stream) follow(f *view.Follower) (failed []result) {
 	return failed
 }
 
-// ask runs the query behind a path.
+// ask runs the query behind a path, which is read again each time: thousands of
+// queries are followed, and few of them change.
 func (s *stream) ask(path string, sn *state.Snapshot) view.Answer {
-	out := view.Answer{Meta: state.Meta{Index: 1}} // of a path that reads nothing
-	if sub, err := s.request(path); err == nil {
-		sub.ask = func(q view.Query) view.Answer { out = q(sn); return out }
-		_, _ = sub.route.handle(sub.api, sub) // what it makes of the answer is for form
+	_, r, err := s.read(path)
+	if err != nil {
+		return view.Answer{Value: err, Meta: state.Meta{Index: 1}}
 	}
-	return out
+	return r.query(sn)
 }
 
 // form is what a frame says of an answer to a path.
 func (s *stream) form(path string, ans view.Answer) (*view.Encoded, error) {
 	return ans.Encoding.Make(view.Frame, func() (view.Encoded, error) {
-		sub, err := s.request(path)
+		sub, r, err := s.read(path)
 		if err != nil {
 			return failedForm(err), nil
 		}
-		sub.ask = func(view.Query) view.Answer { return ans }
-		v, err := sub.route.handle(sub.api, sub)
+		v, err := r.of(ans)
 		if err != nil {
 			return failedForm(err), nil
 		}
@@ -178,26 +179,38 @@ func (s *stream) add(out *frame, changes []view.Change) error {
 	return nil
 }
 
-// request is a GET of path as if the stream's client had sent it.
-func (s *stream) request(path string) (*request, error) {
+// read is what a GET of path asks for, as if the stream's client had sent it.
+func (s *stream) read(path string) (*request, read, error) {
 	parent := s.rq
 	u, err := url.ParseRequestURI(path)
 	if err != nil {
-		return nil, badRequest("path cannot be read: " + path)
+		return nil, read{}, badRequest("path cannot be read: " + path)
 	}
 	values, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
-		return nil, badRequest("parameters cannot be read: " + u.RawQuery)
+		return nil, read{}, badRequest("parameters cannot be read: " + u.RawQuery)
 	}
 	rt, name := parent.api.follow(u)
-	if rt == nil || rt.kind == plain || !rt.allows(http.MethodGet) || !rt.served(origin{public: true}) {
-		return nil, api.Errorf(http.StatusNotFound, "%s is no path that can be followed", u.Path)
+	notFollowed := api.Errorf(http.StatusNotFound, "%s is no path that can be followed", u.Path)
+	if rt == nil || !rt.followable() {
+		return nil, read{}, notFollowed
 	}
 	r := parent.r.WithContext(parent.ctx)
 	r.Method, r.URL, r.Body, r.ContentLength = http.MethodGet, u, http.NoBody, 0
 	sub := &request{api: parent.api, w: discard{}, r: r, ctx: parent.ctx, h: http.Header{}, route: rt, name: name}
 	sub.values = values
-	return sub, sub.parse()
+	if err := sub.parse(); err != nil {
+		return nil, read{}, err
+	}
+	v, err := rt.handle(sub.api, sub)
+	if err != nil {
+		return nil, read{}, err
+	}
+	asked, isRead := v.(read)
+	if !isRead {
+		return nil, read{}, notFollowed
+	}
+	return sub, asked, nil
 }
 
 // follow finds the route of a path as a client does who follows the redirects of

@@ -353,7 +353,7 @@ func TestPathsAreFollowedAsTheyAreRead(t *testing.T) {
 			t.Errorf("%s is followed as %d %s, and read as %d %s", path, result.Status, result.Body, resp.StatusCode, body)
 		}
 		if i < len(keys) {
-			clean := strings.TrimPrefix(resp.Request.URL.Path, kvPath)
+			clean := strings.TrimPrefix(resp.Request.URL.Path, "/v1/kv/")
 			if got := api.CleanKey(keys[i]); got != clean {
 				t.Errorf("%s is %q to the client, and %q to the agent", keys[i], got, clean)
 			}

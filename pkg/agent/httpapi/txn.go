@@ -9,8 +9,6 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-const txnPath = "/v1/txn"
-
 // readTxnResponse is the answer of a transaction that only reads: it has the
 // meta data of a query in its body, too.
 type readTxnResponse struct {
@@ -98,8 +96,12 @@ func (a *API) decodeTxn(body []byte) ([]*api.TxnOp, error) {
 	return ops, nil
 }
 
-// readOnlyTxn tells transactions that a follower can answer.
-func (a *API) readOnlyTxn(body []byte) bool {
-	ops, err := a.decodeTxn(body)
+// onlyGets tells transactions that a follower can answer.
+func onlyGets(rq *request) bool {
+	ops, err := rq.api.decodeTxn(rq.body)
 	return err == nil && state.TxnReadOnly(ops)
+}
+
+func txnLimit(c *Config) (int64, string) {
+	return max(c.MaxTxnBodySize, c.MaxKVValueSize), configPage + "txn_max_req_len."
 }

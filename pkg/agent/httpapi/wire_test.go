@@ -142,10 +142,10 @@ func TestStalledClientsAreLetGo(t *testing.T) {
 func TestDeadlinesEndInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.api.table = newTable(append(routes(), route{"PUT", "/v1/slow", here, plain, func(_ *API, rq *request) (any, error) {
+		r.api.table = newTable(append(routes(), row("PUT", "/v1/slow", here, plain, anybody, func(_ *API, rq *request) (any, error) {
 			time.Sleep(time.Hour)
 			return nil, rq.ctx.Err()
-		}}))
+		})))
 		client, stop := serveOne(r.api)
 		defer stop()
 		in := bufio.NewReader(client)

@@ -3,19 +3,18 @@ package server
 import (
 	"context"
 	"fmt"
+	"go.uber.org/goleak"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"strconv"
 	"sync"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/agent/mux"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
@@ -143,13 +142,21 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	ts.run(o.run(ts.Server))
 	ts.run(func(ctx context.Context) error {
 		defer transport.CloseIdleConnections()
-		return mux.ServeHTTP(ctx, port.HTTP(), ts.Handler(http.NotFoundHandler()), log)
+		return mux.ServeHTTP(ctx, port.HTTP(), ts.Handler(httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: o.name, Cluster: asked{ts.Server}, Logger: log}).Internal()), log)
 	})
 	if err := ts.pool.AwaitUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(ts.stop)
 	return ts
+}
+
+// asked is a server as the API sees it.
+type asked struct{ *Server }
+
+func (a asked) AwaitLeader(ctx context.Context) (self bool, addr string, err error) {
+	l, err := a.Server.AwaitLeader(ctx)
+	return l.Self, l.Addr, err
 }
 
 func (ts *testServer) run(run func(context.Context) error) {

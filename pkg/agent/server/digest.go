@@ -1,14 +1,11 @@
 package server
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"net/http"
+	"net/url"
 )
-
-// digestPath gives a digest of the state, to compare replicas: two that have applied the
-// same entries give the same digest.
-const digestPath = "/v1/internal/state-digest"
 
 type stateDigest struct {
 	Cluster string // id
@@ -17,7 +14,9 @@ type stateDigest struct {
 	Leads   bool
 }
 
-func (s *Server) digest(*http.Request) (any, error) {
+// Digest is of the state, to compare replicas: two that have applied the same entries
+// give the same.
+func (s *Server) Digest(context.Context, url.Values) (any, error) {
 	snap := s.views.Snapshot()
 	sum := sha256.New()
 	if err := snap.Write(sum); err != nil {

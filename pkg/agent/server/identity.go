@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
 	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -19,8 +19,6 @@ import (
 // anything: see package clusterid. The id is stored before raft's first configuration, or
 // before anything that a leader sends is stored. The leader also puts it into the state,
 // so that a cluster that was founded before there were ids gets one, too.
-
-const helloPath = "/v1/internal/hello"
 
 const (
 	helloTimeout = 2 * time.Second // to ask a server who it is
@@ -121,7 +119,7 @@ func (s *Server) askHello(ctx context.Context, srv gossip.Server) (clusterid.Hel
 	ctx, cancel := context.WithTimeout(ctx, helloTimeout)
 	defer cancel()
 	var h clusterid.Hello
-	err := s.askServer(ctx, srv.Addr, helloPath, &h)
+	err := s.askServer(ctx, srv.Addr, httpapi.HelloPath, &h)
 	if err == nil && h.ID != srv.ID {
 		err = fmt.Errorf("at %s there is the server %s and not %s", srv.Addr, h.ID, srv.ID)
 	}
@@ -157,10 +155,8 @@ func (s *Server) checkPeer(h clusterid.Hello) error {
 	return nil
 }
 
-// hello answers who this server is.
-func (s *Server) hello(*http.Request) (any, error) {
-	return s.cfg.Identity.Hello(s.cfg.Address), nil
-}
+// Hello says who this server is.
+func (s *Server) Hello() any { return s.cfg.Identity.Hello(s.cfg.Address) }
 
 // nameCluster puts the cluster's id into the state, if it has none.
 func (s *Server) nameCluster(ctx context.Context) error {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/url"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/gossip"
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
@@ -23,7 +23,6 @@ import (
 // its id has no vote in the existing one (decideVote).
 
 const (
-	voterPath   = "/v1/internal/raft-voter"
 	voteRetry   = time.Second
 	voteTimeout = 2 * time.Second
 )
@@ -88,7 +87,7 @@ func (s *Server) runGate(ctx context.Context) error {
 func (s *Server) hasVote(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, voteTimeout)
 	defer cancel()
-	path := voterPath + "?" + url.Values{"id": {s.cfg.NodeID}}.Encode()
+	path := httpapi.VoterPath + "?" + url.Values{"id": {s.cfg.NodeID}}.Encode()
 	var lock sync.Mutex
 	var known []string
 	answers := map[string]voterAnswer{}
@@ -157,10 +156,10 @@ type voterAnswer struct {
 	Voters []string // ids
 }
 
-// voter answers whether an id has a vote. A leader proves its leadership first: then its
+// Voter answers whether an id has a vote. A leader proves its leadership first: then its
 // configuration is the newest there is.
-func (s *Server) voter(r *http.Request) (any, error) {
-	proof := s.node.IsLeader() && s.node.VerifyLeader(r.Context()) == nil
+func (s *Server) Voter(ctx context.Context, params url.Values) (any, error) {
+	proof := s.node.IsLeader() && s.node.VerifyLeader(ctx) == nil
 	servers, index, err := s.node.Configuration()
 	if err != nil {
 		return nil, err
@@ -169,7 +168,7 @@ func (s *Server) voter(r *http.Request) (any, error) {
 	for _, srv := range servers {
 		if srv.Suffrage == raft.Voter {
 			answer.Voters = append(answer.Voters, string(srv.ID))
-			answer.Voter = answer.Voter || string(srv.ID) == r.URL.Query().Get("id")
+			answer.Voter = answer.Voter || string(srv.ID) == params.Get("id")
 		}
 	}
 	return answer, nil

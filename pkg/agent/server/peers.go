@@ -14,14 +14,8 @@ import (
 	"github.com/hashicorp/raft"
 
 	"github.com/muster-dev/muster/pkg/agent/clusterid"
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/agent/raftnode"
-)
-
-// Where servers ask each other for their place in the log, and whether a leader
-// refuses connections.
-const (
-	statsPath = "/v1/internal/raft-stats"
-	probePath = "/v1/internal/raft-witness"
 )
 
 const maxAnswer = 4096
@@ -35,10 +29,10 @@ type peerStats struct {
 	Applied     uint64 // the newest entry that its state holds
 }
 
-// Handler answers, on the server port, what only servers ask each other, and
-// leaves everything else to next.
+// Handler is next for the agents and servers of this cluster: the requests of others
+// are refused.
 func (s *Server) Handler(next http.Handler) http.Handler {
-	return clusterid.RefuseForeign(s.private(next), s.cfg.Identity.Cluster, func(r *http.Request, err error) {
+	return clusterid.RefuseForeign(next, s.cfg.Identity.Cluster, func(r *http.Request, err error) {
 		host, _, _ := net.SplitHostPort(r.RemoteAddr)
 		if s.logged.First("refused agent " + host) {
 			s.cfg.Logger.Error("refused the requests of an agent", "address", host, "error", err)
@@ -46,56 +40,26 @@ func (s *Server) Handler(next http.Handler) http.Handler {
 	})
 }
 
-func (s *Server) private(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var answer func(*http.Request) (any, error)
-		switch {
-		case r.Method != http.MethodGet:
-		case r.URL.Path == statsPath:
-			answer = func(*http.Request) (any, error) { return s.ownStats(), nil }
-		case r.URL.Path == probePath:
-			answer = s.probeReport
-		case r.URL.Path == voterPath:
-			answer = s.voter
-		case r.URL.Path == indexPath:
-			answer = s.readIndex
-		case r.URL.Path == helloPath:
-			answer = s.hello
-		case r.URL.Path == digestPath:
-			answer = s.digest
-		}
-		if answer == nil {
-			next.ServeHTTP(w, r)
-			return
-		}
-		if !s.started.Load() && r.URL.Path != helloPath {
-			http.Error(w, "raft is not running", http.StatusServiceUnavailable)
-			return
-		}
-		body, err := answer(r)
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
-			return
-		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(body) // the caller has gone: nothing to do
-	})
-}
+// RaftRunning says whether raft has started.
+func (s *Server) RaftRunning() bool { return s.started.Load() }
 
-// probeReport answers whether this server's connections to a leader are refused.
-func (s *Server) probeReport(r *http.Request) (any, error) {
-	term, err := strconv.ParseUint(r.URL.Query().Get("term"), 10, 64)
+// RaftStats is this server's place in the log.
+func (s *Server) RaftStats(context.Context, url.Values) (any, error) { return s.ownStats(), nil }
+
+// LeaderProbe answers whether this server's connections to a leader are refused.
+func (s *Server) LeaderProbe(ctx context.Context, params url.Values) (any, error) {
+	term, err := strconv.ParseUint(params.Get("term"), 10, 64)
 	if err != nil {
 		return nil, fmt.Errorf("which term: %w", err)
 	}
-	return s.node.ProbeLeader(r.Context(), r.URL.Query().Get("leader"), term)
+	return s.node.ProbeLeader(ctx, params.Get("leader"), term)
 }
 
 // askProbe asks a voter that.
 func (s *Server) askProbe(ctx context.Context, voter raft.Server, leader string, term uint64) (raftnode.ProbeReport, error) {
 	var said raftnode.ProbeReport
 	query := url.Values{"leader": {leader}, "term": {strconv.FormatUint(term, 10)}}
-	err := s.askServer(ctx, s.addressIn(voter), probePath+"?"+query.Encode(), &said)
+	err := s.askServer(ctx, s.addressIn(voter), httpapi.LeaderProbePath+"?"+query.Encode(), &said)
 	return said, err
 }
 
@@ -105,7 +69,7 @@ func (s *Server) statsOf(ctx context.Context, id, addr string) (peerStats, error
 		return s.ownStats(), nil
 	}
 	var stats peerStats
-	err := s.askServer(ctx, addr, statsPath, &stats)
+	err := s.askServer(ctx, addr, httpapi.RaftStatsPath, &stats)
 	return stats, err
 }
 

@@ -2,18 +2,12 @@ package server
 
 import (
 	"context"
-	"net/http"
+	"net/url"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/api"
 )
-
-// A follower may answer instead of the leader if its own state holds everything that the
-// leader's state held at some moment after the request came. It asks the leader for its
-// index: the read index of section 6.4 of the raft dissertation (Ongaro, 2014). Requests
-// that wait share one question, which is much cheaper for both servers than to forward
-// each request.
-const indexPath = "/v1/internal/read-index"
 
 const (
 	// readIndexTimeout is how long the leader may take. After it the request itself is
@@ -53,8 +47,8 @@ func (s *Server) CatchUp(ctx context.Context, proof bool) bool {
 
 // shareIndex enables CatchUp, until ctx ends.
 func (s *Server) shareIndex(ctx context.Context) {
-	s.index.Call = func() (uint64, error) { return s.askIndex(ctx, indexPath) }
-	s.provenIndex.Call = func() (uint64, error) { return s.askIndex(ctx, indexPath+"?consistent") }
+	s.index.Call = func() (uint64, error) { return s.askIndex(ctx, httpapi.ReadIndexPath) }
+	s.provenIndex.Call = func() (uint64, error) { return s.askIndex(ctx, httpapi.ReadIndexPath+"?consistent") }
 }
 
 func (s *Server) askIndex(ctx context.Context, path string) (uint64, error) {
@@ -69,15 +63,15 @@ func (s *Server) askIndex(ctx context.Context, path string) (uint64, error) {
 	return at.Index, err
 }
 
-// readIndex answers a follower's question.
-func (s *Server) readIndex(r *http.Request) (any, error) {
-	if r.URL.RawQuery != "" {
-		if err := s.VerifyLeader(r.Context()); err != nil {
+// ReadIndex answers a follower's question.
+func (s *Server) ReadIndex(ctx context.Context, params url.Values) (any, error) {
+	if params.Has("consistent") {
+		if err := s.VerifyLeader(ctx); err != nil {
 			return nil, err
 		}
 	} else if !s.Leads() {
 		return nil, api.ErrNoLeader
-	} else if err := s.AwaitCommitted(r.Context()); err != nil {
+	} else if err := s.AwaitCommitted(ctx); err != nil {
 		return nil, err
 	}
 	// A state is published a moment before its entry counts as applied.

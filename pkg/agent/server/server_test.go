@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -332,7 +331,7 @@ func TestReadyIsOfATerm(t *testing.T) {
 	if err := leader.VerifyLeader(t.Context()); err == nil {
 		t.Error("it answers consistent reads")
 	}
-	if r, _ := leader.readIndex(httptest.NewRequest("GET", indexPath, nil)); r != nil {
+	if r, _ := leader.ReadIndex(t.Context(), nil); r != nil {
 		t.Errorf("it tells followers how far it is: %+v", r)
 	}
 	leader.ready.Store(now)

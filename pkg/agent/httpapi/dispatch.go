@@ -29,7 +29,7 @@ func (a *API) dispatch(rq *request) {
 		}
 	case rq.route.where == anyServer:
 		a.run(rq)
-	case rq.route.where == inside, rq.mode == stale && rq.readOnly():
+	case rq.route.where == inside, rq.mode == stale && !rq.route.leaderOnly && rq.readOnly():
 		if err := a.cfg.Cluster.AwaitStale(rq.ctx); err != nil {
 			rq.fail(err)
 			return
@@ -41,7 +41,7 @@ func (a *API) dispatch(rq *request) {
 }
 
 func (a *API) run(rq *request) {
-	v, err := rq.route.handle(a, rq)
+	v, err := rq.handle()
 	if err != nil {
 		rq.fail(err)
 		return
@@ -98,24 +98,14 @@ func (a *API) tryLeader(rq *request) error {
 	case rq.forwards == 0:
 		return api.ErrNoLeader
 	}
-	return a.cfg.Forward.ToLeader(rq.w, rq.outgoing(), rq.safe(), addr)
+	return a.cfg.Forward.ToLeader(rq.w, rq.outgoing(), rq.route.safe(rq.r.Method), addr)
 }
 
 // fitsFollower says whether a follower that has caught up may answer: a read of the
 // replicated state that does not block. A blocked one would go on after the follower
 // has lost contact with the leader.
 func (rq *request) fitsFollower() bool {
-	return !rq.toLeader && rq.index == 0 && rq.route.kind != plain && rq.r.Method == http.MethodGet
-}
-
-// safe says whether the request changes nothing (RFC 9110, 9.2.1), so that it may be
-// sent twice.
-func (rq *request) safe() bool {
-	switch rq.r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodOptions:
-		return true
-	}
-	return rq.route.path == api.SubscribePath
+	return !rq.toLeader && rq.index == 0 && rq.route.headers != plain && rq.r.Method == http.MethodGet
 }
 
 // outgoing is the request to forward, with the body that was read. It is a copy:
@@ -137,19 +127,19 @@ func (a *API) runAsLeader(rq *request) error {
 	switch {
 	case rq.mode == consistent && rq.readOnly():
 		err = a.cfg.Cluster.VerifyLeader(rq.ctx)
-	case rq.r.Method == http.MethodGet, rq.route.path == txnPath, rq.route.path == api.SubscribePath:
+	case rq.awaitsCommitted():
 		err = a.cfg.Cluster.AwaitCommitted(rq.ctx)
 	}
 	if err != nil {
 		return err
 	}
 	asked := rq.ctx
-	if rq.index > 0 || rq.route.takesLong() {
+	if rq.index > 0 || rq.route.long {
 		var stop context.CancelFunc
 		rq.ctx, stop = a.cfg.Cluster.WhileLeading(asked)
 		defer stop()
 	}
-	v, err := rq.route.handle(a, rq)
+	v, err := rq.handle()
 	if err == nil {
 		rq.answer(v) // a stream goes on here, and ends with the leadership
 		return nil
@@ -157,7 +147,7 @@ func (a *API) runAsLeader(rq *request) error {
 	deposed := rq.ctx.Err() != nil && isNoLeader(context.Cause(rq.ctx))
 	rq.ctx = asked
 	switch {
-	case deposed && asked.Err() == nil && (rq.readOnly() || rq.route.takesLong()):
+	case deposed && asked.Err() == nil && (rq.readOnly() || rq.route.long):
 		// This server may lack what a blocked reader should have seen. The new leader
 		// answers for the rest of the waiting time.
 		rq.deadline = time.Now().Add(a.cfg.HoldTimeout)
@@ -175,12 +165,4 @@ func (a *API) runAsLeader(rq *request) error {
 // during the write.
 func isNoLeader(err error) bool {
 	return errors.Is(err, api.ErrNoLeader) && !errors.Is(err, api.ErrUnknownWrite)
-}
-
-// readOnly says whether the request changes nothing, so that a follower may answer it.
-func (rq *request) readOnly() bool {
-	if rq.r.Method == http.MethodGet || rq.route.path == api.SubscribePath {
-		return true
-	}
-	return rq.route.path == txnPath && rq.api.readOnlyTxn(rq.body)
 }
