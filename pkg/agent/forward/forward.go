@@ -172,24 +172,22 @@ func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, add
 		return err
 	}
 	resp, sent, err := f.send(r, addr, api.TargetLeader, 0)
-	if err != nil {
-		if r.Context().Err() != nil {
-			return r.Context().Err()
-		}
-		if !sent || safe {
-			f.cfg.Logger.Debug("leader not reached", "addr", addr, "error", err)
-			return api.ErrNoLeader
-		}
-		return unknownWrite(addr, err)
+	refused := false
+	if err == nil {
+		refused, err = noLeader(resp)
 	}
-	refused, err := noLeader(resp)
-	if err != nil {
-		return unknownWrite(addr, err)
-	}
-	if refused {
+	switch {
+	case err == nil && !refused:
+		return f.answer(w, resp)
+	case refused:
 		return api.ErrNoLeader
+	case r.Context().Err() != nil:
+		return r.Context().Err()
+	case sent && !safe:
+		return unknownWrite(addr, err)
 	}
-	return f.answer(w, resp)
+	f.cfg.Logger.Debug("leader not reached", "addr", addr, "error", err)
+	return api.ErrNoLeader
 }
 
 func unknownWrite(addr string, err error) error {

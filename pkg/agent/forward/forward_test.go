@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -248,6 +249,24 @@ func TestToLeaderSaysWhenNothingWasDone(t *testing.T) {
 		err := f.ToLeader(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")), false, to)
 		if !errors.Is(err, api.ErrNoLeader) {
 			t.Errorf("%s: error %v, want %v", name, err, api.ErrNoLeader)
+		}
+	}
+}
+
+// A connection that breaks in the middle of such a refusal leaves a write unknown; a
+// safe request may be sent again.
+func TestBrokenRefusal(t *testing.T) {
+	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(api.TextNoLeader)))
+		w.WriteHeader(http.StatusInternalServerError)
+		io.WriteString(w, api.TextNoLeader[:5])
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	f := newRouter(t, time.Second)
+	for safe, want := range map[bool]error{true: api.ErrNoLeader, false: api.ErrUnknownWrite} {
+		if err := f.ToLeader(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/kv/a", nil), safe, addr(s)); !errors.Is(err, want) {
+			t.Errorf("safe %v: %v, want %v", safe, err, want)
 		}
 	}
 }
