@@ -1,16 +1,18 @@
-// Package dns answers DNS questions about the catalog: which nodes and services
-// there are, and where.
+// Package dns answers DNS questions about the catalog: the addresses, ports and
+// metadata of nodes and services.
 //
-// It promises: while one instance of a service is healthy, an answer holds at
-// least one; TC is set whenever something was left out that did not fit; a name
-// that does not exist is told from one that has no record of the type asked for;
-// a failed lookup is SERVFAIL and never an empty answer; and no packet makes it
-// panic.
+// It promises:
+//   - If an instance of a service is healthy, the answer has at least one.
+//   - TC is set whenever records were left out because they did not fit.
+//   - A name that does not exist is NXDOMAIN, a name without a record of the type that
+//     was asked for is NOERROR without an answer (RFC 2308).
+//   - A failed lookup is SERVFAIL, never an empty answer.
+//   - No packet makes it panic.
 //
-// [Server.Handle] is a plain function from a question to an answer, so that a
-// test needs no socket. [Server.Run] puts it behind UDP and TCP. Inside, name.go
-// understands a question, service.go, node.go and zone.go answer it, trim.go
-// makes the answer fit, recurse.go asks others.
+// [Server.Handle] is a function from a question to an answer: tests need no socket.
+// [Server.Run] serves it over UDP and TCP. name.go parses a name; service.go, node.go
+// and zone.go answer the question, tagged.go chooses addresses, trim.go makes the answer
+// fit, recurse.go asks recursors.
 package dns
 
 import (
@@ -23,31 +25,29 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// ErrUnknownDatacenter is what a Lookup returns, wrapped or not, for a datacenter
-// that nobody knows: the name does not exist.
+// ErrUnknownDatacenter is returned by a Lookup, wrapped or not, for an unknown
+// datacenter. The answer is NXDOMAIN.
 var ErrUnknownDatacenter = errors.New("unknown datacenter")
 
-// Lookup is how questions reach the catalog. Names are compared without regard
-// to case. The results are read only. It is called from many goroutines, under
-// a context with a deadline.
+// Lookup reads the catalog. Names are compared without regard to case. The results are
+// read only. It is called from many goroutines, with a context that has a deadline.
 type Lookup interface {
-	// ServiceInstances returns every instance of a service, whatever its health,
-	// that has all the tags; none if there is no such service. The tags, too,
-	// are compared without regard to case.
+	// ServiceInstances returns every instance of a service that has all the tags,
+	// whatever its health; none if there is no such service. Tags are compared without
+	// regard to case.
 	ServiceInstances(ctx context.Context, dc, name string, tags []string) ([]*api.CheckServiceNode, error)
 	// Node returns nil and no error for a node that does not exist.
 	Node(ctx context.Context, dc, name string) (*api.Node, error)
-	// NodeByAddress and ServiceByAddress return nil and no error if nobody has
-	// the address.
+	// NodeByAddress and ServiceByAddress return nil and no error if none has the address.
 	NodeByAddress(ctx context.Context, dc, ip string) (*api.Node, error)
 	ServiceByAddress(ctx context.Context, dc, ip string) (*api.ServiceNode, error)
-	// Elected returns the node that holds the election of this name, nil and no
-	// error if nobody does.
+	// Elected returns the node that has won the election of this name, nil and no error if
+	// none has.
 	Elected(ctx context.Context, dc, name string) (*api.Node, error)
 }
 
-// Config is what a Server needs. The zero value of a knob is what its comment
-// says; the agent's defaults are made by its configuration.
+// Config configures a Server. The agent's configuration has the defaults of keys; a
+// comment says what zero means here.
 type Config struct {
 	Addrs      []string // "ip:port", each for UDP and TCP; not changed by Reload
 	Domain     string   // "" is "consul."
@@ -60,16 +60,16 @@ type Config struct {
 	ServiceTTL         map[string]time.Duration // by service name or "prefix*"
 	SOA                SOA
 	EnableTruncate     bool // set TC
-	OnlyPassing        bool // leave out instances with a warning, too
-	UDPAnswerLimit     int  // answers over UDP without EDNS; 0 is the built-in 8
-	ARecordLimit       int  // addresses in any answer; 0 is no limit
+	OnlyPassing        bool // leave out instances in state warning too
+	UDPAnswerLimit     int  // records over UDP without EDNS; 0 is 8
+	ARecordLimit       int  // addresses in an answer; 0 is no limit
 	DisableCompression bool
 	NodeMetaTXT        bool // node metadata in the additional section
-	TranslateWAN       bool // "wan" addresses for other datacenters
+	TranslateWAN       bool // "wan" addresses of other datacenters
 
 	Recursors       []string      // "ip:port"
 	RecursorTimeout time.Duration // for each; 0 is 2 s
-	RandomRecursor  bool          // in random order instead of the given one
+	RandomRecursor  bool          // in random order, not in the given one
 }
 
 // SOA is the timing in the start-of-authority record, in seconds.
@@ -79,16 +79,16 @@ type SOA struct {
 
 // Limits of a Server.
 const (
-	MaxQuestions   = 4096            // that are worked on at the same time; more are dropped (UDP) or refused (TCP)
+	MaxQuestions   = 4096            // at a time; more are dropped (UDP) or SERVFAIL (TCP)
 	MaxUpstream    = 256             // of them, waiting for a recursor
-	MaxConnections = 1024            // over TCP, for each address; one more is closed at once
+	MaxConnections = 1024            // TCP connections of each address; more are closed
 	MaxPerClient   = 64              // of them, from one client
-	lookupTimeout  = 5 * time.Second // resolvers give up then
-	readTimeout    = 2 * time.Second // for a question over TCP that has begun
+	lookupTimeout  = 5 * time.Second // the usual timeout of resolvers
+	readTimeout    = 2 * time.Second // for a question over TCP, from its first byte
 	writeTimeout   = 2 * time.Second
 	idleTimeout    = 8 * time.Second // of a TCP connection
-	acceptPause    = 50 * time.Millisecond
-	stopTimeout    = 2 * time.Second // for answers under way when Run ends
+	acceptBackoff  = 50 * time.Millisecond
+	stopTimeout    = 2 * time.Second // for the answers in progress when Run ends
 )
 
 // Server answers questions.
@@ -98,8 +98,8 @@ type Server struct {
 	addrs []string
 	bound bound
 
-	questions chan struct{} // one token per question that is worked on
-	upstream  chan struct{} // one token per question that waits for a recursor
+	questions chan struct{} // one token for each question in progress
+	upstream  chan struct{} // one token for each question that waits for a recursor
 }
 
 // New makes a server; Run starts it. Handle works without Run.
@@ -115,6 +115,6 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Reload changes everything but the addresses and the logger. Questions that are
-// being answered keep what they began with.
+// Reload changes everything but the addresses and the logger. Questions in progress
+// keep the old configuration.
 func (s *Server) Reload(cfg Config) { s.zone.Store(newZone(cfg)) }

@@ -12,8 +12,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// handling is one question on its way to an answer.
-type handling struct {
+// handler makes the answer of one question.
+type handler struct {
 	ctx      context.Context
 	server   *Server
 	zone     *zone
@@ -21,16 +21,16 @@ type handling struct {
 	question wire.Question
 	resp     *wire.Msg
 	tcp      bool
-	followed []string // the names of ours whose CNAMEs led here
+	followed []string // names in our domains whose CNAMEs were followed so far
 
-	glue map[string]glue // the additional records of SRV targets
+	glue map[string]glue // additional records by SRV target
 }
 
-// glue is what helps to reach one SRV target.
+// glue is the additional records of one SRV target.
 type glue struct{ addresses, texts []wire.RR }
 
-// Handle answers one question; network is "udp" or "tcp". It may be called from
-// any goroutine. The answer is nil for what deserves none.
+// Handle answers one question; network is "udp" or "tcp". It may be called from any
+// goroutine. It returns nil for a message that is no question.
 func (s *Server) Handle(ctx context.Context, req *wire.Msg, network string, client netip.Addr) (resp *wire.Msg) {
 	if req.Response {
 		return nil
@@ -41,7 +41,7 @@ func (s *Server) Handle(ctx context.Context, req *wire.Msg, network string, clie
 	resp.RecursionAvailable = len(z.Recursors) > 0
 	defer func() {
 		if r := recover(); r != nil {
-			s.log.Error("dns: a question made the handler panic", "client", client, "panic", r, "stack", string(debug.Stack()))
+			s.log.Error("dns: handling a question panicked", "client", client, "panic", r, "stack", string(debug.Stack()))
 			resp = failure(resp)
 		}
 	}()
@@ -53,11 +53,11 @@ func (s *Server) Handle(ctx context.Context, req *wire.Msg, network string, clie
 		resp.Rcode = wire.RcodeFormatError
 		return resp
 	}
-	h := &handling{ctx: ctx, server: s, zone: z, req: req, question: req.Question[0], resp: resp, tcp: network == "tcp"}
+	h := &handler{ctx: ctx, server: s, zone: z, req: req, question: req.Question[0], resp: resp, tcp: network == "tcp"}
 	return h.run()
 }
 
-func (h *handling) run() *wire.Msg {
+func (h *handler) run() *wire.Msg {
 	q := h.question
 	if opt := h.req.IsEdns0(); opt != nil && opt.Version() != 0 {
 		h.resp.Rcode = wire.RcodeBadVers
@@ -68,7 +68,7 @@ func (h *handling) run() *wire.Msg {
 		return h.finish()
 	}
 	if domain := h.zone.domainOf(q.Name); domain != "" {
-		h.inDomain(domain)
+		h.answerInDomain(domain)
 		return h.finish()
 	}
 	if ip, ok, reverse := parseArpa(q.Name); reverse {
@@ -77,14 +77,14 @@ func (h *handling) run() *wire.Msg {
 		}
 	}
 	if len(h.zone.Recursors) > 0 {
-		return h.forward()
+		return h.recurse()
 	}
 	h.resp.Rcode = wire.RcodeRefused
 	return h.resp
 }
 
-// inDomain answers a name in one of our domains.
-func (h *handling) inDomain(domain string) {
+// answerInDomain answers for a name in one of our domains.
+func (h *handler) answerInDomain(domain string) {
 	h.resp.Authoritative = true
 	qtype := h.question.Qtype
 	if qtype == wire.TypeSOA || qtype == wire.TypeNS {
@@ -98,7 +98,7 @@ func (h *handling) inDomain(domain string) {
 	case kindNode:
 		h.node(t, h.zone.Lookup.Node, h.zone.NodeTTL)
 	case kindLeader:
-		h.node(t, h.zone.Lookup.Elected, 0) // it may be another at any time
+		h.node(t, h.zone.Lookup.Elected, 0) // it may change at any time
 	case kindAddr:
 		h.addr(t)
 	case kindVirtual: // NOERROR without a record
@@ -107,9 +107,9 @@ func (h *handling) inDomain(domain string) {
 	}
 }
 
-// pointer answers a question for the name of an address, if the question has a
-// whole one; false if nobody has it.
-func (h *handling) pointer(ip netip.Addr, ok bool) bool {
+// pointer answers a reverse lookup. ok says whether the question has a whole address. It
+// returns false if no node or service has the address.
+func (h *handler) pointer(ip netip.Addr, ok bool) bool {
 	z := h.zone
 	h.resp.Authoritative = true
 	name := ""
@@ -128,7 +128,7 @@ func (h *handling) pointer(ip netip.Addr, ok bool) bool {
 	return true
 }
 
-func (h *handling) pointerName(ip netip.Addr) (string, error) {
+func (h *handler) pointerName(ip netip.Addr) (string, error) {
 	z := h.zone
 	ctx, cancel := context.WithTimeout(h.ctx, lookupTimeout)
 	defer cancel()
@@ -152,14 +152,14 @@ func (h *handling) pointerName(ip netip.Addr) (string, error) {
 	return name, nil
 }
 
-// nameError says that the name does not exist.
-func (h *handling) nameError(domain string) {
+// nameError answers NXDOMAIN.
+func (h *handler) nameError(domain string) {
 	h.resp.Rcode = wire.RcodeNameError
 	h.resp.Ns = []wire.RR{h.zone.soa(domain)}
 }
 
-// failed answers for a lookup that gave an error.
-func (h *handling) failed(domain string, err error) {
+// failed answers for a lookup that failed.
+func (h *handler) failed(domain string, err error) {
 	if errors.Is(err, ErrUnknownDatacenter) {
 		h.nameError(domain)
 		return
@@ -168,7 +168,7 @@ func (h *handling) failed(domain string, err error) {
 	failure(h.resp)
 }
 
-// failure makes a SERVFAIL of an answer.
+// failure turns an answer into SERVFAIL.
 func failure(resp *wire.Msg) *wire.Msg {
 	resp.Rcode = wire.RcodeServerFailure
 	resp.Authoritative = false

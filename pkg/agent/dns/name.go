@@ -9,7 +9,7 @@ import (
 	wire "github.com/miekg/dns"
 )
 
-// kind is what a name in our domain is about.
+// kind says what a name in our domain names.
 type kind int
 
 const (
@@ -21,29 +21,29 @@ const (
 	kindVirtual             // name.virtual: exists, with no record
 )
 
-// target is a name in our domain, understood.
+// target is a parsed name in our domain.
 type target struct {
 	kind   kind
 	name   string // of the service, node or election; the hex digits of an address
 	tags   []string
 	dc     string
 	domain string
-	srv    bool // spelled by RFC 2782 without ".service": SRV only
+	srv    bool // of the form of RFC 2782 without ".service": SRV only
 }
 
-// parse understands a name that is in domain.
+// parse parses a name in domain.
 func (z *zone) parse(name, domain string) target {
 	labels := splitLabels(name)
 	labels = labels[:max(0, len(labels)-wire.CountLabel(domain))]
 	t := target{domain: domain, dc: z.Datacenter}
-	// The last word that is a kind is the kind: a node's name may hold others.
+	// The last label that is a kind decides: a node's name may contain others.
 	for i := len(labels) - 1; i >= 0; i-- {
 		k, known := kindOf(labels[i])
 		if !known {
 			continue
 		}
 		if !t.suffix(labels[i+1:]) {
-			break // and it may be a part of a name by RFC 2782
+			break // it may be part of a name of RFC 2782
 		}
 		t.subject(k, labels[:i])
 		return t
@@ -73,8 +73,8 @@ func kindOf(label string) (k kind, known bool) {
 	return kindNone, false
 }
 
-// suffix reads what stands between the kind and the domain: nothing, a
-// datacenter, or pairs of a name and what it names.
+// suffix parses the labels between the kind and the domain: none, a datacenter, or pairs
+// of a value and its kind (dc, ns, ap).
 func (t *target) suffix(labels []string) bool {
 	if len(labels) == 1 {
 		t.dc = strings.ToLower(labels[0])
@@ -85,7 +85,7 @@ func (t *target) suffix(labels []string) bool {
 		switch strings.ToLower(labels[1]) {
 		case "dc":
 			t.dc = value
-		case "ns", "ap": // there is only the default one
+		case "ns", "ap": // only the default ones exist
 			if value != "default" {
 				return false
 			}
@@ -96,7 +96,7 @@ func (t *target) suffix(labels []string) bool {
 	return len(labels) == 0
 }
 
-// subject reads what stands before the kind.
+// subject parses the labels before the kind.
 func (t *target) subject(k kind, labels []string) {
 	if len(labels) == 0 {
 		return
@@ -126,8 +126,8 @@ func (t *target) subject(k kind, labels []string) {
 
 func isUnderscored(label string) bool { return len(label) > 1 && label[0] == '_' }
 
-// splitLabels gives the labels of a name without the escapes of the presentation
-// format.
+// splitLabels returns the labels of a name, without the escapes of the presentation
+// format (RFC 1035, 5.1).
 func splitLabels(name string) []string {
 	labels := wire.SplitDomainName(name)
 	for i, label := range labels {
@@ -158,8 +158,7 @@ func unescape(label string) string {
 	return out.String()
 }
 
-// nodeName is the name under which a node can be asked for; false if a message
-// cannot carry it.
+// nodeName is the domain name of a node; false if it has none that is valid.
 func nodeName(node, dc, domain string) (string, bool) {
 	name := escape(node) + ".node." + dc + "." + domain
 	_, ok := wire.IsDomainName(name)
@@ -187,9 +186,9 @@ func parseHex(s string) (netip.Addr, bool) {
 	return netip.AddrFromSlice(raw) // 4 or 16 bytes
 }
 
-// parseArpa reads a reversed address; ours says whether the name is in the
-// reverse tree at all.
-func parseArpa(name string) (ip netip.Addr, ok, ours bool) {
+// parseArpa parses a name for reverse lookups; reverse says whether it is one, ok
+// whether it has a whole address.
+func parseArpa(name string) (ip netip.Addr, ok, reverse bool) {
 	name = strings.ToLower(name)
 	if wire.IsSubDomain("in-addr.arpa.", name) {
 		labels := splitLabels(name)
@@ -214,7 +213,7 @@ func parseArpa(name string) (ip netip.Addr, ok, ours bool) {
 	return ip, ok && ip.Is6(), true
 }
 
-// parseIP takes an address apart from a host name.
+// parseIP returns false for a host name.
 func parseIP(s string) (netip.Addr, bool) {
 	ip, err := netip.ParseAddr(s)
 	return ip.Unmap().WithZone(""), err == nil

@@ -12,8 +12,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// node answers for the node that a lookup finds: its address and its metadata.
-func (h *handling) node(t target, lookUp func(ctx context.Context, dc, name string) (*api.Node, error), keep time.Duration) {
+// node answers with the address and metadata of the node that lookUp returns.
+func (h *handler) node(t target, lookUp func(ctx context.Context, dc, name string) (*api.Node, error), nodeTTL time.Duration) {
 	ctx, cancel := context.WithTimeout(h.ctx, lookupTimeout)
 	defer cancel()
 	node, err := lookUp(ctx, t.dc, t.name)
@@ -25,7 +25,7 @@ func (h *handling) node(t target, lookUp func(ctx context.Context, dc, name stri
 		h.nameError(t.domain)
 		return
 	}
-	qtype, ttl := h.question.Qtype, seconds(keep)
+	qtype, ttl := h.question.Qtype, seconds(nodeTTL)
 	if !slices.Contains([]uint16{wire.TypeA, wire.TypeAAAA, wire.TypeANY, wire.TypeTXT, wire.TypeCNAME}, qtype) {
 		return
 	}
@@ -55,23 +55,23 @@ func (h *handling) node(t target, lookUp func(ctx context.Context, dc, name stri
 	}
 }
 
-// addr answers for an address spelled in hex. A type that does not fit gets the
-// record as an additional one.
-func (h *handling) addr(t target) {
+// addr answers for a name that is an address in hex. If the question is for another type,
+// the address is an additional record.
+func (h *handler) addr(t target) {
 	ip, ok := parseHex(t.name)
 	if !ok {
 		h.nameError(t.domain)
 		return
 	}
 	record := []wire.RR{addressRecord(h.question.Name, ip, seconds(h.zone.NodeTTL))}
-	if h.wants(ip) && h.question.Qtype != wire.TypeTXT {
+	if h.asksFor(ip) && h.question.Qtype != wire.TypeTXT {
 		h.resp.Answer = record
 	} else {
 		h.resp.Extra = record
 	}
 }
 
-// metaRecords writes metadata as text records, sorted by key.
+// metaRecords returns metadata as TXT records, sorted by key.
 func metaRecords(name string, meta map[string]string, ttl uint32) []wire.RR {
 	var out []wire.RR
 	for _, key := range slices.Sorted(maps.Keys(meta)) {
@@ -84,7 +84,7 @@ func metaRecords(name string, meta map[string]string, ttl uint32) []wire.RR {
 	return out
 }
 
-// rfc1464 quotes what would end a key early or be stripped from it.
+// rfc1464 quotes characters of a key that have a meaning in RFC 1464.
 func rfc1464(key string) string {
 	inner := strings.Trim(key, " \t")
 	start := strings.Index(key, inner)
@@ -92,8 +92,8 @@ func rfc1464(key string) string {
 	return quote.Replace(key[:start]) + strings.NewReplacer("`", "``", "=", "`=").Replace(inner) + quote.Replace(key[start+len(inner):])
 }
 
-// chunks cuts a text into the strings of at most 255 bytes that a record holds,
-// in the presentation format, where a backslash escapes.
+// chunks splits a text into strings of up to 255 bytes, the limit in a TXT record, in the
+// presentation format with its escapes.
 func chunks(text string) []string {
 	var out []string
 	for {

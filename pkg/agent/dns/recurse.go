@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	maxAliases      = 3 // CNAMEs within our own domains that are followed
-	maxChainRecords = 5 // records of a chain from a recursor, without EDNS
+	maxAliases      = 3 // CNAMEs within our own domains
+	maxChainRecords = 5 // records of a recursor's CNAME chain, without EDNS
 )
 
-// forward has a recursor answer the question.
-func (h *handling) forward() *wire.Msg {
+// recurse answers with the answer of a recursor.
+func (h *handler) recurse() *wire.Msg {
 	reply, err := h.ask(h.req)
 	if err != nil {
 		h.server.log.Warn("dns: no recursor answered", "name", h.question.Name, "error", err)
@@ -30,13 +30,13 @@ func (h *handling) forward() *wire.Msg {
 	return reply
 }
 
-// ask sends a question to one recursor after the other until one answers it.
-func (h *handling) ask(question *wire.Msg) (*wire.Msg, error) {
+// ask sends a question to one recursor after the other until one answers.
+func (h *handler) ask(question *wire.Msg) (*wire.Msg, error) {
 	select {
 	case h.server.upstream <- struct{}{}:
 		defer func() { <-h.server.upstream }()
 	default:
-		return nil, fmt.Errorf("%d questions wait for recursors already", MaxUpstream)
+		return nil, fmt.Errorf("%d questions are waiting for recursors, the limit", MaxUpstream)
 	}
 	recursors := h.zone.Recursors
 	if h.zone.RandomRecursor {
@@ -57,9 +57,9 @@ func (h *handling) ask(question *wire.Msg) (*wire.Msg, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (h *handling) askOne(question *wire.Msg, recursor string) (*wire.Msg, error) {
+func (h *handler) askOne(question *wire.Msg, recursor string) (*wire.Msg, error) {
 	msg := question.Copy()
-	msg.Id = wire.Id() // ours, not one that the client chose
+	msg.Id = wire.Id() // not one that the client chose
 	client := wire.Client{Net: "udp", Timeout: h.zone.RecursorTimeout, UDPSize: wire.MinMsgSize}
 	if h.tcp {
 		client.Net = "tcp"
@@ -79,8 +79,8 @@ func (h *handling) askOne(question *wire.Msg, recursor string) (*wire.Msg, error
 	return reply, nil
 }
 
-// alias answers with a CNAME, and with what it leads to if that can be found.
-func (h *handling) alias(host string, ttl uint32) {
+// alias answers with a CNAME and the records of its target, if it can be resolved.
+func (h *handler) alias(host string, ttl uint32) {
 	h.resp.Answer = []wire.RR{&wire.CNAME{Hdr: header(h.question.Name, wire.TypeCNAME, ttl), Target: host}}
 	var records []wire.RR
 	var err error
@@ -98,9 +98,9 @@ func (h *handling) alias(host string, ttl uint32) {
 	h.resp.Answer = append(h.resp.Answer, records...)
 }
 
-// addressesOf finds where a host is: addresses of both families for a name of
-// ours, which costs nothing more; IPv4 where a recursor has to be asked.
-func (h *handling) addressesOf(host string) ([]wire.RR, error) {
+// addressesOf resolves a host: both families if the name is in our domains, which costs
+// nothing; IPv4 if a recursor must be asked.
+func (h *handler) addressesOf(host string) ([]wire.RR, error) {
 	if h.zone.domainOf(host) == "" {
 		return h.follow(host, wire.TypeA)
 	}
@@ -108,19 +108,19 @@ func (h *handling) addressesOf(host string) ([]wire.RR, error) {
 	return slices.DeleteFunc(records, func(rr wire.RR) bool { return rr.Header().Rrtype == wire.TypeTXT }), err
 }
 
-// follow finds the records of a name that an answer refers to.
-func (h *handling) follow(host string, qtype uint16) ([]wire.RR, error) {
+// follow resolves a name that an answer refers to.
+func (h *handler) follow(host string, qtype uint16) ([]wire.RR, error) {
 	if domain := h.zone.domainOf(host); domain != "" {
 		followed := append(slices.Clone(h.followed), h.question.Name)
-		again := func(name string) bool { return strings.EqualFold(name, host) }
-		if len(followed) > maxAliases || slices.ContainsFunc(followed, again) {
+		isHost := func(name string) bool { return strings.EqualFold(name, host) }
+		if len(followed) > maxAliases || slices.ContainsFunc(followed, isHost) {
 			return nil, nil
 		}
 		inner := *h
 		inner.followed = followed
 		inner.question = wire.Question{Name: host, Qtype: qtype, Qclass: wire.ClassINET}
 		inner.resp = new(wire.Msg)
-		inner.inDomain(domain)
+		inner.answerInDomain(domain)
 		return inner.resp.Answer, nil
 	}
 	if len(h.zone.Recursors) == 0 {

@@ -16,7 +16,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/conntable"
 )
 
-// bound is where Run listens, once it does.
+// bound has the addresses on which Run listens.
 type bound struct {
 	ready chan struct{}
 	addrs []string
@@ -33,9 +33,9 @@ func (s *Server) Addrs(ctx context.Context) ([]string, error) {
 	}
 }
 
-// Run listens on every address, answers until ctx ends, and returns when nothing
-// of it runs any more. An address that is in use is an error, and nothing is
-// served then. Run may be called once.
+// Run listens on every address and answers until ctx ends; it returns after all its
+// goroutines. If an address is in use, it returns an error and serves none. It may be
+// called once.
 func (s *Server) Run(ctx context.Context) error {
 	sockets, err := listenAll(s.addrs)
 	if err != nil {
@@ -46,7 +46,7 @@ func (s *Server) Run(ctx context.Context) error {
 			socket.close()
 		}
 	}()
-	// Questions outlive ctx for a moment: those under way are answered first.
+	// Questions in progress are answered after ctx has ended.
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	group, serving := errgroup.WithContext(ctx) // ends with ctx, or when a socket fails
@@ -61,7 +61,7 @@ func (s *Server) Run(ctx context.Context) error {
 				defer close(ended)
 				return server.ActivateAndServe()
 			})
-			select { // a shutdown before the start would be lost, so not even ctx ends this wait
+			select { // not ctx.Done(): a shutdown before the start would be lost
 			case <-started:
 			case <-ended:
 			}
@@ -74,25 +74,25 @@ func (s *Server) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// shutdown stops listening and gives the answers under way a moment.
+// shutdown stops listening and waits for the answers in progress, until stopTimeout.
 func shutdown(servers []*wire.Server) {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	var wait sync.WaitGroup
 	for _, server := range servers {
-		wait.Go(func() { _ = server.ShutdownContext(ctx) }) // late ones are cancelled by Run
+		wait.Go(func() { _ = server.ShutdownContext(ctx) }) // Run cancels the others
 	}
 	wait.Wait()
 }
 
-// serve puts Handle behind a socket.
+// serve is the handler of a socket.
 func (s *Server) serve(ctx context.Context, network string) wire.HandlerFunc {
 	return func(w wire.ResponseWriter, req *wire.Msg) {
 		select {
 		case s.questions <- struct{}{}:
 			defer func() { <-s.questions }()
 		default:
-			if network == "tcp" { // over UDP silence makes the client try again
+			if network == "tcp" { // over UDP the client repeats a question without an answer
 				s.write(w, new(wire.Msg).SetRcode(req, wire.RcodeServerFailure))
 			}
 			return
@@ -108,8 +108,7 @@ func (s *Server) serve(ctx context.Context, network string) wire.HandlerFunc {
 	}
 }
 
-// write sends an answer. One that cannot be packed must not leave the client
-// without any.
+// write sends an answer, or SERVFAIL if the answer cannot be packed.
 func (s *Server) write(w wire.ResponseWriter, resp *wire.Msg) error {
 	data, err := resp.Pack()
 	if err != nil {
@@ -123,7 +122,7 @@ func (s *Server) write(w wire.ResponseWriter, resp *wire.Msg) error {
 	return err
 }
 
-// socket is one address, over both transports.
+// socket is one address over UDP and TCP.
 type socket struct {
 	udp net.PacketConn
 	tcp net.Listener
@@ -134,7 +133,7 @@ func (s socket) close() { _ = errors.Join(s.udp.Close(), s.tcp.Close()) }
 func (s socket) servers(server *Server, ctx context.Context) []*wire.Server {
 	return []*wire.Server{
 		{PacketConn: s.udp, Handler: server.serve(ctx, "udp"), UDPSize: 4096, ReadTimeout: readTimeout, WriteTimeout: writeTimeout},
-		{Listener: patient{conntable.New(conntable.Limits{PerAddress: MaxPerClient, Total: MaxConnections}).Listener(s.tcp, nil)}, Handler: server.serve(ctx, "tcp"),
+		{Listener: backoffListener{conntable.New(conntable.Limits{PerAddress: MaxPerClient, Total: MaxConnections}).Listener(s.tcp, nil)}, Handler: server.serve(ctx, "tcp"),
 			ReadTimeout: readTimeout, WriteTimeout: writeTimeout, IdleTimeout: func() time.Duration { return idleTimeout }},
 	}
 }
@@ -154,8 +153,8 @@ func listenAll(addrs []string) ([]socket, error) {
 	return out, nil
 }
 
-// listen opens an address over UDP and TCP. The port 0 must become the same port
-// for both, which may take more than one try.
+// listen opens an address over UDP and TCP. For port 0 it tries until both have the same
+// port.
 func listen(addr string) (socket, error) {
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil {
@@ -178,14 +177,14 @@ func listen(addr string) (socket, error) {
 	}
 }
 
-// patient waits after a failed accept: the DNS library tries again at once, which
-// is a busy loop while the process has no file descriptor left.
-type patient struct{ net.Listener }
+// backoffListener waits after a failed Accept. The DNS library calls it again at once,
+// which is a busy loop if the process has no free file descriptor.
+type backoffListener struct{ net.Listener }
 
-func (p patient) Accept() (net.Conn, error) {
-	conn, err := p.Listener.Accept()
+func (l backoffListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
 	if err != nil && !errors.Is(err, net.ErrClosed) {
-		time.Sleep(acceptPause)
+		time.Sleep(acceptBackoff)
 	}
 	return conn, err
 }

@@ -11,12 +11,12 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// maxTargetLookups bounds how many host names of SRV targets one question has
-// resolved by a recursor.
-const maxTargetLookups = 8
+// maxHostLookups limits the host names among the SRV targets of one question that
+// recursors resolve.
+const maxHostLookups = 8
 
-// service answers for the healthy instances of a service, in random order.
-func (h *handling) service(t target) {
+// service answers with the healthy instances of a service, in random order.
+func (h *handler) service(t target) {
 	instances, err := h.instances(t.dc, t.name, t.tags)
 	if err != nil {
 		h.failed(t.domain, err)
@@ -40,8 +40,8 @@ func (h *handling) service(t target) {
 	}
 }
 
-// instances gives those that may be sent traffic; the slice is the caller's.
-func (h *handling) instances(dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
+// instances returns those that are healthy enough for traffic; the slice is the caller's.
+func (h *handler) instances(dc, name string, tags []string) ([]*api.CheckServiceNode, error) {
 	ctx, cancel := context.WithTimeout(h.ctx, lookupTimeout)
 	defer cancel()
 	all, err := h.zone.Lookup.ServiceInstances(ctx, dc, name, tags)
@@ -75,16 +75,16 @@ func (z *zone) port(in *api.CheckServiceNode, dc string) int {
 
 func (z *zone) isRemote(dc string) bool { return z.TranslateWAN && dc != z.Datacenter }
 
-// serviceAddresses answers with A and AAAA records, or with one CNAME if no
-// instance has an address of the family that is asked for.
-func (h *handling) serviceAddresses(t target, instances []*api.CheckServiceNode) {
-	ttl, limit := h.zone.serviceTTL(t.name), h.room()
+// serviceAddresses answers with A and AAAA records, or with one CNAME if no instance has
+// an address of the family that was asked for.
+func (h *handler) serviceAddresses(t target, instances []*api.CheckServiceNode) {
+	ttl, limit := h.zone.serviceTTL(t.name), h.maxRecords()
 	if h.zone.ARecordLimit > 0 {
 		limit = min(limit, h.zone.ARecordLimit)
 	}
-	most := min(limit, len(instances))
-	seen := make(map[netip.Addr]bool, most)
-	h.resp.Answer = make([]wire.RR, 0, most)
+	n := min(limit, len(instances))
+	seen := make(map[netip.Addr]bool, n)
+	h.resp.Answer = make([]wire.RR, 0, n)
 	host := ""
 	for _, in := range instances {
 		addresses, _ := h.zone.addresses(in, t.dc, h.question.Qtype)
@@ -107,40 +107,40 @@ func (h *handling) serviceAddresses(t target, instances []*api.CheckServiceNode)
 	}
 }
 
-// wants tells whether the question is for addresses of this family.
-func (h *handling) wants(ip netip.Addr) bool {
+// asksFor says whether the question is for addresses of this family.
+func (h *handler) asksFor(ip netip.Addr) bool {
 	switch h.question.Qtype {
 	case wire.TypeA:
 		return ip.Is4()
 	case wire.TypeAAAA:
 		return ip.Is6()
-	case wire.TypeANY, wire.TypeTXT: // the reference answers TXT with addresses, too
+	case wire.TypeANY, wire.TypeTXT: // the reference answers TXT with addresses too
 		return true
 	}
 	return false
 }
 
-func (h *handling) serviceSRV(t target, instances []*api.CheckServiceNode) {
-	type place struct {
+func (h *handler) serviceSRV(t target, instances []*api.CheckServiceNode) {
+	type endpoint struct {
 		node, address string
 		port          int
 	}
-	ttl, limit := h.zone.serviceTTL(t.name), h.room()
-	seen := make(map[place]bool)
+	ttl, limit := h.zone.serviceTTL(t.name), h.maxRecords()
+	seen := make(map[endpoint]bool)
 	h.glue = make(map[string]glue)
-	lookups := maxTargetLookups
+	lookups := maxHostLookups
 	for _, in := range instances {
 		addresses, own := h.zone.addresses(in, t.dc, wire.TypeSRV)
 		if len(addresses) == 0 {
 			continue
 		}
-		at := place{in.Node.Node, addresses[0], h.zone.port(in, t.dc)}
+		at := endpoint{in.Node.Node, addresses[0], h.zone.port(in, t.dc)}
 		if seen[at] {
 			continue
 		}
 		seen[at] = true
 		if own {
-			addresses = addresses[:1] // the name that is made of it has no other
+			addresses = addresses[:1] // its name is made of this one
 		}
 		name, ok := h.srvTarget(t, in, addresses, own, ttl, &lookups)
 		if !ok {
@@ -157,8 +157,8 @@ func (h *handling) serviceSRV(t target, instances []*api.CheckServiceNode) {
 	h.resp.Extra = h.glueOf(h.resp.Answer)
 }
 
-// srvTarget names where an instance is, and keeps what helps to reach it.
-func (h *handling) srvTarget(t target, in *api.CheckServiceNode, addresses []string, own bool, ttl uint32, lookups *int) (string, bool) {
+// srvTarget returns the target name of an instance, and collects its glue.
+func (h *handler) srvTarget(t target, in *api.CheckServiceNode, addresses []string, own bool, ttl uint32, lookups *int) (string, bool) {
 	z := h.zone
 	dc := z.dcOf(in.Node, t.dc)
 	ip, isIP := parseIP(addresses[0])
@@ -173,7 +173,7 @@ func (h *handling) srvTarget(t target, in *api.CheckServiceNode, addresses []str
 	if !own {
 		name, ok = nodeName(in.Node.Node, dc, t.domain)
 	}
-	if !ok { // its own address, or a node that DNS cannot name
+	if !ok { // an address of its own, or a node without a valid name
 		name, addresses = hexName(ip, dc, t.domain), addresses[:1]
 	}
 	if _, known := h.glue[name]; !known {
@@ -191,9 +191,9 @@ func (h *handling) srvTarget(t target, in *api.CheckServiceNode, addresses []str
 	return name, true
 }
 
-// hostGlue resolves a host name as far as the budget goes. The first failure
-// ends it: with dead recursors every further name would cost their timeout.
-func (h *handling) hostGlue(host string, lookups *int) []wire.RR {
+// hostGlue resolves a host name if lookups are left. The first failure uses all of them
+// up: if the recursors are down, each further name would cost their timeout.
+func (h *handler) hostGlue(host string, lookups *int) []wire.RR {
 	if *lookups <= 0 {
 		return nil
 	}
@@ -205,9 +205,9 @@ func (h *handling) hostGlue(host string, lookups *int) []wire.RR {
 	return records
 }
 
-// glueOf collects the additional records of SRV answers: first the addresses of
-// all of them, then the texts, which are the first to go when space is short.
-func (h *handling) glueOf(answers []wire.RR) []wire.RR {
+// glueOf returns the additional records of SRV answers: first all addresses, then the TXT
+// records, which are left out first if they do not fit.
+func (h *handler) glueOf(answers []wire.RR) []wire.RR {
 	var addresses, texts []wire.RR
 	done := make(map[string]bool)
 	for _, rr := range answers {
@@ -233,7 +233,7 @@ func weight(in *api.CheckServiceNode) uint16 {
 	return uint16(max(0, min(w, 65535)))
 }
 
-// hostName makes a full name of a host name, "" if it is none.
+// hostName returns the fully qualified name, "" if it is not valid.
 func hostName(address string) string {
 	address = strings.ToLower(strings.TrimSpace(address))
 	if _, ok := wire.IsDomainName(address); address == "" || !ok {

@@ -8,13 +8,13 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// nodeAddresses are where a node is reached, for a question of this type.
+// nodeAddresses returns the addresses of a node for a question of this type.
 func (z *zone) nodeAddresses(node *api.Node, dc string, qtype uint16) []string {
 	return z.choose(node.Address, func(tag string) string { return node.TaggedAddresses[tag] }, dc, qtype)
 }
 
-// addresses are where an instance is reached: those that it says itself, if it says
-// any, else its node's.
+// addresses returns the addresses of an instance: its own, or else its node's. own says
+// which.
 func (z *zone) addresses(in *api.CheckServiceNode, dc string, qtype uint16) (list []string, own bool) {
 	tagged := func(tag string) string { return in.Service.TaggedAddresses[tag].Address }
 	if list = z.choose(in.Service.Address, tagged, dc, qtype); len(list) > 0 || in.Service.Address != "" {
@@ -23,10 +23,10 @@ func (z *zone) addresses(in *api.CheckServiceNode, dc string, qtype uint16) (lis
 	return z.nodeAddresses(in.Node, dc, qtype), false
 }
 
-// choose gives the addresses that answer a question: of each family that is asked for
-// the tagged one (lan_ipv4, lan_ipv6; in another datacenter wan_ipv4, wan_ipv6 and
-// wan), else the plain one if it is of that family. IPv6 comes first, as in the
-// reference, which gives one alone. A host name stands where no address does.
+// choose returns the addresses that answer a question. Of each family that was asked for
+// it is the tagged one (lan_ipv4, lan_ipv6; of another datacenter wan_ipv4, wan_ipv6 and
+// wan), or else the plain one if it is of that family. IPv6 comes first: the reference
+// returns only that one. A host name is returned if there is no address.
 func (z *zone) choose(plain string, tagged func(string) string, dc string, qtype uint16) []string {
 	network := "lan"
 	if z.isRemote(dc) {

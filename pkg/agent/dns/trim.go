@@ -8,16 +8,16 @@ import (
 
 // Sizes and counts of answers.
 const (
-	maxUDPSize      = 65467 // what an IP packet leaves for a message
+	maxUDPSize      = 65467 // in an IP packet
 	maxTCPSize      = 65535
 	maxUDPAnswers   = 8 // without EDNS
 	maxTCPAnswers   = 4096
-	maxTCPServices  = 1024 // SRV records, which are larger
-	minAnswerLength = 15   // the shortest record there can be: root name, header, IPv4 address
+	maxTCPServices  = 1024 // SRV records are larger
+	minAnswerLength = 15   // bytes of the shortest record: root name, header, IPv4 address
 )
 
-// size is how large the message may be.
-func (h *handling) size() int {
+// size is the limit of the message, in bytes.
+func (h *handler) size() int {
 	if h.tcp {
 		return maxTCPSize
 	}
@@ -28,8 +28,8 @@ func (h *handling) size() int {
 	return max(wire.MinMsgSize, min(int(opt.UDPSize()), maxUDPSize))
 }
 
-// maxAnswers is how many answers may be sent, whatever their size.
-func (h *handling) maxAnswers() int {
+// maxAnswers limits the number of answers, whatever their size.
+func (h *handler) maxAnswers() int {
 	switch {
 	case h.tcp && h.question.Qtype == wire.TypeSRV:
 		return maxTCPServices
@@ -43,12 +43,12 @@ func (h *handling) maxAnswers() int {
 	return maxUDPAnswers
 }
 
-// room is how many answers are worth making: one more than can be sent, so that
-// the answer knows that something is left out.
-func (h *handling) room() int { return h.maxAnswers() + 1 }
+// maxRecords limits the records to make: one more than can be sent, so that trim sees
+// that one was left out.
+func (h *handler) maxRecords() int { return h.maxAnswers() + 1 }
 
-// finish adds EDNS and makes the answer fit.
-func (h *handling) finish() *wire.Msg {
+// finish makes the answer fit, and adds EDNS.
+func (h *handler) finish() *wire.Msg {
 	opt := h.edns()
 	size := h.size()
 	if opt != nil {
@@ -63,12 +63,12 @@ func (h *handling) finish() *wire.Msg {
 	return h.resp
 }
 
-// trim leaves out what does not fit: what is merely helpful first, answers last
-// and never all of them. It tells whether it left anything out.
-func (h *handling) trim(size int) (trimmed bool) {
+// trim removes what does not fit: first additional records, then answers, but never all
+// of them. It returns whether it removed any.
+func (h *handler) trim(size int) (trimmed bool) {
 	m := h.resp
-	if most := h.maxAnswers(); len(m.Answer) > most {
-		m.Answer = m.Answer[:most]
+	if limit := h.maxAnswers(); len(m.Answer) > limit {
+		m.Answer = m.Answer[:limit]
 		if h.glue != nil {
 			m.Extra = h.glueOf(m.Answer)
 		}
@@ -81,26 +81,26 @@ func (h *handling) trim(size int) (trimmed bool) {
 	if len(answer) > 0 {
 		m.Ns = nil
 	}
-	keep(len(extra), func(n int) bool { m.Extra = extra[:n]; return m.Len() <= size })
+	largest(len(extra), func(n int) bool { m.Extra = extra[:n]; return m.Len() <= size })
 	if m.Len() <= size {
 		return true
 	}
-	keep(len(answer), func(n int) bool { m.Answer = answer[:n]; return m.Len() <= size })
+	largest(len(answer), func(n int) bool { m.Answer = answer[:n]; return m.Len() <= size })
 	if len(m.Answer) == 0 && len(answer) > 0 && !isText(answer[0]) {
-		m.Answer = answer[:1] // too large by a few bytes is better than nothing at all
+		m.Answer = answer[:1] // a few bytes too many are better than no answer
 	}
 	return true
 }
 
-// keep finds the largest n up to most that fits, and leaves fits called with it.
-func keep(most int, fits func(n int) bool) {
-	fits(sort.Search(most, func(n int) bool { return !fits(n + 1) }))
+// largest calls fits last with the largest n, up to limit, for which it returns true.
+func largest(limit int, fits func(n int) bool) {
+	fits(sort.Search(limit, func(n int) bool { return !fits(n + 1) }))
 }
 
 func isText(rr wire.RR) bool { return rr.Header().Rrtype == wire.TypeTXT }
 
-// edns answers the EDNS part of a question, nil if it has none.
-func (h *handling) edns() *wire.OPT {
+// edns returns the OPT record of the answer, nil if the question has none.
+func (h *handler) edns() *wire.OPT {
 	asked := h.req.IsEdns0()
 	if asked == nil {
 		return nil
@@ -111,7 +111,7 @@ func (h *handling) edns() *wire.OPT {
 		opt.SetDo()
 	}
 	for _, option := range asked.Option {
-		// An answer holds for every client, wherever it is: scope 0.
+		// An answer is valid for every client: scope 0 (RFC 7871).
 		if subnet, ok := option.(*wire.EDNS0_SUBNET); ok {
 			echo := *subnet
 			echo.SourceScope = 0

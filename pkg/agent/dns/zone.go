@@ -12,7 +12,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// zone is a Config made ready for answering. It does not change.
+// zone is a Config, prepared for answers. It is immutable.
 type zone struct {
 	Config
 	domains []string // in lower case, the longest first
@@ -39,7 +39,7 @@ func newZone(cfg Config) *zone {
 		name, prefix := strings.CutSuffix(strings.ToLower(name), "*")
 		z.ttls = append(z.ttls, serviceTTL{name, prefix, seconds(ttl)})
 	}
-	// The first that fits holds: an exact name, then the longest prefix.
+	// The first match is used: an exact name, or else the longest prefix.
 	slices.SortFunc(z.ttls, func(a, b serviceTTL) int {
 		if a.prefix != b.prefix {
 			return map[bool]int{false: -1, true: 1}[a.prefix]
@@ -51,7 +51,7 @@ func newZone(cfg Config) *zone {
 
 func seconds(d time.Duration) uint32 { return uint32(max(0, min(d/time.Second, 1<<31-1))) }
 
-// domainOf finds the domain of ours that a name is in, "" if it is in none.
+// domainOf returns which of our domains a name is in, "" if it is in none.
 func (z *zone) domainOf(name string) string {
 	for _, domain := range z.domains {
 		if wire.IsSubDomain(domain, strings.ToLower(name)) {
@@ -78,8 +78,8 @@ func (z *zone) soa(domain string) *wire.SOA {
 	}
 }
 
-// apex answers questions about the domain itself, for any name in it.
-func (h *handling) apex(domain string, qtype uint16) {
+// apex answers SOA and NS questions, for any name in the domain.
+func (h *handler) apex(domain string, qtype uint16) {
 	servers, glue, err := h.nameServers(domain)
 	if err != nil {
 		h.failed(domain, err)
@@ -97,8 +97,8 @@ func (h *handling) apex(domain string, qtype uint16) {
 	h.resp.Answer, h.resp.Extra = servers, glue
 }
 
-// nameServers gives up to three servers, any three, and their addresses.
-func (h *handling) nameServers(domain string) (servers, glue []wire.RR, err error) {
+// nameServers returns up to three servers, chosen at random, and their addresses.
+func (h *handler) nameServers(domain string) (servers, glue []wire.RR, err error) {
 	z := h.zone
 	instances, err := h.instances(z.Datacenter, "consul", nil)
 	if err != nil {

@@ -12,7 +12,8 @@
 //   - An error means that nothing was written to the caller; nil means that an answer
 //     was, whatever its status.
 //
-// The caller knows who leads, and decides how often to ask the leader again.
+// The caller knows who leads, and decides how often to ask the leader again. It sets
+// GetBody of a request that has a body: each attempt sends one.
 package forward
 
 import (
@@ -75,10 +76,6 @@ func New(cfg Config) *Router {
 func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, safe bool, forwards int) error {
 	deadline := time.Now().Add(f.cfg.HoldTimeout)
 	backoff := retry.Backoff{First: minBackoff, Max: maxBackoff}
-	r, err := replayable(r)
-	if err != nil {
-		return err
-	}
 	for {
 		last := error(nil)
 		order, known := f.candidates()
@@ -104,22 +101,6 @@ func (f *Router) ToServer(w http.ResponseWriter, r *http.Request, safe bool, for
 			return r.Context().Err()
 		}
 	}
-}
-
-// replayable returns a request whose body can be sent any number of times. It reads a
-// body that cannot; the caller limits its size.
-func replayable(r *http.Request) (*http.Request, error) {
-	if r.GetBody != nil || r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
-		return r, nil
-	}
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		return nil, fmt.Errorf("read the request's body: %w", err)
-	}
-	r = r.WithContext(r.Context())
-	r.ContentLength = int64(len(body))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
-	return r, nil
 }
 
 func (f *Router) noServers(r *http.Request, last error) error {
@@ -167,29 +148,23 @@ func (f *Router) answered(addr string, order, known []string) {
 // the answer. It returns api.ErrNoLeader if certainly nothing was done: the address
 // could not be reached or is not the leader, or r is safe (see ToServer).
 func (f *Router) ToLeader(w http.ResponseWriter, r *http.Request, safe bool, addr string) error {
-	r, err := replayable(r)
-	if err != nil {
-		return err
-	}
 	resp, sent, err := f.send(r, addr, api.TargetLeader, 0)
-	if err != nil {
-		if r.Context().Err() != nil {
-			return r.Context().Err()
-		}
-		if !sent || safe {
-			f.cfg.Logger.Debug("leader not reached", "addr", addr, "error", err)
-			return api.ErrNoLeader
-		}
-		return unknownWrite(addr, err)
+	refused := false
+	if err == nil {
+		refused, err = noLeader(resp)
 	}
-	refused, err := noLeader(resp)
-	if err != nil {
-		return unknownWrite(addr, err)
-	}
-	if refused {
+	switch {
+	case err == nil && !refused:
+		return f.answer(w, resp)
+	case refused:
 		return api.ErrNoLeader
+	case r.Context().Err() != nil:
+		return r.Context().Err()
+	case sent && !safe:
+		return unknownWrite(addr, err)
 	}
-	return f.answer(w, resp)
+	f.cfg.Logger.Debug("leader not reached", "addr", addr, "error", err)
+	return api.ErrNoLeader
 }
 
 func unknownWrite(addr string, err error) error {
@@ -208,7 +183,7 @@ func (f *Router) send(r *http.Request, addr, target string, forwards int) (resp 
 	out.Header.Del("Connection")
 	address(out.Header, target, forwards)
 	out.Body = nil
-	if r.GetBody != nil && r.ContentLength != 0 {
+	if r.ContentLength != 0 {
 		if out.Body, err = r.GetBody(); err != nil {
 			return nil, false, fmt.Errorf("read the request's body again: %w", err)
 		}

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -48,6 +49,13 @@ func newRouter(t *testing.T, hold time.Duration, servers ...string) *Router {
 
 func addr(s *httptest.Server) string { return s.Listener.Addr().String() }
 
+// newRequest makes a request as the caller of a Router has it.
+func newRequest(method, target, body string) *http.Request {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader(body)), nil }
+	return r
+}
+
 // deadAddr is an address at which nobody listens.
 func deadAddr(t *testing.T) string {
 	t.Helper()
@@ -71,7 +79,7 @@ func TestToServerCarriesRequestAndAnswer(t *testing.T) {
 	s := newServer(t, echo)
 	f := newRouter(t, time.Second, deadAddr(t), addr(s))
 
-	r := httptest.NewRequest("PUT", "/v1/kv/a%2Fb?flags=3", strings.NewReader("value"))
+	r := newRequest("PUT", "/v1/kv/a%2Fb?flags=3", "value")
 	r.Header.Set(api.HeaderToken, "secret")
 	r.Header.Set(api.HeaderTarget, api.TargetLeader) // what a client says of that is not passed on
 	r.Header.Set(api.HeaderHops, "7")
@@ -117,7 +125,7 @@ func TestBrokenConnection(t *testing.T) {
 		unknown := func(err error) bool {
 			return errors.Is(err, api.ErrUnknownWrite) && strings.HasPrefix(err.Error(), api.TextUnknownWrite)
 		}
-		write := func() *http.Request { return httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")) }
+		write := func() *http.Request { return newRequest("PUT", "/v1/kv/a", "x") }
 		f := newRouter(t, time.Second)
 		if err := f.ToLeader(httptest.NewRecorder(), write(), false, addr(broken)); !unknown(err) {
 			t.Errorf("to the leader: error %v, want %s", err, api.ErrUnknownWrite)
@@ -149,8 +157,7 @@ func TestBodyIsSentWholeAgain(t *testing.T) {
 	good := newServer(t, echo)
 	for range 20 { // whichever is asked first
 		f := newRouter(t, time.Second, addr(reads), deadAddr(t), addr(good))
-		r := httptest.NewRequest("POST", api.SubscribePath, io.MultiReader(strings.NewReader("queries"))) // which cannot be rewound
-		r.ContentLength = int64(len("queries"))
+		r := newRequest("POST", api.SubscribePath, "queries")
 		w := httptest.NewRecorder()
 		if err := f.ToServer(w, r, true, 1); err != nil || !strings.HasSuffix(w.Body.String(), "body=queries") {
 			t.Fatalf("got %q, %v", w.Body, err)
@@ -158,8 +165,7 @@ func TestBodyIsSentWholeAgain(t *testing.T) {
 	}
 	// To the leader, too: who sends it there again has the same request.
 	f := newRouter(t, time.Second)
-	r := httptest.NewRequest("POST", api.SubscribePath, strings.NewReader("queries"))
-	r.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(strings.NewReader("queries")), nil }
+	r := newRequest("POST", api.SubscribePath, "queries")
 	for to, want := range map[string]error{addr(reads): api.ErrNoLeader, deadAddr(t): api.ErrNoLeader} {
 		if err := f.ToLeader(httptest.NewRecorder(), r, true, to); !errors.Is(err, want) {
 			t.Errorf("%v", err)
@@ -245,9 +251,27 @@ func TestToLeaderSaysWhenNothingWasDone(t *testing.T) {
 	})
 	f := newRouter(t, time.Second)
 	for name, to := range map[string]string{"refused": addr(refuses), "unreachable": deadAddr(t)} {
-		err := f.ToLeader(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")), false, to)
+		err := f.ToLeader(httptest.NewRecorder(), newRequest("PUT", "/v1/kv/a", "x"), false, to)
 		if !errors.Is(err, api.ErrNoLeader) {
 			t.Errorf("%s: error %v, want %v", name, err, api.ErrNoLeader)
+		}
+	}
+}
+
+// A connection that breaks in the middle of such a refusal leaves a write unknown; a
+// safe request may be sent again.
+func TestBrokenRefusal(t *testing.T) {
+	s := newServer(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(len(api.TextNoLeader)))
+		w.WriteHeader(http.StatusInternalServerError)
+		io.WriteString(w, api.TextNoLeader[:5])
+		w.(http.Flusher).Flush()
+		panic(http.ErrAbortHandler)
+	})
+	f := newRouter(t, time.Second)
+	for safe, want := range map[bool]error{true: api.ErrNoLeader, false: api.ErrUnknownWrite} {
+		if err := f.ToLeader(httptest.NewRecorder(), httptest.NewRequest("GET", "/v1/kv/a", nil), safe, addr(s)); !errors.Is(err, want) {
+			t.Errorf("safe %v: %v, want %v", safe, err, want)
 		}
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -39,7 +38,7 @@ func TestBrokenWriteOnServerPort(t *testing.T) {
 		"to the leader": func(w http.ResponseWriter, r *http.Request) error { return f.ToLeader(w, r, false, port) },
 	} {
 		arrived.Store(0)
-		err := send(httptest.NewRecorder(), httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("x")))
+		err := send(httptest.NewRecorder(), newRequest("PUT", "/v1/kv/a", "x"))
 		if !errors.Is(err, api.ErrUnknownWrite) {
 			t.Errorf("%s: error %v, want %s", name, err, api.ErrUnknownWrite)
 		}
@@ -90,7 +89,7 @@ func BenchmarkForward(b *testing.B) {
 			return f.ToServer(w, httptest.NewRequest("GET", "/v1/kv/a?stale", nil), true, 1)
 		},
 		"write": func(w http.ResponseWriter) error {
-			return f.ToLeader(w, httptest.NewRequest("PUT", "/v1/kv/a", strings.NewReader("value")), false, port)
+			return f.ToLeader(w, newRequest("PUT", "/v1/kv/a", "value"), false, port)
 		},
 	} {
 		b.Run(name, func(b *testing.B) {
