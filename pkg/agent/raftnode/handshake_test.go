@@ -286,3 +286,32 @@ func TestSilentConnectionEnds(t *testing.T) {
 		})
 	}
 }
+
+// TestWrongServerAnswers: what one server acknowledges must not count as another one's.
+func TestWrongServerAnswers(t *testing.T) {
+	own, err := clusterid.Open("", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := own.Join("ours"); err != nil {
+		t.Fatal(err)
+	}
+	dialled, accepted := net.Pipe()
+	defer dialled.Close()
+	defer accepted.Close()
+	refused := make(chan handshakeFrame, 1)
+	go func() {
+		_, _ = accepted.Read(make([]byte, 1))
+		_, _ = readFrame(accepted)
+		_ = writeFrame(accepted, nil, handshakeFrame{Hello: &clusterid.Hello{Cluster: "ours", ID: "c"}})
+		f, _ := readFrame(accepted)
+		refused <- f
+	}()
+	s := newStream(Config{ID: "a", Identity: own, Logger: logx.Discard()}, nil)
+	if err := s.handshake(dialled, "b", handshakeTimeout); err == nil {
+		t.Error("server c is taken for server b")
+	}
+	if f := <-refused; f.Refused == "" {
+		t.Error("server c is not told why")
+	}
+}
