@@ -190,7 +190,7 @@ func foundNamed(c *cluster, name string) (all []*member) {
 	return all
 }
 
-// TestNewServerTakesTheId of the first leader that greets it.
+// TestNewServerTakesTheId of the first leader that connects to it.
 func TestNewServerTakesTheId(t *testing.T) {
 	c := newCluster(t)
 	c.named = true
@@ -255,7 +255,7 @@ func TestServerPutBackIsRefused(t *testing.T) {
 
 // TestSilentConnectionEnds: one that was accepted and never says whom it wants.
 func TestSilentConnectionEnds(t *testing.T) {
-	for name, said := range map[string][]byte{"nothing": nil, "half an id": {4, 'a'}, "half a greeting": {handshakeMark, 0}} {
+	for name, said := range map[string][]byte{"nothing": nil, "half an id": {4, 'a'}, "half a handshake": {handshakeMark, 0}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dialled, accepted := net.Pipe()
