@@ -17,7 +17,6 @@ const (
 	HeaderQueryBackend = "X-Consul-Query-Backend"
 	HeaderContentHash  = "X-Consul-Contenthash"
 	HeaderDefaultACL   = "X-Consul-Default-Acl-Policy"
-	HeaderTranslate    = "X-Consul-Translate-Addresses"
 	HeaderReason       = "X-Consul-Reason"
 	HeaderToken        = "X-Consul-Token"
 
@@ -59,7 +58,6 @@ const (
 	MaxTxnBodySize  = 512 * 1024 // bytes, limits.txn_max_req_len
 	MaxTxnOps       = 128        // operations in one transaction
 	MaxBodySize     = 1 << 20    // bytes, any other request body
-	MaxConnsPerIP   = 200        // limits.http_max_conns_per_client
 	MaxCheckOutput  = 4096       // bytes, check_output_max_size
 	MaxMetaPairs    = 64         // entries of a node's or service's meta map
 	MaxMetaKeyLen   = 128        // bytes

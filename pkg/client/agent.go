@@ -14,13 +14,6 @@ func (c *Client) AgentSelf(ctx context.Context) (map[string]map[string]any, erro
 	return out, err
 }
 
-// AgentVersion reads the agent's version.
-func (c *Client) AgentVersion(ctx context.Context) (*api.AgentVersion, error) {
-	var out api.AgentVersion
-	_, err := c.Get(ctx, "/v1/agent/version", nil, &out)
-	return &out, err
-}
-
 // AgentMembers lists the members of the agent's gossip pool.
 func (c *Client) AgentMembers(ctx context.Context, o *Options) ([]*api.Member, error) {
 	out, _, err := get[[]*api.Member](ctx, c, "/v1/agent/members", o)

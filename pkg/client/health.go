@@ -20,11 +20,6 @@ func (c *Client) HealthNode(ctx context.Context, node string, o *Options) ([]*ap
 	return get[[]*api.HealthCheck](ctx, c, "/v1/health/node/"+node, o)
 }
 
-// HealthChecks lists the checks of one service.
-func (c *Client) HealthChecks(ctx context.Context, service string, o *Options) ([]*api.HealthCheck, Meta, error) {
-	return get[[]*api.HealthCheck](ctx, c, "/v1/health/checks/"+service, o)
-}
-
 // HealthState lists the checks in one state, or "any".
 func (c *Client) HealthState(ctx context.Context, state string, o *Options) ([]*api.HealthCheck, Meta, error) {
 	return get[[]*api.HealthCheck](ctx, c, "/v1/health/state/"+state, o)

@@ -52,14 +52,6 @@ func (c *Client) KVKeys(ctx context.Context, prefix, separator string, o *Option
 	return orNil(get[[]string](ctx, c, KVPath(prefix), o))
 }
 
-// KVChanges reads the changes of the keys under a prefix since an index, and blocks
-// (for Options.Wait) until there is one; 0 reads all keys. The Index of the answer
-// is that of the next call. A Consul does not know this and answers with an error.
-func (c *Client) KVChanges(ctx context.Context, prefix string, since uint64, o *Options) (*api.KVChanges, error) {
-	out, _, err := get[*api.KVChanges](ctx, c, KVPath(prefix), o.with("changes-since", strconv.FormatUint(since, 10)))
-	return out, err
-}
-
 // KVWrite says how to write or delete a key. CAS, where set, is the ModifyIndex
 // the key must have; 0 that it must not exist (for a write).
 type KVWrite struct {

@@ -42,11 +42,6 @@ func (c *Client) SessionInfo(ctx context.Context, id string, o *Options) (*api.S
 	return sessions[0], meta, err
 }
 
-// SessionNode lists the sessions of a node.
-func (c *Client) SessionNode(ctx context.Context, node string, o *Options) ([]*api.Session, Meta, error) {
-	return get[[]*api.Session](ctx, c, "/v1/session/node/"+node, o)
-}
-
 // SessionList lists all sessions.
 func (c *Client) SessionList(ctx context.Context, o *Options) ([]*api.Session, Meta, error) {
 	return get[[]*api.Session](ctx, c, "/v1/session/list", o)

@@ -142,8 +142,3 @@ func Environ(vars []Var) []string {
 	}
 	return out
 }
-
-// Equal says whether two lists make the same environment.
-func Equal(a, b []Var) bool {
-	return slices.EqualFunc(a, b, func(x, y Var) bool { return x.Name == y.Name && x.Value == y.Value })
-}

@@ -13,7 +13,6 @@ package check
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -31,9 +30,8 @@ const defaultTimeout = 10 * time.Second
 type Options struct {
 	ID        string
 	Logger    *slog.Logger
-	OutputMax int         // bytes, the agent's limit; 0 is api.MaxCheckOutput
-	TLS       *tls.Config // what http and tcp checks over TLS start from; may be nil
-	Aliased   Aliased     // needed by alias checks only
+	OutputMax int     // bytes, the agent's limit; 0 is api.MaxCheckOutput
+	Aliased   Aliased // needed by alias checks only
 }
 
 // Report receives what a check found. It is called on the Checker's goroutine
@@ -61,7 +59,7 @@ func New(def *api.CheckDefinition, o Options, report Report) Checker {
 	case TypeHTTP:
 		p = newHTTP(def, o)
 	case TypeTCP:
-		p = newTCP(def, o)
+		p = newTCP(def)
 	case TypeUDP:
 		p = udpProbe{addr: def.UDP, timeout: timeoutOf(def, defaultTimeout)}
 	case TypeScript:

@@ -29,7 +29,7 @@ func newHTTP(def *api.CheckDefinition, o Options) *httpProbe {
 		// the check shall notice a listener that is gone.
 		Transport: &http.Transport{
 			DialContext:            (&net.Dialer{}).DialContext,
-			TLSClientConfig:        tlsConfig(def, o.TLS),
+			TLSClientConfig:        tlsConfig(def),
 			DisableKeepAlives:      true,
 			MaxResponseHeaderBytes: 64 << 10,
 		},
@@ -101,26 +101,15 @@ func readTail(r io.Reader, n int) []byte {
 	}
 }
 
-// tlsConfig is what a check over TLS uses: the agent's own settings, changed
-// by the definition's.
-func tlsConfig(def *api.CheckDefinition, base *tls.Config) *tls.Config {
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if base != nil {
-		cfg = base.Clone()
-	}
-	if def.TLSSkipVerify {
-		cfg.InsecureSkipVerify = true
-	}
-	if def.TLSServerName != "" {
-		cfg.ServerName = def.TLSServerName
-	}
-	return cfg
+// tlsConfig is what a check over TLS uses.
+func tlsConfig(def *api.CheckDefinition) *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: def.TLSSkipVerify, ServerName: def.TLSServerName}
 }
 
-func newTCP(def *api.CheckDefinition, o Options) tcpProbe {
+func newTCP(def *api.CheckDefinition) tcpProbe {
 	p := tcpProbe{addr: def.TCP, timeout: timeoutOf(def, defaultTimeout)}
 	if def.TCPUseTLS {
-		p.tls = tlsConfig(def, o.TLS)
+		p.tls = tlsConfig(def)
 	}
 	return p
 }

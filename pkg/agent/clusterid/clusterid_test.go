@@ -44,7 +44,7 @@ func TestJoin(t *testing.T) {
 	}
 }
 
-func TestMeetForeign(t *testing.T) {
+func TestVerifyForeignPeer(t *testing.T) {
 	i := open(t, t.TempDir(), "a")
 	other := open(t, t.TempDir(), "b")
 	if err := errors.Join(i.Join("one"), i.VerifyPeer(other.Hello(""))); err != nil {
@@ -62,9 +62,9 @@ func TestMeetForeign(t *testing.T) {
 // A copy of a directory is a past: of who comes with two of them only the first is
 // taken, however often the other starts.
 func TestMeetCopies(t *testing.T) {
-	dir, backup, witness := t.TempDir(), filepath.Join(t.TempDir(), "b"), t.TempDir()
+	dir, backup, observer := t.TempDir(), filepath.Join(t.TempDir(), "b"), t.TempDir()
 	b := open(t, dir, "b")
-	peer := open(t, witness, "a")
+	peer := open(t, observer, "a")
 	if err := peer.VerifyPeer(b.Hello("")); err != nil {
 		t.Fatal(err)
 	}
@@ -76,7 +76,7 @@ func TestMeetCopies(t *testing.T) {
 			t.Fatalf("a later start: %v", err)
 		}
 	}
-	peer = open(t, witness, "a") // what it knows is on disk
+	peer = open(t, observer, "a") // what it knows is on disk
 	if err := peer.VerifyPeer(b.Hello("")); !errors.Is(err, ErrOutdated) {
 		t.Errorf("an earlier start: %v", err)
 	}

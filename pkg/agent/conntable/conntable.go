@@ -195,12 +195,6 @@ type Conn struct {
 	counted bool
 }
 
-// Since is when the connection was taken in.
-func (c *Conn) Since() time.Time { return c.since }
-
-// Address is the other end's, without a port; the zero value if it is no IP address.
-func (c *Conn) Address() netip.Addr { return c.address }
-
 // Close makes room and closes.
 func (c *Conn) Close() error {
 	c.table.mu.Lock()

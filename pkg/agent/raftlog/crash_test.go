@@ -121,7 +121,7 @@ func (f *machineFile) write(p []byte, at int64) error {
 	return syscall.EIO
 }
 
-func (f *machineFile) note(p []byte, at int64) error {
+func (f *machineFile) writeLazy(p []byte, at int64) error {
 	if f.m.left == 0 {
 		return errStopped
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// TestConformance is what raft relies on, over whatever stands behind the seal.
+// TestConformance is what raft relies on, over every directory of files.
 func TestConformance(t *testing.T) {
 	stores := map[string]func(t *testing.T) *Store{
 		"memory": func(*testing.T) *Store { return Memory() },

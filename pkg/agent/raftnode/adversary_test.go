@@ -218,7 +218,7 @@ func (in input) do(m *member) (output, error) {
 		return output{}, err
 	}
 	if now, _ := m.current().leads(); now != term {
-		return output{}, api.ErrNoLeader // the barrier was of another reign
+		return output{}, api.ErrNoLeader // the barrier was of another leadership
 	}
 	out := output{term: term}
 	for _, line := range m.tape.Lines() {

@@ -19,9 +19,9 @@ func newProposal(key, data string) *proposal {
 	return &proposal{Command: Command{Data: []byte(data), Groups: key != "", Key: key}, done: make(chan struct{})}
 }
 
-func dataOf(flight []*proposal) string {
+func dataOf(batch []*proposal) string {
 	var all []string
-	for _, p := range flight {
+	for _, p := range batch {
 		all = append(all, string(p.Data))
 	}
 	return strings.Join(all, " ")
@@ -31,17 +31,17 @@ func dataOf(flight []*proposal) string {
 // together and in order, and who gives up before that was never proposed.
 func TestCarrier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var flights []string
+		var batches []string
 		landed := make(chan struct{})
-		c := &batcher{submit: func(flight []*proposal) {
-			flights = append(flights, dataOf(flight))
+		c := &batcher{submit: func(batch []*proposal) {
+			batches = append(batches, dataOf(batch))
 			<-landed
 		}}
 		first, gone := newProposal("a", "1"), newProposal("c", "3")
 		c.add(first)
 		synctest.Wait()
-		if !slices.Equal(flights, []string{"1"}) {
-			t.Fatalf("a lone proposal flies as %q", flights)
+		if !slices.Equal(batches, []string{"1"}) {
+			t.Fatalf("a lone proposal is submitted as %q", batches)
 		}
 		c.add(newProposal("b", "2"))
 		c.add(gone)
@@ -56,8 +56,8 @@ func TestCarrier(t *testing.T) {
 		c.add(newProposal("e", "5"))
 		landed <- struct{}{}
 		synctest.Wait()
-		if want := []string{"1", "2 4", "5"}; !slices.Equal(flights, want) {
-			t.Errorf("flights %q, want %q", flights, want)
+		if want := []string{"1", "2 4", "5"}; !slices.Equal(batches, want) {
+			t.Errorf("batches %q, want %q", batches, want)
 		}
 	})
 }
@@ -71,11 +71,11 @@ func TestFlightsAreBounded(t *testing.T) {
 		c.queue = append(c.queue, newProposal("d", "d"))
 	}
 	var sizes []int
-	for flight := c.nextBatch(); flight != nil; flight = c.nextBatch() {
-		sizes = append(sizes, len(flight))
+	for batch := c.nextBatch(); batch != nil; batch = c.nextBatch() {
+		sizes = append(sizes, len(batch))
 	}
 	if want := []int{1, 1, maxBatchCommands, 1}; !slices.Equal(sizes, want) || c.running {
-		t.Errorf("flights of %v, want %v; flying %v", sizes, want, c.running)
+		t.Errorf("batches of %v, want %v; running %v", sizes, want, c.running)
 	}
 }
 
@@ -89,12 +89,12 @@ func TestEntries(t *testing.T) {
 		"a1 b2 a3 b4 c5 c6":    "a1 b2|a3 b4 c5|c6",
 		"-1 a2 b3 -4 -5 a6 b7": "-1|a2 b3|-4|-5|a6 b7",
 	} {
-		var flight []*proposal
+		var batch []*proposal
 		for data := range strings.FieldsSeq(in) {
-			flight = append(flight, newProposal(strings.TrimLeft(data[:1], "-"), data))
+			batch = append(batch, newProposal(strings.TrimLeft(data[:1], "-"), data))
 		}
 		var got []string
-		for _, entry := range splitEntries(flight) {
+		for _, entry := range splitEntries(batch) {
 			got = append(got, dataOf(entry))
 		}
 		if strings.Join(got, "|") != want {
@@ -178,13 +178,13 @@ func TestFlightsShareEntries(t *testing.T) {
 	}
 	propose(0)
 	until(t, "the first is committed", func() bool { return commitIndex(m.Node) > before })
-	carrier := m.current().batcher
+	b := m.current().batcher
 	for i := 1; i <= 50; i++ {
 		propose(i)
 		until(t, "it waits", func() bool {
-			carrier.mu.Lock()
-			defer carrier.mu.Unlock()
-			return len(carrier.queue) == i
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			return len(b.queue) == i
 		})
 	}
 	release()

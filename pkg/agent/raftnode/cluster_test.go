@@ -24,8 +24,8 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// patience is for conditions that take a second or three on an idle machine.
-const patience = 60 * time.Second
+// maxWait is for conditions that take a second or three on an idle machine.
+const maxWait = 60 * time.Second
 
 // tape is a state machine that remembers every command.
 type tape struct {
@@ -88,7 +88,7 @@ type member struct {
 	*Node
 	id, addr, dir string
 	tape          *tape
-	reigns        *reigns
+	leaderships   *leaderships
 	said          *said
 	stop          func() error // hands over, stops and waits
 	ended         chan struct{}
@@ -125,19 +125,19 @@ func (d *deafened) Close() error {
 	return d.Listener.Close()
 }
 
-// reigns is what OnLeader was told.
-type reigns struct {
+// leaderships is what OnLeader was told.
+type leaderships struct {
 	mu  sync.Mutex
 	all []bool
 }
 
-func (r *reigns) note(leader bool) {
+func (r *leaderships) note(leader bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.all = append(r.all, leader)
 }
 
-func (r *reigns) list() []bool {
+func (r *leaderships) list() []bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.all)
@@ -219,7 +219,7 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 	}
 	open := &deafened{Listener: ln, closed: make(chan struct{})}
 	port := mux.New(mux.Config{Listener: open, Identity: c.id, Logger: logx.Discard()})
-	m := &member{id: id, addr: ln.Addr().String(), dir: dir, tape: &tape{}, reigns: &reigns{}, said: &said{}, deafen: open.deafen}
+	m := &member{id: id, addr: ln.Addr().String(), dir: dir, tape: &tape{}, leaderships: &leaderships{}, said: &said{}, deafen: open.deafen}
 	var ask func(context.Context, raft.Server, string, uint64) (ProbeReport, error)
 	if c.confirm {
 		ask = c.ask
@@ -241,7 +241,7 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 	m.Node = New(Config{
 		ID: id, Address: m.addr, DataDir: dir, FSM: fsm, Group: group, Identity: identity, Multiplier: c.slow,
 		Listener: port.Raft(), Dial: dial, AddressOf: c.addressOf,
-		OnLeader: m.reigns.note, AskPeer: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
+		OnLeader: m.leaderships.note, AskPeer: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -365,9 +365,9 @@ func until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.Now().Add(patience); !holds(); <-tick.C {
+	for deadline := time.Now().Add(maxWait); !holds(); <-tick.C {
 		if time.Now().After(deadline) {
-			t.Fatalf("waited %v in vain: %s", patience, what)
+			t.Fatalf("waited %v in vain: %s", maxWait, what)
 		}
 	}
 }

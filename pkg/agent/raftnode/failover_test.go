@@ -21,12 +21,12 @@ import (
 // watched is what one failover probe sees, in virtual time.
 type watched struct {
 	failoverProbe
-	now    leaderState
-	heard  func() time.Time // instead of now.heard
-	ports  map[string]func() bool
-	says   map[string]ProbeReport // by voter; who is not there does not answer
-	probes atomic.Int32
-	stands atomic.Int32
+	now       leaderState
+	heard     func() time.Time // instead of now.heard
+	ports     map[string]func() bool
+	says      map[string]ProbeReport // by voter; who is not there does not answer
+	probes    atomic.Int32
+	campaigns atomic.Int32
 }
 
 // dead is a follower a of three, whose leader c has just died; b confirms it.
@@ -56,18 +56,18 @@ func dead() *watched {
 			}
 			return ProbeReport{}, errors.New("no answer")
 		},
-		campaign: func() error { w.stands.Add(1); return nil },
+		campaign: func() error { w.campaigns.Add(1); return nil },
 	}
 	return w
 }
 
-// stoodAfter runs the sentinel and gives when it stood, -1 for never.
-func (w *watched) stoodAfter(t *testing.T, limit time.Duration) time.Duration {
+// campaignedAfter runs the failover probe and gives when it started an election, -1 for never.
+func (w *watched) campaignedAfter(t *testing.T, limit time.Duration) time.Duration {
 	t.Helper()
 	at := time.Duration(-1)
 	began := time.Now()
 	w.failoverProbe.campaign = func() error {
-		if w.stands.Add(1) == 1 {
+		if w.campaigns.Add(1) == 1 {
 			at = time.Since(began)
 		}
 		return nil
@@ -78,8 +78,8 @@ func (w *watched) stoodAfter(t *testing.T, limit time.Duration) time.Duration {
 	time.Sleep(limit)
 	close(done)
 	<-ended
-	if n := w.stands.Load(); n > 1 {
-		t.Errorf("it stood %d times in one term", n)
+	if n := w.campaigns.Load(); n > 1 {
+		t.Errorf("it started %d elections in one term", n)
 	}
 	return at
 }
@@ -143,8 +143,8 @@ func TestSentinel(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := dead()
 				tt.world(w)
-				if got := w.stoodAfter(t, 10*time.Second); got != tt.want {
-					t.Errorf("it stood after %v, want %v (-1ns: never)", got, tt.want)
+				if got := w.campaignedAfter(t, 10*time.Second); got != tt.want {
+					t.Errorf("it started an election after %v, want %v (-1ns: never)", got, tt.want)
 				}
 			})
 		})
@@ -156,7 +156,7 @@ func TestSentinelTriesSeldom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := dead()
 		w.ports["c1"] = func() bool { return false }
-		w.stoodAfter(t, 10*time.Second)
+		w.campaignedAfter(t, 10*time.Second)
 		if n := w.probes.Load(); n > 12 {
 			t.Errorf("%d connections in a silence of ten seconds", n)
 		}

@@ -76,6 +76,9 @@ func (s *stream) handshake(c net.Conn, id string, timeout time.Duration) error {
 		return s.refusedBy(answer, c)
 	}
 	refused := s.checkPeer(answer.Hello)
+	if refused == nil && id != "" && answer.Hello.ID != id {
+		refused = fmt.Errorf("it is server %s, and not the wanted %s", answer.Hello.ID, id)
+	}
 	if err := writeFrame(c, nil, refusal(refused)); err != nil {
 		return errors.Join(refused, err)
 	}

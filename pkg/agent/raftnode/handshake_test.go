@@ -190,7 +190,7 @@ func foundNamed(c *cluster, name string) (all []*member) {
 	return all
 }
 
-// TestNewServerTakesTheId of the first leader that greets it.
+// TestNewServerTakesTheId of the first leader that connects to it.
 func TestNewServerTakesTheId(t *testing.T) {
 	c := newCluster(t)
 	c.named = true
@@ -255,7 +255,7 @@ func TestServerPutBackIsRefused(t *testing.T) {
 
 // TestSilentConnectionEnds: one that was accepted and never says whom it wants.
 func TestSilentConnectionEnds(t *testing.T) {
-	for name, said := range map[string][]byte{"nothing": nil, "half an id": {4, 'a'}, "half a greeting": {handshakeMark, 0}} {
+	for name, said := range map[string][]byte{"nothing": nil, "half an id": {4, 'a'}, "half a handshake": {handshakeMark, 0}} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				dialled, accepted := net.Pipe()
@@ -284,5 +284,34 @@ func TestSilentConnectionEnds(t *testing.T) {
 				_ = conn.Close()
 			})
 		})
+	}
+}
+
+// TestWrongServerAnswers: what one server acknowledges must not count as another one's.
+func TestWrongServerAnswers(t *testing.T) {
+	own, err := clusterid.Open("", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := own.Join("ours"); err != nil {
+		t.Fatal(err)
+	}
+	dialled, accepted := net.Pipe()
+	defer dialled.Close()
+	defer accepted.Close()
+	refused := make(chan handshakeFrame, 1)
+	go func() {
+		_, _ = accepted.Read(make([]byte, 1))
+		_, _ = readFrame(accepted)
+		_ = writeFrame(accepted, nil, handshakeFrame{Hello: &clusterid.Hello{Cluster: "ours", ID: "c"}})
+		f, _ := readFrame(accepted)
+		refused <- f
+	}()
+	s := newStream(Config{ID: "a", Identity: own, Logger: logx.Discard()}, nil)
+	if err := s.handshake(dialled, "b", handshakeTimeout); err == nil {
+		t.Error("server c is taken for server b")
+	}
+	if f := <-refused; f.Refused == "" {
+		t.Error("server c is not told why")
 	}
 }

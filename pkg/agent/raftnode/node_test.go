@@ -34,7 +34,7 @@ func TestThreeServers(t *testing.T) {
 		if err := m.VerifyLeader(t.Context()); !errors.Is(err, api.ErrNoLeader) {
 			t.Errorf("a follower's VerifyLeader: %v", err)
 		}
-		if d := m.LastContact(); d < 0 || d > patience {
+		if d := m.LastContact(); d < 0 || d > maxWait {
 			t.Errorf("a follower's LastContact: %v", d)
 		}
 	}
@@ -49,7 +49,7 @@ func TestThreeServers(t *testing.T) {
 	if len(servers) != 3 || index != 1 || err != nil {
 		t.Errorf("Configuration: %v, index %d, %v", servers, index, err)
 	}
-	if got := leader.reigns.list(); !slices.Equal(got, []bool{true}) {
+	if got := leader.leaderships.list(); !slices.Equal(got, []bool{true}) {
 		t.Errorf("OnLeader heard %v", got)
 	}
 }
@@ -134,7 +134,7 @@ func TestCommittedIsAppliedWithoutALeader(t *testing.T) {
 	c.wantLines(members, append(want, "last")...)
 }
 
-// TestGracefulStopHandsOver: the next leader stands because it was told to, and
+// TestGracefulStopHandsOver: the next leader starts its election because it was told to, and
 // not because anybody's timer ran out.
 func TestGracefulStopHandsOver(t *testing.T) {
 	const timeout = "heartbeat timeout reached"
@@ -161,7 +161,7 @@ func TestGracefulStopHandsOver(t *testing.T) {
 	if after != before {
 		t.Error("an election timer ran out")
 	}
-	if got := leader.reigns.list(); !slices.Equal(got, []bool{true, false}) {
+	if got := leader.leaderships.list(); !slices.Equal(got, []bool{true, false}) {
 		t.Errorf("OnLeader of the old leader heard %v", got)
 	}
 	c.write(rest, "after")

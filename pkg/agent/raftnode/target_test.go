@@ -33,8 +33,8 @@ func TestForgottenVoterHasNoVote(t *testing.T) {
 	until(t, "the blank server is asked for the other's vote", func() bool {
 		return strings.Contains(blank.said.String(), "looks for another server at this address")
 	})
-	// The other way round: once it has stood for election, it must have lost.
-	until(t, "a has stood for election", func() bool {
+	// The other way round: once it has started an election, it must have lost.
+	until(t, "a has started an election", func() bool {
 		return strings.Contains(a.said.String(), "pre-vote campaign failed") || a.IsLeader()
 	})
 	if a.IsLeader() {

@@ -88,7 +88,7 @@ func (d *slowDisk) StoreLogs(logs []*raft.Log) error {
 }
 
 // voteStore goes through what was written: the terms, and who got the vote in each.
-func (d *slowDisk) ballots(t *testing.T) map[uint64]string {
+func (d *slowDisk) votesByTerm(t *testing.T) map[uint64]string {
 	t.Helper()
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -147,7 +147,7 @@ func newFollower(t *testing.T, beatTimeout time.Duration) *follower {
 	var running atomic.Pointer[raft.Raft]
 	done := make(chan struct{})
 	log := hclogx.New(logx.Discard())
-	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: stream, MaxPool: 1, Timeout: patience, Logger: log})
+	inner := raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{Stream: stream, MaxPool: 1, Timeout: maxWait, Logger: log})
 	trans := newTransport(inner, Config{ID: "f", Address: string(f.addr)}, &running, &acks{self: "f"}, done)
 	var helpers sync.WaitGroup
 	helpers.Go(trans.run)
@@ -237,8 +237,8 @@ func TestHeartbeatTakesNoTermBack(t *testing.T) {
 	if err := f.from.TimeoutNow("f", f.addr, &raft.TimeoutNowRequest{RPCHeader: header("y")}, &raft.TimeoutNowResponse{}); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it votes for itself", func() bool { return f.disk.ballots(t)[8] == string(f.addr) || t.Failed() })
-	if got := f.disk.ballots(t)[7]; got != "y" {
+	until(t, "it votes for itself", func() bool { return f.disk.votesByTerm(t)[8] == string(f.addr) || t.Failed() })
+	if got := f.disk.votesByTerm(t)[7]; got != "y" {
 		t.Errorf("the vote of term 7 is %q's", got)
 	}
 }

@@ -60,24 +60,18 @@ func (s *Server) runBootstrap(ctx context.Context) {
 		return
 	}
 	proposed := ""
-	warned := false
 	var agreedAt time.Time // zero: the set has not agreed
 	for {
 		next := s.changed.Changed()
 		if has, err := s.node.HasState(); err != nil || has {
 			if err == nil {
-				if err := s.confirmCluster(ctx, true); err != nil {
-					s.node.Fail(err)
-				}
-				s.setTag(ctx, gossip.TagBoot, "1")
-				s.setTag(ctx, gossip.TagProposal, "")
+				s.endBootstrap(ctx)
 			}
 			return
 		}
 		set, surplus, conflict := s.founders()
-		if conflict != "" && !warned {
+		if conflict != "" && s.logged.First("bootstrap_expect differs") {
 			s.cfg.Logger.Error("the cluster cannot begin: servers disagree on bootstrap_expect", "this server", s.cfg.Expect, "other", conflict)
-			warned = true
 		}
 		key := clusterIDOf(set)
 		if key != "" && s.bootstraps.CompareAndSwap(false, true) {
@@ -107,6 +101,15 @@ func (s *Server) runBootstrap(ctx context.Context) {
 	}
 }
 
+// endBootstrap is called when this server has raft state.
+func (s *Server) endBootstrap(ctx context.Context) {
+	if err := s.confirmCluster(ctx, true); err != nil {
+		s.node.Fail(err)
+	}
+	s.setTag(ctx, gossip.TagBoot, "1")
+	s.setTag(ctx, gossip.TagProposal, "")
+}
+
 // waitFor waits for next, or for d if that is not negative. It returns false if ctx
 // ended first.
 func waitFor(ctx context.Context, next <-chan struct{}, d time.Duration) bool {
@@ -133,7 +136,7 @@ func (s *Server) founders() (set []gossip.Server, surplus bool, conflict string)
 	if s.bootstrapsAlone() {
 		if other, exists := s.existing(); exists {
 			if s.logged.First("a cluster exists") {
-				s.cfg.Logger.Error("this server founds no cluster, though it is told to (-bootstrap or -bootstrap-expect=1): one exists, and it waits to be taken in there; remove that setting",
+				s.cfg.Logger.Error("this server founds no cluster, though it is told to (-bootstrap or -bootstrap-expect=1): one exists, and it waits until the leader adds it there; remove that setting",
 					"known from", other.Name, "address", other.Addr, "cluster", other.Cluster())
 			}
 			return nil, false, ""
