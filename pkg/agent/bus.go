@@ -8,8 +8,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// makeBus makes what carries messages between the agents, and what takes them.
-// Messages may arrive before the agent is ready.
+// makeBus makes the bus and its receivers. Messages may arrive before the agent is
+// ready.
 func (a *Agent) makeBus(transport http.RoundTripper) {
 	a.bus = bus.New(bus.Config{
 		Server:    a.cfg.Server,
@@ -35,7 +35,7 @@ func (a *Agent) makeBus(transport http.RoundTripper) {
 	})
 }
 
-// ownServices are those of this agent; none until it is ready.
+// ownServices are the services of this agent; none until it is ready.
 func (a *Agent) ownServices() map[string]*api.AgentService {
 	if !a.ready.Load() {
 		return nil

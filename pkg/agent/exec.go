@@ -12,20 +12,20 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// callName is the message that there is a job for some nodes. A node that misses it
-// finds the job all the same: it has a query open.
+// callName is the message that calls nodes to a job. A node that misses it finds the
+// job by its blocking query.
 const (
 	callName = "muster:exec"
-	callSize = 400 // bytes
+	maxCall  = 400 // bytes of its payload
 )
 
-// jobCall is its payload. The job's id makes it another message than any before.
+// jobCall is the payload. The job's id makes each message unique.
 type jobCall struct {
 	Job   string
-	Nodes []string `json:",omitempty"` // none where they are too many for a message: it is for all
+	Nodes []string `json:",omitempty"` // empty if they are too many for a message: then it is for all
 }
 
-// makeRunner makes what runs jobs here.
+// makeRunner makes the runner of jobs.
 func (a *Agent) makeRunner(own *client.Client) error {
 	policy, err := a.execPolicy(a.cfg)
 	if err != nil {
@@ -37,7 +37,7 @@ func (a *Agent) makeRunner(own *client.Client) error {
 	return nil
 }
 
-// execPolicy is what a configuration allows others to run here.
+// execPolicy is the policy of a configuration.
 func (a *Agent) execPolicy(cfg *config.Config) (exec.Policy, error) {
 	out := exec.Policy{Enabled: cfg.RemoteExec(), Datacenter: a.cfg.Datacenter, Node: a.cfg.NodeName, Jobs: map[string]exec.NamedJob{}}
 	var err error
@@ -54,7 +54,7 @@ func (a *Agent) execPolicy(cfg *config.Config) (exec.Policy, error) {
 	return out, nil
 }
 
-// call tells nodes that there is a job for them.
+// call calls nodes to a job.
 func (a *Agent) call(job string, nodes []string) {
 	if err := a.bus.Publish(callName, encodeCall(job, nodes)); err != nil {
 		a.log.Debug("could not call the targets of a job: they find it by themselves", "job", job, "error", err)
@@ -63,7 +63,7 @@ func (a *Agent) call(job string, nodes []string) {
 
 func encodeCall(job string, nodes []string) []byte {
 	payload, err := json.Marshal(jobCall{job, nodes})
-	if err == nil && len(payload) > callSize {
+	if err == nil && len(payload) > maxCall {
 		payload, err = json.Marshal(jobCall{Job: job})
 	}
 	if err != nil {
@@ -72,15 +72,14 @@ func encodeCall(job string, nodes []string) []byte {
 	return payload
 }
 
-// called takes such a message.
+// called handles a call.
 func (a *Agent) called(m bus.Message) {
 	if a.ready.Load() && isCalled(m.Payload, a.cfg.NodeName) {
 		a.runner.Look()
 	}
 }
 
-// isCalled says whether a message may be for a node. One of another version may be:
-// to look costs little.
+// isCalled says whether a call may be for a node. A call of an unknown version may be.
 func isCalled(payload []byte, node string) bool {
 	var c jobCall
 	if json.Unmarshal(payload, &c) != nil || len(c.Nodes) == 0 {

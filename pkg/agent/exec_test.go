@@ -38,7 +38,7 @@ func TestEveryJobCallsItsTargets(t *testing.T) {
 				t.Fatalf("3 jobs made %d calls", len(got))
 			}
 			for _, m := range got {
-				if len(m.Payload) > callSize || !isCalled(m.Payload, nodes[0]) || !isCalled(m.Payload, nodes[len(nodes)-1]) {
+				if len(m.Payload) > maxCall || !isCalled(m.Payload, nodes[0]) || !isCalled(m.Payload, nodes[len(nodes)-1]) {
 					t.Errorf("call %q (%d bytes) is not for its nodes", m.Payload, len(m.Payload))
 				}
 				if len(nodes) < len(many) && isCalled(m.Payload, "other") {

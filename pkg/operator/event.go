@@ -49,8 +49,8 @@ func (f EventFlags) check(args []string) error {
 
 func (f EventFlags) filtered() bool { return f.Node+f.Service+f.Tag != "" }
 
-// Event sends an event with args, one at most, as its payload, and prints its
-// id; or lists the durable ones.
+// Event fires an event, with at most one argument as its payload, and prints its id;
+// or it lists the durable events.
 func Event(ctx context.Context, c *client.Client, out io.Writer, f EventFlags, args []string) error {
 	if err := f.check(args); err != nil {
 		return err

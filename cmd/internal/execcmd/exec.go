@@ -56,7 +56,7 @@ const examples = `  # On every node that runs the service web.
   %[2]s status 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10
   %[2]s status`
 
-// options are what the flags and the files say.
+// options are the settings of the command.
 type options struct {
 	stdout, stderr *os.File
 	table          *option.Table[file]
@@ -124,7 +124,7 @@ func (o *options) rows() []option.Option {
 	}
 }
 
-// show is what prints a job.
+// show prints a job.
 type show interface {
 	rexec.Show
 	End(r rexec.Result, took time.Duration)
@@ -142,7 +142,7 @@ func (o *options) show() (show, error) {
 	return nil, command.Usagef("-o %q is neither text nor jsonl", o.output)
 }
 
-// file is what a configuration file may hold. What is run, and where, is said by hand.
+// file is a configuration file. The command and the targets are flags only.
 type file struct {
 	connect.Settings `conf:",squash"`
 
@@ -173,7 +173,7 @@ func (o *options) load() error {
 }
 
 func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error {
-	cli.SurvivePipes() // who reads what we say may go, the job is watched to its end
+	cli.SurvivePipes() // the reader of the output may end; the job is followed to its end
 	c := &o.cfg
 	printer, err := o.show()
 	if err != nil {
@@ -214,7 +214,7 @@ func outcome(result rexec.Result, err error) error {
 	return nil
 }
 
-// what settles what is to be run.
+// what sets the command, job or script to run.
 func (o *options) what(args []string, stdin io.Reader) error {
 	c := &o.cfg
 	switch {
@@ -271,7 +271,7 @@ func (o *options) list(ctx context.Context) error {
 	return nil
 }
 
-// whoami is who orders, for the nodes' logs. Nobody has to believe it.
+// whoami names the user and host, for the nodes' logs. It is not verified.
 func whoami() string {
 	name := "unknown"
 	if u, err := user.Current(); err == nil {

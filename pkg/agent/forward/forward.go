@@ -27,7 +27,6 @@ import (
 	"net/http/httptrace"
 	"slices"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,7 +53,6 @@ type Router struct {
 	cfg       Config
 	seed      maphash.Seed // of this router's order of servers
 	preferred atomic.Pointer[preference]
-	buffers   sync.Pool // *[]byte of bufferSize
 }
 
 // preference is immutable: an order of the known servers that begins with the one
@@ -63,10 +61,7 @@ type preference struct{ order, known []string }
 
 // New makes a router.
 func New(cfg Config) *Router {
-	return &Router{cfg: cfg, seed: maphash.MakeSeed(), buffers: sync.Pool{New: func() any {
-		b := make([]byte, bufferSize)
-		return &b
-	}}}
+	return &Router{cfg: cfg, seed: maphash.MakeSeed()}
 }
 
 // ToServer sends r to any server, which may forward it that many more times, and
@@ -230,13 +225,11 @@ func (f *Router) answer(w http.ResponseWriter, resp *http.Response) error {
 		w.Header().Set("Content-Length", strconv.FormatInt(resp.ContentLength, 10))
 	}
 	w.WriteHeader(resp.StatusCode)
-	buf := f.buffers.Get().(*[]byte)
-	defer f.buffers.Put(buf)
-	out := io.Writer(struct{ io.Writer }{w})
+	out, size := io.Writer(struct{ io.Writer }{w}), min(resp.ContentLength+1, bufferSize)
 	if resp.ContentLength < 0 {
-		out = flusher{w, http.NewResponseController(w)} // a stream
+		out, size = flusher{w, http.NewResponseController(w)}, bufferSize // a stream: each piece counts
 	}
-	if _, err := io.CopyBuffer(out, resp.Body, *buf); err != nil {
+	if _, err := io.CopyBuffer(out, resp.Body, make([]byte, size)); err != nil {
 		panic(http.ErrAbortHandler)
 	}
 	return nil

@@ -39,8 +39,7 @@ func (a *API) eventFire(rq *request) (any, error) {
 	})
 }
 
-// eventList shows the events that this agent has kept. Its index is compared
-// for equality only.
+// eventList lists the events of this agent. Its index is compared for equality only.
 func (a *API) eventList(rq *request) (any, error) {
 	wait, err := rq.parseIndex(a.cfg.MaxQueryTime)
 	if err != nil {
@@ -59,7 +58,7 @@ func (a *API) eventList(rq *request) (any, error) {
 	return reply{http.StatusOK, typeJSON, list.JSON()}, nil
 }
 
-// fireDurable answers the request as one for the log, which runs at the leader.
+// fireDurable serves the request as one of the event log, which runs at the leader.
 func (rq *request) fireDurable(w http.ResponseWriter, r *http.Request) {
 	r = r.Clone(r.Context())
 	r.URL.Path, r.URL.RawPath = eventLogPath+rq.name, ""
@@ -86,7 +85,7 @@ func (a *API) eventLogFire(rq *request) (any, error) {
 	return a.propose(rq, &state.EventFire{ID: uuid.NewString(), Name: rq.name, Payload: rq.body, TTL: ttl}, "")
 }
 
-// eventLog shows durable events; see api.DurableEvent.
+// eventLog lists durable events; see api.DurableEvent.
 func (a *API) eventLog(rq *request) (any, error) {
 	name, since := rq.param("name"), uint64(0)
 	if v := rq.param("since"); v != "" {
@@ -107,7 +106,7 @@ func (a *API) eventLog(rq *request) (any, error) {
 	})
 }
 
-// eventAck shows a durable event and who has acknowledged it, or acknowledges it.
+// eventAck reads a durable event with its acknowledgements, or acknowledges it.
 func (a *API) eventAck(rq *request) (any, error) {
 	if rq.name == "" {
 		return nil, badRequest("Missing event id")
@@ -141,7 +140,7 @@ func nameAcknowledger(rq *request) error {
 	return nil
 }
 
-// busMessages is where other agents hold their streams, and send what they
+// busMessages serves the streams of other agents, and accepts the messages that they
 // publish.
 func (a *API) busMessages(rq *request) (any, error) {
 	if rq.r.Method == http.MethodPut {

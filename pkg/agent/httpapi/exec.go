@@ -34,8 +34,7 @@ func (a *API) execTargets(rq *request) (any, error) {
 	return a.cfg.Cluster.Views().Snapshot().ExecCandidates(f), nil
 }
 
-// execStart begins a job. Every node that is among its targets decides for itself
-// whether it takes part.
+// execStart begins a job. Each target's own policy decides whether it runs there.
 func (a *API) execStart(rq *request) (any, error) {
 	var r api.ExecRequest
 	if err := decode(rq.body, nil, &r); err != nil {
@@ -96,7 +95,7 @@ func (a *API) execJobs(rq *request) (any, error) {
 	})
 }
 
-// execOutput streams what a job's targets write, as it arrives here.
+// execOutput streams the output of a job's targets as it arrives at the leader.
 func (a *API) execOutput(rq *request) (any, error) {
 	var f api.ExecFollow
 	if err := decode(rq.body, nil, &f); err != nil {
@@ -113,7 +112,7 @@ func (a *API) execOutput(rq *request) (any, error) {
 		defer reader.Close()
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		out := lines{w: w, control: http.NewResponseController(w)}
-		if out.control.Flush() != nil { // that it is listened to is news
+		if out.control.Flush() != nil { // so that the client gets the headers at once
 			return
 		}
 		for {
@@ -134,7 +133,7 @@ func (a *API) execOutput(rq *request) (any, error) {
 	}), nil
 }
 
-// What follows is said between nodes and the leader.
+// The routes below are between nodes and the leader.
 
 func (a *API) execCalls(rq *request) (any, error) {
 	return asks(func(sn *state.Snapshot) view.Answer {

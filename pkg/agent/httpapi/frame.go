@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/view"
@@ -99,23 +98,17 @@ func (l *lines) allow(n int) {
 	_ = l.control.SetWriteDeadline(time.Now().Add(limit))
 }
 
-// frame writes a frame from the bytes that all streams share.
-func (l *lines) frame(f *frame, buffers *sync.Pool) error {
+// frame writes a frame from the bytes that all streams share. encoding/json would
+// check and copy each body once for every stream.
+func (l *lines) frame(f *frame) error {
 	n := 64
 	for _, r := range f.results {
 		n += len(r.id) + len(r.form.Head) + len(r.form.Body) + 64
 	}
 	l.allow(n)
-	out, ok := buffers.Get().(*bufio.Writer)
-	if !ok {
-		out = bufio.NewWriterSize(nil, 8<<10)
-	}
-	out.Reset(l.w)
+	out := bufio.NewWriterSize(l.w, min(n, 8<<10))
 	f.write(out)
-	err := out.Flush()
-	out.Reset(nil)
-	buffers.Put(out)
-	if err != nil {
+	if err := out.Flush(); err != nil {
 		return err
 	}
 	return l.control.Flush()
@@ -130,12 +123,10 @@ func (f *frame) write(out *bufio.Writer) {
 		scratch = strconv.AppendUint(append(scratch, `"Index":`...), f.index, 10)
 	}
 	for i, r := range f.results {
-		switch {
-		case i > 0:
+		if i > 0 || f.index > 0 {
 			scratch = append(scratch, ',')
-		case f.index > 0:
-			scratch = append(scratch, `,"Results":[`...)
-		default:
+		}
+		if i == 0 {
 			scratch = append(scratch, `"Results":[`...)
 		}
 		id, _ := json.Marshal(r.id) // a string can be encoded

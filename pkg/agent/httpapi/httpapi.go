@@ -160,8 +160,7 @@ type API struct {
 
 	cfg     Config
 	table   table
-	gzips   sync.Pool
-	frames  sync.Pool // *bufio.Writer, as many as streams write right now
+	gzips   sync.Pool // of *gzip.Writer, 1.2 MB each: an answer of 10 KB takes 0.2 ms with it and 0.7 with a new one
 	flights flights
 }
 

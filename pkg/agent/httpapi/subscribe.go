@@ -104,7 +104,7 @@ func (s *stream) serve(w http.ResponseWriter, _ *http.Request) {
 		if began && len(changes) > 0 && len(frame.results) == 0 {
 			continue // it has changed, and changed back
 		}
-		if out.frame(&frame, &s.rq.api.frames) != nil {
+		if out.frame(&frame) != nil {
 			return
 		}
 		frame.results = nil
