@@ -16,24 +16,40 @@ import (
 
 // What the help has to know of a flag stands in its annotations.
 const (
-	groupOf = "group"
-	envOf   = "environment"
+	groupOf = "group and environment"
 	aliasOf = "alias of"
-	useless = "without effect"
 	rare    = "rare"
 )
 
+// NoEffect is the usage of a flag that is accepted without effect. It is hidden, but named
+// by -help-all.
+const NoEffect = "accepted, without effect"
+
+func noEffect(f *pflag.Flag) bool { return f.Usage == NoEffect }
+
 // Describe says under which heading a flag stands ("": among those that -help explains)
-// and which variables mean the same. A rare flag is for -help-all alone; one without
-// effect is only named there.
-func Describe(f *pflag.Flag, group string, env []string, isRare, noEffect bool) {
-	f.Annotations = map[string][]string{groupOf: {group}, envOf: env}
-	if isRare {
-		f.Annotations[rare] = []string{}
+// and which Variables mean the same. A rare flag is for -help-all alone.
+func Describe(f *pflag.Flag, group, env string, isRare bool) {
+	f.Hidden = noEffect(f)
+	if !f.Hidden && (group != "" || env != "" || isRare) {
+		f.Annotations = map[string][]string{groupOf: {group, env}}
+		if isRare {
+			f.Annotations[rare] = nil
+		}
 	}
-	if f.Hidden = noEffect; noEffect {
-		f.Annotations[useless] = []string{}
+}
+
+// Variables are the environment variables that a text names, separated by blanks. A name
+// that begins with _ stands for two, those of muster and of Consul.
+func Variables(text string) (names []string) {
+	for _, name := range strings.Fields(text) {
+		if strings.HasPrefix(name, "_") {
+			names = append(names, "MUSTER"+name, "CONSUL"+name)
+		} else {
+			names = append(names, name)
+		}
 	}
+	return names
 }
 
 // Alias makes f another spelling of the flag of that name: it is hidden, but from -help-all.
@@ -130,7 +146,7 @@ func (p page) flags(fs *pflag.FlagSet) string {
 		if of := f.Annotations[aliasOf]; of != nil {
 			also[of[0]] = append(also[of[0]], "-"+f.Name)
 		}
-		if f.Annotations[useless] != nil {
+		if noEffect(f) {
 			none = append(none, "-"+f.Name)
 		}
 		if f.Hidden || f.Name == "help" || p.brief && f.Name == "version" { // a command too
@@ -140,7 +156,7 @@ func (p page) flags(fs *pflag.FlagSet) string {
 		if g := f.Annotations[groupOf]; g != nil && g[0] != "" {
 			group = g[0]
 		}
-		if f.Annotations[rare] != nil && !p.all {
+		if _, isRare := f.Annotations[rare]; isRare && !p.all {
 			return
 		}
 		if in[group] == nil {
@@ -170,7 +186,10 @@ func (p page) flags(fs *pflag.FlagSet) string {
 				text, _, _ = strings.Cut(strings.ReplaceAll(text, " (", ";"), ";")
 			}
 			if p.all {
-				text += more("; env ", f.Annotations[envOf]) + more("; also ", also[f.Name])
+				if g := f.Annotations[groupOf]; g != nil {
+					text += more("; env ", Variables(g[1]))
+				}
+				text += more("; also ", also[f.Name])
 			}
 			b.WriteString(p.entry(left, flag, text))
 		}
