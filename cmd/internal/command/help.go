@@ -58,6 +58,9 @@ func Alias(f *pflag.Flag, of string) {
 	f.Hidden = true
 }
 
+// mainFlags is the heading of the flags that -help explains.
+const mainFlags = "Flags"
+
 // screen is how many lines -help may have.
 const screen = 40
 
@@ -85,6 +88,7 @@ func help(cmd *cobra.Command, out io.Writer, all bool) error {
 	example, _, _ := strings.Cut(p.example, "\n\n")
 	for _, shorten := range []func(){ // until it fits
 		func() { p.long = paragraph }, func() { p.example = example }, func() { p.brief = true }, func() { p.long = "" },
+		func() { p.groups, p.example = true, "" },
 	} {
 		if all || strings.Count(text, "\n") <= screen {
 			break
@@ -104,6 +108,7 @@ type page struct {
 	all           bool // -help-all
 	long, example string
 	brief         bool // flags are told in a few words
+	groups        bool // of the further flags only the headings are told
 }
 
 func (p page) String() string {
@@ -152,7 +157,7 @@ func (p page) flags(fs *pflag.FlagSet) string {
 		if f.Hidden || f.Name == "help" || p.brief && f.Name == "version" { // a command too
 			return
 		}
-		group := "Flags"
+		group := mainFlags
 		if g := f.Annotations[groupOf]; g != nil && g[0] != "" {
 			group = g[0]
 		}
@@ -164,16 +169,22 @@ func (p page) flags(fs *pflag.FlagSet) string {
 		}
 		in[group] = append(in[group], f)
 	})
-	slices.SortStableFunc(groups, func(a, b string) int { return main(b) - main(a) })
+	if i := slices.Index(groups, mainFlags); i > 0 {
+		groups = slices.Insert(slices.Delete(groups, i, i+1), 0, mainFlags)
+	}
 	var b strings.Builder
 	width := 0
 	for _, group := range groups {
 		width = max(width, len(group)+1)
 	}
 	for i, group := range groups {
-		if main(group)+main("Flags") == 1 && !p.all {
-			if i == 0 || main(groups[i-1]) == 1 {
+		if group != mainFlags && !p.all {
+			if i == 0 || groups[i-1] == mainFlags {
 				fmt.Fprintf(&b, "\n%s\n", p.heading("More flags"))
+			}
+			if p.groups {
+				b.WriteString(p.entry(0, "", strings.Join(groups[i:], ", ")))
+				break
 			}
 			b.WriteString(p.entry(width, group, names(in[group])))
 			continue
@@ -201,14 +212,6 @@ func (p page) flags(fs *pflag.FlagSet) string {
 		fmt.Fprintf(&b, "\n%s -help-all explains all flags.\n", p.cmd.CommandPath())
 	}
 	return b.String()
-}
-
-// main is 1 for the group that -help explains.
-func main(group string) int {
-	if group == "Flags" {
-		return 1
-	}
-	return 0
 }
 
 func more(before string, words []string) string {

@@ -45,6 +45,14 @@ type Option struct {
 	Warn bool
 }
 
+// Name is the key of the option.
+func (o *Option) Name() string {
+	if o.Key != "" {
+		return o.Key
+	}
+	return strings.ReplaceAll(o.Flag, "-", "_")
+}
+
 // NoEffect is a flag that is accepted without effect; kind is a value of its type.
 func NoEffect(flag string, kind any) Option {
 	return Option{Flag: flag, Help: command.NoEffect, To: reflect.New(reflect.TypeOf(kind)).Interface()}
@@ -122,9 +130,7 @@ func (t *Table[T]) Add(options ...Option) {
 	t.Flags.SortFlags = false
 	for i := range options {
 		o := &options[i]
-		if o.Key == "" {
-			o.Key = strings.ReplaceAll(o.Flag, "-", "_")
-		}
+		o.Key = o.Name()
 		to := o.To
 		if to == nil {
 			to = t.variable(o)
