@@ -144,74 +144,100 @@ func (p page) heading(text string) string { return cli.Bold(p.out, text+":") }
 // flags lists the flags: all are explained, or the main ones while of the others -help
 // says only which there are.
 func (p page) flags(fs *pflag.FlagSet) string {
-	var groups, none []string
-	in := map[string][]*pflag.Flag{}
-	also := map[string][]string{}
+	l := list(fs, p.all)
+	var b strings.Builder
+	width := 0
+	for _, group := range l.groups {
+		width = max(width, len(group)+1)
+	}
+	for i, group := range l.groups {
+		if group == mainFlags || p.all {
+			fmt.Fprintf(&b, "\n%s\n%s", p.heading(group), p.explained(l, group))
+			continue
+		}
+		if i == 0 || l.groups[i-1] == mainFlags {
+			fmt.Fprintf(&b, "\n%s\n", p.heading("More flags"))
+		}
+		if p.groups {
+			b.WriteString(p.entry(0, "", strings.Join(l.groups[i:], ", ")))
+			break
+		}
+		b.WriteString(p.entry(width, group, names(l.in[group])))
+	}
+	switch {
+	case p.all && len(l.none) > 0:
+		fmt.Fprintf(&b, "\n%s\n%s", p.heading(unused), p.entry(0, "", names(l.none)))
+	case !p.all && len(l.groups) > 1:
+		fmt.Fprintf(&b, "\n%s -help-all explains all flags.\n", p.cmd.CommandPath())
+	}
+	return b.String()
+}
+
+// explained are the flags of a group with what they do.
+func (p page) explained(l listing, group string) string {
+	var b strings.Builder
+	left := p.column(l.in[group])
+	for _, f := range l.in[group] {
+		flag, text := flagText(f)
+		switch {
+		case p.brief && f.Name == "version": // there is a command for it
+			continue
+		case p.brief:
+			text, _, _ = strings.Cut(strings.ReplaceAll(text, " (", ";"), ";")
+		case p.all:
+			text = l.text(f)
+		}
+		b.WriteString(p.entry(left, flag, text))
+	}
+	return b.String()
+}
+
+// listing is the flags of a command by their headings.
+type listing struct {
+	groups []string // the main flags first
+	in     map[string][]*pflag.Flag
+	also   map[string][]string // the other spellings of a flag
+	none   []*pflag.Flag       // are without effect
+}
+
+// unused is the heading of flags without effect.
+const unused = "Accepted, without effect"
+
+// list sorts flags by their headings; rare ones are left out unless all are wanted.
+func list(fs *pflag.FlagSet, all bool) listing {
+	l := listing{in: map[string][]*pflag.Flag{}, also: map[string][]string{}}
 	fs.VisitAll(func(f *pflag.Flag) {
 		if of := f.Annotations[aliasOf]; of != nil {
-			also[of[0]] = append(also[of[0]], "-"+f.Name)
+			l.also[of[0]] = append(l.also[of[0]], "-"+f.Name)
 		}
 		if noEffect(f) {
-			none = append(none, "-"+f.Name)
+			l.none = append(l.none, f)
 		}
-		if f.Hidden || f.Name == "help" || p.brief && f.Name == "version" { // a command too
+		if _, isRare := f.Annotations[rare]; f.Hidden || f.Name == "help" || isRare && !all {
 			return
 		}
 		group := mainFlags
 		if g := f.Annotations[groupOf]; g != nil && g[0] != "" {
 			group = g[0]
 		}
-		if _, isRare := f.Annotations[rare]; isRare && !p.all {
-			return
+		if l.in[group] == nil {
+			l.groups = append(l.groups, group)
 		}
-		if in[group] == nil {
-			groups = append(groups, group)
-		}
-		in[group] = append(in[group], f)
+		l.in[group] = append(l.in[group], f)
 	})
-	if i := slices.Index(groups, mainFlags); i > 0 {
-		groups = slices.Insert(slices.Delete(groups, i, i+1), 0, mainFlags)
+	if i := slices.Index(l.groups, mainFlags); i > 0 {
+		l.groups = slices.Insert(slices.Delete(l.groups, i, i+1), 0, mainFlags)
 	}
-	var b strings.Builder
-	width := 0
-	for _, group := range groups {
-		width = max(width, len(group)+1)
+	return l
+}
+
+// text is all there is to say of a flag.
+func (l listing) text(f *pflag.Flag) string {
+	_, text := flagText(f)
+	if g := f.Annotations[groupOf]; g != nil {
+		text += more("; env ", Variables(g[1]))
 	}
-	for i, group := range groups {
-		if group != mainFlags && !p.all {
-			if i == 0 || groups[i-1] == mainFlags {
-				fmt.Fprintf(&b, "\n%s\n", p.heading("More flags"))
-			}
-			if p.groups {
-				b.WriteString(p.entry(0, "", strings.Join(groups[i:], ", ")))
-				break
-			}
-			b.WriteString(p.entry(width, group, names(in[group])))
-			continue
-		}
-		fmt.Fprintf(&b, "\n%s\n", p.heading(group))
-		left := p.column(in[group])
-		for _, f := range in[group] {
-			flag, text := flagText(f)
-			if p.brief {
-				text, _, _ = strings.Cut(strings.ReplaceAll(text, " (", ";"), ";")
-			}
-			if p.all {
-				if g := f.Annotations[groupOf]; g != nil {
-					text += more("; env ", Variables(g[1]))
-				}
-				text += more("; also ", also[f.Name])
-			}
-			b.WriteString(p.entry(left, flag, text))
-		}
-	}
-	switch {
-	case p.all && len(none) > 0:
-		fmt.Fprintf(&b, "\n%s\n%s", p.heading("Accepted, without effect"), p.entry(0, "", strings.Join(none, " ")))
-	case !p.all && len(groups) > 1:
-		fmt.Fprintf(&b, "\n%s -help-all explains all flags.\n", p.cmd.CommandPath())
-	}
-	return b.String()
+	return text + more("; also ", l.also[f.Name])
 }
 
 func more(before string, words []string) string {
