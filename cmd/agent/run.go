@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
+	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/pkg/agent"
 	"github.com/muster-dev/muster/pkg/agent/config"
 	"github.com/muster-dev/muster/pkg/cli"
@@ -67,16 +68,11 @@ func runner(args cobra.PositionalArgs) *cobra.Command {
 		Long:  long,
 		Args:  args,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			src, err := from.read(cmd.Flags(), all)
-			if err != nil {
-				return &command.UsageError{Err: err}
-			}
-			return runAgent(cmd.Context(), src, from.repair)
+			return runAgent(cmd.Context(), from.read(cmd.Flags(), all), from.repair)
 		},
 	}
-	cmd.Flags().SortFlags = false
-	addSources(cmd.Flags(), &from)
-	addSettings(cmd.Flags(), all)
+	option.Define(cmd.Flags(), from.options()...)
+	option.Define(cmd.Flags(), all...)
 	return cmd
 }
 

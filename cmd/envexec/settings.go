@@ -37,7 +37,7 @@ func (o *options) load(environ []string) (*settings, error) {
 	src := shared.Sources{Paths: o.Configs, Inline: os.Getenv("CT_LOCAL_CONFIG")}
 	files, warnings, err := config.Read(src)
 	if err != nil {
-		return nil, o.Blame(err, src.Inline)
+		return nil, o.WithCode(err, src.Inline)
 	}
 	files = conf.Merge(files, map[string]any{"prefix": blocks("path", o.prefixes), "service": blocks("query", o.services)})
 	if len(o.command) > 0 {
@@ -56,7 +56,7 @@ func (o *options) load(environ []string) (*settings, error) {
 		return nil, err
 	}
 	s.warnings = append(warnings, useless...)
-	return s, o.Blame(o.settle(s, environ), src.Inline)
+	return s, o.WithCode(o.settle(s, environ), src.Inline)
 }
 
 // blocks are what a file would say with a block for each of the values.
@@ -106,7 +106,7 @@ func (o *options) settle(s *settings, environ []string) error {
 			Unmarked: !own.Admits(proc.Mark),
 			Command:  f.Exec.Words(), ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
 		},
-		Wait: f.Wait(), Jitter: f.Jitter, Cache: conn.Keeping(f.CacheFile, f.CacheMaxAge), Once: f.Once, Timeout: o.timeout,
+		Wait: f.Wait(), Jitter: f.Jitter, Cache: conn.Cache(f.CacheFile, f.CacheMaxAge), Once: f.Once, Timeout: o.timeout,
 		Client: conn.Client, Retry: conn.Retry, MaxStale: f.MaxStale, BlockWait: f.BlockWait,
 		Stdout: o.stdout, Stderr: o.stderr,
 	}

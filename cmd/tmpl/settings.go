@@ -43,7 +43,7 @@ func (o *options) load(environ []string) (*settings, error) {
 	src := shared.Sources{Paths: o.Configs, Inline: os.Getenv("CT_LOCAL_CONFIG")}
 	files, warnings, err := config.Read(src)
 	if err != nil {
-		return nil, o.Blame(err, src.Inline)
+		return nil, o.WithCode(err, src.Inline)
 	}
 	if len(templates) > 0 {
 		files = conf.Merge(files, map[string]any{"template": templates})
@@ -55,7 +55,7 @@ func (o *options) load(environ []string) (*settings, error) {
 	}
 	s.warnings = append(warnings, useless...)
 	if err := o.settle(s, environ); err != nil {
-		return nil, o.Blame(err, src.Inline)
+		return nil, o.WithCode(err, src.Inline)
 	}
 	return s, nil
 }
@@ -126,7 +126,7 @@ func (o *options) connect(s *settings, supervised, environ []string) error {
 		return err
 	}
 	s.tool.Client, s.tool.Retry, s.token = conn.Client, conn.Retry, conn.Token
-	s.tool.Cache = conn.Keeping(f.CacheFile, f.CacheMaxAge)
+	s.tool.Cache = conn.Cache(f.CacheFile, f.CacheMaxAge)
 	extra := connect.Environ(conn.Config)
 	if s.tool.Env, err = (cli.Env{}).Build(environ, extra); err != nil {
 		return &command.UsageError{Err: err}

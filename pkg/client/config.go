@@ -61,30 +61,6 @@ func ConfigFromEnv() Config {
 	return c
 }
 
-// Over returns base with the fields that c sets. A token of c overrides a token file
-// of base.
-func (c Config) Over(base Config) Config {
-	if c.Token != "" {
-		base.TokenFile = ""
-	}
-	for _, one := range []struct {
-		to    *string
-		value string
-	}{
-		{&base.Address, c.Address}, {&base.Token, c.Token}, {&base.TokenFile, c.TokenFile},
-		{&base.Datacenter, c.Datacenter}, {&base.HTTPAuth, c.HTTPAuth}, {&base.UserAgent, c.UserAgent},
-		{&base.CAFile, c.CAFile}, {&base.CAPath, c.CAPath}, {&base.CertFile, c.CertFile}, {&base.KeyFile, c.KeyFile},
-		{&base.TLSServerName, c.TLSServerName},
-	} {
-		if one.value != "" {
-			*one.to = one.value
-		}
-	}
-	base.SSL = base.SSL || c.SSL
-	base.InsecureSkipVerify = base.InsecureSkipVerify || c.InsecureSkipVerify
-	return base
-}
-
 func env(name string) string {
 	if v, ok := os.LookupEnv("MUSTER_" + name); ok {
 		return v

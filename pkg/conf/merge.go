@@ -65,11 +65,7 @@ func Nest(flat map[string]any) (map[string]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("setting %s: %w", path, err)
 		}
-		parts := strings.Split(path, ".")
-		for i := len(parts) - 1; i >= 0; i-- {
-			value = map[string]any{parts[i]: value}
-		}
-		out = Merge(out, value.(map[string]any))
+		Put(out, path, value)
 	}
 	return out, nil
 }

@@ -94,6 +94,29 @@ func isObject(t reflect.Type) bool {
 	return !isLeaf(t) && (t.Kind() == reflect.Struct || t.Kind() == reflect.Map)
 }
 
+// Field is the field of the struct v that has a dotted key, as its tag spells it; not
+// valid if none has.
+func Field(v reflect.Value, key string) reflect.Value {
+	first, rest, nested := strings.Cut(key, ".")
+	for i := range v.NumField() {
+		tag, _ := v.Type().Field(i).Tag.Lookup("conf")
+		names, options, _ := strings.Cut(tag, ",")
+		name, _, _ := strings.Cut(names, "|")
+		switch {
+		case options == "squash":
+			if found := Field(v.Field(i), key); found.IsValid() {
+				return found
+			}
+		case name != first || tag == "":
+		case nested:
+			return Field(v.Field(i), rest)
+		default:
+			return v.Field(i)
+		}
+	}
+	return reflect.Value{}
+}
+
 // Path is one setting of a struct: its dotted key and the value of the field.
 type Path struct {
 	Key     string

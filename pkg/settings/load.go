@@ -36,11 +36,11 @@ type File[T any] interface {
 }
 
 // Read reads every source, checks each by itself, and gives what they amount to, for
-// conf.Decode. Old spellings are mended by prepare, which may be nil, and gives
+// conf.Decode. Old spellings are replaced by prepare, which may be nil, and gives
 // remarks. The warnings are for the log; there is at most one about keys without
 // effect.
 func Read[T any, P File[T]](src Sources, prepare func(map[string]any) []string) (settings map[string]any, warnings []string, err error) {
-	in := intake{prepare: prepare, schema: *new(T)}
+	in := reader{prepare: prepare, schema: *new(T)}
 	in.check = func(m map[string]any) error {
 		var one T
 		if err := conf.Decode(m, &one); err != nil {
@@ -65,8 +65,8 @@ func Read[T any, P File[T]](src Sources, prepare func(map[string]any) []string) 
 	return in.merged, in.warnings(), nil
 }
 
-// intake collects what the sources say.
-type intake struct {
+// reader collects what the sources say.
+type reader struct {
 	schema  any
 	check   func(map[string]any) error // one source by itself
 	prepare func(map[string]any) []string
@@ -78,7 +78,7 @@ type intake struct {
 
 // path reads a file, or all files below a directory. What has none of the known
 // extensions is HCL, or JSON, which is HCL too: as in consul-template.
-func (in *intake) path(path string) error {
+func (in *reader) path(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return fmt.Errorf("read configuration: %w", err)
@@ -112,7 +112,7 @@ func (in *intake) path(path string) error {
 	})
 }
 
-func (in *intake) file(path string) error {
+func (in *reader) file(path string) error {
 	format := conf.FormatOf(path)
 	if format == "" {
 		format = conf.HCL
@@ -125,7 +125,7 @@ func (in *intake) file(path string) error {
 }
 
 // add checks one source and lays it over those before.
-func (in *intake) add(name string, m map[string]any) error {
+func (in *reader) add(name string, m map[string]any) error {
 	if address, ok := m["consul"].(string); ok { // the short form
 		m["consul"] = map[string]any{"address": address}
 	}
@@ -155,7 +155,7 @@ func (in *intake) add(name string, m map[string]any) error {
 // argv is a list of words that Merge takes for one value.
 type argv []string
 
-func (in *intake) warnings() []string {
+func (in *reader) warnings() []string {
 	if len(in.ignored) == 0 {
 		return in.remarks
 	}

@@ -112,7 +112,7 @@ func near(cmd *cobra.Command, err error) error {
 	}
 	var names []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		if f.Annotations[useless] == nil {
+		if !noEffect(f) {
 			names = append(names, f.Name)
 		}
 	})

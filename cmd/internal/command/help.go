@@ -16,24 +16,40 @@ import (
 
 // What the help has to know of a flag stands in its annotations.
 const (
-	groupOf = "group"
-	envOf   = "environment"
+	groupOf = "group and environment"
 	aliasOf = "alias of"
-	useless = "without effect"
 	rare    = "rare"
 )
 
+// NoEffect is the usage of a flag that is accepted without effect. It is hidden, but named
+// by -help-all.
+const NoEffect = "accepted, without effect"
+
+func noEffect(f *pflag.Flag) bool { return f.Usage == NoEffect }
+
 // Describe says under which heading a flag stands ("": among those that -help explains)
-// and which variables mean the same. A rare flag is for -help-all alone; one without
-// effect is only named there.
-func Describe(f *pflag.Flag, group string, env []string, isRare, noEffect bool) {
-	f.Annotations = map[string][]string{groupOf: {group}, envOf: env}
-	if isRare {
-		f.Annotations[rare] = []string{}
+// and which Variables mean the same. A rare flag is for -help-all alone.
+func Describe(f *pflag.Flag, group, env string, isRare bool) {
+	f.Hidden = noEffect(f)
+	if !f.Hidden && (group != "" || env != "" || isRare) {
+		f.Annotations = map[string][]string{groupOf: {group, env}}
+		if isRare {
+			f.Annotations[rare] = nil
+		}
 	}
-	if f.Hidden = noEffect; noEffect {
-		f.Annotations[useless] = []string{}
+}
+
+// Variables are the environment variables that a text names, separated by blanks. A name
+// that begins with _ stands for two, those of muster and of Consul.
+func Variables(text string) (names []string) {
+	for _, name := range strings.Fields(text) {
+		if strings.HasPrefix(name, "_") {
+			names = append(names, "MUSTER"+name, "CONSUL"+name)
+		} else {
+			names = append(names, name)
+		}
 	}
+	return names
 }
 
 // Alias makes f another spelling of the flag of that name: it is hidden, but from -help-all.
@@ -41,6 +57,9 @@ func Alias(f *pflag.Flag, of string) {
 	f.Annotations = map[string][]string{aliasOf: {of}}
 	f.Hidden = true
 }
+
+// mainFlags is the heading of the flags that -help explains.
+const mainFlags = "Flags"
 
 // screen is how many lines -help may have.
 const screen = 40
@@ -69,6 +88,7 @@ func help(cmd *cobra.Command, out io.Writer, all bool) error {
 	example, _, _ := strings.Cut(p.example, "\n\n")
 	for _, shorten := range []func(){ // until it fits
 		func() { p.long = paragraph }, func() { p.example = example }, func() { p.brief = true }, func() { p.long = "" },
+		func() { p.groups, p.example = true, "" },
 	} {
 		if all || strings.Count(text, "\n") <= screen {
 			break
@@ -88,6 +108,7 @@ type page struct {
 	all           bool // -help-all
 	long, example string
 	brief         bool // flags are told in a few words
+	groups        bool // of the further flags only the headings are told
 }
 
 func (p page) String() string {
@@ -123,73 +144,100 @@ func (p page) heading(text string) string { return cli.Bold(p.out, text+":") }
 // flags lists the flags: all are explained, or the main ones while of the others -help
 // says only which there are.
 func (p page) flags(fs *pflag.FlagSet) string {
-	var groups, none []string
-	in := map[string][]*pflag.Flag{}
-	also := map[string][]string{}
-	fs.VisitAll(func(f *pflag.Flag) {
-		if of := f.Annotations[aliasOf]; of != nil {
-			also[of[0]] = append(also[of[0]], "-"+f.Name)
-		}
-		if f.Annotations[useless] != nil {
-			none = append(none, "-"+f.Name)
-		}
-		if f.Hidden || f.Name == "help" || p.brief && f.Name == "version" { // a command too
-			return
-		}
-		group := "Flags"
-		if g := f.Annotations[groupOf]; g != nil && g[0] != "" {
-			group = g[0]
-		}
-		if f.Annotations[rare] != nil && !p.all {
-			return
-		}
-		if in[group] == nil {
-			groups = append(groups, group)
-		}
-		in[group] = append(in[group], f)
-	})
-	slices.SortStableFunc(groups, func(a, b string) int { return main(b) - main(a) })
+	l := list(fs, p.all)
 	var b strings.Builder
 	width := 0
-	for _, group := range groups {
+	for _, group := range l.groups {
 		width = max(width, len(group)+1)
 	}
-	for i, group := range groups {
-		if main(group)+main("Flags") == 1 && !p.all {
-			if i == 0 || main(groups[i-1]) == 1 {
-				fmt.Fprintf(&b, "\n%s\n", p.heading("More flags"))
-			}
-			b.WriteString(p.entry(width, group, names(in[group])))
+	for i, group := range l.groups {
+		if group == mainFlags || p.all {
+			fmt.Fprintf(&b, "\n%s\n%s", p.heading(group), p.explained(l, group))
 			continue
 		}
-		fmt.Fprintf(&b, "\n%s\n", p.heading(group))
-		left := p.column(in[group])
-		for _, f := range in[group] {
-			flag, text := flagText(f)
-			if p.brief {
-				text, _, _ = strings.Cut(strings.ReplaceAll(text, " (", ";"), ";")
-			}
-			if p.all {
-				text += more("; env ", f.Annotations[envOf]) + more("; also ", also[f.Name])
-			}
-			b.WriteString(p.entry(left, flag, text))
+		if i == 0 || l.groups[i-1] == mainFlags {
+			fmt.Fprintf(&b, "\n%s\n", p.heading("More flags"))
 		}
+		if p.groups {
+			b.WriteString(p.entry(0, "", strings.Join(l.groups[i:], ", ")))
+			break
+		}
+		b.WriteString(p.entry(width, group, names(l.in[group])))
 	}
 	switch {
-	case p.all && len(none) > 0:
-		fmt.Fprintf(&b, "\n%s\n%s", p.heading("Accepted, without effect"), p.entry(0, "", strings.Join(none, " ")))
-	case !p.all && len(groups) > 1:
+	case p.all && len(l.none) > 0:
+		fmt.Fprintf(&b, "\n%s\n%s", p.heading(unused), p.entry(0, "", names(l.none)))
+	case !p.all && len(l.groups) > 1:
 		fmt.Fprintf(&b, "\n%s -help-all explains all flags.\n", p.cmd.CommandPath())
 	}
 	return b.String()
 }
 
-// main is 1 for the group that -help explains.
-func main(group string) int {
-	if group == "Flags" {
-		return 1
+// explained are the flags of a group with what they do.
+func (p page) explained(l listing, group string) string {
+	var b strings.Builder
+	left := p.column(l.in[group])
+	for _, f := range l.in[group] {
+		flag, text := flagText(f)
+		switch {
+		case p.brief && f.Name == "version": // there is a command for it
+			continue
+		case p.brief:
+			text, _, _ = strings.Cut(strings.ReplaceAll(text, " (", ";"), ";")
+		case p.all:
+			text = l.text(f)
+		}
+		b.WriteString(p.entry(left, flag, text))
 	}
-	return 0
+	return b.String()
+}
+
+// listing is the flags of a command by their headings.
+type listing struct {
+	groups []string // the main flags first
+	in     map[string][]*pflag.Flag
+	also   map[string][]string // the other spellings of a flag
+	none   []*pflag.Flag       // are without effect
+}
+
+// unused is the heading of flags without effect.
+const unused = "Accepted, without effect"
+
+// list sorts flags by their headings; rare ones are left out unless all are wanted.
+func list(fs *pflag.FlagSet, all bool) listing {
+	l := listing{in: map[string][]*pflag.Flag{}, also: map[string][]string{}}
+	fs.VisitAll(func(f *pflag.Flag) {
+		if of := f.Annotations[aliasOf]; of != nil {
+			l.also[of[0]] = append(l.also[of[0]], "-"+f.Name)
+		}
+		if noEffect(f) {
+			l.none = append(l.none, f)
+		}
+		if _, isRare := f.Annotations[rare]; f.Hidden || f.Name == "help" || isRare && !all {
+			return
+		}
+		group := mainFlags
+		if g := f.Annotations[groupOf]; g != nil && g[0] != "" {
+			group = g[0]
+		}
+		if l.in[group] == nil {
+			l.groups = append(l.groups, group)
+		}
+		l.in[group] = append(l.in[group], f)
+	})
+	if i := slices.Index(l.groups, mainFlags); i > 0 {
+		l.groups = slices.Insert(slices.Delete(l.groups, i, i+1), 0, mainFlags)
+	}
+	return l
+}
+
+// text is all there is to say of a flag.
+func (l listing) text(f *pflag.Flag) string {
+	_, text := flagText(f)
+	if g := f.Annotations[groupOf]; g != nil {
+		text += more("; env ", Variables(g[1]))
+	}
+	return text + more("; also ", l.also[f.Name])
 }
 
 func more(before string, words []string) string {

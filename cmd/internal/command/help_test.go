@@ -19,13 +19,13 @@ func longCommand() *cobra.Command {
 		name := fmt.Sprintf("flag-%d", i)
 		fs.String(name, "", "`text`"+strings.Repeat(" much", 20)+"; and more")
 		if i > 9 {
-			Describe(fs.Lookup(name), fmt.Sprintf("Group%d", i%3), []string{"TOOL_ENV"}, i%2 == 0, false)
+			Describe(fs.Lookup(name), fmt.Sprintf("Group%d", i%3), "_ENV", i%2 == 0)
 		}
 	}
 	fs.String("other", "", "")
 	Alias(fs.Lookup("other"), "flag-0")
-	fs.String("old", "", "")
-	Describe(fs.Lookup("old"), "", nil, false, true)
+	fs.String("old", "", NoEffect)
+	Describe(fs.Lookup("old"), "", "", false)
 	return cmd
 }
 

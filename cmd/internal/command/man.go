@@ -97,13 +97,19 @@ func examples(b *strings.Builder, head string, cmd *cobra.Command) {
 
 func options(fs *pflag.FlagSet) string {
 	var b strings.Builder
-	fs.VisitAll(func(f *pflag.Flag) {
-		if f.Hidden || f.Name == "help" {
-			return
+	l := list(fs, true)
+	for _, group := range l.groups {
+		if group != mainFlags {
+			fmt.Fprintf(&b, ".PP\n.B %s\n", roff(group))
 		}
-		left, text := flagText(f)
-		fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(left), roff(text))
-	})
+		for _, f := range l.in[group] {
+			left, _ := flagText(f)
+			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(left), roff(l.text(f)))
+		}
+	}
+	if len(l.none) > 0 {
+		fmt.Fprintf(&b, ".PP\n.B %s\n.PP\n%s\n", unused, roff(names(l.none)))
+	}
 	return b.String()
 }
 

@@ -27,26 +27,29 @@ func (*Settings) Validate() error { return nil }
 
 func (s *Settings) settings() *Settings { return s }
 
-// variables are those of the environment that mean the same, most important first.
-func variables(name string) string { return "MUSTER_" + name + " CONSUL_" + name }
-
 // Options are those that every command has which asks an agent.
 func Options() []option.Option {
-	return option.In(Group, []option.Option{
-		{Flag: "http-addr", Key: "consul.address", Env: variables("HTTP_ADDR"), Help: "`address` of the agent: host:port, http://, https:// or unix:///path (else " + client.DefaultAddress + ")"},
-		{Flag: "token", Key: "consul.token", Env: variables("HTTP_TOKEN") + " CONSUL_TOKEN", Help: "ACL `token`"},
-		{Flag: "token-file", Key: "consul.token_file", Env: variables("HTTP_TOKEN_FILE"), Help: "`file` that holds the ACL token; beats -token"},
-		{Flag: "ca-file", Key: "consul.ssl.ca_cert", Env: variables("CACERT"), Help: "`file` with the CA certificate; this, and the flags below, mean https where the address names no scheme"},
-		{Rare: true, Flag: "ca-path", Key: "consul.ssl.ca_path", Env: variables("CAPATH"), Help: "`directory` of CA certificates"},
-		{Flag: "client-cert", Key: "consul.ssl.cert", Env: variables("CLIENT_CERT"), Help: "`file` with the client certificate"},
-		{Rare: true, Flag: "client-key", Key: "consul.ssl.key", Env: variables("CLIENT_KEY"), Help: "`file` with the client key"},
-		{Rare: true, Flag: "tls-server-name", Key: "consul.ssl.server_name", Env: variables("TLS_SERVER_NAME"), Help: "`name` that the server's certificate must have"},
-		{Key: "consul.ssl.enabled", Env: variables("HTTP_SSL"), Default: false},
-		{Key: "consul.ssl.verify", Env: variables("HTTP_SSL_VERIFY"), Default: true},
-		{Key: "consul.http_auth", Env: variables("HTTP_AUTH")},
+	out := []option.Option{
+		{Flag: "http-addr", Key: "consul.address", Env: "_HTTP_ADDR", Help: "`address` of the agent: host:port, http://, https:// or unix:///path (else " + client.DefaultAddress + ")"},
+		{Flag: "token", Key: "consul.token", Env: "_HTTP_TOKEN CONSUL_TOKEN", Help: "ACL `token`"},
+		{Flag: "token-file", Key: "consul.token_file", Env: "_HTTP_TOKEN_FILE", Help: "`file` that holds the ACL token; beats -token"},
+		{Flag: "ca-file", Key: "consul.ssl.ca_cert", Env: "_CACERT", Help: "`file` with the CA certificate; this, and the flags below, mean https where the address names no scheme"},
+		{Rare: true, Flag: "ca-path", Key: "consul.ssl.ca_path", Env: "_CAPATH", Help: "`directory` of CA certificates"},
+		{Flag: "client-cert", Key: "consul.ssl.cert", Env: "_CLIENT_CERT", Help: "`file` with the client certificate"},
+		{Rare: true, Flag: "client-key", Key: "consul.ssl.key", Env: "_CLIENT_KEY", Help: "`file` with the client key"},
+		{Rare: true, Flag: "tls-server-name", Key: "consul.ssl.server_name", Env: "_TLS_SERVER_NAME", Help: "`name` that the server's certificate must have"},
+		{Key: "consul.ssl.enabled", Env: "_HTTP_SSL", Default: false},
+		{Key: "consul.ssl.verify", Env: "_HTTP_SSL_VERIFY", Default: true},
+		{Key: "consul.http_auth", Env: "_HTTP_AUTH"},
 		{Key: "consul.auth.username"},
 		option.NoEffect("namespace", ""), option.NoEffect("partition", ""),
-	}...)
+	}
+	for i := range out {
+		if out[i].Group = Group; out[i].Default == nil {
+			out[i].Default = ""
+		}
+	}
+	return out
 }
 
 // Datacenter is -datacenter.
@@ -93,15 +96,14 @@ func LogLevel() option.Option {
 	}}
 }
 
-// Common are the options of a command that does one piece of work; paths gets the
+// AddCommon adds the options of a command that does one piece of work; paths gets the
 // configuration files that -config names.
-func Common(paths *[]string) []option.Option {
-	out := []option.Option{
-		{Flag: "config", To: paths, Help: "configuration `file` or directory (HCL, JSON, YAML, TOML), repeatable; a later one wins, flags and the environment win over all"},
-		LogLevel(),
-	}
-	option.In("General", out...)
-	return append(append(out, Options()...), Datacenter())
+func AddCommon(add func(...option.Option), paths *[]string) {
+	add(option.In("General",
+		option.Option{Flag: "config", To: paths, Help: "configuration `file` or directory (HCL, JSON, YAML, TOML), repeatable; a later one wins, flags and the environment win over all"},
+		LogLevel())...)
+	add(Options()...)
+	add(Datacenter())
 }
 
 // userAgent is how a tool names itself to agents.

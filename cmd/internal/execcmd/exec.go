@@ -88,8 +88,9 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 	start := file{Output: "text", Wait: rexec.DefaultWait, Valid: api.ExecOrderLife, Prefix: rexec.DefaultPrefix, WaitRepl: rexec.DefaultWaitRepl}
 	o.table = option.New(cmd.Flags(), start)
 	o.table.Add(o.rows()...)
-	o.table.AddTo(cmd.PersistentFlags(), option.Option{Flag: "o", Also: "format", Group: "General", Help: "`format` of the output: text or jsonl"})
-	o.table.AddTo(cmd.PersistentFlags(), connect.Common(&o.paths)...)
+	o.table.Flags = cmd.PersistentFlags()
+	o.table.Add(option.Option{Flag: "o", Also: "format", Group: "General", Help: "`format` of the output: text or jsonl"})
+	connect.AddCommon(o.table.Add, &o.paths)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if err := o.load(); err != nil {
 			return err

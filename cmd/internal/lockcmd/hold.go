@@ -19,8 +19,8 @@ import (
 )
 
 // hold runs a command under a lock.
-func (o *options) hold(cmd *cobra.Command, args []string) error {
-	r, close, err := o.prepare(cmd, args)
+func (o *options) hold(cmd *cobra.Command, args, paths []string) error {
+	r, close, err := o.prepare(cmd, args, paths)
 	if err != nil {
 		return err
 	}
@@ -47,12 +47,12 @@ func (o *options) hold(cmd *cobra.Command, args []string) error {
 }
 
 // prepare reads flags and arguments; it asks nobody.
-func (o *options) prepare(cmd *cobra.Command, args []string) (r *lock.Runner, close func(), err error) {
+func (o *options) prepare(cmd *cobra.Command, args, paths []string) (r *lock.Runner, close func(), err error) {
 	if len(args) > 1 && args[1] == "--" {
 		args = append([]string{args[0]}, args[2:]...)
 	}
 	cli.SurvivePipes() // who reads what we say may go, the command stays
-	values, agent, err := connect.Open(o.table, "lock", o.paths, cmd.ErrOrStderr())
+	values, agent, err := connect.Open(o.table, "lock", paths, cmd.ErrOrStderr())
 	if err != nil {
 		return nil, nil, err
 	}

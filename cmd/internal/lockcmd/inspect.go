@@ -24,8 +24,8 @@ import (
 
 // asking makes a command that asks the agent something about locks. It takes at
 // most one argument, and needs it if it has a name.
-func asking(tool, use, short, example string, own []option.Option, run func(ctx context.Context, c *client.Client, arg string, out io.Writer) error) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Example: strings.ReplaceAll(example, "%", tool), DisableFlagsInUseLine: true}
+func (c *common) asking(use, short, example string, own []option.Option, run func(ctx context.Context, c *client.Client, arg string, out io.Writer) error) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: strings.ReplaceAll(example, "%", c.tool), DisableFlagsInUseLine: true}
 	name, optional := "", false
 	if words := strings.Fields(use); len(words) > 2 {
 		name = words[2]
@@ -40,12 +40,9 @@ func asking(tool, use, short, example string, own []option.Option, run func(ctx 
 		}
 		return nil
 	}
-	var paths []string
-	table := option.New(cmd.Flags(), file{})
-	table.Add(own...)
-	table.Add(connect.Common(&paths)...)
+	option.Define(cmd.Flags(), own...)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		_, s, err := connect.Open(table, "lock", paths, cmd.ErrOrStderr())
+		_, s, err := connect.Open(c.table, "lock", c.paths, cmd.ErrOrStderr())
 		if err != nil {
 			return err
 		}
@@ -61,9 +58,9 @@ func writeJSON(out io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-func lsCommand(name string) *cobra.Command {
+func (c *common) lsCommand() *cobra.Command {
 	output := "text"
-	return asking(name, "ls [flags] [PREFIX]", "list the locks that are held or waited for", "  % ls\n  % ls svc/\n  % ls -json",
+	return c.asking("ls [flags] [PREFIX]", "list the locks that are held or waited for", "  % ls\n  % ls svc/\n  % ls -json",
 		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			all, err := lock.List(ctx, c, prefix)
 			switch {
@@ -97,9 +94,9 @@ func where(h lock.HolderStatus) string {
 	return host + "/" + strconv.Itoa(h.PID)
 }
 
-func showCommand(name string) *cobra.Command {
+func (c *common) showCommand() *cobra.Command {
 	output := "text"
-	return asking(name, "show [flags] PREFIX|KEY", "say who holds a lock and who waits for it", "  % show deploy/\n  % show -json deploy/\n  % show leader/scheduler",
+	return c.asking("show [flags] PREFIX|KEY", "say who holds a lock and who waits for it", "  % show deploy/\n  % show -json deploy/\n  % show leader/scheduler",
 		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			s, err := lock.Show(ctx, c, prefix)
 			if err != nil {
@@ -128,11 +125,11 @@ func showCommand(name string) *cobra.Command {
 		})
 }
 
-func breakCommand(name string) *cobra.Command {
+func (c *common) breakCommand() *cobra.Command {
 	var session string
 	var token uint64
 	output := "text"
-	return asking(name, "break [flags] PREFIX|KEY", "take a lock away from those who hold it", "  % break deploy/\n  % break -fence 4711 deploy/\n  % break -session adf4238a-882b-9ddc-4a9d-5b6758e4159e svc/web",
+	return c.asking("break [flags] PREFIX|KEY", "take a lock away from those who hold it", "  % break deploy/\n  % break -fence 4711 deploy/\n  % break -session adf4238a-882b-9ddc-4a9d-5b6758e4159e svc/web",
 		append([]option.Option{
 			{Flag: "session", To: &session, Help: "break only the hold of this session `id`"},
 			{Flag: "fence", To: &token, Help: "break only the hold with this LOCK_TOKEN `number`"},
@@ -148,9 +145,9 @@ func breakCommand(name string) *cobra.Command {
 		})
 }
 
-func verifyCommand(name string) *cobra.Command {
+func (c *common) verifyCommand() *cobra.Command {
 	var key, session, token string
-	return asking(name, "verify [flags]", "say by exit code whether a lock is still held (0) or not (76)", "  % verify && ./next-step          # inside a lock's command\n  % verify -key deploy/.lock -fence 4711\n  % verify -key deploy/.lock -session adf4238a-882b-9ddc-4a9d-5b6758e4159e",
+	return c.asking("verify [flags]", "say by exit code whether a lock is still held (0) or not (76)", "  % verify && ./next-step          # inside a lock's command\n  % verify -key deploy/.lock -fence 4711\n  % verify -key deploy/.lock -session adf4238a-882b-9ddc-4a9d-5b6758e4159e",
 		[]option.Option{
 			{Flag: "key", To: &key, Help: "`key`, or prefix, of the lock that has to be held (env LOCK_KEY)"},
 			{Flag: "fence", To: &token, Help: "`number` of the acquisition that has to hold it (env LOCK_TOKEN)"},
@@ -180,9 +177,9 @@ func verifyCommand(name string) *cobra.Command {
 		})
 }
 
-func leaderCommand(name string) *cobra.Command {
+func (c *common) leaderCommand() *cobra.Command {
 	output := "text"
-	return asking(name, "leader [flags] NAME", "print what the leader of a name publishes", "  % leader scheduler\n  curl http://$(% leader scheduler):8080/\n  % leader -json scheduler",
+	return c.asking("leader [flags] NAME", "print what the leader of a name publishes", "  % leader scheduler\n  curl http://$(% leader scheduler):8080/\n  % leader -json scheduler",
 		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, name string, out io.Writer) error {
 			s, err := lock.Show(ctx, c, lock.LeaderPrefix(name))
 			if err == nil && len(s.Holders) == 0 {

@@ -53,14 +53,16 @@ func New(name string) *cobra.Command {
 		DisableFlagsInUseLine: true,
 		Args:                  cobra.ArbitraryArgs,
 	}
-	holds(cmd, &options{}, file{N: 1, TTL: lock.DefaultTTL, LockDelay: lock.DefaultDelay},
+	c := &common{tool: name, table: option.New(cmd.PersistentFlags(), file{})}
+	connect.AddCommon(c.table.Add, &c.paths)
+	c.holds(cmd, &options{}, file{N: 1, TTL: lock.DefaultTTL, LockDelay: lock.DefaultDelay},
 		option.Option{Flag: "n", Help: "`number` of those who may hold the lock at once"},
 		option.Option{Flag: "timeout", Also: "try", Help: "give up after waiting this `time` (exit code 75); 0: never"},
 		option.Option{Flag: "once-per", Help: "`what`: VALUE, TIME or VALUE/TIME; run nothing, exit 0, if the command has succeeded for that VALUE, or within that TIME, on whatever machine"},
 		option.Option{Flag: "safe", Help: "a lock that no time ends: it stays until released, or broken by \"lock break\""},
 		option.Option{Flag: "ttl", Help: "`time` after which the lock of a holder that is not heard of is taken away"},
 		option.Option{Flag: "lock-delay", Help: "`time` for which nobody gets a lock that was not released"})
-	cmd.AddCommand(electCommand(name), leaderCommand(name), lsCommand(name), showCommand(name), breakCommand(name), verifyCommand(name))
+	cmd.AddCommand(c.electCommand(), c.leaderCommand(), c.lsCommand(), c.showCommand(), c.breakCommand(), c.verifyCommand())
 	return cmd
 }
 
@@ -88,12 +90,18 @@ type options struct {
 	elect bool // the prefix is an election's, and a loss is no end
 
 	table *option.Table[file]
+}
+
+// common is what all commands of lock have: how it is typed, -config and the connection.
+type common struct {
+	tool  string
+	table *option.Table[file]
 	paths []string
 }
 
 // holds makes cmd one that holds a lock. The options that lock and elect share stand
 // behind their own.
-func holds(cmd *cobra.Command, o *options, start file, own ...option.Option) {
+func (c *common) holds(cmd *cobra.Command, o *options, start file, own ...option.Option) {
 	start.KillTimeout = 5 * time.Second
 	o.table = option.New(cmd.Flags(), start)
 	o.table.Add(own...)
@@ -106,11 +114,11 @@ func holds(cmd *cobra.Command, o *options, start file, own ...option.Option) {
 		option.NoEffect("child-exit-code", false), // it always passes through
 		option.NoEffect("monitor-retry", 3),       // a lock is lost when its time is over, not when reads fail
 		option.NoEffect("stale", false))...)
-	o.table.Add(connect.Common(&o.paths)...)
-	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.hold(cmd, args) }
+	o.table.Include(c.table)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error { return o.hold(cmd, args, c.paths) }
 }
 
-func electCommand(name string) *cobra.Command {
+func (c *common) electCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "elect [flags] NAME -- COMMAND [ARG...]",
 		Short: "run a command while being the one leader of that name",
@@ -120,11 +128,11 @@ It ends when the command ends by itself, with its exit code. The key is
 leader/NAME/.lock.`,
 		Example: fmt.Sprintf(`  %[1]s elect scheduler -- ./scheduler -listen :8080
   %[1]s elect -value http://10.0.0.7:8080 scheduler -- ./scheduler
-  %[1]s elect -ttl 10s -lock-delay 0s cron -- crond -f`, name),
+  %[1]s elect -ttl 10s -lock-delay 0s cron -- crond -f`, c.tool),
 		DisableFlagsInUseLine: true,
 		Args:                  cobra.ArbitraryArgs,
 	}
-	holds(cmd, &options{elect: true}, file{TTL: lock.DefaultTTL},
+	c.holds(cmd, &options{elect: true}, file{TTL: lock.DefaultTTL},
 		option.Option{Flag: "value", Help: "`text` to publish while leading; \"lock leader NAME\" prints it (default: the host's name)"},
 		option.Option{Flag: "timeout", Help: "give up after waiting this `time` (exit code 75); 0: never"},
 		option.Option{Flag: "ttl", Help: "`time` after which a leader that is not heard of is taken for gone"},

@@ -28,29 +28,34 @@ type Option struct {
 	Flag  string // without dashes; "": the command line cannot give it
 	Also  string // flags that mean the same, separated by blanks: the reference's spellings
 	Key   string // dotted key of the struct's field, and of files; "": Flag, with _ for -
-	Env   string // variables, separated by blanks; the first that is set counts
+	Env   string // variables, as command.Variables reads them; the first that is set counts
 	Group string // heading in the help; "": a main flag, which -help explains
 	Help  string // a word in `quotes` names the value
 	Rare  bool   // -help-all alone lists it
 	Bare  string // the value of a flag that is given without one
-	// Default is what the help says, and what the flag takes, where the field itself
-	// starts as nil.
+	// Default is what the help says, and of the flag's type. nil: the field's value, which
+	// therefore must not be nil.
 	Default any
 	// To is the variable that the flag is bound to, for what no file gives; it
 	// holds the default. nil: the field of Key is.
 	To any
 	// Check says what is wrong with a value of the command line.
 	Check func(string) error
-	// Useless is a setting without effect: it is accepted, and hidden. Table.Useless
-	// tells which were given, if Warn is set.
-	Useless, Warn bool
+	// Warn has Table.Useless tell if the flag is given.
+	Warn bool
+}
 
-	aliasOf string // hides it as another way to say that flag
+// Name is the key of the option.
+func (o *Option) Name() string {
+	if o.Key != "" {
+		return o.Key
+	}
+	return strings.ReplaceAll(o.Flag, "-", "_")
 }
 
 // NoEffect is a flag that is accepted without effect; kind is a value of its type.
 func NoEffect(flag string, kind any) Option {
-	return Option{Flag: flag, Useless: true, Help: "accepted, without effect", To: reflect.New(reflect.TypeOf(kind)).Interface()}
+	return Option{Flag: flag, Help: command.NoEffect, To: reflect.New(reflect.TypeOf(kind)).Interface()}
 }
 
 // Unused are flags without effect that are told of when they are given; kind is a value
@@ -87,16 +92,15 @@ func Truth(s string) error {
 type Table[T any] struct {
 	// FilesFirst lets files win over the environment, as in consul-template and envconsul.
 	FilesFirst bool
+	Flags      *pflag.FlagSet // Add defines the flags there
 
-	start  T
-	fs     *pflag.FlagSet
-	fields map[string]reflect.Value
-	rows   []row
+	start T
+	rows  []row
 }
 
 // row is an option with its flag and the further spellings of it.
 type row struct {
-	Option
+	*Option
 	flags flags
 }
 
@@ -118,58 +122,52 @@ func (f flags) given() *pflag.Flag {
 
 // New makes a table for the flags of a command. The fields of start are the defaults.
 func New[T any](fs *pflag.FlagSet, start T) *Table[T] {
-	fs.SortFlags = false
-	t := &Table[T]{start: start, fs: fs, fields: map[string]reflect.Value{}}
-	for _, p := range conf.Walk(&t.start) {
-		t.fields[p.Key] = p.Value
-	}
-	return t
+	return &Table[T]{start: start, Flags: fs, rows: make([]row, 0, 32)}
 }
 
 // Add defines options, in the order in which the help lists them.
-func (t *Table[T]) Add(options ...Option) { t.AddTo(t.fs, options...) }
-
-// AddTo is Add, with flags that go to another set, such as that of the commands below.
-func (t *Table[T]) AddTo(fs *pflag.FlagSet, options ...Option) {
-	fs.SortFlags = false
-	for _, o := range options {
-		if o.Key == "" {
-			o.Key = strings.ReplaceAll(o.Flag, "-", "_")
-		}
+func (t *Table[T]) Add(options ...Option) {
+	t.Flags.SortFlags = false
+	for i := range options {
+		o := &options[i]
+		o.Key = o.Name()
 		to := o.To
 		if to == nil {
-			to = variable(t.fields[o.Key], o.Default) // panics where no field has the key
+			to = t.variable(o)
 		}
-		t.rows = append(t.rows, row{o, define(fs, o, to)})
+		t.rows = append(t.rows, row{o, define(t.Flags, o, to)})
 	}
 }
+
+// Include takes in the options of another table, whose flags are those of a command above.
+func (t *Table[T]) Include(other *Table[T]) { t.rows = append(t.rows, other.rows...) }
 
 // Define defines flags that are bound to variables alone.
 func Define(fs *pflag.FlagSet, options ...Option) {
 	fs.SortFlags = false
-	for _, o := range options {
-		define(fs, o, o.To)
+	for i := range options {
+		define(fs, &options[i], options[i].To)
 	}
 }
 
 // variable is one of the field's type that holds the default; text where a flag of that
-// type takes anything.
-func variable(field reflect.Value, otherwise any) any {
-	typ := field.Type()
-	if otherwise != nil {
-		field, typ = reflect.ValueOf(otherwise), reflect.TypeOf(otherwise)
+// type takes anything. It panics if no field has the key.
+func (t *Table[T]) variable(o *Option) any {
+	value := reflect.ValueOf(o.Default)
+	if o.Default == nil {
+		value = conf.Field(reflect.ValueOf(&t.start).Elem(), o.Key)
 	}
-	switch typ.Kind() {
+	switch value.Kind() {
 	case reflect.Interface, reflect.Pointer:
 		return new(string)
 	}
-	to := reflect.New(typ)
-	to.Elem().Set(field)
+	to := reflect.New(value.Type())
+	to.Elem().Set(value)
 	return to.Interface()
 }
 
 // define makes the flags of an option, bound to a variable.
-func define(fs *pflag.FlagSet, o Option, to any) flags {
+func define(fs *pflag.FlagSet, o *Option, to any) flags {
 	if o.Flag == "" {
 		return nil
 	}
@@ -195,10 +193,7 @@ func define(fs *pflag.FlagSet, o Option, to any) flags {
 	if o.Bare != "" {
 		main.NoOptDefVal = o.Bare
 	}
-	command.Describe(main, o.Group, strings.Fields(o.Env), o.Rare, o.Useless)
-	if o.aliasOf != "" {
-		command.Alias(main, o.aliasOf)
-	}
+	command.Describe(main, o.Group, o.Env, o.Rare)
 	out := flags{main}
 	for _, name := range strings.Fields(o.Also) {
 		also := *main
@@ -280,7 +275,7 @@ func (t *Table[T]) Settle(file map[string]any) (*T, Origins, error) {
 // variable that is set hides those behind it, even if it is empty. A truth value counts
 // only if it is not the default, so that CONSUL_HTTP_SSL=false does not undo a file.
 func (r row) variable() string {
-	for _, name := range strings.Fields(r.Env) {
+	for _, name := range command.Variables(r.Env) {
 		value, ok := os.LookupEnv(name)
 		if !ok || value == "" && !strings.HasPrefix(name, "MUSTER_") {
 			continue
@@ -301,7 +296,7 @@ func (r row) variable() string {
 // Useless are the flags without effect that were given and are to be told of.
 func (t *Table[T]) Useless() (names []string) {
 	for _, r := range t.rows {
-		if f := r.flags.given(); f != nil && r.Useless && r.Warn {
+		if f := r.flags.given(); f != nil && r.Warn {
 			names = append(names, "-"+f.Name)
 		}
 	}

@@ -12,7 +12,7 @@ func Output(to *string, formats ...string) []Option {
 	o := &output{to, formats}
 	out := []Option{{Flag: "o", Also: "format", To: o, Help: "`format`: " + oneOf(formats)}}
 	if slices.Contains(formats, "json") && *to != "json" {
-		out = append(out, Option{Flag: "json", To: (*jsonOutput)(o), Bare: "true", aliasOf: "o"})
+		out = append(out, Option{Flag: "json", To: (*jsonOutput)(o), Bare: "true", Rare: true, Help: "same as -o json"})
 	}
 	return out
 }

@@ -80,11 +80,11 @@ type EnvFile struct {
 // Read reads every source, for conf.Decode. The warnings are for the log.
 func Read(src settings.Sources) (map[string]any, []string, error) {
 	src.InlineName = "CT_LOCAL_CONFIG"
-	return settings.Read[Config](src, modern)
+	return settings.Read[Config](src, migrateKeys)
 }
 
-// modern moves settings from where envconsul had them long ago, and names them.
-func modern(m map[string]any) []string {
+// migrateKeys moves settings from where envconsul had them long ago, and names them.
+func migrateKeys(m map[string]any) []string {
 	moves := map[string][]string{
 		"auth": {"consul", "auth"}, "ssl": {"consul", "ssl"}, "token": {"consul", "token"},
 		"retry": {"consul", "retry", "backoff"}, "splay": {"exec", "splay"}, "timeout": {"exec", "kill_timeout"},

@@ -49,9 +49,9 @@ func (o *Options[T, P]) Connect(c *settings.Consul, from option.Origins) (Connec
 	return out, nil
 }
 
-// Blame gives an error of what flags, files and environment amount to its exit code: that
+// WithCode gives an error of what flags, files and environment amount to its exit code: that
 // of wrong flags where they alone can be the reason, else that of a wrong configuration.
-func (o *Options[T, P]) Blame(err error, inline string) error {
+func (o *Options[T, P]) WithCode(err error, inline string) error {
 	_, usage := errors.AsType[*command.UsageError](err)
 	files := len(o.Configs) > 0 || strings.TrimSpace(inline) != ""
 	switch {
@@ -65,8 +65,8 @@ func (o *Options[T, P]) Blame(err error, inline string) error {
 	return cli.Exit(cli.ExitConfig, err)
 }
 
-// Keeping is where the last good data are kept, and that they are of this agent.
-func (c Connection) Keeping(path string, maxAge *time.Duration) watch.CacheConfig {
+// Cache is where the last good data are kept, and that they are of this agent.
+func (c Connection) Cache(path string, maxAge *time.Duration) watch.CacheConfig {
 	k := watch.CacheConfig{Path: path, Address: c.Client.Address(), Datacenter: c.Config.Datacenter, MaxAge: watch.DefaultMaxAge}
 	if strings.HasPrefix(c.Config.Address, "unix://") { // the client's own address is the same for all
 		k.Address = c.Config.Address
