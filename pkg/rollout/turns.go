@@ -42,6 +42,14 @@ func (t *Turns) Ask() {
 	}
 }
 
+// Withdraw takes back what was asked for: the turn that has begun does it.
+func (t *Turns) Withdraw() {
+	select {
+	case <-t.asked:
+	default:
+	}
+}
+
 // Run has apply run in a turn whenever one was asked for and is wanted still, until ctx
 // ends. A turn that is not to be had is tried for again, and so is one that was lost
 // meanwhile; that apply failed is logged, and no reason for another.

@@ -120,6 +120,7 @@ func (e *engine) takeTurn(ctx context.Context, g grant) error {
 	defer close(g.wrote)
 	t := e.turns
 	t.open, t.trouble = g.done, nil
+	t.Withdraw() // everything that is due is written now
 	told := e.execSeq
 	for _, u := range e.units {
 		u.queued = false
