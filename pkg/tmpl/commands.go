@@ -78,11 +78,9 @@ func (e *engine) refused(ctx context.Context, c command, units []*unit, err erro
 			stand = append(stand, u)
 		}
 		if !e.cfg.Once {
-			u.out, u.due, u.retrying, u.forExec = u.last, time.Now().Add(delay), true, false
-			u.owes = !u.restored // else it will owe when it is replaced again
-			u.held = u.restored && last
+			u.refuse(byCommand, time.Now().Add(delay), u.restored && last, err.Error())
+			u.commandPending = !u.restored // else it will be when the file is replaced again
 			u.refusals++
-			u.said = err.Error()
 		}
 		u.restored = false
 	}

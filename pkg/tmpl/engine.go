@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
@@ -32,17 +33,17 @@ type engine struct {
 	cache   *watch.Cache
 	notices *notices
 
-	complete bool  // every unit has been rendered once
-	first    error // Once: the first failure, which becomes the exit code
+	mu       sync.Mutex // of writes to units and complete, which Status reads
+	complete bool       // every unit has been rendered once
+	first    error      // Once: the first failure, which becomes the exit code
 	nextLook time.Time
 
 	execSeq   int       // of the files that -exec was last told of
 	execRetry time.Time // when it is told again of what it has refused; zero: never
 
-	turns *turns                // nil: nobody to wait for
-	sup   *supervise.Supervisor // nil: none
-	next  *pending              // nil: nobody reconfigures
-	board *board                // nil: nobody looks
+	turns *turns                           // nil: nobody to wait for
+	sup   *supervise.Supervisor            // nil: none
+	next  *atomic.Pointer[reconfiguration] // nil: nobody reconfigures
 }
 
 func newEngine(cfg Config, reload <-chan struct{}) *engine {
@@ -119,7 +120,6 @@ func (e *engine) run(ctx context.Context) (err error) {
 	defer e.lastSave()
 	err = e.round(ctx, e.units)
 	for err == nil && !e.finished() {
-		e.publish()
 		timer.Reset(time.Until(e.wakeAt()))
 		select {
 		case <-ctx.Done():
@@ -151,7 +151,6 @@ func (e *engine) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	e.publish()
 	if e.exec != nil && e.complete {
 		e.execOnce(ctx)
 	}
@@ -220,10 +219,10 @@ func (e *engine) reread() []*unit {
 			e.log.Error("cannot use the template, keeping the one before", "template", u.Source, "error", err)
 			return false
 		}
-		troubled := u.said != ""
-		u.rejection, u.said, u.failures, u.retrying = nil, "", 0, false
-		u.items = 0 // whoever says so agrees to a loss
-		return changed || troubled
+		u.transition(eventReread)
+		u.rejection, u.lastMessage, u.failures, u.refusedBy = nil, "", 0, nobody
+		u.items = 0 // whoever reloads agrees to a loss
+		return changed || u.state == stateNew
 	})
 }
 
@@ -297,28 +296,33 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 		return false, nil
 	}
 	changed = !maps.Equal(u.queries, p.queries) || !maps.Equal(u.paths, p.paths)
-	u.queries, u.paths, u.missing = p.queries, p.paths, p.missing
+	u.asked(p)
 	refused := u.refusedOutput()
-	u.out, u.broken = nil, false
+	u.out = nil
 	switch {
 	case execErr != nil && (out.Complete || errors.Is(execErr, funcs.ErrUnsupported)):
 		return changed, e.executeFailed(u, execErr)
 	case out.Complete && execErr == nil:
 		if why := e.guard(u); why != "" {
-			u.broken = true
 			return changed, e.withheld(u, why)
 		}
+		u.pass = passComplete
 		if refused != nil && fingerprintOf(refused) == fingerprintOf(out) {
 			u.out = refused // as before: new data that change nothing are no new chance
 			return changed, nil
 		}
-		u.out, u.retrying, u.held, u.refusals = out, false, false, 0
+		u.out, u.refusedBy, u.refusals = out, nobody, 0
+		u.transition(eventOutput)
 		u.schedule(e.paceOf(u), time.Now())
 	case p.blocked && e.cfg.FailOnMissing:
-		u.gaveUp = true
+		u.transition(eventGaveUp)
 		return changed, cli.Exit(cli.ExitRun, fmt.Errorf("render %s: there is no %s, and err_on_failed_lookup is set", u.Source, u.waitsFor()))
-	case p.blocked && u.news("waiting for "+u.waitsFor()):
-		e.log.Info("template waits for data", "template", u.Source, "data", u.waitsFor())
+	default:
+		u.pass = passBlocked
+		u.transition(eventBlocked)
+		if p.blocked && u.news("waiting for "+u.waitsFor()) {
+			e.log.Info("template waits for data", "template", u.Source, "data", u.waitsFor())
+		}
 	}
 	return changed, nil
 }
@@ -328,11 +332,12 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 func (e *engine) executeFailed(u *unit, err error) error {
 	hopeless := len(u.queries)+len(u.paths) == 0 || errors.Is(err, funcs.ErrUnsupported)
 	if u.fatal(hopeless && !u.done && !u.late) || e.cfg.Once {
-		u.gaveUp = true
+		u.transition(eventGaveUp)
 		return cli.Exit(cli.ExitRun, fmt.Errorf("execute template: %w", err))
 	}
-	u.broken = true
-	if u.news(err.Error()) {
+	u.pass = passFailed
+	u.transition(eventFailed)
+	if u.trouble(err.Error()) {
 		e.log.Error("template failed, keeping the last good file", "template", u.Source, "file", u.Destination, "error", err)
 	}
 	return nil
@@ -365,7 +370,7 @@ func (e *engine) finished() bool {
 		return false
 	}
 	for _, u := range e.units {
-		if !u.done && !u.gaveUp {
+		if !u.done && u.state != stateGaveUp {
 			return false
 		}
 	}
@@ -403,12 +408,12 @@ func (e *engine) timedOut() error {
 
 // notices logs each text once. Its methods are safe for concurrent use.
 type notices struct {
-	log  *slog.Logger
-	said sync.Map
+	log    *slog.Logger
+	logged sync.Map
 }
 
 func (n *notices) say(text string) {
-	if _, before := n.said.LoadOrStore(text, true); !before {
+	if _, before := n.logged.LoadOrStore(text, true); !before {
 		n.log.Warn(text)
 	}
 }

@@ -52,7 +52,9 @@ func (e *engine) guard(u *unit) string {
 
 // withheld keeps the last good file.
 func (e *engine) withheld(u *unit, why string) error {
-	if u.news(why) {
+	u.pass = passFailed
+	u.transition(eventFailed)
+	if u.trouble(why) {
 		e.log.Error("withheld, keeping the last good file; new data, or a reload where the loss is meant, will replace it",
 			"template", u.Source, "file", u.Destination, "reason", why)
 	}

@@ -97,7 +97,7 @@ func (e *engine) wouldChange(b bundle) bool {
 		return false
 	}
 	for _, u := range b {
-		if u.owes {
+		if u.commandPending {
 			return true
 		}
 		if u.out == nil {
@@ -115,7 +115,7 @@ func (e *engine) wouldChange(b bundle) bool {
 
 // takeTurn writes what is due in our turn. It is over at once unless -exec or the
 // supervised child have to do something first, or Once has. When it is lost, the command that runs is stopped,
-// and everything that was written in it has its command owed.
+// and the commands of everything that was written in it are pending.
 func (e *engine) takeTurn(ctx context.Context, g grant) error {
 	defer close(g.wrote)
 	t := e.turns
@@ -175,10 +175,11 @@ func (e *engine) troubled(err error) {
 
 // refuseTurn is Once without a turn.
 func (e *engine) refuseTurn(err error) {
-	e.complete = false // nothing more is run
+	e.setComplete(false) // nothing more is run
 	for _, u := range e.units {
 		if !u.done {
-			u.gaveUp, u.out = true, nil
+			u.out = nil
+			u.transition(eventGaveUp)
 		}
 	}
 	e.fail(cli.Exit(cli.ExitRun, err))
