@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/dataset"
 	"github.com/muster-dev/muster/pkg/funcs"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
@@ -25,12 +26,10 @@ type engine struct {
 	reload <-chan struct{}
 
 	units   []*unit
-	data    map[watch.Request]watch.Result
 	files   *files
-	watcher *watch.Watcher
-	exec    *executor // nil: none
+	set     *dataset.Set // of what the templates ask for
+	exec    *executor    // nil: none
 	journal *journal
-	cache   *watch.Cache
 	notices *notices
 
 	mu       sync.Mutex // of writes to units and complete, which Status reads
@@ -49,17 +48,19 @@ type engine struct {
 func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, reload: reload,
-		data: map[watch.Request]watch.Result{}, files: newFiles(),
-		journal: newJournal(), cache: watch.NewCache(cfg.Cache), notices: &notices{log: cfg.Logger},
+		files: newFiles(), journal: newJournal(), notices: &notices{log: cfg.Logger},
 	}
 	for _, t := range cfg.Templates {
 		e.units = append(e.units, &unit{Template: t})
 	}
 	e.turns = newTurns(cfg.Rollout, cfg.Logger, cfg.Once)
-	e.watcher = watch.New(watch.Config{
+	if cfg.Dry {
+		cfg.Cache = watch.CacheConfig{} // it leaves no traces
+	}
+	e.set = dataset.New(dataset.Config{Cache: cfg.Cache, Fresh: cfg.Once, Watch: watch.Config{
 		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
 		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
-	})
+	}})
 	if len(cfg.Supervise.Command) > 0 && !cfg.Dry {
 		e.sup = supervise.New(cfg.Supervise, supervise.Config{
 			Logger: cfg.Logger, Signals: cfg.Signals, Notice: e.notices.say, Shell: cfg.Shell,
@@ -100,10 +101,7 @@ func (e *engine) run(ctx context.Context) (err error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer func() { e.endAll(cancel, err); wg.Wait() }()
-	frames := make(chan watch.Frame)
-	ended := make(chan error, 1)
-	wg.Go(func() { ended <- e.watcher.Run(inner) })
-	wg.Go(func() { e.watcher.Pump(inner, frames) })
+	wg.Go(func() { e.set.Run(inner) })
 	if e.exec != nil && !e.cfg.Once {
 		wg.Go(func() { e.exec.run(inner) })
 	}
@@ -116,17 +114,18 @@ func (e *engine) run(ctx context.Context) (err error) {
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	e.beginCache()
-	defer e.lastSave()
+	e.set.Load()
+	// The end may have come before the first command was done.
+	defer func() { e.set.Flush(e.allDone()) }()
 	err = e.round(ctx, e.units)
 	for err == nil && !e.finished() {
 		timer.Reset(time.Until(e.wakeAt()))
 		select {
 		case <-ctx.Done():
 			return e.interrupted()
-		case frame := <-frames:
-			err = e.round(ctx, e.take(frame, frames))
-		case err = <-ended:
+		case frame := <-e.set.Frames():
+			err = e.round(ctx, e.take(frame))
+		case err = <-e.set.Ended():
 			if err != nil {
 				return cli.Exit(cli.ExitRun, err)
 			}
@@ -145,7 +144,7 @@ func (e *engine) run(ctx context.Context) (err error) {
 			err = e.round(ctx, e.reread())
 		case <-timer.C:
 			now := time.Now()
-			err = e.round(ctx, append(e.tendCache(now), e.look(now)...))
+			err = e.round(ctx, append(e.tendCache(), e.look(now)...))
 		}
 	}
 	if err != nil {
@@ -173,30 +172,38 @@ func (e *engine) interrupted() error {
 	return nil
 }
 
-// take keeps a frame's results, with those of frames that wait behind it, and
-// says which units they concern. Results that no unit wants any more are dropped:
-// they would be old when one wants them again.
-func (e *engine) take(frame watch.Frame, more <-chan watch.Frame) []*unit {
-	changed := map[*unit]bool{}
-	e.cache.Changed(time.Now())
-	for {
-		for q, r := range frame.Results {
-			for _, u := range e.units {
-				if u.queries[q] {
-					u.noteCause(q)
-					e.data[q] = r
-					changed[u] = true
-				}
+// take keeps a frame's results, and says which units they concern.
+func (e *engine) take(frame watch.Frame) []*unit {
+	changed := e.set.Take(frame)
+	return e.unitsWith(func(u *unit) bool {
+		concerned := false
+		for q := range changed {
+			if u.queries[q] {
+				u.noteCause(q)
+				concerned = true
 			}
 		}
-		select {
-		case frame = <-more:
-			continue
-		default:
-		}
-		break
+		return concerned
+	})
+}
+
+// tendCache stores results that are due, or uses what was stored while no agent answers.
+// It returns the units that may be rendered now.
+func (e *engine) tendCache() []*unit {
+	loaded := e.set.Tend(e.complete, true)
+	if len(loaded) == 0 {
+		return nil
 	}
-	return e.unitsWith(func(u *unit) bool { return changed[u] })
+	savedAt, _ := e.set.FromDisk()
+	e.notices.say("no agent answers: rendering from the data kept on disk, saved " + savedAt.Format(time.RFC3339))
+	return e.unitsWith(func(u *unit) bool {
+		for q := range loaded {
+			if u.queries[q] {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func (e *engine) unitsWith(match func(*unit) bool) []*unit {
@@ -262,7 +269,7 @@ func (e *engine) wakeAt() time.Time {
 			sooner(at)
 		}
 	}
-	if at := e.cache.NextWake(); !at.IsZero() {
+	if at := e.set.NextWake(); !at.IsZero() {
 		sooner(at)
 	}
 	if !e.execRetry.IsZero() {
@@ -290,7 +297,7 @@ func (e *engine) round(ctx context.Context, units []*unit) error {
 // pass executes one unit. It says whether the unit asks for other things than
 // before; an error ends the tool.
 func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
-	p := newPass(e.data, e.files)
+	p := newPass(e.set.Results, e.files)
 	out, execErr := u.parsed.ExecuteWith(ctx, p, &u.memo)
 	if ctx.Err() != nil {
 		return false, nil
@@ -343,25 +350,15 @@ func (e *engine) executeFailed(u *unit, err error) error {
 	return nil
 }
 
-// follow asks for exactly what the units want and forgets the rest: an answer
-// that is not followed any more would be old when it is wanted again.
+// follow asks for exactly what the units want and forgets the rest.
 func (e *engine) follow() {
 	wanted, paths := map[watch.Request]bool{}, map[string]bool{}
 	for _, u := range e.units {
 		maps.Copy(wanted, u.queries)
 		maps.Copy(paths, u.paths)
 	}
-	queries := make([]watch.Request, 0, len(wanted))
-	for q := range wanted {
-		queries = append(queries, q)
-	}
-	for q := range e.data {
-		if !wanted[q] {
-			delete(e.data, q)
-		}
-	}
 	e.files.keep(paths)
-	e.watcher.Follow(queries)
+	e.set.Follow(wanted)
 }
 
 // finished says whether Once has nothing left to do.
@@ -395,7 +392,7 @@ func (e *engine) timedOut() error {
 			continue
 		}
 		err := fmt.Errorf("render %s: timed out after %s, still waiting for %s", u.Source, e.cfg.Timeout, u.waitsFor())
-		for q, why := range e.watcher.Failing() {
+		for q, why := range e.set.Failing() {
 			if u.queries[q] {
 				err = fmt.Errorf("%w: %w", err, why)
 				break

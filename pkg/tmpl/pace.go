@@ -33,7 +33,7 @@ func (u *unit) schedule(p watch.Pace, now time.Time) {
 func (e *engine) items(u *unit) int {
 	n := 0
 	for q := range u.queries {
-		n += e.data[q].Items
+		n += e.set.Results[q].Items
 	}
 	return n
 }

@@ -56,7 +56,7 @@ func (t *Tool) Status() Status {
 func (e *engine) status() Status {
 	e.mu.Lock()
 	units := e.units
-	s := Status{Complete: e.complete, Failing: watch.Failures(e.watcher.Failing())}
+	s := Status{Complete: e.complete, Failing: watch.Failures(e.set.Failing())}
 	e.mu.Unlock()
 	queries := map[watch.Request]bool{}
 	for _, u := range units {
