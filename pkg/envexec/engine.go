@@ -15,6 +15,7 @@ import (
 	"github.com/muster-dev/muster/pkg/dataset"
 	"github.com/muster-dev/muster/pkg/env"
 	"github.com/muster-dev/muster/pkg/render"
+	"github.com/muster-dev/muster/pkg/retry"
 	"github.com/muster-dev/muster/pkg/rollout"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
@@ -35,7 +36,7 @@ type engine struct {
 	environ atomic.Pointer[[]string]
 	given   atomic.Pointer[[]string] // what of it the child has
 
-	turns *rollout.Turns // nil: nobody to wait for
+	slots *rollout.Queue // nil: nobody to wait for
 
 	since, due time.Time // of a change that is not followed yet; zero: none
 	changes    int
@@ -57,7 +58,7 @@ func newEngine(cfg Config) (*engine, error) {
 		}}),
 	}
 	if cfg.Rollout != nil {
-		e.turns = rollout.NewTurns(cfg.Rollout, cfg.Logger)
+		e.slots = rollout.NewQueue(cfg.Rollout, cfg.Logger)
 	}
 	if len(cfg.Child.Command) > 0 {
 		child := cfg.Child
@@ -107,8 +108,8 @@ func (e *engine) run(ctx context.Context) (err error) {
 	if e.sup != nil {
 		wg.Go(func() { e.sup.Run(inner) })
 	}
-	if e.turns != nil {
-		wg.Go(func() { e.turns.Run(inner, e.behind, e.inTurn) })
+	if e.slots != nil {
+		wg.Go(func() { e.slots.Run(inner, e.behind, e.inSlot) })
 	}
 	var timeout <-chan time.Time
 	if e.cfg.Once && e.cfg.Timeout > 0 {
@@ -246,7 +247,7 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 			return cli.Exit(cli.ExitRun, err)
 		}
 		// The child would read the old file: it is told when there is the new one.
-		e.due = now.Add(fileRetry << min(e.unwritten, maxFileDoublings))
+		e.due = now.Add(retry.Exponential(minFileBackoff, maxFileBackoff, e.unwritten))
 		e.unwritten++
 		e.trouble("cannot write the variables, leaving the child as it is and trying again", err)
 		return nil
@@ -270,11 +271,10 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// A file that could not be written is tried again after fileRetry, and then after twice
-// as long each time, for so many times: 1, 2, 4 ... 64 s.
+// A file that could not be written is tried again after 1, 2, 4 ... 64 s.
 const (
-	fileRetry        = time.Second
-	maxFileDoublings = 6
+	minFileBackoff = time.Second
+	maxFileBackoff = 64 * time.Second
 )
 
 // writeFile keeps the file that holds the variables.

@@ -40,7 +40,7 @@ type engine struct {
 	execSeq   int       // of the files that -exec was last told of
 	execRetry time.Time // when it is told again of what it has refused; zero: never
 
-	turns *turns                           // nil: nobody to wait for
+	slots *slotQueue                       // nil: nobody to wait for
 	sup   *supervise.Supervisor            // nil: none
 	next  *atomic.Pointer[reconfiguration] // nil: nobody reconfigures
 }
@@ -53,7 +53,7 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	for _, t := range cfg.Templates {
 		e.units = append(e.units, &unit{Template: t})
 	}
-	e.turns = newTurns(cfg.Rollout, cfg.Logger, cfg.Once)
+	e.slots = newSlotQueue(cfg.Rollout, cfg.Logger, cfg.Once)
 	if cfg.Dry {
 		cfg.Cache = watch.CacheConfig{} // it leaves no traces
 	}
@@ -69,7 +69,7 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	}
 	if cfg.Exec.Command != "" && !cfg.Dry {
 		e.exec = newExecutor(cfg.Exec, cfg.Logger, cfg.Signals, startExec(cfg, e.notices.say))
-		e.exec.verdicts = make(chan verdict, 1)
+		e.exec.outcomes = make(chan outcome, 1)
 	}
 	return e
 }
@@ -108,8 +108,8 @@ func (e *engine) run(ctx context.Context) (err error) {
 	if e.sup != nil {
 		wg.Go(func() { e.sup.Run(inner) })
 	}
-	if e.turns != nil {
-		wg.Go(func() { e.turns.run(inner) })
+	if e.slots != nil {
+		wg.Go(func() { e.slots.run(inner) })
 	}
 
 	timer := time.NewTimer(0)
@@ -132,12 +132,12 @@ func (e *engine) run(ctx context.Context) (err error) {
 			return e.interrupted()
 		case over := <-e.sup.Ends():
 			return over
-		case g := <-e.turn():
-			err = e.takeTurn(ctx, g)
-		case why := <-e.noTurn():
-			e.refuseTurn(why)
-		case v := <-e.verdicts():
-			e.onVerdict(v)
+		case slot := <-e.acquired():
+			err = e.useSlot(ctx, slot)
+		case why := <-e.noSlot():
+			e.endWithoutSlot(why)
+		case v := <-e.outcomes():
+			e.onOutcome(v)
 		case <-e.sup.Followed():
 			e.onFollowed()
 		case <-e.reload:
@@ -153,7 +153,7 @@ func (e *engine) run(ctx context.Context) (err error) {
 	if e.exec != nil && e.complete {
 		e.execOnce(ctx)
 	}
-	childEnded, over := e.lastTurn(ctx, cancel)
+	childEnded, over := e.lastSlot(ctx, cancel)
 	if !childEnded {
 		over = e.sup.Await(ctx, e.complete)
 	}

@@ -24,7 +24,7 @@ type slots struct {
 }
 
 func (s *slots) Recover(context.Context) error { return nil }
-func (s *slots) Await(context.Context) error   { return nil }
+func (s *slots) Wait(context.Context) error    { return nil }
 
 func (s *slots) Do(ctx context.Context, apply func(context.Context) error) error {
 	ctx, end := context.WithCancelCause(ctx)
@@ -101,7 +101,7 @@ func until(t *testing.T, r *rig, what string, ok func() bool) {
 	}
 }
 
-// gated is a Taker whose health gate looks at what has become of the change.
+// gated is Slots whose health gate looks at what has become of the change.
 type gated struct {
 	slots
 	gate chan error // the cause of the end of a gate that was cut short

@@ -92,7 +92,7 @@ type Config struct {
 	MinInterval time.Duration
 	Jitter      time.Duration
 	// Rollout says when files that change may be replaced; nil: at once.
-	Rollout rollout.Taker
+	Rollout rollout.Slots
 	// Cache keeps the last good data, from which a start without any agent renders.
 	Cache watch.CacheConfig
 

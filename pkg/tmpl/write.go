@@ -171,7 +171,7 @@ func (e *engine) written(u *unit) {
 
 // writeFailed decides what files that could not be replaced mean.
 func (e *engine) writeFailed(b bundle, err error, now time.Time) error {
-	e.troubled(err)
+	e.slotFailed(err)
 	if errors.Is(err, render.ErrReaderGone) { // as with any program in a pipeline
 		return cli.Exit(128+int(syscall.SIGPIPE), err)
 	}
