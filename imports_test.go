@@ -40,6 +40,7 @@ var floors = map[string]struct {
 	"pkg/render":         {"tools", 2},
 	"pkg/funcs":          {"tools", 2},
 	"pkg/settings":       {"tools", 3},
+	"pkg/dataset":        {"tools", 3},
 	"pkg/rexec":          {"tools", 3},
 	"pkg/supervise":      {"tools", 2},
 	"pkg/env":            {"tools", 2},

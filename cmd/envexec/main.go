@@ -24,8 +24,8 @@ func run(args []string, stdout, stderr *os.File) int {
 	return m.Run(context.Background(), args)
 }
 
-// start turns the flags into settings and lives by them until the child's end, or a
-// signal, says otherwise.
+// start turns the flags into settings and runs the tool until its child ends, or a
+// signal ends it.
 func start(ctx context.Context, o *options) error {
 	s, err := o.load(os.Environ())
 	if err != nil {
@@ -34,5 +34,5 @@ func start(ctx context.Context, o *options) error {
 	if err := s.runnable(); err != nil {
 		return err
 	}
-	return o.live(ctx, s)
+	return o.run(ctx, s)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -9,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/muster-dev/muster/cmd/internal/command"
-	"github.com/muster-dev/muster/cmd/internal/daemon"
 	"github.com/muster-dev/muster/cmd/internal/option"
 	"github.com/muster-dev/muster/cmd/internal/toolopts"
 	"github.com/muster-dev/muster/pkg/cli"
@@ -65,10 +65,7 @@ func (o *options) print(parent context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.tool.Logger = daemon.Logger(o.stderr, s.level, o.LogJSON)
-	for _, text := range s.warnings {
-		s.tool.Logger.Warn(text)
-	}
+	s.tool.Logger = s.common().Log(o.stderr, &slog.LevelVar{}, o.LogJSON)
 	s.tool.Timeout = timeout
 	ctx, stop := signal.NotifyContext(parent, os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -26,15 +26,14 @@ func run(args []string, stdout, stderr *os.File) int {
 	return m.Run(context.Background(), args)
 }
 
-// start turns the flags into settings and lives by them until a signal says
-// otherwise.
+// start turns the flags into settings and runs the tool until it ends.
 func start(ctx context.Context, o *options) error {
 	s, err := o.load(os.Environ())
 	if err != nil {
 		return err
 	}
 	if s.file.ParseOnly {
-		return newTool(s, s.basics().Log(o.stderr, &slog.LevelVar{}, o.LogJSON), nil).Parse()
+		return newTool(s, s.common().Log(o.stderr, &slog.LevelVar{}, o.LogJSON), nil).Parse()
 	}
-	return o.live(ctx, s)
+	return o.run(ctx, s)
 }

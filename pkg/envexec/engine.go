@@ -12,8 +12,10 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/dataset"
 	"github.com/muster-dev/muster/pkg/env"
 	"github.com/muster-dev/muster/pkg/render"
+	"github.com/muster-dev/muster/pkg/retry"
 	"github.com/muster-dev/muster/pkg/rollout"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
@@ -26,10 +28,7 @@ type engine struct {
 	log     *slog.Logger
 	tool    *Tool
 	sources []source
-	data    map[watch.Request]watch.Result
-	disk    map[watch.Request]bool // data that no agent has given yet
-	watcher *watch.Watcher
-	kept    *watch.Cache
+	set     *dataset.Set          // of what the sources need
 	sup     *supervise.Supervisor // nil: no child
 
 	vars    []env.Var // that the child has, or will start with
@@ -37,14 +36,13 @@ type engine struct {
 	environ atomic.Pointer[[]string]
 	given   atomic.Pointer[[]string] // what of it the child has
 
-	turns *rollout.Turns // nil: nobody to wait for
+	slots *rollout.Queue // nil: nobody to wait for
 
 	since, due time.Time // of a change that is not followed yet; zero: none
 	changes    int
 	changedAt  time.Time
 	unwritten  int    // how often in a row the file could not be written
-	said       string // the trouble there is with the data
-	keptSaid   string // and with keeping them
+	lastError  string // "": the data make an environment
 }
 
 func newEngine(cfg Config) (*engine, error) {
@@ -54,15 +52,14 @@ func newEngine(cfg Config) (*engine, error) {
 	}
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, sources: sources,
-		data: map[watch.Request]watch.Result{}, disk: map[watch.Request]bool{}, kept: watch.NewCache(cfg.Cache),
+		set: dataset.New(dataset.Config{Cache: cfg.Cache, Fresh: cfg.Once, Watch: watch.Config{
+			Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
+			BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
+		}}),
 	}
 	if cfg.Rollout != nil {
-		e.turns = rollout.NewTurns(cfg.Rollout, cfg.Logger)
+		e.slots = rollout.NewQueue(cfg.Rollout, cfg.Logger)
 	}
-	e.watcher = watch.New(watch.Config{
-		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
-		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
-	})
 	if len(cfg.Child.Command) > 0 {
 		child := cfg.Child
 		if cfg.OnChange != Signal {
@@ -105,31 +102,23 @@ func (e *engine) run(ctx context.Context) (err error) {
 		cancel(rollout.Over(err))
 		wg.Wait()
 	}()
-	ended := make(chan error, 1)
-	frames := make(chan watch.Frame)
-	asking, hush := context.WithCancel(inner)
-	defer hush()
-	wg.Go(func() { ended <- e.watcher.Run(asking) })
-	wg.Go(func() { e.watcher.Pump(asking, frames) })
+	following, unfollow := context.WithCancel(inner)
+	defer unfollow()
+	wg.Go(func() { e.set.Run(following) })
 	if e.sup != nil {
 		wg.Go(func() { e.sup.Run(inner) })
 	}
-	if e.turns != nil {
-		wg.Go(func() { e.turns.Run(inner, e.behind, e.inTurn) })
+	if e.slots != nil {
+		wg.Go(func() { e.slots.Run(inner, e.behind, e.inSlot) })
 	}
-	var patience <-chan time.Time
+	var timeout <-chan time.Time
 	if e.cfg.Once && e.cfg.Timeout > 0 {
-		patience = time.After(e.cfg.Timeout)
+		timeout = time.After(e.cfg.Timeout)
 	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	if err := e.kept.Load(time.Now()); err != nil {
-		e.log.Warn("cannot use the data kept on disk", "error", err)
-	}
-	if e.cfg.Once {
-		e.kept.Forget()
-	}
-	defer e.lastSave()
+	e.set.Load()
+	defer func() { e.set.Flush(e.complete()) }()
 	e.follow()
 	err = e.consider(ctx, time.Now())
 	for err == nil && !(e.cfg.Once && e.started) {
@@ -138,9 +127,9 @@ func (e *engine) run(ctx context.Context) (err error) {
 		select {
 		case <-ctx.Done():
 			return e.interrupted()
-		case frame := <-frames:
+		case frame := <-e.set.Frames():
 			err = e.take(ctx, frame)
-		case err = <-ended:
+		case err = <-e.set.Ended():
 			if err != nil {
 				return cli.Exit(cli.ExitRun, err)
 			}
@@ -149,7 +138,7 @@ func (e *engine) run(ctx context.Context) (err error) {
 			return over
 		case plan := <-e.tool.next:
 			err = e.replan(ctx, plan)
-		case <-patience:
+		case <-timeout:
 			return e.timedOut()
 		case <-timer.C:
 			err = e.onTimer(ctx, time.Now())
@@ -159,40 +148,23 @@ func (e *engine) run(ctx context.Context) (err error) {
 		return err
 	}
 	e.publish()
-	hush()
+	unfollow()
 	return e.sup.Await(ctx, e.started)
 }
 
-// follow asks for what the sources need, and forgets what none needs any more: it
-// would be old when one needs it again.
+// follow asks for what the sources need.
 func (e *engine) follow() {
 	wanted := map[watch.Request]bool{}
-	var queries []watch.Request
 	for _, s := range e.sources {
-		if !wanted[s.query] {
-			wanted[s.query] = true
-			queries = append(queries, s.query)
-		}
+		wanted[s.query] = true
 	}
-	for q := range e.data {
-		if !wanted[q] {
-			delete(e.data, q)
-			delete(e.disk, q)
-		}
-	}
-	e.watcher.Follow(queries)
+	e.set.Follow(wanted)
 }
 
 // take keeps a frame's results, and considers what they change.
 func (e *engine) take(ctx context.Context, frame watch.Frame) error {
 	now := time.Now()
-	e.kept.Changed(now)
-	for _, s := range e.sources {
-		if r, ok := frame.Results[s.query]; ok {
-			e.data[s.query] = r
-			delete(e.disk, s.query)
-		}
-	}
+	e.set.Take(frame)
 	if e.started && e.since.IsZero() {
 		e.since = now
 	}
@@ -212,7 +184,7 @@ func (e *engine) pace() watch.Pace {
 // complete says whether every source has an answer.
 func (e *engine) complete() bool {
 	for _, s := range e.sources {
-		if _, ok := e.data[s.query]; !ok {
+		if _, ok := e.set.Results[s.query]; !ok {
 			return false
 		}
 	}
@@ -222,7 +194,7 @@ func (e *engine) complete() bool {
 // wakeAt is when the loop has something to do without news.
 func (e *engine) wakeAt() time.Time {
 	next := time.Now().Add(time.Hour)
-	for _, t := range []time.Time{e.due, e.kept.NextWake()} {
+	for _, t := range []time.Time{e.due, e.set.NextWake()} {
 		if !t.IsZero() && t.Before(next) {
 			next = t
 		}
@@ -231,15 +203,10 @@ func (e *engine) wakeAt() time.Time {
 }
 
 func (e *engine) onTimer(ctx context.Context, now time.Time) error {
-	useOld, err := e.kept.Tend(e.data, e.complete(), len(e.watcher.Failing()) > 0, now)
-	if err != nil {
-		if e.keptSaid != err.Error() {
-			e.keptSaid = err.Error()
-			e.log.Warn("cannot keep the data for a start without an agent", "error", err)
+	if loaded := e.set.Tend(e.complete(), !e.started); loaded != nil {
+		if savedAt, yes := e.set.FromDisk(); yes && e.complete() {
+			e.log.Warn("no agent answers: starting with the data kept on disk, saved " + savedAt.Format(time.RFC3339))
 		}
-	}
-	if useOld && !e.started {
-		e.fromDisk()
 		if err := e.consider(ctx, now); err != nil {
 			return err
 		}
@@ -250,27 +217,11 @@ func (e *engine) onTimer(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// fromDisk fills in what is not known by what was kept.
-func (e *engine) fromDisk() {
-	for _, s := range e.sources {
-		if _, known := e.data[s.query]; known {
-			continue
-		}
-		if r, ok := e.kept.Lookup(s.query); ok {
-			e.data[s.query] = r
-			e.disk[s.query] = true
-		}
-	}
-	if len(e.disk) > 0 && e.complete() {
-		e.log.Warn("no agent answers: starting with the data kept on disk, saved " + e.kept.Used().Format(time.RFC3339))
-	}
-}
-
 // consider makes the variables and, if they are others than before, follows the
 // change.
 func (e *engine) consider(ctx context.Context, now time.Time) error {
 	e.since, e.due = time.Time{}, time.Time{}
-	vars, missing, err := build(e.sources, e.cfg.Plan.Rules, e.data)
+	vars, missing, err := build(e.sources, e.cfg.Plan.Rules, e.set.Results)
 	switch {
 	case len(missing) > 0:
 		return nil
@@ -288,7 +239,7 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 		return cli.Exit(cli.ExitConfig, err)
 	}
 	if before := e.environ.Load(); e.started && slices.Equal(*before, environ) {
-		e.vars, e.said, e.unwritten = vars, "", 0
+		e.vars, e.lastError, e.unwritten = vars, "", 0
 		return nil
 	}
 	if err := e.writeFile(ctx, vars); err != nil {
@@ -296,14 +247,14 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 			return cli.Exit(cli.ExitRun, err)
 		}
 		// The child would read the old file: it is told when there is the new one.
-		e.due = now.Add(fileRetry << min(e.unwritten, maxFileDoublings))
+		e.due = now.Add(retry.Exponential(minFileBackoff, maxFileBackoff, e.unwritten))
 		e.unwritten++
 		e.trouble("cannot write the variables, leaving the child as it is and trying again", err)
 		return nil
 	}
 	e.unwritten = 0
 	first := !e.started
-	e.vars, e.started, e.said = vars, true, ""
+	e.vars, e.started, e.lastError = vars, true, ""
 	e.environ.Store(&environ)
 	if !first {
 		e.changes++
@@ -320,11 +271,10 @@ func (e *engine) consider(ctx context.Context, now time.Time) error {
 	return nil
 }
 
-// A file that could not be written is tried again after fileRetry, and then after twice
-// as long each time, for so many times: 1, 2, 4 ... 64 s.
+// A file that could not be written is tried again after 1, 2, 4 ... 64 s.
 const (
-	fileRetry        = time.Second
-	maxFileDoublings = 6
+	minFileBackoff = time.Second
+	maxFileBackoff = 64 * time.Second
 )
 
 // writeFile keeps the file that holds the variables.
@@ -354,10 +304,10 @@ func (e *engine) replan(ctx context.Context, p Plan) error {
 
 // trouble says what is wrong, once.
 func (e *engine) trouble(what string, err error) {
-	if e.said == err.Error() {
+	if e.lastError == err.Error() {
 		return
 	}
-	e.said = err.Error()
+	e.lastError = err.Error()
 	e.log.Error(what, "error", err)
 }
 
@@ -371,18 +321,11 @@ func (e *engine) interrupted() error {
 
 // timedOut says what Once has waited for in vain.
 func (e *engine) timedOut() error {
-	_, missing, _ := build(e.sources, e.cfg.Plan.Rules, e.data)
+	_, missing, _ := build(e.sources, e.cfg.Plan.Rules, e.set.Results)
 	err := fmt.Errorf("timed out after %s, still waiting for %s", e.cfg.Timeout, strings.Join(missing, ", "))
-	for _, why := range e.watcher.Failing() {
+	for _, why := range e.set.Failing() {
 		err = fmt.Errorf("%w: %w", err, why)
 		break
 	}
 	return cli.Exit(cli.ExitRun, err)
-}
-
-// lastSave is at the end.
-func (e *engine) lastSave() {
-	if err := e.kept.Flush(e.data, e.complete(), len(e.watcher.Failing()) > 0); err != nil {
-		e.log.Warn("cannot keep the data for a start without an agent", "error", err)
-	}
 }

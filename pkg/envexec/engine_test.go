@@ -142,9 +142,10 @@ func TestChangeRestartsTheChild(t *testing.T) {
 	r.consul.SetKey("app/folder/", "") // makes no variable
 	r.consul.SetKey("app/a", "3")
 	r.untilFile("started", "1\n2\n3\n")
-	if s := r.tool.Status(); s.Starts != 3 || s.Changes != 2 || s.State != StateRunning || strings.Join(s.Variables, " ") != "a" {
-		t.Errorf("status %+v", s)
-	}
+	r.until("the status shows the third child", func() bool { // which it does only once the child has begun
+		s := r.tool.Status()
+		return s.Starts == 3 && s.Changes == 2 && s.State == StateRunning && strings.Join(s.Variables, " ") == "a"
+	})
 	r.stop()
 }
 
@@ -210,9 +211,10 @@ func TestChildIsLeftAlone(t *testing.T) {
 	r.untilFile("started", "1\n")
 	r.consul.SetKey("app/a", "2")
 	r.untilLogged("the variables have changed, leaving the child as it is")
-	if s := r.tool.Status(); s.Starts != 1 || s.Changes != 1 {
-		t.Errorf("status %+v", s)
-	}
+	r.until("the status shows the child and the change", func() bool {
+		s := r.tool.Status()
+		return s.Starts == 1 && s.Changes == 1
+	})
 	r.stop()
 }
 

@@ -64,7 +64,7 @@ type Config struct {
 	Wait     watch.Wait
 	Jitter   time.Duration
 	// Rollout says when a change is followed; nil: at once. The first start does not wait.
-	Rollout rollout.Taker
+	Rollout rollout.Slots
 	// Cache keeps the last good data, with which a start without any agent is possible.
 	Cache watch.CacheConfig
 

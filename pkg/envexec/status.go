@@ -32,7 +32,7 @@ const (
 	StateStarts  = "starting"
 )
 
-// Status is what the engine said when it last came to rest. It is safe for
+// Status is the state at the last rest of the engine, and that of the child now. It is safe for
 // concurrent use.
 func (t *Tool) Status() Status {
 	t.mu.Lock()
@@ -45,11 +45,12 @@ func (t *Tool) Status() Status {
 	return out
 }
 
-// publish shows what the engine has come to.
+// publish stores what Status shows of the engine.
 func (e *engine) publish() {
+	_, fromDisk := e.set.FromDisk()
 	s := Status{
-		State: StateWaiting, Changes: e.changes, ChangedAt: moment(e.changedAt), FromDisk: len(e.disk) > 0,
-		Variables: []string{}, Missing: []string{}, LastError: e.said, Queries: len(e.sources),
+		State: StateWaiting, Changes: e.changes, ChangedAt: moment(e.changedAt), FromDisk: fromDisk,
+		Variables: []string{}, Missing: []string{}, LastError: e.lastError, Queries: len(e.sources),
 	}
 	if e.started {
 		s.State = StateStarts
@@ -58,7 +59,7 @@ func (e *engine) publish() {
 		s.Variables = append(s.Variables, v.Name)
 	}
 	for _, src := range e.sources {
-		if _, ok := e.data[src.query]; !ok {
+		if _, ok := e.set.Results[src.query]; !ok {
 			s.Missing = append(s.Missing, src.name)
 		}
 	}
@@ -74,7 +75,7 @@ func (e *engine) look(s *Status) {
 	if s.Pid != 0 {
 		s.State = StateRunning
 	}
-	s.Failing = watch.Failures(e.watcher.Failing())
+	s.Failing = watch.Failures(e.set.Failing())
 }
 
 // moment is nil for the time that never was.

@@ -97,12 +97,9 @@ func (s *script) Handle(ctx context.Context, in Input) error {
 		_, _ = feed.Write(in.Data) // a handler need not read it
 		feed.Close()
 	}()
-	code, err := child.Wait(ctx)
-	if ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
-		code, err = child.Stop(syscall.SIGTERM, s.killTimeout)
-		if code != 0 && err == nil {
-			err = fmt.Errorf("handler stopped: %w", context.Cause(ctx))
-		}
+	code, stopped, err := child.Await(ctx, s.killTimeout)
+	if stopped && code != 0 && err == nil {
+		err = fmt.Errorf("handler stopped: %w", context.Cause(ctx))
 	}
 	feed.Close() // whoever still writes is stopped by it
 	<-written

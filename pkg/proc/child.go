@@ -186,6 +186,18 @@ func (c *Child) Wait(ctx context.Context) (code int, err error) {
 	}
 }
 
+// Await is Wait for who stops the child at the end of ctx: with SIGTERM, and SIGKILL after
+// killAfter. stopped says that it did.
+func (c *Child) Await(ctx context.Context, killAfter time.Duration) (code int, stopped bool, err error) {
+	select {
+	case <-c.done:
+		return c.code, false, c.err
+	case <-ctx.Done():
+		code, err = c.Stop(syscall.SIGTERM, killAfter)
+		return code, true, err
+	}
+}
+
 // Stop sends sig to the child's process group, as Pass does, and, after killAfter, SIGKILL: to
 // the group if the Spec said Leave, else to the whole tree. It returns when the
 // child has ended, with its code.

@@ -222,3 +222,33 @@ func TestGuardReapsOrphans(t *testing.T) {
 		t.Error("the child is dead")
 	}
 }
+
+// A child that has ended by itself was not stopped, and one that ignores SIGTERM is killed.
+func TestAwait(t *testing.T) {
+	for script, want := range map[string]struct {
+		code    int
+		stopped bool
+	}{
+		"exit 7":                     {7, false},
+		"echo ready; exec sleep 600": {128 + 15, true},
+		"trap '' TERM; echo ready; while :; do sleep 0.1; done": {128 + 9, true},
+	} {
+		read, write, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := start(t, Spec{Argv: []string{"sh", "-c", script}, Stdout: write})
+		write.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		if want.stopped {
+			_, _ = read.Read(make([]byte, 6)) // it is ready
+			cancel()
+		}
+		code, stopped, err := c.Await(ctx, 100*time.Millisecond)
+		if code != want.code || stopped != want.stopped || err != nil {
+			t.Errorf("%s: %d, stopped %v, %v", script, code, stopped, err)
+		}
+		cancel()
+		read.Close()
+	}
+}

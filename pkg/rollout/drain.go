@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // undrainTime is how long the end of the maintenance mode is tried for.
@@ -26,7 +28,7 @@ func (r *Rollout) drain(ctx context.Context) error {
 	if err := r.maintain(ctx, true); err != nil {
 		return fmt.Errorf("drain %s: %w", r.cfg.Drain, err)
 	}
-	if err := sleep(ctx, r.cfg.DrainWait); err != nil {
+	if err := retry.Sleep(ctx, r.cfg.DrainWait); err != nil {
 		_ = r.undrain() // the reason to stop is what matters
 		return err
 	}
@@ -45,7 +47,7 @@ func (r *Rollout) undrain() error {
 		if err == nil {
 			return nil
 		}
-		if sleep(ctx, time.Second) != nil {
+		if retry.Sleep(ctx, time.Second) != nil {
 			return fmt.Errorf("end the maintenance mode of %s: %w", r.cfg.Drain, err)
 		}
 	}
@@ -70,16 +72,4 @@ func (r *Rollout) Recover(ctx context.Context) error {
 	}
 	r.log.Warn("ending the maintenance mode that an earlier rollout left", "of", r.cfg.Drain)
 	return r.maintain(ctx, false)
-}
-
-// sleep returns the cause of ctx when that ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

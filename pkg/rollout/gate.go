@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
+
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // gatePause is the time between two looks at the agent's checks, of which it
@@ -38,7 +40,7 @@ func (r *Rollout) subject(ctx context.Context) (subject, error) {
 		case time.Since(began) >= r.cfg.HealthTimeout:
 			return subject{}, fmt.Errorf("ask which checks there are before the change: %w", err)
 		}
-		if err := sleep(ctx, gatePause); err != nil {
+		if err := retry.Sleep(ctx, gatePause); err != nil {
 			return subject{}, err
 		}
 	}
@@ -86,7 +88,7 @@ func (r *Rollout) gate(ctx context.Context, about subject) error {
 		if bad != "" && time.Since(began) >= r.cfg.HealthTimeout {
 			return fmt.Errorf("not healthy within %v after the change: %s", r.cfg.HealthTimeout, bad)
 		}
-		if err := sleep(ctx, gatePause); err != nil {
+		if err := retry.Sleep(ctx, gatePause); err != nil {
 			return err
 		}
 	}

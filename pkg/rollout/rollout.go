@@ -5,7 +5,7 @@
 // What it promises: no more machines than there are slots are between the start
 // of their change and the end of their health gate; after so many failures as
 // AbortAfter says, no machine starts another change until somebody removes the
-// mark (LOCK/.abort in the key/value store). A slot is a lock of package lock:
+// failure log (LOCK/.abort in the key/value store). A slot is a lock of package lock:
 // a machine that dies loses it when its session ends.
 package rollout
 

@@ -1,7 +1,7 @@
-// Package supervise keeps a child whose life is its tool's own: it is started
-// when the tool is ready, told of each change, and when it ends by itself the tool
-// ends with its code. Its whole tree dies with it, and with us, even by kill -9
-// (package proc).
+// Package supervise runs a child with which its tool ends: the child is started when the
+// tool is ready, follows each change, and when it ends by itself the tool ends with its
+// code. When the child or this process ends, even by kill -9, all processes that the
+// child started are killed (package proc).
 //
 // What it promises: the end of the child is seen whatever the tool is busy with; a
 // change while the child starts or stops is not lost, and several of them are one;
@@ -20,11 +20,12 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/muster-dev/muster/pkg/broadcast"
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/proc"
 )
 
-// Spec says what is kept.
+// Spec says what is supervised.
 type Spec struct {
 	Command      []string       // one command line, or argv; empty: none
 	ReloadSignal syscall.Signal // tells the child of a change; 0: it is stopped and started
@@ -73,9 +74,9 @@ type Supervisor struct {
 
 	mu       sync.Mutex
 	status   Status
-	asked    int           // changes that we were told of
-	followed int           // how many of them the child knows
-	moved    chan struct{} // closed when followed changes
+	asked    int              // changes that we were told of
+	followed int              // how many of them the child knows
+	moved    broadcast.Signal // that followed has changed
 }
 
 // Status is what the child does at the moment.
@@ -113,7 +114,7 @@ func New(spec Spec, cfg Config) *Supervisor {
 	s := &Supervisor{
 		spec: spec, cfg: cfg, log: cfg.Logger,
 		change: make(chan struct{}, 1), over: make(chan error, 1), gone: make(chan struct{}),
-		news: make(chan struct{}, 1), moved: make(chan struct{}),
+		news: make(chan struct{}, 1),
 	}
 	s.start = s.startChild
 	return s
@@ -192,8 +193,7 @@ func (s *Supervisor) follows(changes int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.followed = changes
-	close(s.moved)
-	s.moved = make(chan struct{})
+	s.moved.Notify()
 	poke(s.news)
 }
 
@@ -228,7 +228,7 @@ func (s *Supervisor) Follow(ctx context.Context) error {
 	s.mu.Unlock()
 	for {
 		s.mu.Lock()
-		done, moved := s.followed >= want, s.moved
+		done, moved := s.followed >= want, s.moved.Changed()
 		s.mu.Unlock()
 		if done {
 			return nil
@@ -313,7 +313,7 @@ func (s *Supervisor) awaitChange(ctx context.Context) bool {
 	}
 }
 
-// attend lives with one child. It says whether there shall be another; if not,
+// attend serves one child until its end. It says whether another is started; if not,
 // the error is the child's end, or nil where ctx has caused it.
 func (s *Supervisor) attend(ctx context.Context, c child) (again bool, err error) {
 	ended := make(chan exit, 1)
@@ -387,11 +387,11 @@ func (s *Supervisor) replace(ctx context.Context, c child, ended <-chan exit) (a
 	}
 }
 
-func randomBelow(most time.Duration) time.Duration {
-	if most <= 0 {
+func randomBelow(limit time.Duration) time.Duration {
+	if limit <= 0 {
 		return 0
 	}
-	return rand.N(most)
+	return rand.N(limit)
 }
 
 // end is what a child that ended by itself makes of the tool: its own code.

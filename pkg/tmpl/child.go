@@ -12,6 +12,7 @@ import (
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/proc"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // The states of the -exec command. A change is a complete render that changed a
@@ -32,7 +33,7 @@ import (
 // The end of tmpl stops a running command like a change without a reload signal,
 // and nothing starts after it.
 //
-// Where somebody listens to verdicts, an early failure is theirs: they restore the
+// Where somebody listens to outcomes, an early failure is theirs: they restore the
 // files, have the command run once on those (fallback), and say when to try again.
 type execState string
 
@@ -77,9 +78,9 @@ const (
 	orderChange                    // new files
 )
 
-// verdict is what the command has said about files: it ended with 0, or has run
+// outcome is what the command has said about files: it ended with 0, or has run
 // for a while (accepted), or it failed early.
-type verdict struct {
+type outcome struct {
 	seq      int
 	err      error // nil: accepted
 	delay    time.Duration
@@ -94,8 +95,8 @@ type executor struct {
 	start  func() (child, error)
 	change chan order       // capacity 1
 	others <-chan os.Signal // for the command, if it runs
-	// verdicts has capacity 1 and holds the newest; nil: nobody listens.
-	verdicts chan verdict
+	// outcomes has capacity 1 and holds the newest; nil: nobody listens.
+	outcomes chan outcome
 
 	seq      int  // of the files that the command was last told of
 	fallback bool // it runs on restored files
@@ -130,18 +131,18 @@ func (x *executor) tell(o order) {
 	x.change <- o
 }
 
-// judge says what the command thinks of the files. Only the goroutine in run may
+// report says what the command thinks of the files. Only the goroutine in run may
 // call it.
-func (x *executor) judge(v verdict) {
-	if x.verdicts == nil || x.fallback {
+func (x *executor) report(v outcome) {
+	if x.outcomes == nil || x.fallback {
 		return
 	}
 	v.seq = x.seq
 	select {
-	case <-x.verdicts:
+	case <-x.outcomes:
 	default:
 	}
-	x.verdicts <- v
+	x.outcomes <- v
 }
 
 // run follows the diagram above until ctx ends and the command has ended too.
@@ -192,7 +193,7 @@ func (x *executor) onOrder(o order) {
 func (x *executor) onTimer() {
 	switch x.state {
 	case execRunning:
-		x.judge(verdict{accepted: true})
+		x.report(outcome{accepted: true})
 	case execSplaying:
 		x.supersede()
 	case execStopping:
@@ -216,7 +217,7 @@ func (x *executor) onEnd(e exit) {
 		if !x.fallback {
 			x.failures = 0
 		}
-		x.judge(verdict{accepted: true})
+		x.report(outcome{accepted: true})
 	default:
 		early := time.Since(x.since) < refusedWithin
 		if !early {
@@ -253,8 +254,8 @@ func (x *executor) fail(err error, early bool) {
 	}
 	delay := backoff(x.failures, maxExecBackoff)
 	x.failures++
-	if early && x.verdicts != nil {
-		x.judge(verdict{err: err, delay: delay, failures: x.failures})
+	if early && x.outcomes != nil {
+		x.report(outcome{err: err, delay: delay, failures: x.failures})
 		return
 	}
 	x.timer.Reset(delay)
@@ -339,11 +340,7 @@ func failure(command string, code int, err error) error {
 
 // backoff is 1, 2, 4 ... seconds, at most limit.
 func backoff(failures int, limit time.Duration) time.Duration {
-	d := time.Second
-	for ; failures > 0 && d < limit; failures-- {
-		d *= 2
-	}
-	return min(d, limit)
+	return retry.Exponential(time.Second, limit, failures)
 }
 
 // startExec is the executor's start: it resolves the command anew each time,

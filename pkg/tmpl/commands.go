@@ -54,7 +54,7 @@ func (e *engine) runCommands(ctx context.Context, replaced []*unit) []*unit {
 // refused is a command that failed on what its templates have written. It
 // returns the units whose files stay nevertheless, because they are new.
 func (e *engine) refused(ctx context.Context, c command, units []*unit, err error) (stand []*unit) {
-	e.troubled(err)
+	e.slotFailed(err)
 	restored := e.restore(units)
 	delay := backoff(units[0].refusals, maxRetry)
 	last := units[0].refusals+1 >= maxRefusals
@@ -78,11 +78,9 @@ func (e *engine) refused(ctx context.Context, c command, units []*unit, err erro
 			stand = append(stand, u)
 		}
 		if !e.cfg.Once {
-			u.out, u.due, u.retrying, u.forExec = u.last, time.Now().Add(delay), true, false
-			u.owes = !u.restored // else it will owe when it is replaced again
-			u.held = u.restored && last
+			u.refuse(byCommand, time.Now().Add(delay), u.restored && last, err.Error())
+			u.commandPending = !u.restored // else it will be when the file is replaced again
 			u.refusals++
-			u.said = err.Error()
 		}
 		u.restored = false
 	}
@@ -107,20 +105,20 @@ func (e *engine) runCommand(ctx context.Context, c command) error {
 	return nil
 }
 
-// onVerdict is what the -exec command thinks of the files: those that it refuses
+// onOutcome is what the -exec command thinks of the files: those that it refuses
 // are restored, and rendered again later.
-func (e *engine) onVerdict(v verdict) {
+func (e *engine) onOutcome(v outcome) {
 	if v.accepted {
 		e.journal.accept(v.seq)
 		if v.seq == e.execSeq {
-			e.endTurn(nil)
+			e.finishSlot(nil)
 		}
 		return
 	}
 	if v.seq != e.execSeq {
 		return // it is about files that are not there any more
 	}
-	e.endTurn(v.err)
+	e.finishSlot(v.err)
 	again := time.Now().Add(v.delay)
 	last := v.failures >= maxRefusals
 	restored := e.restoreAll(again, v.err.Error(), last)
@@ -147,10 +145,10 @@ const (
 	knownBad     = "command failed, the files before are restored; it has failed too often on this content, which is tried again only on new data or a reload"
 )
 
-// verdicts is where the -exec command's come from; nil without one.
-func (e *engine) verdicts() <-chan verdict {
+// outcomes is where the -exec command's come from; nil without one.
+func (e *engine) outcomes() <-chan outcome {
 	if e.exec == nil {
 		return nil
 	}
-	return e.exec.verdicts
+	return e.exec.outcomes
 }

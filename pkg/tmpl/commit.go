@@ -34,9 +34,9 @@ func (e *engine) bundles() []bundle {
 func (b bundle) dueAt() (at time.Time, ok bool) {
 	for _, u := range b {
 		switch {
-		case u.out == nil && (!u.done || len(u.missing) > 0 || u.broken):
+		case u.out == nil && (!u.done || u.pass != passComplete):
 			return time.Time{}, false
-		case u.out == nil, u.held:
+		case u.out == nil, u.state.held():
 		case !ok || u.due.After(at):
 			at, ok = u.due, true
 		}
@@ -76,7 +76,7 @@ func (p placement) commit() (render.Result, error) {
 }
 
 // commit puts the output of a bundle where it belongs: all of it is staged, then
-// all checked, then all put in place. The units' owes says whether that changed anything.
+// all checked, then all put in place. The units' commandPending says whether that changed anything.
 func (e *engine) commit(ctx context.Context, b bundle) error {
 	hash := b.hash()
 	if e.cfg.Dry {
@@ -130,22 +130,22 @@ func stageAll(b bundle) (all []placement, err error) {
 	return all, nil
 }
 
-// check has the templates' checks judge what is staged. One that could not run has
-// judged nothing: that is no refusal.
+// check runs the templates' checks on what is staged. One that could not run is an
+// errCheckFailed: it has rejected nothing.
 func (e *engine) check(ctx context.Context, all []placement) error {
 	for _, p := range all {
 		if !p.main || p.unit.Check == "" || !p.staged.Changed() {
 			continue
 		}
 		err := p.staged.Check(ctx, render.Check{Command: commandWords(p.unit.Check), Shell: e.cfg.Shell, Env: e.cfg.Env})
-		var refusal *render.CheckError
+		var rejection *render.CheckError
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.As(err, &refusal):
+		case errors.As(err, &rejection):
 			return errRejected{err}
 		case err != nil:
-			return errUnjudged{err}
+			return errCheckFailed{err}
 		}
 	}
 	return nil
@@ -179,7 +179,7 @@ func (e *engine) replace(b bundle, all []placement) error {
 }
 
 // takeBack restores what a commit that failed half way has replaced; no command
-// is owed for it.
+// is pending for it.
 func (e *engine) takeBack(b bundle) {
 	var units []*unit
 	for _, u := range b {
@@ -189,7 +189,7 @@ func (e *engine) takeBack(b bundle) {
 	}
 	e.restore(units)
 	for _, u := range units {
-		u.owes, u.restored = u.owes && !u.restored, false
+		u.commandPending, u.restored = u.commandPending && !u.restored, false
 	}
 }
 
@@ -198,7 +198,7 @@ func (e *engine) record(u *unit, res render.Result) {
 	if !res.Changed {
 		return
 	}
-	u.owes = true
+	u.commandPending = true
 	u.undo = append(u.undo, res)
 	if e.exec != nil {
 		e.journal.add(u, res)
@@ -262,9 +262,20 @@ func (e *engine) restoreAll(again time.Time, why string, held bool) bool {
 		done := e.putBack(entry.res)
 		any = any || done
 		if u := entry.unit; done && !again.IsZero() && u.out == nil && u.last != nil {
-			u.out, u.due, u.retrying, u.forExec, u.held = u.last, again, true, true, held
-			u.said = why
+			u.refuse(byExec, again, held, why)
 		}
 	}
 	return any
+}
+
+// refuse has what was written last written again: at that time, or, if it is held, when
+// there are other data.
+func (u *unit) refuse(by refuser, again time.Time, held bool, why string) {
+	u.out, u.due, u.refusedBy, u.lastMessage = u.last, again, by, why
+	u.failed(why)
+	e := eventRefused
+	if held {
+		e = eventRefusedOften
+	}
+	u.transition(e)
 }

@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/dataset"
 	"github.com/muster-dev/muster/pkg/funcs"
 	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
@@ -24,41 +26,41 @@ type engine struct {
 	reload <-chan struct{}
 
 	units   []*unit
-	data    map[watch.Request]watch.Result
 	files   *files
-	watcher *watch.Watcher
-	exec    *executor // nil: none
+	set     *dataset.Set // of what the templates ask for
+	exec    *executor    // nil: none
 	journal *journal
-	cache   *watch.Cache
 	notices *notices
 
-	complete bool  // every unit has been rendered once
-	first    error // Once: the first failure, which becomes the exit code
+	mu       sync.Mutex // of writes to units and complete, which Status reads
+	complete bool       // every unit has been rendered once
+	first    error      // Once: the first failure, which becomes the exit code
 	nextLook time.Time
 
 	execSeq   int       // of the files that -exec was last told of
 	execRetry time.Time // when it is told again of what it has refused; zero: never
 
-	turns *turns                // nil: nobody to wait for
-	sup   *supervise.Supervisor // nil: none
-	next  *pending              // nil: nobody reconfigures
-	board *board                // nil: nobody looks
+	slots *slotQueue                       // nil: nobody to wait for
+	sup   *supervise.Supervisor            // nil: none
+	next  *atomic.Pointer[reconfiguration] // nil: nobody reconfigures
 }
 
 func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	e := &engine{
 		cfg: cfg, log: cfg.Logger, reload: reload,
-		data: map[watch.Request]watch.Result{}, files: newFiles(),
-		journal: newJournal(), cache: watch.NewCache(cfg.Cache), notices: &notices{log: cfg.Logger},
+		files: newFiles(), journal: newJournal(), notices: &notices{log: cfg.Logger},
 	}
 	for _, t := range cfg.Templates {
 		e.units = append(e.units, &unit{Template: t})
 	}
-	e.turns = newTurns(cfg.Rollout, cfg.Logger, cfg.Once)
-	e.watcher = watch.New(watch.Config{
+	e.slots = newSlotQueue(cfg.Rollout, cfg.Logger, cfg.Once)
+	if cfg.Dry {
+		cfg.Cache = watch.CacheConfig{} // it leaves no traces
+	}
+	e.set = dataset.New(dataset.Config{Cache: cfg.Cache, Fresh: cfg.Once, Watch: watch.Config{
 		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
 		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
-	})
+	}})
 	if len(cfg.Supervise.Command) > 0 && !cfg.Dry {
 		e.sup = supervise.New(cfg.Supervise, supervise.Config{
 			Logger: cfg.Logger, Signals: cfg.Signals, Notice: e.notices.say, Shell: cfg.Shell,
@@ -67,7 +69,7 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 	}
 	if cfg.Exec.Command != "" && !cfg.Dry {
 		e.exec = newExecutor(cfg.Exec, cfg.Logger, cfg.Signals, startExec(cfg, e.notices.say))
-		e.exec.verdicts = make(chan verdict, 1)
+		e.exec.outcomes = make(chan outcome, 1)
 	}
 	return e
 }
@@ -99,63 +101,59 @@ func (e *engine) run(ctx context.Context) (err error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	defer func() { e.endAll(cancel, err); wg.Wait() }()
-	frames := make(chan watch.Frame)
-	ended := make(chan error, 1)
-	wg.Go(func() { ended <- e.watcher.Run(inner) })
-	wg.Go(func() { e.watcher.Pump(inner, frames) })
+	wg.Go(func() { e.set.Run(inner) })
 	if e.exec != nil && !e.cfg.Once {
 		wg.Go(func() { e.exec.run(inner) })
 	}
 	if e.sup != nil {
 		wg.Go(func() { e.sup.Run(inner) })
 	}
-	if e.turns != nil {
-		wg.Go(func() { e.turns.run(inner) })
+	if e.slots != nil {
+		wg.Go(func() { e.slots.run(inner) })
 	}
 
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	e.beginCache()
-	defer e.lastSave()
+	e.set.Load()
+	// The end may have come before the first command was done.
+	defer func() { e.set.Flush(e.allDone()) }()
 	err = e.round(ctx, e.units)
 	for err == nil && !e.finished() {
-		e.publish()
 		timer.Reset(time.Until(e.wakeAt()))
 		select {
 		case <-ctx.Done():
 			return e.interrupted()
-		case frame := <-frames:
-			err = e.round(ctx, e.take(frame, frames))
-		case err = <-ended:
+		case frame := <-e.set.Frames():
+			err = e.round(ctx, e.take(frame))
+		case err = <-e.set.Ended():
 			if err != nil {
 				return cli.Exit(cli.ExitRun, err)
 			}
 			return e.interrupted()
 		case over := <-e.sup.Ends():
 			return over
-		case g := <-e.turn():
-			err = e.takeTurn(ctx, g)
-		case why := <-e.noTurn():
-			e.refuseTurn(why)
-		case v := <-e.verdicts():
-			e.onVerdict(v)
+		case slot := <-e.acquired():
+			err = e.useSlot(ctx, slot)
+		case why := <-e.noSlot():
+			e.endWithoutSlot(why)
+		case v := <-e.outcomes():
+			e.onOutcome(v)
 		case <-e.sup.Followed():
 			e.onFollowed()
 		case <-e.reload:
 			err = e.round(ctx, e.reread())
 		case <-timer.C:
 			now := time.Now()
-			err = e.round(ctx, append(e.tendCache(now), e.look(now)...))
+			err = e.round(ctx, append(e.tendCache(), e.look(now)...))
 		}
 	}
 	if err != nil {
 		return err
 	}
-	e.publish()
 	if e.exec != nil && e.complete {
 		e.execOnce(ctx)
 	}
-	childEnded, over := e.lastTurn(ctx, cancel)
+	childEnded, over := e.lastSlot(ctx, cancel)
 	if !childEnded {
 		over = e.sup.Await(ctx, e.complete)
 	}
@@ -174,30 +172,38 @@ func (e *engine) interrupted() error {
 	return nil
 }
 
-// take keeps a frame's results, with those of frames that wait behind it, and
-// says which units they concern. Results that no unit wants any more are dropped:
-// they would be old when one wants them again.
-func (e *engine) take(frame watch.Frame, more <-chan watch.Frame) []*unit {
-	changed := map[*unit]bool{}
-	e.cache.Changed(time.Now())
-	for {
-		for q, r := range frame.Results {
-			for _, u := range e.units {
-				if u.queries[q] {
-					u.noteCause(q)
-					e.data[q] = r
-					changed[u] = true
-				}
+// take keeps a frame's results, and says which units they concern.
+func (e *engine) take(frame watch.Frame) []*unit {
+	changed := e.set.Take(frame)
+	return e.unitsWith(func(u *unit) bool {
+		concerned := false
+		for q := range changed {
+			if u.queries[q] {
+				u.noteCause(q)
+				concerned = true
 			}
 		}
-		select {
-		case frame = <-more:
-			continue
-		default:
-		}
-		break
+		return concerned
+	})
+}
+
+// tendCache stores results that are due, or uses what was stored while no agent answers.
+// It returns the units that may be rendered now.
+func (e *engine) tendCache() []*unit {
+	loaded := e.set.Tend(e.complete, true)
+	if len(loaded) == 0 {
+		return nil
 	}
-	return e.unitsWith(func(u *unit) bool { return changed[u] })
+	savedAt, _ := e.set.FromDisk()
+	e.notices.say("no agent answers: rendering from the data kept on disk, saved " + savedAt.Format(time.RFC3339))
+	return e.unitsWith(func(u *unit) bool {
+		for q := range loaded {
+			if u.queries[q] {
+				return true
+			}
+		}
+		return false
+	})
 }
 
 func (e *engine) unitsWith(match func(*unit) bool) []*unit {
@@ -220,10 +226,10 @@ func (e *engine) reread() []*unit {
 			e.log.Error("cannot use the template, keeping the one before", "template", u.Source, "error", err)
 			return false
 		}
-		troubled := u.said != ""
-		u.rejection, u.said, u.failures, u.retrying = nil, "", 0, false
-		u.items = 0 // whoever says so agrees to a loss
-		return changed || troubled
+		u.transition(eventReread)
+		u.rejection, u.lastMessage, u.failures, u.refusedBy = nil, "", 0, nobody
+		u.items = 0 // whoever reloads agrees to a loss
+		return changed || u.state == stateNew
 	})
 }
 
@@ -263,7 +269,7 @@ func (e *engine) wakeAt() time.Time {
 			sooner(at)
 		}
 	}
-	if at := e.cache.NextWake(); !at.IsZero() {
+	if at := e.set.NextWake(); !at.IsZero() {
 		sooner(at)
 	}
 	if !e.execRetry.IsZero() {
@@ -291,34 +297,39 @@ func (e *engine) round(ctx context.Context, units []*unit) error {
 // pass executes one unit. It says whether the unit asks for other things than
 // before; an error ends the tool.
 func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
-	p := newPass(e.data, e.files)
+	p := newPass(e.set.Results, e.files)
 	out, execErr := u.parsed.ExecuteWith(ctx, p, &u.memo)
 	if ctx.Err() != nil {
 		return false, nil
 	}
 	changed = !maps.Equal(u.queries, p.queries) || !maps.Equal(u.paths, p.paths)
-	u.queries, u.paths, u.missing = p.queries, p.paths, p.missing
+	u.asked(p)
 	refused := u.refusedOutput()
-	u.out, u.broken = nil, false
+	u.out = nil
 	switch {
 	case execErr != nil && (out.Complete || errors.Is(execErr, funcs.ErrUnsupported)):
 		return changed, e.executeFailed(u, execErr)
 	case out.Complete && execErr == nil:
 		if why := e.guard(u); why != "" {
-			u.broken = true
 			return changed, e.withheld(u, why)
 		}
+		u.pass = passComplete
 		if refused != nil && fingerprintOf(refused) == fingerprintOf(out) {
 			u.out = refused // as before: new data that change nothing are no new chance
 			return changed, nil
 		}
-		u.out, u.retrying, u.held, u.refusals = out, false, false, 0
+		u.out, u.refusedBy, u.refusals = out, nobody, 0
+		u.transition(eventOutput)
 		u.schedule(e.paceOf(u), time.Now())
 	case p.blocked && e.cfg.FailOnMissing:
-		u.gaveUp = true
+		u.transition(eventGaveUp)
 		return changed, cli.Exit(cli.ExitRun, fmt.Errorf("render %s: there is no %s, and err_on_failed_lookup is set", u.Source, u.waitsFor()))
-	case p.blocked && u.news("waiting for "+u.waitsFor()):
-		e.log.Info("template waits for data", "template", u.Source, "data", u.waitsFor())
+	default:
+		u.pass = passBlocked
+		u.transition(eventBlocked)
+		if p.blocked && u.news("waiting for "+u.waitsFor()) {
+			e.log.Info("template waits for data", "template", u.Source, "data", u.waitsFor())
+		}
 	}
 	return changed, nil
 }
@@ -328,35 +339,26 @@ func (e *engine) pass(ctx context.Context, u *unit) (changed bool, err error) {
 func (e *engine) executeFailed(u *unit, err error) error {
 	hopeless := len(u.queries)+len(u.paths) == 0 || errors.Is(err, funcs.ErrUnsupported)
 	if u.fatal(hopeless && !u.done && !u.late) || e.cfg.Once {
-		u.gaveUp = true
+		u.transition(eventGaveUp)
 		return cli.Exit(cli.ExitRun, fmt.Errorf("execute template: %w", err))
 	}
-	u.broken = true
-	if u.news(err.Error()) {
+	u.pass = passFailed
+	u.transition(eventFailed)
+	if u.trouble(err.Error()) {
 		e.log.Error("template failed, keeping the last good file", "template", u.Source, "file", u.Destination, "error", err)
 	}
 	return nil
 }
 
-// follow asks for exactly what the units want and forgets the rest: an answer
-// that is not followed any more would be old when it is wanted again.
+// follow asks for exactly what the units want and forgets the rest.
 func (e *engine) follow() {
 	wanted, paths := map[watch.Request]bool{}, map[string]bool{}
 	for _, u := range e.units {
 		maps.Copy(wanted, u.queries)
 		maps.Copy(paths, u.paths)
 	}
-	queries := make([]watch.Request, 0, len(wanted))
-	for q := range wanted {
-		queries = append(queries, q)
-	}
-	for q := range e.data {
-		if !wanted[q] {
-			delete(e.data, q)
-		}
-	}
 	e.files.keep(paths)
-	e.watcher.Follow(queries)
+	e.set.Follow(wanted)
 }
 
 // finished says whether Once has nothing left to do.
@@ -365,7 +367,7 @@ func (e *engine) finished() bool {
 		return false
 	}
 	for _, u := range e.units {
-		if !u.done && !u.gaveUp {
+		if !u.done && u.state != stateGaveUp {
 			return false
 		}
 	}
@@ -390,7 +392,7 @@ func (e *engine) timedOut() error {
 			continue
 		}
 		err := fmt.Errorf("render %s: timed out after %s, still waiting for %s", u.Source, e.cfg.Timeout, u.waitsFor())
-		for q, why := range e.watcher.Failing() {
+		for q, why := range e.set.Failing() {
 			if u.queries[q] {
 				err = fmt.Errorf("%w: %w", err, why)
 				break
@@ -403,12 +405,12 @@ func (e *engine) timedOut() error {
 
 // notices logs each text once. Its methods are safe for concurrent use.
 type notices struct {
-	log  *slog.Logger
-	said sync.Map
+	log    *slog.Logger
+	logged sync.Map
 }
 
 func (n *notices) say(text string) {
-	if _, before := n.said.LoadOrStore(text, true); !before {
+	if _, before := n.logged.LoadOrStore(text, true); !before {
 		n.log.Warn(text)
 	}
 }

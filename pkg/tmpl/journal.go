@@ -3,7 +3,7 @@ package tmpl
 import "github.com/muster-dev/muster/pkg/render"
 
 // maxJournal is how many versions of one file wait for the -exec command's
-// verdict. Past it the oldest stays, to which files are restored, and the one
+// outcome. Past it the oldest stays, to which files are restored, and the one
 // after it goes.
 const maxJournal = 8
 

@@ -189,7 +189,7 @@ func TestEndsWithTheReaderOfItsOutput(t *testing.T) {
 	}
 }
 
-// A check that could not run is tried again on the same content; one that has judged is not.
+// A check that could not run is tried again on the same content; one that has rejected it is not.
 func TestCheckThatCannotRunIsTriedAgain(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *rig) {
 		r.consul.SetKey("a", "1")

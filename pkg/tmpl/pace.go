@@ -33,7 +33,7 @@ func (u *unit) schedule(p watch.Pace, now time.Time) {
 func (e *engine) items(u *unit) int {
 	n := 0
 	for q := range u.queries {
-		n += e.data[q].Items
+		n += e.set.Results[q].Items
 	}
 	return n
 }
@@ -52,7 +52,9 @@ func (e *engine) guard(u *unit) string {
 
 // withheld keeps the last good file.
 func (e *engine) withheld(u *unit, why string) error {
-	if u.news(why) {
+	u.pass = passFailed
+	u.transition(eventFailed)
+	if u.trouble(why) {
 		e.log.Error("withheld, keeping the last good file; new data, or a reload where the loss is meant, will replace it",
 			"template", u.Source, "file", u.Destination, "reason", why)
 	}

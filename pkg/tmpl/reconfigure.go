@@ -4,39 +4,14 @@ import (
 	"errors"
 	"os"
 	"reflect"
-	"sync"
-	"time"
 
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// overhaul is what can change while a Tool runs.
-type overhaul struct {
+// reconfiguration is what can change while a Tool runs.
+type reconfiguration struct {
 	templates []Template
 	wait      watch.Wait
-}
-
-// pending hands an overhaul from whoever reconfigures to the engine.
-type pending struct {
-	mu   sync.Mutex
-	next *overhaul
-}
-
-func (p *pending) put(n *overhaul) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.next = n
-}
-
-func (p *pending) take() *overhaul {
-	if p == nil {
-		return nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	n := p.next
-	p.next = nil
-	return n
 }
 
 // Reconfigure replaces the templates and the quiescence of a Tool that runs, and
@@ -44,12 +19,12 @@ func (p *pending) take() *overhaul {
 // left alone: not executed, their commands not run. One that is new and cannot be
 // read or parsed is left out, or keeps what it was to replace. It does not wait.
 func (t *Tool) Reconfigure(templates []Template, wait watch.Wait) {
-	t.next.put(&overhaul{settled(templates), wait.WithDefaults()})
+	t.next.Store(&reconfiguration{withDefaults(templates), wait.WithDefaults()})
 	t.Reload()
 }
 
-// settled fills in defaults; it shares nothing that it changes.
-func settled(templates []Template) []Template {
+// withDefaults fills in defaults, in a copy.
+func withDefaults(templates []Template) []Template {
 	templates = append([]Template(nil), templates...)
 	for i := range templates {
 		t := &templates[i]
@@ -64,42 +39,47 @@ func settled(templates []Template) []Template {
 	return templates
 }
 
-// reconfigure follows an overhaul, if there is one. New units are executed with those
-// that reread finds changed: they have been read, but say that they are troubled.
+// reconfigure follows a reconfiguration, if there is one. reread executes the new units,
+// because their state is stateNew.
 func (e *engine) reconfigure() {
-	p := e.next.take()
+	if e.next == nil {
+		return
+	}
+	p := e.next.Swap(nil)
 	if p == nil {
 		return
 	}
 	e.cfg.Wait, e.cfg.Templates = p.wait, p.templates
 	before := e.units
-	e.units = nil
+	var units []*unit
 	for _, t := range p.templates {
 		if u := find(before, func(u *unit) bool { return reflect.DeepEqual(u.Template, t) }); u != nil {
-			e.units = append(e.units, u)
+			units = append(units, u)
 			continue
 		}
 		fresh := &unit{Template: t, late: true}
-		fresh.said = "new"
 		err := errNoDestination
 		if t.Destination != "" || e.cfg.Dry {
 			_, err = fresh.read(e.spew())
 		}
 		if err == nil {
 			e.log.Info("template is new or changed", "template", t.Source, "file", t.Destination)
-			e.units = append(e.units, fresh)
+			units = append(units, fresh)
 			continue
 		}
 		e.log.Error("cannot use the template, keeping the one before", "template", t.Source, "error", err)
 		if old := find(before, func(u *unit) bool { return u.Destination == t.Destination && t.Destination != "" }); old != nil {
-			e.units = append(e.units, old)
+			units = append(units, old)
 		}
 	}
 	for _, u := range before {
-		if find(e.units, func(is *unit) bool { return is == u }) == nil {
+		if find(units, func(is *unit) bool { return is == u }) == nil {
 			e.log.Info("template is not followed any more", "template", u.Source, "file", u.Destination)
 		}
 	}
+	e.mu.Lock()
+	e.units = units
+	e.mu.Unlock()
 	e.follow()
 }
 
@@ -137,16 +117,4 @@ func (e *engine) waitOf(u *unit) watch.Wait {
 		return *u.Wait
 	}
 	return e.cfg.Wait
-}
-
-// seen is what Status shows of a unit beside what the engine needs itself.
-type seen struct {
-	renders    int // that changed something
-	renderedAt time.Time
-	changedAt  time.Time
-	cause      []string // of the last render
-	causeNext  []string // of the one to come
-	dataAt     time.Time
-	err        string
-	errAt      time.Time
 }

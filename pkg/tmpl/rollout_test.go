@@ -24,7 +24,7 @@ type slots struct {
 }
 
 func (s *slots) Recover(context.Context) error { return nil }
-func (s *slots) Await(context.Context) error   { return nil }
+func (s *slots) Wait(context.Context) error    { return nil }
 
 func (s *slots) Do(ctx context.Context, apply func(context.Context) error) error {
 	ctx, end := context.WithCancelCause(ctx)
@@ -101,7 +101,7 @@ func until(t *testing.T, r *rig, what string, ok func() bool) {
 	}
 }
 
-// gated is a Taker whose health gate looks at what has become of the change.
+// gated is Slots whose health gate looks at what has become of the change.
 type gated struct {
 	slots
 	gate chan error // the cause of the end of a gate that was cut short
@@ -206,4 +206,39 @@ func TestChildThatDiesInItsTurn(t *testing.T) {
 			})
 		}
 	}
+}
+
+// slow gives a turn when the test says so.
+type slow struct {
+	slots
+	open chan struct{}
+}
+
+func (s *slow) Do(ctx context.Context, apply func(context.Context) error) error {
+	<-s.open
+	return s.slots.Do(ctx, apply)
+}
+
+// What changes while a slot is waited for is written in that slot, and takes no other:
+// an empty turn would drain the machine for nothing.
+func TestChangeWhileWaitingTakesNoSecondSlot(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *rig) {
+		r.consul.SetKey("k", "v1")
+		s := &slow{open: make(chan struct{})}
+		s.lose = make(chan struct{})
+		r.start(Config{Templates: []Template{r.template("out", `{{ key "k" }}`)}, Rollout: s})
+		for _, v := range []string{"v2", "v3"} {
+			r.rest()
+			r.consul.SetKey("k", v)
+		}
+		r.rest()
+		close(s.open)
+		r.rest()
+		close(s.lose)
+		r.rest()
+		r.wantFile("out", "v3")
+		if s.turns != 1 {
+			t.Errorf("%d turns, want 1", s.turns)
+		}
+	})
 }

@@ -2,8 +2,6 @@ package tmpl
 
 import (
 	"slices"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/watch"
@@ -45,88 +43,45 @@ type TemplateStatus struct {
 	Missing      []string `json:"missing"` // what it still waits for
 	// Age is how many seconds ago the data last changed; -1: there are none yet.
 	Age float64 `json:"age_seconds"`
-
-	dataAt time.Time
 }
 
-// Status is what the engine said when it last came to rest. It is safe for
-// concurrent use.
+// Status is made from the state of the engine now. It is safe for concurrent use.
 func (t *Tool) Status() Status {
-	out := t.status.read()
-	for i := range out.Templates {
-		s := &out.Templates[i]
-		s.Age = -1
-		if !s.dataAt.IsZero() {
-			s.Age = time.Since(s.dataAt).Seconds()
-		}
+	if e := t.running.Load(); e != nil {
+		return e.status()
 	}
-	return out
+	return Status{Failing: []watch.Failure{}}
 }
 
-// board is where the engine writes its status for others to read.
-type board struct {
-	mu      sync.Mutex
-	status  Status
-	failing func() map[watch.Request]error
-}
-
-func (b *board) read() Status {
-	b.mu.Lock()
-	out, failing := b.status, b.failing
-	b.mu.Unlock()
-	out.Templates = slices.Clone(out.Templates)
-	out.Failing = []watch.Failure{}
-	if failing != nil {
-		out.Failing = watch.Failures(failing())
-	}
-	return out
-}
-
-// publish shows what the engine has come to.
-func (e *engine) publish() {
-	if e.board == nil {
-		return
-	}
-	s := Status{Complete: e.complete}
+func (e *engine) status() Status {
+	e.mu.Lock()
+	units := e.units
+	s := Status{Complete: e.complete, Failing: watch.Failures(e.set.Failing())}
+	e.mu.Unlock()
 	queries := map[watch.Request]bool{}
-	for _, u := range e.units {
-		s.Templates = append(s.Templates, u.status())
-		for q := range u.queries {
-			queries[q] = true
-		}
+	for _, u := range units {
+		s.Templates = append(s.Templates, u.status(queries))
 	}
 	s.Queries = len(queries)
-	e.board.mu.Lock()
-	defer e.board.mu.Unlock()
-	e.board.status, e.board.failing = s, e.watcher.Failing
+	return s
 }
 
-const waitsPrefix = "waiting for "
-
-func (u *unit) status() TemplateStatus {
-	trouble := u.said != "" && !strings.HasPrefix(u.said, waitsPrefix)
-	if trouble && u.said != u.seen.err {
-		u.seen.err, u.seen.errAt = u.said, time.Now()
-	}
+// status shows a unit, and adds what it asks for to all.
+func (u *unit) status(all map[watch.Request]bool) TemplateStatus {
+	u.mu.Lock()
+	defer u.mu.Unlock()
 	s := TemplateStatus{
-		Source: u.Source, Destination: u.Destination, State: StateRendered,
-		LastRender: moment(u.seen.renderedAt), LastChange: moment(u.seen.changedAt),
-		Cause: slices.Clone(u.seen.cause), Renders: u.seen.renders,
-		LastError: u.seen.err, LastErrorAt: moment(u.seen.errAt),
+		Source: u.Source, Destination: u.Destination, State: u.state.shown(),
+		LastRender: moment(u.renderedAt), LastChange: moment(u.changedAt),
+		Cause: slices.Clone(u.cause), Renders: u.renders, LastError: u.err, LastErrorAt: moment(u.errAt),
 		Dependencies: len(u.queries) + len(u.paths), Queries: []string{}, Files: []string{},
-		Missing: slices.Clone(u.missing), dataAt: u.seen.dataAt,
+		Missing: slices.Clone(u.missing), Age: -1,
 	}
-	switch {
-	case u.rejection != nil && u.out == nil:
-		s.State = StateRejected
-	case trouble:
-		s.State = StateFailed
-	case u.out != nil:
-		s.State = StatePending
-	case len(u.missing) > 0 || !u.done:
-		s.State = StateWaiting
+	if !u.dataAt.IsZero() {
+		s.Age = time.Since(u.dataAt).Seconds()
 	}
 	for q := range u.queries {
+		all[q] = true
 		s.Queries = append(s.Queries, q.String())
 	}
 	for p := range u.paths {
@@ -144,26 +99,4 @@ func moment(t time.Time) *time.Time {
 	}
 	t = t.UTC()
 	return &t
-}
-
-// noteCause notes that an answer of q concerns the unit.
-func (u *unit) noteCause(q watch.Request) {
-	const most = 20
-	u.seen.dataAt = time.Now()
-	if text := q.String(); len(u.seen.causeNext) < most && !slices.Contains(u.seen.causeNext, text) {
-		u.seen.causeNext = append(u.seen.causeNext, text)
-	}
-}
-
-// rendered notes a render that changed the file, or found it as it should be.
-func (s *seen) rendered(changed bool) {
-	s.renderedAt = time.Now()
-	if changed {
-		s.renders++
-		s.changedAt = s.renderedAt
-	}
-	s.cause, s.causeNext = s.causeNext, nil
-	if s.cause == nil {
-		s.cause = []string{}
-	}
 }

@@ -22,6 +22,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -91,7 +92,7 @@ type Config struct {
 	MinInterval time.Duration
 	Jitter      time.Duration
 	// Rollout says when files that change may be replaced; nil: at once.
-	Rollout rollout.Taker
+	Rollout rollout.Slots
 	// Cache keeps the last good data, from which a start without any agent renders.
 	Cache watch.CacheConfig
 
@@ -126,8 +127,9 @@ type Tool struct {
 	cfg    Config
 	reload chan struct{}
 	ready  *engine // made by Prepare; nil: Run makes its own
-	next   pending // what Reconfigure has left for the engine
-	status board   // what Status shows
+
+	next    atomic.Pointer[reconfiguration] // what Reconfigure has left for the engine; nil: nothing
+	running atomic.Pointer[engine]          // what Status shows; nil before Run
 }
 
 // New makes a Tool. It reads nothing before Run.
@@ -145,7 +147,7 @@ func New(cfg Config) *Tool {
 	if cfg.SuperviseEnv == nil {
 		cfg.SuperviseEnv = cfg.Env
 	}
-	cfg.Templates = settled(cfg.Templates)
+	cfg.Templates = withDefaults(cfg.Templates)
 	return &Tool{cfg: cfg, reload: make(chan struct{}, 1)}
 }
 
@@ -169,7 +171,8 @@ func (t *Tool) Run(ctx context.Context) error {
 		return err
 	}
 	e := t.ready
-	e.next, e.board = &t.next, &t.status
+	e.next = &t.next
+	t.running.Store(e)
 	if t.cfg.Once && t.cfg.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, t.cfg.Timeout, errTimeout)

@@ -19,17 +19,17 @@ const maxRefusals = 3
 // errRejected says that a check did not accept what was rendered.
 type errRejected struct{ error }
 
-// errUnjudged says that a check could not tell.
-type errUnjudged struct{ error }
+// errCheckFailed says that a check could not run.
+type errCheckFailed struct{ error }
 
-func (e errUnjudged) Unwrap() error { return e.error }
+func (e errCheckFailed) Unwrap() error { return e.error }
 
 // write writes what is due, then runs the commands of what changed and tells
 // the -exec command. An error ends the tool.
 func (e *engine) write(ctx context.Context) error {
 	now := time.Now()
-	e.hurry(now)
-	var replaced []*unit // whose files changed, or whose command is still owed
+	e.retryNow(now)
+	var replaced []*unit // whose files changed, or whose command is still pending
 	for _, b := range e.bundles() {
 		if !b.ready(now) || e.queue(b) {
 			continue
@@ -37,7 +37,7 @@ func (e *engine) write(ctx context.Context) error {
 		err := e.commit(ctx, b)
 		if err != nil {
 			if ctx.Err() != nil { // the end, of us or of our turn, is no failure
-				e.owe(replaced)
+				e.interruptedCommands(replaced)
 				return nil
 			}
 			if err := e.writeFailed(b, err, now); err != nil {
@@ -46,7 +46,7 @@ func (e *engine) write(ctx context.Context) error {
 			continue
 		}
 		for _, u := range b {
-			if u.owes {
+			if u.commandPending {
 				replaced = append(replaced, u)
 			}
 			if u.out != nil {
@@ -60,8 +60,8 @@ func (e *engine) write(ctx context.Context) error {
 	}
 	stand := e.runCommands(ctx, replaced)
 	if ctx.Err() != nil {
-		e.owe(replaced)
-		e.complete = e.complete && !first
+		e.interruptedCommands(replaced)
+		e.setComplete(e.complete && !first)
 		return nil
 	}
 	replaced = stand
@@ -72,27 +72,29 @@ func (e *engine) write(ctx context.Context) error {
 	return nil
 }
 
-// owe has files whose command was not run, or stopped, written again, and the command
-// run then.
-func (e *engine) owe(units []*unit) {
+// interruptedCommands has files whose command was not run, or stopped, written again, and
+// the command run then.
+func (e *engine) interruptedCommands(units []*unit) {
 	for _, u := range units {
 		if u.out == nil {
-			u.out, u.due, u.retrying, u.forExec = u.last, time.Now(), true, false
+			u.out, u.due, u.refusedBy = u.last, time.Now(), byNoRun
+			u.transition(eventInterrupted)
 		}
-		u.owes = true
+		u.commandPending = true
 	}
 }
 
-// hurry makes what a command has refused due at once when there is new data: the
+// retryNow makes what -exec has refused due at once when there is new data: the
 // command gets another chance on all of it.
-func (e *engine) hurry(now time.Time) {
+func (e *engine) retryNow(now time.Time) {
 	fresh := false
 	for _, u := range e.units {
-		fresh = fresh || u.out != nil && !u.retrying && !u.held && !now.Before(u.due)
+		fresh = fresh || u.out != nil && u.refusedBy == nobody && !u.state.held() && !now.Before(u.due)
 	}
 	for _, u := range e.units {
-		if fresh && u.retrying && u.out != nil && u.forExec {
-			u.due, u.held = now, false
+		if fresh && u.refusedBy == byExec && u.out != nil {
+			u.due = now
+			u.transition(eventRetryNow)
 		}
 	}
 }
@@ -130,8 +132,14 @@ func (e *engine) rendered() bool {
 	if e.complete || !e.allDone() {
 		return false
 	}
-	e.complete = true
+	e.setComplete(true)
 	return true
+}
+
+func (e *engine) setComplete(yes bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.complete = yes
 }
 
 // allDone says that every unit has been written once, so that all data is there.
@@ -147,59 +155,62 @@ func (e *engine) allDone() bool {
 func (e *engine) written(u *unit) {
 	switch {
 	case e.cfg.Dry:
-	case u.owes:
+	case u.commandPending:
 		e.log.Info("rendered", "template", u.Source, "file", u.Destination)
 		u.replacedAt = time.Now()
 	default:
 		e.log.Debug("rendered, nothing new", "template", u.Source, "file", u.Destination)
 	}
-	u.seen.rendered(u.owes)
+	u.rendered(u.commandPending)
 	u.items = e.items(u)
-	u.last, u.wasRetry = u.out, u.retrying
-	u.out, u.done, u.owes, u.failures, u.said = nil, true, false, 0, ""
-	u.retrying, u.held = false, false
+	u.last, u.wasRetry = u.out, u.refusedBy != nobody
+	u.out, u.done, u.commandPending, u.failures, u.lastMessage, u.refusedBy = nil, true, false, 0, "", nobody
+	u.transition(eventWritten)
 	u.since = time.Time{}
 }
 
 // writeFailed decides what files that could not be replaced mean.
 func (e *engine) writeFailed(b bundle, err error, now time.Time) error {
-	e.troubled(err)
+	e.slotFailed(err)
 	if errors.Is(err, render.ErrReaderGone) { // as with any program in a pipeline
 		return cli.Exit(128+int(syscall.SIGPIPE), err)
 	}
 	var rejected errRejected
 	isRejected := errors.As(err, &rejected)
-	var unjudged errUnjudged
-	isUnjudged := errors.As(err, &unjudged)
+	var checkFailed errCheckFailed
+	isCheckFailed := errors.As(err, &checkFailed)
 	if e.cfg.Once {
 		for _, u := range b {
-			u.gaveUp, u.out = true, nil
+			u.out = nil
+			u.transition(eventGaveUp)
 		}
 		e.fail(cli.Exit(cli.ExitRun, err))
 		return nil
 	}
 	text := "cannot write, trying again"
-	if isUnjudged {
+	if isCheckFailed {
 		text = "the check could not run, trying again"
 	}
 	for _, u := range b {
 		switch {
 		case u.out == nil:
 		case isRejected: // waits for new data, its own or that of another in the bundle
-			u.held, u.since = true, time.Time{}
+			u.since = time.Time{}
+			u.transition(eventRejected)
 			if len(b) == 1 {
-				u.out, u.held = nil, false
+				u.out = nil
 			}
-			if u.news(err.Error()) {
+			if u.trouble(err.Error()) {
 				e.log.Error("rejected, waiting for new data", "template", u.Source, "file", u.Destination, "error", err)
 			}
-		case u.fatal(!u.done && !u.late && !isUnjudged):
+		case u.fatal(!u.done && !u.late && !isCheckFailed):
 			return cli.Exit(cli.ExitRun, err)
 		default:
 			delay := backoff(u.failures, maxRetry)
 			u.failures++
 			u.due = now.Add(delay)
-			if u.news(err.Error()) {
+			u.transition(eventWriteFailed)
+			if u.trouble(err.Error()) {
 				e.log.Error(text, "template", u.Source, "file", u.Destination, "error", err, "retry_in", delay)
 			}
 		}

@@ -100,7 +100,7 @@ func TestRolloutGate(t *testing.T) {
 		t.Fatalf("after a failure: %v", err)
 	}
 	cleared := make(chan error, 1)
-	go func() { cleared <- other.Await(ctx) }()
+	go func() { cleared <- other.Wait(ctx) }()
 	if _, err := a.KVDelete(ctx, "svc/web/.abort", client.KVWrite{}, nil); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,5 @@
-// Package daemon is a reacting tool as a process: from its start to its end, through
-// the signals that end it, make it read its configuration again, or are for its
-// child.
+// Package daemon runs a reacting tool as a process: its log, pid file, status and
+// signals, and its reloads.
 package daemon
 
 import (
@@ -13,16 +12,40 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/muster-dev/muster/cmd/internal/status"
 	"github.com/muster-dev/muster/pkg/cli"
 )
 
-// errRestart ends a Tool because something changed that it cannot take in while
-// it runs: the agent's address, the exec block.
+// errRestart ends an App because another takes its place.
 var errRestart = errors.New("the configuration changed")
 
-// Tool is one run of a tool.
-type Tool interface {
+// App is one configuration of a tool, and the run that follows it.
+type App interface {
+	Common() Common
+	// Open makes the tool, which starts nothing. It is called once, before all that follows.
+	// The signals are those of Signals.Others, and, if Supervising, INT and TERM.
+	Open(log *slog.Logger, signals <-chan os.Signal)
+	// Run works until ctx ends or the tool does.
 	Run(ctx context.Context) error
+	// Prepare reads all that the App needs to take the place of one that runs. On its
+	// error that one stays. It starts nothing.
+	Prepare() error
+	// Reconfigure has an App that runs follow next; false: next must take its place.
+	Reconfigure(next App) bool
+	// LoadFailed says that the configuration was read again in vain.
+	LoadFailed()
+	Status() Status
+}
+
+// Status is encoded as JSON for people, and gives metrics in Prometheus' text format.
+type Status interface{ Metrics() string }
+
+// Common are the settings that every tool has.
+type Common struct {
+	Level    slog.Level
+	PidFile  string
+	Warnings []string // for the log
+	Signals  Signals
 }
 
 // Signals say what signals mean.
@@ -35,94 +58,80 @@ type Signals struct {
 	Supervising bool
 }
 
-// Config configures a Life. S is what the configuration amounts to; values of it are
-// not changed.
-type Config[S any, T Tool] struct {
-	Logger  *slog.Logger
-	New     func(s S, others <-chan os.Signal) T
-	Signals func(S) Signals
-	// Load reads the configuration again. On its error the one before is kept, and
-	// Failed called, if it is there.
-	Load   func() (S, error)
-	Failed func(T)
-	// Prepare has a new Tool read all that it needs before the one that runs is ended
-	// for its sake; its error keeps that one. It must start nothing. nil: nothing is read.
-	Prepare func(T) error
-	// Change has the tool take in what differs; false: it needs a new one.
-	Change func(tool T, now, next S) bool
-}
-
-// Life is one Tool, or, after reloads that change more than a Tool can take in,
+// Daemon runs an App, or, after reloads that change more than an App can follow,
 // several one after the other.
-type Life[S any, T Tool] struct {
-	cfg    Config[S, T]
+type Daemon struct {
+	Stderr     *os.File
+	LogJSON    bool
+	StatusAddr string
+	Load       func() (App, error) // reads the configuration again
+
 	log    *slog.Logger
-	got    chan os.Signal // what we get
-	others chan os.Signal // what of it is for the command
-	nohup  bool           // SIGHUP was ignored when we started
+	level  slog.LevelVar
+	got    chan os.Signal // all that we get
+	others chan os.Signal // those for the command
+	nohup  bool           // SIGHUP was ignored at the start
 
 	mu      sync.Mutex
-	now     S
-	next    *successor[S, T] // after errRestart; nil: there is none
-	tool    T
-	restart context.CancelCauseFunc // ends tool alone
+	app     App
+	common  Common                  // the newest that app follows
+	next    App                     // takes app's place after errRestart; nil: none
+	restart context.CancelCauseFunc // ends app alone
 }
 
-// successor is a Tool that is ready to take the place of another, and what it lives by.
-type successor[S any, T Tool] struct {
-	by   S
-	tool T
-}
-
-// New makes a Life that begins with s.
-func New[S any, T Tool](cfg Config[S, T], s S) *Life[S, T] {
-	l := &Life[S, T]{
-		cfg: cfg, log: cfg.Logger, now: s, restart: func(error) {},
-		got: make(chan os.Signal, 16), others: make(chan os.Signal, 16), nohup: signal.Ignored(syscall.SIGHUP),
+// Run runs app until a signal ends it, or the App ends.
+func (d *Daemon) Run(parent context.Context, app App) error {
+	cli.SurvivePipes()
+	d.got, d.others, d.nohup = make(chan os.Signal, 16), make(chan os.Signal, 16), signal.Ignored(syscall.SIGHUP)
+	d.common = app.Common()
+	d.log = d.common.Log(d.Stderr, &d.level, d.LogJSON)
+	app.Open(d.log, d.others)
+	d.app = app
+	d.listen(d.common.Signals) // who reads the pid file may send a signal at once
+	remove, err := writePID(d.common.PidFile)
+	if err != nil {
+		return err
 	}
-	l.tool = cfg.New(s, l.others)
-	return l
-}
-
-// Tool is the one that runs.
-func (l *Life[S, T]) Tool() T {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.tool
-}
-
-// Run lives until a signal ends it, or the Tool ends.
-func (l *Life[S, T]) Run(parent context.Context) error {
+	defer remove()
+	stop, err := status.Serve(d.StatusAddr, d.log, func() any { return d.status() }, func() string { return d.status().Metrics() })
+	if err != nil {
+		return err
+	}
+	defer stop()
 	ctx, end := context.WithCancelCause(parent)
 	defer end(nil)
-	l.mu.Lock()
-	tool, toolCtx := l.begin(ctx)
-	l.mu.Unlock()
-	defer l.dispatch(end)()
+	appCtx := d.begin(ctx, app)
+	defer d.dispatch(end)()
 	for {
-		err := tool.Run(toolCtx)
-		if ctx.Err() != nil || !errors.Is(context.Cause(toolCtx), errRestart) {
+		err := app.Run(appCtx)
+		if ctx.Err() != nil || !errors.Is(context.Cause(appCtx), errRestart) {
 			Notify("STOPPING=1")
 			return ended(ctx, err)
 		}
-		l.log.Info("starting again with the new configuration")
-		l.mu.Lock()
-		l.now, l.tool = l.next.by, l.next.tool
-		l.next = nil
-		tool, toolCtx = l.begin(ctx)
-		l.mu.Unlock()
+		d.log.Info("starting again with the new configuration")
+		d.mu.Lock()
+		app, d.next = d.next, nil
+		d.follow(app.Common())
+		appCtx = d.begin(ctx, app)
+		d.mu.Unlock()
 	}
 }
 
-// begin makes the context that the Tool runs under. Callers hold mu.
-func (l *Life[S, T]) begin(ctx context.Context) (T, context.Context) {
-	toolCtx, restart := context.WithCancelCause(ctx)
-	l.restart = restart
-	l.listen(l.now)
-	return l.tool, toolCtx
+func (d *Daemon) status() Status {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.app.Status()
 }
 
-// ended is the end of it all, with the code of a signal that caused it.
+// begin makes app the one that runs, under the context that it returns. Callers hold mu,
+// or are alone.
+func (d *Daemon) begin(ctx context.Context, app App) (appCtx context.Context) {
+	d.app = app
+	appCtx, d.restart = context.WithCancelCause(ctx)
+	return appCtx
+}
+
+// ended is Run's error: it has the exit code of the signal that caused the end.
 func ended(ctx context.Context, err error) error {
 	var by *cli.Interrupt
 	if err == nil && errors.As(context.Cause(ctx), &by) && by.Signal != syscall.SIGTERM {
@@ -134,16 +143,15 @@ func ended(ctx context.Context, err error) error {
 // listen asks for the signals that mean something; it only ever adds to them. SIGHUP
 // that is ignored stays so, for a child too: a log-out must not end what nohup began.
 // Where there is no child it may be what a user sends to reload, and does no harm.
-func (l *Life[S, T]) listen(s S) {
-	sigs := l.cfg.Signals(s)
+func (d *Daemon) listen(sigs Signals) {
 	want := append([]os.Signal{syscall.SIGINT, syscall.SIGTERM, sigs.Kill}, sigs.Others...)
 	if sigs.Reload != 0 {
 		want = append(want, sigs.Reload)
 	}
-	if l.nohup && (sigs.Supervising || sigs.Reload != syscall.SIGHUP) {
+	if d.nohup && (sigs.Supervising || sigs.Reload != syscall.SIGHUP) {
 		want = slices.DeleteFunc(want, func(sig os.Signal) bool { return sig == syscall.SIGHUP })
 	}
-	signal.Notify(l.got, want...)
+	signal.Notify(d.got, want...)
 }
 
 // ForChild are the signals that a supervised child gets: not those that are
@@ -161,78 +169,90 @@ func ForChild() []os.Signal {
 }
 
 // dispatch does what signals say until the function it returns is called.
-func (l *Life[S, T]) dispatch(end context.CancelCauseFunc) (stop func()) {
+func (d *Daemon) dispatch(end context.CancelCauseFunc) (stop func()) {
 	done, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
 		for {
 			select {
-			case sig := <-l.got:
-				l.on(sig, end)
+			case sig := <-d.got:
+				d.on(sig, end)
 			case <-done:
 				return
 			}
 		}
 	}()
 	return func() {
-		signal.Stop(l.got)
+		signal.Stop(d.got)
 		close(done)
 		<-stopped
 	}
 }
 
-func (l *Life[S, T]) on(sig os.Signal, end context.CancelCauseFunc) {
-	l.mu.Lock()
-	s := l.cfg.Signals(l.now)
-	l.mu.Unlock()
+func (d *Daemon) on(sig os.Signal, end context.CancelCauseFunc) {
+	d.mu.Lock()
+	s := d.common.Signals
+	d.mu.Unlock()
 	ends := sig == s.Kill || !s.Supervising && (sig == syscall.SIGTERM || sig == syscall.SIGINT)
 	switch {
 	case s.Reload != 0 && sig == s.Reload:
-		l.reload()
+		d.reload()
 	case ends:
 		// A second one ends a process that hangs.
 		signal.Reset(syscall.SIGINT, syscall.SIGTERM, s.Kill)
 		end(&cli.Interrupt{Signal: sig})
 	default:
 		select {
-		case l.others <- sig:
+		case d.others <- sig:
 		default: // the command has been told enough
 		}
 	}
 }
 
-// reload reads the configuration again: some changes are taken in by the Tool that
-// runs, others need a new one.
-func (l *Life[S, T]) reload() {
-	next, err := l.cfg.Load()
-	l.mu.Lock()
-	defer l.mu.Unlock()
+// reload reads the configuration again: the App follows it, or another takes its place.
+func (d *Daemon) reload() {
+	next, err := d.Load()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if err != nil {
-		l.keep(err)
+		d.keep(err)
 		return
 	}
-	if l.next == nil && l.cfg.Change(l.tool, l.now, next) {
-		l.log.Info("the configuration was read again")
-		l.now = next
-		l.listen(next)
+	common := next.Common()
+	if d.next == nil && d.app.Reconfigure(next) {
+		d.log.Info("the configuration was read again")
+		d.follow(common)
 		return
 	}
-	tool := l.cfg.New(next, l.others)
-	if l.cfg.Prepare != nil {
-		if err := l.cfg.Prepare(tool); err != nil {
-			l.keep(err)
-			return
-		}
+	next.Open(d.log, d.others)
+	if err := next.Prepare(); err != nil {
+		d.keep(err)
+		return
 	}
-	l.log.Info("the configuration was read again")
-	l.next = &successor[S, T]{next, tool}
-	l.restart(errRestart)
+	d.log.Info("the configuration was read again")
+	d.next = next
+	d.restart(errRestart)
 }
 
-// keep goes on with what there is. Callers hold mu.
-func (l *Life[S, T]) keep(err error) {
-	l.log.Error("cannot use the configuration, keeping the one before", "error", err)
-	if l.cfg.Failed != nil && l.next == nil {
-		l.cfg.Failed(l.tool)
+// follow changes what all tools can change while they run. Callers hold mu.
+func (d *Daemon) follow(next Common) {
+	if !slices.Equal(d.common.Warnings, next.Warnings) {
+		for _, text := range next.Warnings {
+			d.log.Warn(text)
+		}
+	}
+	if d.common.PidFile != next.PidFile {
+		d.log.Warn("another pid_file is used from the next start on", "pid_file", next.PidFile)
+	}
+	d.level.Set(next.Level)
+	d.common = next
+	d.listen(next.Signals)
+}
+
+// keep continues with the configuration before. Callers hold mu.
+func (d *Daemon) keep(err error) {
+	d.log.Error("cannot use the configuration, keeping the one before", "error", err)
+	if d.next == nil {
+		d.app.LoadFailed()
 	}
 }

@@ -12,9 +12,8 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// WritePID writes the file that -pid-file names, if it does, and gives the function
-// that removes it. Whoever reads it may send signals at once.
-func WritePID(path string) (remove func(), err error) {
+// writePID writes the file that -pid-file names, if it names one; remove removes it.
+func writePID(path string) (remove func(), err error) {
 	if path == "" {
 		return func() {}, nil
 	}
@@ -38,9 +37,19 @@ func Notify(state string) {
 	_, _ = io.WriteString(conn, state)
 }
 
-// Logger logs to a file that may be nil. What net/http says of connections that an
-// agent refuses is no news to users: it goes there as debugging.
-func Logger(f *os.File, level slog.Leveler, json bool) *slog.Logger {
+// Log makes the log that a tool begins with, and writes the warnings to it.
+func (c Common) Log(stderr *os.File, level *slog.LevelVar, json bool) *slog.Logger {
+	level.Set(c.Level)
+	log := logger(stderr, level, json)
+	for _, text := range c.Warnings {
+		log.Warn(text)
+	}
+	return log
+}
+
+// logger logs to a file that may be nil. What net/http logs about connections that an
+// agent refuses has level debug: users cannot act on it.
+func logger(f *os.File, level slog.Leveler, json bool) *slog.Logger {
 	l := logx.Discard()
 	if f != nil {
 		l = logx.New(f, level, json)

@@ -55,7 +55,7 @@ func (o *options) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return o.live(ctx, c)
+	return o.run(ctx, c)
 }
 
 // load reads everything.
@@ -194,18 +194,52 @@ func (o *options) connect(c *config, f *file, from option.Origins) error {
 	return nil
 }
 
-// tool is a Set as life wants it.
-type tool struct {
+// app is one configuration of watch for the daemon.
+type app struct {
 	*handlers.Set
-	once bool
+	o      *options
+	config *config
+	log    *slog.Logger
+	once   bool
+}
+
+func (a *app) Open(log *slog.Logger, signals <-chan os.Signal) {
+	a.log, a.once = log, a.o.once || a.config.prints
+	a.Set = handlers.New(a.o.setConfig(a.config, log, signals), a.config.specs)
+}
+
+func (a *app) Common() daemon.Common {
+	s := daemon.Signals{Kill: syscall.SIGINT, Others: []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2}}
+	if len(a.o.configs) > 0 {
+		s.Reload = syscall.SIGHUP
+	}
+	return daemon.Common{Level: a.config.level, PidFile: a.o.pidFile, Warnings: a.config.warnings, Signals: s}
+}
+
+func (a *app) Prepare() error { return a.Check() }
+
+func (a *app) LoadFailed() {}
+
+func (a *app) Status() daemon.Status { return a.Set.Status() }
+
+func (a *app) Reconfigure(other daemon.App) bool {
+	now, next := a.config, other.(*app).config
+	if next.token != now.token || !reflect.DeepEqual(next.conn, now.conn) || next.retry != now.retry {
+		return false
+	}
+	a.config = next
+	if err := a.Replace(next.specs); err != nil {
+		a.log.Error("cannot use the new watches, keeping those before", "error", err)
+	}
+	return true
 }
 
 // Run ends like its Set; where that had still something to do once, by the signal
 // that kept it from it.
-func (t tool) Run(ctx context.Context) error {
-	err := t.Set.Run(ctx)
+func (a *app) Run(ctx context.Context) error {
+	err := a.Set.Run(ctx)
 	var by *cli.Interrupt
-	if t.once && ctx.Err() != nil && errors.As(context.Cause(ctx), &by) {
+	if a.once && ctx.Err() != nil && errors.As(context.Cause(ctx), &by) {
 		if number, ok := by.Signal.(syscall.Signal); ok {
 			return cli.Exit(128+int(number), nil)
 		}
@@ -213,42 +247,18 @@ func (t tool) Run(ctx context.Context) error {
 	return err
 }
 
-// live delivers until a signal ends it, or everything is done.
-func (o *options) live(ctx context.Context, c *config) error {
-	once := o.once || c.prints
+// run delivers until a signal ends it, or everything is done.
+func (o *options) run(ctx context.Context, c *config) error {
 	if o.timeout > 0 {
 		limited, cancel := context.WithTimeoutCause(ctx, o.timeout, errTimeout)
 		defer cancel()
 		ctx = limited
 	}
-	err := daemon.Program[*config, tool]{
-		Stderr: o.stderr, LogJSON: o.logJSON, StatusAddr: o.statusAddr,
-		Basics: func(c *config) daemon.Basics {
-			return daemon.Basics{Level: c.level, PidFile: o.pidFile, Warnings: c.warnings}
-		},
-		Status: func(t tool) daemon.Reporter { return t.Status() },
-		New: func(c *config, log *slog.Logger, others <-chan os.Signal) tool {
-			return tool{handlers.New(o.setConfig(c, log, others), c.specs), once}
-		},
-		Signals: func(*config) daemon.Signals {
-			s := daemon.Signals{Kill: syscall.SIGINT, Others: []os.Signal{syscall.SIGUSR1, syscall.SIGUSR2}}
-			if len(o.configs) > 0 {
-				s.Reload = syscall.SIGHUP
-			}
-			return s
-		},
-		Load: o.load, Prepare: func(t tool) error { return t.Check() },
-		Change: func(t tool, log *slog.Logger, now, next *config) bool {
-			if next.token != now.token || !reflect.DeepEqual(next.conn, now.conn) || next.retry != now.retry {
-				return false
-			}
-			if err := t.Replace(next.specs); err != nil {
-				log.Error("cannot use the new watches, keeping those before", "error", err)
-			}
-			return true
-		},
-	}.Run(ctx, c)
-	return o.ended(ctx, c, err)
+	d := daemon.Daemon{Stderr: o.stderr, LogJSON: o.logJSON, StatusAddr: o.statusAddr, Load: func() (daemon.App, error) {
+		c, err := o.load()
+		return &app{o: o, config: c}, err
+	}}
+	return o.ended(ctx, c, d.Run(ctx, &app{o: o, config: c}))
 }
 
 func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal) handlers.Config {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/api"
@@ -96,18 +95,14 @@ func (r *Runner) supervise(n *run, p *plan, argv []string, result *api.ExecResul
 		ctx, cancel = context.WithTimeout(ctx, p.timeout)
 		defer cancel()
 	}
-	code, err := child.Wait(ctx)
-	switch {
-	case ctx.Err() == nil:
-	case n.ctx.Err() != nil:
-		result.State = api.ExecStopped
-		code, err = child.Stop(syscall.SIGTERM, killAfter)
-	default:
-		result.State = api.ExecTimeout
-		code, err = child.Stop(syscall.SIGTERM, killAfter)
-	}
+	code, stopped, err := child.Await(ctx, killAfter)
 	result.Code = code
-	if code == 0 && err == nil && ctx.Err() == nil {
+	switch {
+	case stopped && n.ctx.Err() != nil:
+		result.State = api.ExecStopped
+	case stopped:
+		result.State = api.ExecTimeout
+	case code == 0 && err == nil:
 		result.State = api.ExecOK
 	}
 	return err

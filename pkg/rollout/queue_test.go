@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// script is a Taker whose turns end as it says; nil is a turn that is had.
+// script is Slots whose slots end as it says; nil is a turn that is had.
 type script struct {
 	before  []error // instead of a turn
 	after   []error // of a turn
@@ -23,7 +23,7 @@ type script struct {
 }
 
 func (s *script) Recover(context.Context) error { return errors.New("no agent") }
-func (s *script) Await(context.Context) error   { s.awaited++; return nil }
+func (s *script) Wait(context.Context) error    { s.awaited++; return nil }
 
 func (s *script) Do(ctx context.Context, apply func(context.Context) error) error {
 	s.at = append(s.at, time.Since(s.began))
@@ -41,7 +41,7 @@ func (s *script) Do(ctx context.Context, apply func(context.Context) error) erro
 
 // A turn that is not to be had, or was lost, is tried for again; one that was had is
 // not, however it ended; and one that nobody wants any more is not taken.
-func TestTurns(t *testing.T) {
+func TestQueue(t *testing.T) {
 	down := errors.New("no leader")
 	for name, c := range map[string]struct {
 		script  script
@@ -60,21 +60,21 @@ func TestTurns(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := c.script
 				s.began = time.Now()
-				turns, applied, wanted := NewTurns(&s, logx.Discard()), 0, true
+				queue, applied, wanted := NewQueue(&s, logx.Discard()), 0, true
 				ctx, cancel := context.WithCancel(t.Context())
 				ended := make(chan struct{})
 				go func() {
 					defer close(ended)
-					turns.Run(ctx, func() bool { return wanted }, func(context.Context) error { applied++; return nil })
+					queue.Run(ctx, func() bool { return wanted }, func(context.Context) error { applied++; return nil })
 				}()
-				turns.Ask()
+				queue.Ask()
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				if !slices.Equal(s.at, c.at) || applied != c.applied || s.awaited != c.awaited {
 					t.Errorf("tried at %v, applied %d times, waited %d times", s.at, applied, s.awaited)
 				}
 				wanted = false
-				turns.Ask()
+				queue.Ask()
 				synctest.Wait()
 				if len(s.at) != len(c.at) {
 					t.Error("took a turn that nobody wants")
