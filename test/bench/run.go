@@ -17,7 +17,7 @@ import (
 // maxWait is how long something may take to happen, and setTime a set.
 const (
 	maxWait = 60 * time.Second
-	setTime  = 10 * time.Minute
+	setTime = 10 * time.Minute
 )
 
 // A run takes one set of one column. Like a testing.T it ends at the first failure,
