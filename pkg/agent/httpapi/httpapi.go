@@ -48,7 +48,7 @@ type Cluster interface {
 	Standing
 	Peer
 	// Views is where the replicated state is read.
-	Views() *view.Board
+	Views() *view.Views
 }
 
 // Leadership is about doing things as, or through, the leader. The error
