@@ -261,7 +261,7 @@ func (fakeCatalog) HealthNode(context.Context, string, *client.Options) ([]*api.
 	return nil, client.Meta{}, nil
 }
 
-// fakeForward records what is sent on, and answers with what it is told.
+// fakeForward records what is forwarded, and gives the answer that it is configured with.
 type fakeForward struct {
 	mu    sync.Mutex
 	calls []string
