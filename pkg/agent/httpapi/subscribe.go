@@ -205,7 +205,7 @@ func (s *stream) read(path string) (*request, read, error) {
 	if err != nil {
 		return nil, read{}, err
 	}
-	asked, isRead := v.(read)
+	asked, isRead := asRead(v)
 	if !isRead {
 		return nil, read{}, notFollowed
 	}
