@@ -12,43 +12,43 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// maxFlightBody bounds an answer that is kept for several readers, in bytes. A
-// longer one each of them asks for alone.
-const maxFlightBody = 8 << 20
+// maxSharedBody limits a shared answer, in bytes. For a longer one each reader sends
+// its own request.
+const maxSharedBody = 8 << 20
 
-var errFlightBody = errors.New("the answer is too long to be shared")
+var errSharedBody = errors.New("the answer is too long to be shared")
 
-// flights are the blocking reads that a client agent has under way at a server:
-// one for all its clients that ask the same.
-type flights struct {
+// sharedReads are the blocking reads that a client agent waits for at a server: one for
+// all its clients with equal reads.
+type sharedReads struct {
 	mu     sync.Mutex
-	byKey  map[string]*flight
-	number uint64 // of the newest flight
+	byKey  map[string]*sharedRead
+	number uint64 // of the newest request
 }
 
-// flight is one request to a server. Its goroutine is started by the first who
-// waits for it; the last to leave ends it, and waits for that.
-type flight struct {
-	waiters int     // guarded by flights.mu
-	givenUp bool    // nobody waited for its answer any more; likewise
-	number  uint64  // a higher one began later
-	next    *flight // of those for whom this one was not enough; guarded by flights.mu
-	cancel  context.CancelFunc
-	began   time.Time
-	done    chan struct{} // closed once the rest is settled
-	answer  *recorded     // nil: there is none that can be shared
-	err     error
+// sharedRead is one request to a server. Its first reader starts its goroutine; the
+// last one to leave ends it and waits for its end.
+type sharedRead struct {
+	waiters   int         // guarded by sharedReads.mu
+	abandoned bool        // its last reader left before the answer; likewise
+	number    uint64      // a higher one was started later
+	next      *sharedRead // for readers for whom this answer may be too old; guarded by sharedReads.mu
+	cancel    context.CancelFunc
+	began     time.Time
+	done      chan struct{} // closed when answer and err are set
+	answer    *recorded     // nil: it cannot be shared
+	err       error
 }
 
-// coalesces tells the reads that may share a flight. A consistent read is not
-// one: its leader must be confirmed after it began.
+// coalesces says whether a read may share a request. A consistent read may not: the
+// leader must be confirmed after the read began.
 func (rq *request) coalesces() bool {
 	return rq.index > 0 && rq.r.Method == http.MethodGet && rq.route.headers != plain && rq.mode != consistent
 }
 
-// flightKey is equal for reads that may share a flight: equal in all but how long
-// they wait.
-func (rq *request) flightKey() string {
+// sharedReadKey is equal for reads that may share a request: reads that differ only in
+// how long they wait.
+func (rq *request) sharedReadKey() string {
 	values := make([]string, 0, 4)
 	for _, name := range []string{api.HeaderToken, "Authorization", "Cache-Control"} {
 		values = append(values, rq.r.Header.Get(name))
@@ -60,7 +60,7 @@ func (rq *request) flightKey() string {
 	return key
 }
 
-// query is the request's query with another wait.
+// query is the request's query string with another wait.
 func (rq *request) query(wait string) string {
 	had, given := rq.values["wait"]
 	rq.values.Set("wait", wait)
@@ -72,13 +72,13 @@ func (rq *request) query(wait string) string {
 	return rq.values.Encode()
 }
 
-// toServer sends a request of a client agent on to a server. One that blocks
-// waits for a flight, until that has an answer or its own time is over.
+// toServer forwards a request of a client agent to a server. A blocking read shares a
+// request with equal ones, and waits until that is answered or its own time is over.
 //
-// A server may have given its answer before a reader came that shares the flight:
-// that answer says that there is news, but it may be older than what the reader has
-// written or seen elsewhere before it asked. So who came late shares one more
-// flight, which begins after all of them and is answered at once.
+// A server may have answered before a reader joined the request. Such an answer may
+// be older than what the reader has written or seen before it asked. So readers that
+// joined after the start share one more request, which starts after all of them and
+// is answered at once.
 func (a *API) toServer(rq *request) error {
 	if rq.forwards == 0 {
 		return api.ErrNoServers
@@ -88,30 +88,30 @@ func (a *API) toServer(rq *request) error {
 	}
 	over := time.NewTimer(rq.wait())
 	defer over.Stop()
-	earlier := a.flights.newest() // those up to here may have an answer that is on its way
-	key := rq.flightKey()
-	for f := a.board(rq, key, nil); ; f = a.board(rq, key, f) {
+	earlier := a.sharedReads.newest() // requests up to this one may be answered already
+	key := rq.sharedReadKey()
+	for s := a.join(rq, key, nil); ; s = a.join(rq, key, s) {
 		select {
-		case <-f.done:
-			a.flights.leave(key, f)
+		case <-s.done:
+			a.sharedReads.leave(key, s)
 			switch {
-			case f.err != nil:
-				return f.err
-			case f.answer == nil:
+			case s.err != nil:
+				return s.err
+			case s.answer == nil:
 				return rq.forward()
-			case f.ranOut(rq.index) && rq.wait() > 0:
-				continue // the flight waited as long as a server lets it, the reader has not
-			case f.number <= earlier && rq.mode != stale && rq.ctx.Err() == nil:
+			case s.timedOut(rq.index) && rq.wait() > 0:
+				continue // the server's maximum wait is over, the reader's wait is not
+			case s.number <= earlier && rq.mode != stale && rq.ctx.Err() == nil:
 				continue
 			}
-			f.answer.writeTo(rq)
+			s.answer.writeTo(rq)
 			return nil
 		case <-over.C:
-			a.flights.leave(key, f)
+			a.sharedReads.leave(key, s)
 			rq.shortenWait()
 			return rq.forward()
 		case <-rq.ctx.Done():
-			a.flights.leave(key, f)
+			a.sharedReads.leave(key, s)
 			return rq.ctx.Err()
 		}
 	}
@@ -122,105 +122,103 @@ func (rq *request) forward() error {
 	return rq.api.cfg.Forward.ToServer(rq.w, rq.outgoing(), rq.route.safe(rq.r.Method), rq.forwards-1)
 }
 
-// board joins the flight of a key, or starts it: after another one that which
-// follows it, for all who were on that.
-func (a *API) board(rq *request, key string, after *flight) *flight {
-	a.flights.mu.Lock()
-	defer a.flights.mu.Unlock()
-	f := a.flights.byKey[key]
-	if after != nil && after.next != nil && !after.next.givenUp {
-		f = after.next
+// join adds a reader to the request of a key, and starts that if there is none.
+// after is the request that the reader had before: all readers of that share the next one.
+func (a *API) join(rq *request, key string, after *sharedRead) *sharedRead {
+	a.sharedReads.mu.Lock()
+	defer a.sharedReads.mu.Unlock()
+	s := a.sharedReads.byKey[key]
+	if after != nil && after.next != nil && !after.next.abandoned {
+		s = after.next
 	}
-	if f == nil {
-		f = a.start(rq, key)
+	if s == nil {
+		s = a.start(rq, key)
 	}
-	f.waiters++
+	s.waiters++
 	if after != nil {
-		after.next = f
+		after.next = s
 	}
-	return f
+	return s
 }
 
 // start is called with the lock held.
-func (a *API) start(rq *request, key string) *flight {
+func (a *API) start(rq *request, key string) *sharedRead {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(rq.ctx))
 	r := rq.outgoing().Clone(ctx)
 	r.URL.RawQuery = rq.query(a.cfg.MaxQueryTime.String())
-	a.flights.number++
-	f := &flight{number: a.flights.number, cancel: cancel, began: time.Now(), done: make(chan struct{})}
-	if a.flights.byKey == nil {
-		a.flights.byKey = map[string]*flight{}
+	a.sharedReads.number++
+	s := &sharedRead{number: a.sharedReads.number, cancel: cancel, began: time.Now(), done: make(chan struct{})}
+	if a.sharedReads.byKey == nil {
+		a.sharedReads.byKey = map[string]*sharedRead{}
 	}
-	a.flights.byKey[key] = f
-	go a.fly(key, f, r, rq.forwards-1)
-	return f
+	a.sharedReads.byKey[key] = s
+	go a.request(key, s, r, rq.forwards-1)
+	return s
 }
 
-// fly asks a server. Whatever ends an answer midway leaves the readers to ask for
-// themselves.
-func (a *API) fly(key string, f *flight, r *http.Request, forwards int) {
-	defer close(f.done)
-	defer a.flights.end(key, f)
+// request sends the request. If the answer breaks midway, each reader sends its own.
+func (a *API) request(key string, s *sharedRead, r *http.Request, forwards int) {
+	defer close(s.done)
+	defer a.sharedReads.remove(key, s)
 	defer func() {
 		if p := recover(); p != nil && p != http.ErrAbortHandler {
 			a.cfg.Logger.Error("forwarding a blocking read panicked", "path", r.URL.Path, "panic", p)
 		}
 	}()
 	got := &recorded{header: http.Header{}, status: http.StatusOK}
-	if f.err = a.cfg.Forward.ToServer(got, r, true, forwards); f.err == nil && !got.cut {
-		f.answer = got
+	if s.err = a.cfg.Forward.ToServer(got, r, true, forwards); s.err == nil && !got.truncated {
+		s.answer = got
 	}
 }
 
-func (fs *flights) newest() uint64 {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	return fs.number
+func (rs *sharedReads) newest() uint64 {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return rs.number
 }
 
-// end lets nobody join a flight any more.
-func (fs *flights) end(key string, f *flight) {
-	fs.mu.Lock()
-	defer fs.mu.Unlock()
-	if fs.byKey[key] == f {
-		delete(fs.byKey, key)
+// remove keeps later readers from joining a request.
+func (rs *sharedReads) remove(key string, s *sharedRead) {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	if rs.byKey[key] == s {
+		delete(rs.byKey, key)
 	}
 }
 
-func (fs *flights) leave(key string, f *flight) {
-	fs.mu.Lock()
-	f.waiters--
-	last := f.waiters == 0
+func (rs *sharedReads) leave(key string, s *sharedRead) {
+	rs.mu.Lock()
+	s.waiters--
+	last := s.waiters == 0
 	if last {
 		select {
-		case <-f.done:
+		case <-s.done:
 		default:
-			f.givenUp = true
+			s.abandoned = true
 		}
 	}
-	if last && fs.byKey[key] == f {
-		delete(fs.byKey, key)
+	if last && rs.byKey[key] == s {
+		delete(rs.byKey, key)
 	}
-	fs.mu.Unlock()
+	rs.mu.Unlock()
 	if last {
-		f.cancel()
-		<-f.done
+		s.cancel()
+		<-s.done
 	}
 }
 
-// ranOut tells that the flight came back, after some time, with what its readers
-// have already.
-func (f *flight) ranOut(index uint64) bool {
-	return f.answer.status == http.StatusOK && time.Since(f.began) > time.Second &&
-		f.answer.header.Get(api.HeaderIndex) == strconv.FormatUint(index, 10)
+// timedOut says whether the server's wait ended without a change.
+func (s *sharedRead) timedOut(index uint64) bool {
+	return s.answer.status == http.StatusOK && time.Since(s.began) > time.Second &&
+		s.answer.header.Get(api.HeaderIndex) == strconv.FormatUint(index, 10)
 }
 
-// recorded is an answer that is kept.
+// recorded is an answer kept in memory.
 type recorded struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-	cut    bool // it was too long
+	header    http.Header
+	status    int
+	body      bytes.Buffer
+	truncated bool // it was longer than maxSharedBody
 }
 
 func (r *recorded) Header() http.Header    { return r.header }
@@ -228,9 +226,9 @@ func (r *recorded) WriteHeader(status int) { r.status = status }
 func (r *recorded) Flush()                 {}
 
 func (r *recorded) Write(p []byte) (int, error) {
-	if r.body.Len()+len(p) > maxFlightBody {
-		r.cut = true
-		return 0, errFlightBody
+	if r.body.Len()+len(p) > maxSharedBody {
+		r.truncated = true
+		return 0, errSharedBody
 	}
 	return r.body.Write(p)
 }

@@ -78,9 +78,9 @@ func TestBlockingReadsAreCoalesced(t *testing.T) {
 				t.Fatalf("got %d %v %s, want %v %s", got.Code, got.Header(), got.Body, direct.Header(), direct.Body)
 			}
 		}
-		// The 19 that came after the first flight had begun shared another.
-		if up.asked.Load() != 2 || len(client.api.flights.byKey) != 0 {
-			t.Errorf("%d requests, %d flights are left", up.asked.Load(), len(client.api.flights.byKey))
+		// The 19 that came after the first request had begun shared another.
+		if up.asked.Load() != 2 || len(client.api.sharedReads.byKey) != 0 {
+			t.Errorf("%d requests, %d requests are left", up.asked.Load(), len(client.api.sharedReads.byKey))
 		}
 	})
 }
@@ -105,7 +105,7 @@ func (u *slowWay) ToServer(w http.ResponseWriter, r *http.Request, safe bool, fo
 	return err
 }
 
-// Who joins a flight whose answer is on its way already sees what was written
+// Who joins a request whose answer is on its way already sees what was written
 // before it asked all the same.
 func TestLateReadersSeeWhatWasWrittenBefore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -161,7 +161,7 @@ func TestOnlyEqualReadsAreCoalesced(t *testing.T) {
 	})
 }
 
-// Each reader keeps its own time, also beyond what a server lets a flight wait.
+// Each reader keeps its own time, also beyond what a server lets a request wait.
 func TestCoalescedReadersKeepTheirTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newRig(t, func(c *Config) { c.MaxQueryTime = 30 * time.Second })
@@ -185,7 +185,7 @@ func TestCoalescedReadersKeepTheirTime(t *testing.T) {
 	})
 }
 
-// When the last reader hangs up, so does the flight.
+// When the last reader hangs up, so does the request.
 func TestFlightEndsWithItsReaders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := newRig(t)
@@ -206,7 +206,7 @@ func TestFlightEndsWithItsReaders(t *testing.T) {
 			hangUp[left-1]()
 		}
 		synctest.Wait()
-		if up.open.Load() != 0 || len(client.api.flights.byKey) != 0 {
+		if up.open.Load() != 0 || len(client.api.sharedReads.byKey) != 0 {
 			t.Errorf("%d requests are open for nobody", up.open.Load())
 		}
 	})
@@ -223,7 +223,7 @@ func TestLongAnswersAreNotShared(t *testing.T) {
 		answers := client.polls(t, 2, "/v1/kv/big/?recurse&index=16")
 		server.must("PUT /v1/kv/big/0", "2")
 		for range 2 {
-			if got := <-answers; got.Code != 200 || got.Body.Len() < maxFlightBody {
+			if got := <-answers; got.Code != 200 || got.Body.Len() < maxSharedBody {
 				t.Errorf("got %d and %d bytes", got.Code, got.Body.Len())
 			}
 		}

@@ -50,8 +50,8 @@ func (rq *request) fail(err error) {
 	}
 	// A read of the catalog or of sessions that failed has headers like one that
 	// found nothing, which say that no leader is known. Reads of instances have none.
-	discovers := rq.route.headers == discovery && !rq.route.bareFailure
-	if code >= http.StatusInternalServerError && (discovers || rq.route.toldFailure) {
+	discovers := rq.route.headers == discovery && !rq.route.noFailureHeaders
+	if code >= http.StatusInternalServerError && (discovers || rq.route.failureHeaders) {
 		h := rq.h
 		h.Set(api.HeaderIndex, "1")
 		h.Set(api.HeaderKnownLeader, "false")

@@ -82,7 +82,7 @@ func (a *API) kvList(rq *request) (any, error) {
 }
 
 func (a *API) kvKeys(rq *request) (any, error) {
-	separator := rq.param("seperator") // so spelt once, and still sent
+	separator := rq.param("seperator") // an old spelling that clients still send
 	if rq.has("separator") {
 		separator = rq.param("separator")
 	}

@@ -3,7 +3,6 @@ package httpapi
 import (
 	"strconv"
 
-	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
 )
@@ -17,8 +16,18 @@ type read struct {
 	show  func(value any) (any, error)
 }
 
-// asks is a read whose answer is shown as it is.
-func asks(q func(*state.Snapshot) view.Answer) (any, error) { return read{query: q}, nil }
+// asks is a read whose answer is shown as it is. It returns the bare query: a function
+// in an interface takes no allocation.
+func asks(q view.Query) (any, error) { return q, nil }
+
+// asRead returns the read that a handler has returned, if it was one.
+func asRead(v any) (read, bool) {
+	if q, bare := v.(view.Query); bare {
+		return read{query: q}, true
+	}
+	r, ok := v.(read)
+	return r, ok
+}
 
 // of is what the read shows of an answer to its query.
 func (r read) of(ans view.Answer) (any, error) {
@@ -34,7 +43,7 @@ func (r read) of(ans view.Answer) (any, error) {
 // handle runs the handler, and where that returns a read, asks it.
 func (rq *request) handle() (any, error) {
 	v, err := rq.route.handle(rq.api, rq)
-	r, isRead := v.(read)
+	r, isRead := asRead(v)
 	if err != nil || !isRead {
 		return v, err
 	}

@@ -34,7 +34,7 @@ type fakeCluster struct {
 
 	mu    sync.Mutex
 	store *state.Store
-	board *view.Board
+	board *view.Views
 	index uint64
 
 	follower   string // the leader's address; "" while this server leads
@@ -190,7 +190,7 @@ func (c *fakeCluster) apply(cmd state.Command) (any, error) {
 	return results[0], nil
 }
 
-func (c *fakeCluster) Views() *view.Board   { return c.board }
+func (c *fakeCluster) Views() *view.Views   { return c.board }
 func (c *fakeCluster) StatusLeader() string { return "10.0.0.1:8300" }
 func (c *fakeCluster) Peers() []string      { return []string{"10.0.0.1:8300"} }
 
@@ -261,7 +261,7 @@ func (fakeCatalog) HealthNode(context.Context, string, *client.Options) ([]*api.
 	return nil, client.Meta{}, nil
 }
 
-// fakeForward records what is sent on, and answers with what it is told.
+// fakeForward records what is forwarded, and gives the answer that it is configured with.
 type fakeForward struct {
 	mu    sync.Mutex
 	calls []string

@@ -49,14 +49,14 @@ type route struct {
 
 // traits are the properties that few routes have.
 type traits struct {
-	namespaced  bool // refuses ?ns; the others ignore it
-	literal     bool // its name is never percent-decoded a second way; see spelt
-	reads       bool // changes nothing, whatever the method
-	leaderOnly  bool // ?stale does not make it run elsewhere
-	long        bool // may go on for long, and ends with the leadership of its server
-	changes     bool // takes ?changes-since
-	bareFailure bool // failures have no headers, though it is for discovery
-	toldFailure bool // failures have headers, though it is not
+	namespaced       bool // refuses ?ns; the others ignore it
+	literal          bool // its name is never percent-decoded a second way; see findEscaped
+	reads            bool // changes nothing, whatever the method
+	leaderOnly       bool // ?stale does not make it run elsewhere
+	long             bool // may go on for long, and ends with the leadership of its server
+	changes          bool // takes ?changes-since
+	noFailureHeaders bool // failures have no headers, though it is for discovery
+	failureHeaders   bool // failures have headers, though it is not
 
 	readsIf  func(*request) bool                      // changes nothing if so
 	unshared func(*request) bool                      // is cheaper to ask than to share
@@ -74,14 +74,14 @@ func row(methods, path string, where where, headers headers, access access, hand
 	return rt
 }
 
-func ns(t *traits)          { t.namespaced = true }
-func literal(t *traits)     { t.literal = true }
-func reads(t *traits)       { t.reads = true }
-func leaderOnly(t *traits)  { t.leaderOnly = true }
-func long(t *traits)        { t.long = true }
-func changes(t *traits)     { t.changes = true }
-func bareFailure(t *traits) { t.bareFailure = true }
-func toldFailure(t *traits) { t.toldFailure = true }
+func ns(t *traits)               { t.namespaced = true }
+func literal(t *traits)          { t.literal = true }
+func reads(t *traits)            { t.reads = true }
+func leaderOnly(t *traits)       { t.leaderOnly = true }
+func long(t *traits)             { t.long = true }
+func changes(t *traits)          { t.changes = true }
+func noFailureHeaders(t *traits) { t.noFailureHeaders = true }
+func failureHeaders(t *traits)   { t.failureHeaders = true }
 
 func readsIf(f func(*request) bool) trait    { return func(t *traits) { t.readsIf = f } }
 func unshared(f func(*request) bool) trait   { return func(t *traits) { t.unshared = f } }

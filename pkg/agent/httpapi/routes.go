@@ -51,7 +51,7 @@ func routes() []route {
 		row("GET", "/v1/health/node/", leader, discovery, rows, (*API).healthNode, ns),
 		row("GET", "/v1/health/checks/", leader, discovery, rows, (*API).healthChecks, ns),
 		row("GET", "/v1/health/state/", leader, discovery, rows, (*API).healthState, ns),
-		row("GET", "/v1/health/service/", leader, discovery, rows, (*API).healthService, ns, bareFailure),
+		row("GET", "/v1/health/service/", leader, discovery, rows, (*API).healthService, ns, noFailureHeaders),
 		row("GET", "/v1/health/connect/", leader, discovery, anybody, (*API).nothing, ns),
 		row("GET", "/v1/health/ingress/", leader, discovery, anybody, (*API).nothing, ns),
 
@@ -59,9 +59,9 @@ func routes() []route {
 		row("PUT", "/v1/session/create", leader, plain, createsSession, (*API).sessionCreate, ns, completes(nameNode)),
 		row("PUT", "/v1/session/destroy/", leader, plain, sessionWrite, (*API).sessionDestroy, ns),
 		row("PUT", "/v1/session/renew/", leader, plain, sessionWrite, (*API).sessionRenew, ns),
-		row("GET", "/v1/session/info/", leader, store, rows, (*API).sessionInfo, ns, toldFailure),
-		row("GET", "/v1/session/node/", leader, store, rows, (*API).sessionNode, ns, toldFailure),
-		row("GET", "/v1/session/list", leader, store, rows, (*API).sessionList, ns, toldFailure),
+		row("GET", "/v1/session/info/", leader, store, rows, (*API).sessionInfo, ns, failureHeaders),
+		row("GET", "/v1/session/node/", leader, store, rows, (*API).sessionNode, ns, failureHeaders),
+		row("GET", "/v1/session/list", leader, store, rows, (*API).sessionList, ns, failureHeaders),
 
 		row("PUT", "/v1/txn", leader, plain, operations, (*API).txn, ns, body(txnLimit), readsIf(onlyGets)),
 		row("POST", "/v1/subscribe", leader, plain, rows, (*API).subscribe, reads, long, body(subscribeLimit), completes(checkFollowed)),

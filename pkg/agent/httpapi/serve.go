@@ -24,8 +24,8 @@ const (
 	// maxLeaderWait is how long a server that is addressed as the leader waits to become
 	// ready. The sender can search for another one.
 	maxLeaderWait = time.Second
-	// trustedLength is up to where memory is taken for a body that is only
-	// announced.
+	// trustedLength is the longest announced body, in bytes, that memory is allocated for
+	// before it arrives.
 	trustedLength = 16 << 10
 
 	minBackoff = 20 * time.Millisecond // between searches for the leader
@@ -70,7 +70,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, from origin) {
 			rq.h.Set(name, value)
 		}
 	}
-	if !a.locate(rq) || !a.admit(rq) {
+	if !a.locate(rq) || !a.precheck(rq) {
 		return
 	}
 	if err := rq.readBody(); err != nil {
@@ -93,7 +93,7 @@ func (a *API) serve(w http.ResponseWriter, r *http.Request, from origin) {
 // locate finds the route, or answers that there is none.
 func (a *API) locate(rq *request) bool {
 	p := rq.r.URL.Path
-	if rt, name := a.spelt(rq.r.URL); rt != nil && rt.served(rq.origin) {
+	if rt, name := a.findEscaped(rq.r.URL); rt != nil && rt.served(rq.origin) {
 		rq.route, rq.name = rt, name
 		return true
 	}
@@ -125,11 +125,11 @@ func (a *API) locate(rq *request) bool {
 	return false
 }
 
-// spelt finds the route of a path whose name is percent-encoded where it would be
-// cleaned or refused otherwise: every id that was registered, in a body, can be named
-// in a path. The reference has no such way; what it answers 200 to means the same
-// here. Keys are not ids: they mean what the reference takes them for.
-func (a *API) spelt(u *url.URL) (*route, string) {
+// findEscaped finds the route of a path whose percent-encoded name would otherwise be
+// cleaned or refused, so that a path can name every id that was registered in a body.
+// The reference refuses such paths. Keys are excluded: their paths mean what they mean
+// to the reference.
+func (a *API) findEscaped(u *url.URL) (*route, string) {
 	if u.RawPath == "" && !strings.ContainsFunc(u.Path, unprintable) {
 		return nil, ""
 	}
@@ -156,9 +156,9 @@ func cleanPath(p string) string {
 	return clean
 }
 
-// admit answers what needs no handler: refusals, OPTIONS, a query string that
+// precheck answers what needs no handler: refusals, OPTIONS, a query string that
 // cannot be read.
-func (a *API) admit(rq *request) bool {
+func (a *API) precheck(rq *request) bool {
 	h := rq.h
 	h[api.HeaderDefaultACL] = []string{"allow"}
 	h["Vary"] = []string{"Accept-Encoding"}
@@ -237,9 +237,9 @@ func (rq *request) readBody() error {
 	if r.ContentLength == 0 {
 		return nil // net/http waits for the client's end already: no deadline for that
 	}
-	// Where the server knows deadlines; it ends this one with the body.
+	// An error means that the server has no deadlines. The server clears it with the body.
 	_ = http.NewResponseController(rq.w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := takeIn(r.Body, r.ContentLength, limit+1)
+	body, err := readAll(r.Body, r.ContentLength, limit+1)
 	if err != nil {
 		rq.closeAfter()
 		return api.Errorf(http.StatusBadRequest, "read request body: %v", err)
@@ -251,9 +251,9 @@ func (rq *request) readBody() error {
 	return nil
 }
 
-// takeIn reads a body to its end, or so many bytes of it at most. One that says
-// how short it is takes one piece of memory.
-func takeIn(body io.Reader, length, limit int64) ([]byte, error) {
+// readAll reads a body to its end or to the limit in bytes. A short body with a known
+// length takes one allocation.
+func readAll(body io.Reader, length, limit int64) ([]byte, error) {
 	if length < 0 || length > trustedLength {
 		return io.ReadAll(io.LimitReader(body, limit))
 	}
@@ -270,8 +270,8 @@ func (rq *request) tooLarge(n, limit int64, hint string) error {
 		"Request body(%d bytes) too large, max size: %d bytes.%s", n, limit, hint)
 }
 
-// closeAfter gives a connection up whose request was not read to its end. Over
-// HTTP/2 that is a matter of the one stream.
+// closeAfter closes the connection after the answer, because the request was not read
+// to its end. HTTP/2 resets the one stream by itself.
 func (rq *request) closeAfter() {
 	if rq.r.ProtoMajor == 1 {
 		rq.h.Set("Connection", "close")

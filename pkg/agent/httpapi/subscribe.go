@@ -40,15 +40,14 @@ func (a *API) subscribe(rq *request) (any, error) {
 	if err := a.cfg.Cluster.Views().AwaitIndex(rq.ctx, sub.Index); err != nil {
 		return nil, err
 	}
-	rq.body = nil // the stream may live for long; until it begins another leader may be asked
+	rq.body = nil // the stream may be long; the body is needed only to ask another leader before it begins
 	return http.HandlerFunc(s.serve), nil
 }
 
 func subscribeLimit(*Config) (int64, string) { return api.MaxSubscriptionSize, "" }
 
-// checkFollowed refuses a subscription to what a client may not GET here: where it
-// goes nobody knows what this agent's clients may. A client that polls instead is
-// told of each path.
+// checkFollowed refuses a subscription to a path that http_config.block_endpoints
+// blocks here. The server that the subscription is forwarded to does not have that list.
 func checkFollowed(rq *request) error {
 	if !rq.public || len(rq.api.cfg.BlockEndpoints) == 0 {
 		return nil
@@ -60,7 +59,7 @@ func checkFollowed(rq *request) error {
 	for _, q := range sub.Queries {
 		u, err := url.ParseRequestURI(q.Path)
 		if err != nil {
-			continue // which its own result says
+			continue // the result of that query says so
 		}
 		if rq.api.follow(u); rq.api.blocked(u.Path) {
 			return api.Errorf(http.StatusForbidden, "%s: %s", textBlocked, u.Path)
@@ -206,7 +205,7 @@ func (s *stream) read(path string) (*request, read, error) {
 	if err != nil {
 		return nil, read{}, err
 	}
-	asked, isRead := v.(read)
+	asked, isRead := asRead(v)
 	if !isRead {
 		return nil, read{}, notFollowed
 	}

@@ -79,7 +79,7 @@ func heap() uint64 {
 // small: alone, where its view is counted with it, and among others of the same.
 func TestSubscribedQueriesAreSmall(t *testing.T) {
 	const keys = 1000
-	for _, c := range []struct{ clients, most int }{{1, 2048}, {10, 640}} {
+	for _, c := range []struct{ clients, max int }{{1, 2048}, {10, 640}} {
 		r := newRig(t)
 		for i := range keys {
 			r.must(fmt.Sprint("PUT /v1/kv/services/web/instances/", i), "10.0.0.1:8080")
@@ -89,8 +89,8 @@ func TestSubscribedQueriesAreSmall(t *testing.T) {
 		per := int(heap()-before) / keys / c.clients
 		runtime.KeepAlive(all)
 		t.Logf("%d clients with %d queries each: %d bytes for each query", c.clients, keys, per)
-		if per > c.most {
-			t.Errorf("%d clients with %d queries each: %d bytes for each query, at most %d are wanted", c.clients, keys, per, c.most)
+		if per > c.max {
+			t.Errorf("%d clients with %d queries each: %d bytes for each query, at most %d are wanted", c.clients, keys, per, c.max)
 		}
 	}
 }

@@ -22,14 +22,14 @@ import (
 // soleServer is a raft group of one that a test writes to.
 type soleServer struct {
 	httpapi.Cluster // what no name needs
-	board           *view.Board
+	views           *view.Views
 
 	mu    sync.Mutex
 	store *state.Store
 	index uint64
 }
 
-func (s *soleServer) Views() *view.Board                                { return s.board }
+func (s *soleServer) Views() *view.Views                                { return s.views }
 func (s *soleServer) Leads() bool                                       { return true }
 func (s *soleServer) AwaitLeader(context.Context) (bool, string, error) { return true, "", nil }
 func (s *soleServer) AwaitStale(context.Context) error                  { return nil }
@@ -53,7 +53,7 @@ func (s *soleServer) apply(t *testing.T, cmd state.Command) {
 	if err, failed := results[0].(error); failed {
 		t.Fatal(err)
 	}
-	s.board.Publish(s.store.Snapshot(), touched)
+	s.views.Publish(s.store.Snapshot(), touched)
 }
 
 func instanceOf(node, addr, service string, port int) state.Command {
@@ -73,7 +73,7 @@ type cacheRig struct {
 
 func newCacheRig(t *testing.T, rules Rules) *cacheRig {
 	store := state.New()
-	r := &cacheRig{server: &soleServer{store: store, board: view.New(store.Snapshot()), index: 9}}
+	r := &cacheRig{server: &soleServer{store: store, views: view.New(store.Snapshot()), index: 9}}
 	served := httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: "s1", Cluster: r.server, Logger: logx.Discard()}).Internal()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path != api.SubscribePath {

@@ -23,7 +23,7 @@ import (
 // read: DNS stays up while there is no leader).
 type Server struct {
 	Datacenter string
-	Views      *view.Board
+	Views      *view.Views
 	Await      func(ctx context.Context) error // until the state may be asked
 }
 

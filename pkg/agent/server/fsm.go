@@ -14,7 +14,7 @@ import (
 // from one goroutine.
 type fsm struct {
 	store   *state.Store
-	views   *view.Board
+	views   *view.Views
 	applied func() // called after each publication
 	// fail stops this server: others have applied the entry that it cannot read.
 	fail func(error)

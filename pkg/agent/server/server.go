@@ -111,7 +111,7 @@ const (
 type Server struct {
 	cfg   Config
 	node  *raftnode.Node
-	views *view.Board
+	views *view.Views
 	began time.Time // set by Run before its goroutines start
 
 	// changed is notified whenever an answer in reads.go may have changed: a leader comes
@@ -269,7 +269,7 @@ func (s *Server) stateChanged() {
 }
 
 // Views are the views of the replicated state.
-func (s *Server) Views() *view.Board { return s.views }
+func (s *Server) Views() *view.Views { return s.views }
 
 // watchLeader notifies changed whenever raft learns of another leader.
 func (s *Server) watchLeader(ctx context.Context, duties *sync.WaitGroup) error {

@@ -6,7 +6,7 @@ import (
 	"sync/atomic"
 )
 
-// A Form is a way to encode an answer.
+// A Form is an encoding of an answer.
 type Form int
 
 // Forms that are kept.
@@ -21,24 +21,24 @@ const (
 type Encoded struct {
 	Head, Body []byte
 	Hash       string
-	Borrowed   bool // Body is that of another form: it is counted there
+	Borrowed   bool // Body belongs to another form, where its size is counted
 }
 
-// Encoding keeps the forms of one answer, each made by the first who needs it.
-// Who is not lucky finds it dropped and makes it again: what all keep together
-// is bounded by MaxSharedBytes.
+// Encoding keeps the forms of one answer, each made at its first use. The forms of
+// all answers take at most MaxSharedBytes: those least recently used are dropped,
+// and made again when needed.
 type Encoding struct {
-	board  *Board
+	views  *Views
 	view   *shared
 	making [forms]sync.Mutex
 	made   [forms]atomic.Pointer[Encoded]
 
-	size  int           // of what is kept; this and place are guarded by Board.mu
-	place *list.Element // in views.forms
+	size  int           // bytes of the kept forms; this and place are guarded by Views.mu
+	place *list.Element // in cache.forms
 }
 
-// Make gives a form of the answer, made by f unless it is kept. Others who want
-// it wait. A nil Encoding keeps nothing.
+// Make returns a form of the answer. It calls f unless the form is kept; concurrent
+// callers wait for that one call. A nil Encoding keeps nothing.
 func (e *Encoding) Make(form Form, f func() (Encoded, error)) (*Encoded, error) {
 	if e == nil {
 		out, err := f()
@@ -60,12 +60,12 @@ func (e *Encoding) Make(form Form, f func() (Encoded, error)) (*Encoded, error) 
 	return &out, nil
 }
 
-// keep keeps a form, while the answer is its view's and the view is kept.
+// keep stores a form, if the answer is still its view's and the view is kept.
 func (e *Encoding) keep(form Form, out *Encoded) {
-	b := e.board
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if e.view.ans.Encoding != e || !e.view.listed {
+	vs := e.views
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	if e.view.ans.Encoding != e || !e.view.indexed {
 		return
 	}
 	n := len(out.Head) + len(out.Hash)
@@ -74,24 +74,24 @@ func (e *Encoding) keep(form Form, out *Encoded) {
 	}
 	e.made[form].Store(out)
 	e.size += n
-	b.views.bytes += n
+	vs.cache.bytes += n
 	if e.place == nil {
-		e.place = b.views.forms.PushFront(e)
+		e.place = vs.cache.forms.PushFront(e)
 	}
-	for b.views.bytes > MaxSharedBytes && b.views.forms.Len() > 1 {
-		b.views.drop(b.views.forms.Back().Value.(*Encoding))
+	for vs.cache.bytes > MaxSharedBytes && vs.cache.forms.Len() > 1 {
+		vs.cache.drop(vs.cache.forms.Back().Value.(*Encoding))
 	}
 }
 
-// drop forgets the forms of an answer.
-func (vs *views) drop(e *Encoding) {
+// drop removes the forms of an answer.
+func (c *cache) drop(e *Encoding) {
 	if e == nil || e.place == nil {
 		return
 	}
 	for i := range e.made {
 		e.made[i].Store(nil)
 	}
-	vs.forms.Remove(e.place)
-	vs.bytes -= e.size
+	c.forms.Remove(e.place)
+	c.bytes -= e.size
 	e.place, e.size = nil, 0
 }

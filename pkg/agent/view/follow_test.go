@@ -40,10 +40,10 @@ func TestFollowerGivesWhatChanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.apply(put("a", "1"))
-		f := w.board.Follow()
+		f := w.views.Follow()
 		defer f.Close()
 		f.Add("a", "a", get("a"))
-		f.Add("b", "", get("b")) // shared with nobody, and the same for that
+		f.Add("b", "", get("b")) // not shared, and reads the same
 
 		if index, got := next(t, f); len(got) != 2 || got["a"] != "1" || got["b"] != "" || index != w.index {
 			t.Fatalf("first frame %v at %d", got, index)
@@ -63,10 +63,10 @@ func TestFollowerGivesWhatChanged(t *testing.T) {
 			t.Fatalf("frame %v after %v, want an empty one after the hour", got, time.Since(start))
 		}
 		f.Close()
-		if n := w.board.Waiting(); n != 0 {
+		if n := w.views.Waiting(); n != 0 {
 			t.Errorf("%d are still registered", n)
 		}
-		if vs := &w.board.views; len(vs.index.all) != len(vs.byKey) {
+		if vs := &w.views.cache; len(vs.index.all) != len(vs.byKey) {
 			t.Errorf("%d views are watched, %d are kept", len(vs.index.all), len(vs.byKey))
 		}
 	})
@@ -74,7 +74,7 @@ func TestFollowerGivesWhatChanged(t *testing.T) {
 
 func TestFollowerEndsWithItsContext(t *testing.T) {
 	w := newWorld(t)
-	f := w.board.Follow()
+	f := w.views.Follow()
 	defer f.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -101,7 +101,7 @@ func TestFollowerNeverSplitsATransaction(t *testing.T) {
 	var followers sync.WaitGroup
 	for range 4 {
 		followers.Go(func() {
-			f := w.board.Follow()
+			f := w.views.Follow()
 			defer f.Close()
 			seen := map[string]string{}
 			for added := 0; ; {
@@ -153,12 +153,12 @@ func TestFramesAreMadeUnderEndlessWrites(t *testing.T) {
 			return get(key)(s)
 		}
 	}
-	f := w.board.Follow()
+	f := w.views.Follow()
 	defer f.Close()
 	f.Add("1", "1", restless("k/1"))
 	f.Add("2", "2", restless("k/2"))
 	_, got := next(t, f)
-	if n.Load() > 3*patience || got["1"] != got["2"] {
+	if n.Load() > 3*maxRounds || got["1"] != got["2"] {
 		t.Errorf("frame %v after %d questions", got, n.Load())
 	}
 }
@@ -175,7 +175,7 @@ func TestFollowersShareOneQuery(t *testing.T) {
 		var got atomic.Int32
 		for range 50 {
 			go func() {
-				f := w.board.Follow()
+				f := w.views.Follow()
 				defer f.Close()
 				f.Add("a", "a", q)
 				for {
@@ -186,7 +186,7 @@ func TestFollowersShareOneQuery(t *testing.T) {
 					got.Add(int32(len(changes)))
 				}
 			}()
-			go func() { _, _ = w.board.Read(ctx, "a", q, w.index, time.Hour) }()
+			go func() { _, _ = w.views.Read(ctx, "a", q, w.index, time.Hour) }()
 		}
 		synctest.Wait()
 		for i := range 3 {
@@ -202,8 +202,8 @@ func TestFollowersShareOneQuery(t *testing.T) {
 		}
 		cancel()
 		synctest.Wait()
-		if v := w.board.views.byKey["a"]; w.board.Waiting() != 0 || v.use == nil || v.polled != nil || v.followed != nil {
-			t.Errorf("%d wait, the view is %+v", w.board.Waiting(), v)
+		if v := w.views.cache.byKey["a"]; w.views.Waiting() != 0 || v.use == nil || v.polled != nil || v.followed != nil {
+			t.Errorf("%d wait, the view is %+v", w.views.Waiting(), v)
 		}
 	})
 }

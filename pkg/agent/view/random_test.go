@@ -80,7 +80,7 @@ func (c *crowd) write() {
 	}
 	c.apply(cmds...)
 	for _, p := range c.parked {
-		if p.waits.Meta.Index > 0 && changed(p.waits, c.queries[p.key](c.board.Snapshot())) {
+		if p.waits.Meta.Index > 0 && changed(p.waits, c.queries[p.key](c.views.Snapshot())) {
 			p.reason = true
 		}
 	}
@@ -92,7 +92,7 @@ func (c *crowd) poll(ctx context.Context) {
 	if c.rng.IntN(4) == 0 {
 		shareKey = ""
 	}
-	p.seen = c.queries[p.key](c.board.Snapshot())
+	p.seen = c.queries[p.key](c.views.Snapshot())
 	ctx, p.cancel = context.WithCancel(ctx)
 	c.parked = append(c.parked, p)
 	wait := time.Hour
@@ -100,7 +100,7 @@ func (c *crowd) poll(ctx context.Context) {
 		wait = time.Duration(1+c.rng.IntN(5)) * time.Second
 	}
 	go func() {
-		ans, err := c.board.Read(ctx, shareKey, c.queries[p.key], p.seen.Meta.Index, wait)
+		ans, err := c.views.Read(ctx, shareKey, c.queries[p.key], p.seen.Meta.Index, wait)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.gone = true; err == nil {
@@ -110,7 +110,7 @@ func (c *crowd) poll(ctx context.Context) {
 }
 
 func (c *crowd) stream() {
-	s := &streaming{follower: c.board.Follow(), have: map[string]Answer{}}
+	s := &streaming{follower: c.views.Follow(), have: map[string]Answer{}}
 	for key, q := range c.queries {
 		shareKey := key
 		if c.rng.IntN(4) == 0 {
@@ -130,11 +130,11 @@ func (c *crowd) frame(s *streaming) {
 	for _, ch := range changes {
 		s.have[ch.Name] = ch.Answer
 	}
-	if index != c.board.Snapshot().Index() {
+	if index != c.views.Snapshot().Index() {
 		c.t.Fatalf("frame of %d at %d", index, c.index)
 	}
 	for key, q := range c.queries {
-		if want := q(c.board.Snapshot()); changed(s.have[key], want) {
+		if want := q(c.views.Snapshot()); changed(s.have[key], want) {
 			c.t.Fatalf("a frame at %d leaves %s at %+v, it is %+v", index, key, s.have[key].Value, want.Value)
 		}
 	}
@@ -146,7 +146,7 @@ func (c *crowd) check() {
 	var still []*parked
 	for _, p := range c.parked {
 		p.mu.Lock()
-		now := c.queries[p.key](c.board.Snapshot())
+		now := c.queries[p.key](c.views.Snapshot())
 		switch {
 		case !p.gone && now.Meta.Index > p.seen.Meta.Index && changed(p.seen, now):
 			c.t.Errorf("at %d a reader of %s waits that saw %+v at %d; it is %+v now", c.index, p.key, p.seen.Value, p.seen.Meta.Index, now.Value)
@@ -163,7 +163,7 @@ func (c *crowd) check() {
 	c.parked = still
 }
 
-// Whatever is written, whoever leaves at whatever moment, the woken scout among
+// Whatever is written, whoever leaves at whatever moment, the woken refresher among
 // them: nobody who waits misses a change, nobody returns without one.
 func TestCrowd(t *testing.T) {
 	for seed := range uint64(30) {
@@ -186,7 +186,7 @@ func TestCrowd(t *testing.T) {
 					c.write()
 				}
 				if len(c.parked) > 0 && c.rng.IntN(3) == 0 {
-					c.parked[c.rng.IntN(len(c.parked))].cancel() // it may be a scout that is on its way
+					c.parked[c.rng.IntN(len(c.parked))].cancel() // it may be a refresher that is on its way
 				}
 				if c.rng.IntN(4) > 0 {
 					synctest.Wait()
@@ -201,8 +201,8 @@ func TestCrowd(t *testing.T) {
 				s.follower.Close()
 			}
 			synctest.Wait()
-			if vs := &c.board.views; c.board.Waiting() != 0 || len(vs.index.all) != len(vs.byKey) || vs.unused.Len() != len(vs.byKey) {
-				t.Fatalf("seed %d: %d wait; %d views watched, %d kept, %d unused", seed, c.board.Waiting(), len(vs.index.all), len(vs.byKey), vs.unused.Len())
+			if vs := &c.views.cache; c.views.Waiting() != 0 || len(vs.index.all) != len(vs.byKey) || vs.unused.Len() != len(vs.byKey) {
+				t.Fatalf("seed %d: %d wait; %d views watched, %d kept, %d unused", seed, c.views.Waiting(), len(vs.index.all), len(vs.byKey), vs.unused.Len())
 			}
 		})
 	}

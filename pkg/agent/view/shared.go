@@ -8,214 +8,212 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/state"
 )
 
-// Limits of what is kept for those who ask the same again. Views that somebody
-// waits for are kept anyway; who may wait is bounded elsewhere.
+// Limits of what is kept for later reads. Views with waiters are always kept; the
+// number of waiters is bounded elsewhere.
 const (
-	MaxShared      = 4096     // views that nobody waits for
-	MaxSharedBytes = 64 << 20 // of the encodings of all views
+	MaxShared      = 4096     // views without waiters
+	MaxSharedBytes = 64 << 20 // bytes of the encodings of all views
 )
 
-// shared is a view: an answer that everybody with one key gets until something
-// it was read from changes. All but flight is guarded by Board.mu.
+// shared is a view: an answer that all reads with one key get until something
+// that it was read from changes. All but refresh is guarded by Views.mu.
 type shared struct {
-	key      string
-	kept     bool          // readers with its key find it
-	use      *list.Element // its place in the order of use, while nobody waits for it
-	listed   bool          // the index knows it, so that it learns of changes
-	watch    []state.Watch
-	ans      Answer
-	dirty    bool // something that ans was read from has changed since
-	asking   bool // ans is being replaced: dirty or not, it is old
-	restored bool // the state was replaced since ans
+	key        string
+	kept       bool          // readers with its key find it
+	use        *list.Element // its place in cache.unused, while it has no waiters
+	indexed    bool          // the index has it, so that changes invalidate it
+	watch      []state.Watch
+	ans        Answer
+	dirty      bool // something that ans was read from has changed since
+	refreshing bool // ans is being replaced
+	restored   bool // a snapshot was restored since ans
 
-	polled   map[*waiter]struct{} // blocked reads
-	followed map[*waiter]struct{} // queries of Followers
-	scout    *waiter              // has been woken to ask anew
+	polled    map[*waiter]struct{} // blocked reads
+	followed  map[*waiter]struct{} // queries of Followers
+	refresher *waiter              // the waiter that was woken to run the query
 
-	flight sync.Mutex // held by the one reader that asks anew
+	refresh sync.Mutex // held by the one reader that runs the query
 }
 
-// holds says whether the answer is that of the newest snapshot.
-func (v *shared) holds() bool { return v.listed && !v.dirty && !v.asking }
+// fresh says whether the answer is that of the newest snapshot.
+func (v *shared) fresh() bool { return v.indexed && !v.dirty && !v.refreshing }
 
-// views are all of them that are kept.
-type views struct {
+// cache is all views that are kept.
+type cache struct {
 	index  index
 	byKey  map[string]*shared
-	unused list.List // *shared that nobody waits for, the least recently used last
-	forms  list.List // *Encoding with bytes, likewise
-	bytes  int       // of them
+	unused list.List // *shared without waiters, the least recently used last
+	forms  list.List // *Encoding with bytes, in the same order
+	bytes  int       // of forms
 }
 
-func newViews() views { return views{index: newIndex(), byKey: map[string]*shared{}} }
+func newCache() cache { return cache{index: newIndex(), byKey: map[string]*shared{}} }
 
-// lookUp finds the view of a key, or makes one, and says whether its answer
-// still holds.
-func (b *Board) lookUp(key string) (*shared, Answer, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	v := b.views.find(key)
-	return v, v.ans, v.holds()
+// lookUp finds the view of a key, or makes one, and says whether it is fresh.
+func (vs *Views) lookUp(key string) (*shared, Answer, bool) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	v := vs.cache.find(key)
+	return v, v.ans, v.fresh()
 }
 
-func (vs *views) find(key string) *shared {
+func (c *cache) find(key string) *shared {
 	if key == "" {
 		return &shared{dirty: true}
 	}
-	v := vs.byKey[key]
+	v := c.byKey[key]
 	if v == nil {
 		v = &shared{key: key, kept: true}
-		vs.byKey[key] = v
-		vs.list(v)
-		vs.idle(v)
+		c.byKey[key] = v
+		c.register(v)
+		c.unpin(v)
 		return v
 	}
 	if v.use != nil {
-		vs.unused.MoveToFront(v.use)
+		c.unused.MoveToFront(v.use)
 	}
 	if e := v.ans.Encoding; e != nil && e.place != nil {
-		vs.forms.MoveToFront(e.place)
+		c.forms.MoveToFront(e.place)
 	}
 	return v
 }
 
-// list makes the index know a view. What happened before is not known, so that
-// it does not hold.
-func (vs *views) list(v *shared) {
-	if !v.listed {
-		v.listed, v.dirty = true, true
-		vs.index.add(v)
+// register adds a view to the index. Earlier changes are not known, so it is dirty.
+func (c *cache) register(v *shared) {
+	if !v.indexed {
+		v.indexed, v.dirty = true, true
+		c.index.add(v)
 	}
 }
 
-func (vs *views) unlist(v *shared) {
-	if v.listed {
-		v.listed = false
-		vs.index.remove(v)
-		vs.drop(v.ans.Encoding)
+func (c *cache) unregister(v *shared) {
+	if v.indexed {
+		v.indexed = false
+		c.index.remove(v)
+		c.drop(v.ans.Encoding)
 	}
 }
 
-// busy keeps a view that somebody waits for from being evicted.
-func (vs *views) busy(v *shared) {
+// pin keeps a view with waiters from being evicted.
+func (c *cache) pin(v *shared) {
 	if v.use != nil {
-		vs.unused.Remove(v.use)
+		c.unused.Remove(v.use)
 		v.use = nil
 	}
 }
 
-// idle lets a view be evicted: it has no waiters.
-func (vs *views) idle(v *shared) {
+// unpin lets a view without waiters be evicted.
+func (c *cache) unpin(v *shared) {
 	switch {
 	case !v.kept:
-		vs.unlist(v)
+		c.unregister(v)
 	case v.use == nil:
-		v.use = vs.unused.PushFront(v)
-		vs.evict()
+		v.use = c.unused.PushFront(v)
+		c.evict()
 	}
 }
 
-// evict forgets the views that were not used for longest until the limit holds.
-func (vs *views) evict() {
-	for vs.unused.Len() > MaxShared {
-		v := vs.unused.Remove(vs.unused.Back()).(*shared)
+// evict drops the least recently used views above the limit.
+func (c *cache) evict() {
+	for c.unused.Len() > MaxShared {
+		v := c.unused.Remove(c.unused.Back()).(*shared)
 		v.use, v.kept = nil, false
-		delete(vs.byKey, v.key)
-		vs.unlist(v)
+		delete(c.byKey, v.key)
+		c.unregister(v)
 	}
 }
 
-// ask gives the view's answer, by q where it does not hold any more.
-func (b *Board) ask(v *shared, q Query) Answer {
-	if ans, ok := b.look(v); ok {
+// ask returns the view's answer. If it is not fresh, it runs q.
+func (vs *Views) ask(v *shared, q Query) Answer {
+	if ans, ok := vs.peek(v); ok {
 		return ans
 	}
-	v.flight.Lock()
-	defer v.flight.Unlock()
-	snap, ans, ok := b.begin(v)
+	v.refresh.Lock()
+	defer v.refresh.Unlock()
+	snap, ans, ok := vs.beginRefresh(v)
 	if ok {
-		return ans // another reader was quicker
+		return ans // another reader has refreshed it
 	}
-	filled := false
+	done := false
 	defer func() {
-		if !filled {
-			b.failed(v) // q panicked, which is its reader's affair
+		if !done {
+			vs.abortRefresh(v) // q panicked
 		}
 	}()
-	ans, wake := b.fill(v, snap, q(snap))
-	filled = true
+	ans, wake := vs.endRefresh(v, snap, q(snap))
+	done = true
 	for _, g := range wake {
 		g.wake()
 	}
 	return ans
 }
 
-func (b *Board) look(v *shared) (Answer, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return v.ans, v.holds()
+func (vs *Views) peek(v *shared) (Answer, bool) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	return v.ans, v.fresh()
 }
 
-// begin marks a view clean as of the snapshot it returns: what changes from now
-// on makes it dirty again. Whoever was sent as its scout need not come.
-func (b *Board) begin(v *shared) (*state.Snapshot, Answer, bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	v.scout = nil
-	if v.holds() {
+// beginRefresh marks a view clean as of the snapshot that it returns: later changes
+// make it dirty again. A woken refresher is not needed any more.
+func (vs *Views) beginRefresh(v *shared) (*state.Snapshot, Answer, bool) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	v.refresher = nil
+	if v.fresh() {
 		return nil, v.ans, true
 	}
-	v.dirty, v.asking = false, true
-	return b.current.Load(), Answer{}, false
+	v.dirty, v.refreshing = false, true
+	return vs.current.Load(), Answer{}, false
 }
 
-func (b *Board) failed(v *shared) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	v.dirty, v.asking = true, false
-	v.sendScout()
+func (vs *Views) abortRefresh(v *shared) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	v.dirty, v.refreshing = true, false
+	v.wakeRefresher()
 }
 
-// fill takes the answer over and returns whom to wake.
-func (b *Board) fill(v *shared, snap *state.Snapshot, ans Answer) (Answer, []*group) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// endRefresh stores the answer and returns the groups to wake.
+func (vs *Views) endRefresh(v *shared, snap *state.Snapshot, ans Answer) (Answer, []*group) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
 	old := v.ans.Encoding
-	fresh := old == nil || changed(v.ans, ans)
-	if fresh {
-		b.views.drop(old)
-		old = &Encoding{board: b, view: v}
+	isNew := old == nil || changed(v.ans, ans)
+	if isNew {
+		vs.cache.drop(old)
+		old = &Encoding{views: vs, view: v}
 	}
-	ans.Encoding = old // if the same: only the index moved
-	v.ans, v.asking = ans, false
-	b.views.rewatch(v, ans.Meta.Watch, b.current.Load() != snap)
+	ans.Encoding = old // if it is the same, only the index changed
+	v.ans, v.refreshing = ans, false
+	vs.cache.rewatch(v, ans.Meta.Watch, vs.current.Load() != snap)
 	restored := v.restored && !v.dirty
 	if restored {
 		v.restored = false
 	}
 	var wake []*group
-	if fresh || restored {
-		wake = b.tell(v, &ans, restored)
+	if isNew || restored {
+		wake = vs.deliver(v, &ans, restored)
 	}
-	v.sendScout() // one of those who wait still
+	v.wakeRefresher() // if it became dirty meanwhile and has waiters left
 	return ans, wake
 }
 
-// rewatch notes what a view is read from now. If that was something else, and
-// the state has moved on, it may have changed unseen.
-func (vs *views) rewatch(v *shared, watch []state.Watch, moved bool) {
+// rewatch replaces what a view is read from. If that is different and the state has
+// changed meanwhile, a change may have been missed.
+func (c *cache) rewatch(v *shared, watch []state.Watch, moved bool) {
 	if reflect.DeepEqual(v.watch, watch) {
 		return
 	}
-	if !v.listed {
+	if !v.indexed {
 		v.watch = watch
 		return
 	}
-	vs.index.remove(v)
+	c.index.remove(v)
 	v.watch = watch
-	vs.index.add(v)
+	c.index.add(v)
 	if moved {
-		v.touch()
+		v.invalidate()
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 
 func (w *world) read(key string, q Query) Answer {
 	w.t.Helper()
-	ans, err := w.board.Read(context.Background(), key, q, 0, 0)
+	ans, err := w.views.Read(context.Background(), key, q, 0, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestSharedAnswersAreNeverOld(t *testing.T) {
 				i := rand.IntN(len(written))
 				key := fmt.Sprint("k/", i)
 				least := written[i].Load()
-				ans, err := w.board.Read(context.Background(), key, get(key), 0, 0)
+				ans, err := w.views.Read(context.Background(), key, get(key), 0, 0)
 				if err != nil {
 					t.Error(err)
 					return
@@ -102,7 +102,7 @@ func TestSharedAnswersAreNeverOld(t *testing.T) {
 	readers.Wait()
 	for i := range written {
 		key := fmt.Sprint("k/", i)
-		if shared, plain := w.read(key, get(key)), get(key)(w.board.Snapshot()); !reflect.DeepEqual(shared.Value, plain.Value) {
+		if shared, plain := w.read(key, get(key)), get(key)(w.views.Snapshot()); !reflect.DeepEqual(shared.Value, plain.Value) {
 			t.Errorf("%s: shared %v, plain %v", key, shared.Value, plain.Value)
 		}
 	}
@@ -118,13 +118,13 @@ func TestWaitersShareOneQuery(t *testing.T) {
 	var readers sync.WaitGroup
 	for range waiting {
 		readers.Go(func() {
-			if _, err := w.board.Read(t.Context(), "a", q, w.index, time.Minute); err != nil {
+			if _, err := w.views.Read(t.Context(), "a", q, w.index, time.Minute); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	for w.board.Waiting() < waiting {
-		_, _ = w.board.Read(t.Context(), "", get("x"), 1, time.Millisecond)
+	for w.views.Waiting() < waiting {
+		_, _ = w.views.Read(t.Context(), "", get("x"), 1, time.Millisecond)
 	}
 	before := asked.Load()
 	w.apply(put("a", "1"))
@@ -140,12 +140,12 @@ func TestSharedAnswersAreBounded(t *testing.T) {
 		key := fmt.Sprint("k/", i)
 		w.read(key, get(key))
 	}
-	vs := &w.board.views
+	vs := &w.views.cache
 	if n := len(vs.byKey); n != MaxShared || len(vs.index.all) != MaxShared || vs.unused.Len() != MaxShared {
 		t.Errorf("%d views, %d watches are kept, the limit is %d", n, len(vs.index.all), MaxShared)
 	}
 	big := strings.Repeat("x", MaxSharedBytes/2)
-	f := w.board.Follow() // of a view that somebody waits for the bytes go, too
+	f := w.views.Follow() // the encodings of a view with waiters are dropped too
 	for i := range 4 {
 		key := fmt.Sprint("big/", i)
 		f.Add(key, key, get(key))

@@ -2,21 +2,21 @@
 // answer changes (a blocking query).
 //
 // What it promises:
-//   - All who ask the same share one view: for each change of what it was read
-//     from there is one query and one encoding, for ten readers or ten thousand,
-//     be they blocked reads or subscriptions. Whoever asks again what has not
-//     changed costs neither. What is kept for that is bounded (shared.go).
-//   - A waiting reader returns only for a change of what it reads: its query
-//     names the keys and prefixes its answer came from, and an answer that turns
-//     out equal to the one before is not given out.
+//   - Equal reads share one view. A change of what the view was read from costs
+//     one query and one encoding, for any number of blocked reads and
+//     subscriptions. A read of an unchanged view costs neither. The memory for
+//     that is bounded (shared.go).
+//   - A waiting reader returns only for a change of its answer. Its query names
+//     the keys and prefixes that the answer was read from; a new answer that is
+//     equal to the one before is not delivered.
 //   - No change is missed between two reads of one query: a reader that asks
 //     with the index of its last answer gets the next one.
 //   - Readers see whole raft entries only. The goroutine that applies publishes
 //     an immutable snapshot by one atomic pointer; two reads at one snapshot
 //     agree, and so do all queries of a frame (follow.go).
-//   - Publishing costs what was touched, not who waits: of those who wait for a
-//     view one is woken, a scout, which asks anew and wakes the others if what
-//     it sees is another answer (waiters.go).
+//   - The cost of publishing depends on what was touched, not on the number of
+//     waiters: one waiter of each invalidated view is woken, the refresher. It
+//     runs the query and, if the answer changed, wakes the others (waiters.go).
 //
 // One goroutine publishes, any number read; the package starts none.
 package view
@@ -33,8 +33,8 @@ import (
 // Query is a pure function of a snapshot. It may run any number of times.
 type Query func(*state.Snapshot) Answer
 
-// Answer is what a query yields. Value is shared and never modified. Missing
-// says that the thing asked for does not exist (a 404 for some routes).
+// Answer is the result of a query. Value is shared and never modified. Missing
+// says that what was asked for does not exist (a 404 for some routes).
 type Answer struct {
 	Value   any
 	Meta    state.Meta
@@ -44,138 +44,139 @@ type Answer struct {
 	Encoding *Encoding
 }
 
-// Board holds the current snapshot and those who wait for the next.
-type Board struct {
+// Views holds the current snapshot, the views of it and their waiters. It is safe
+// for concurrent use.
+type Views struct {
 	current  atomic.Pointer[state.Snapshot]
 	restores atomic.Uint64 // counts the restored states
 
-	mu      sync.Mutex // guards views and waiters, and is held while the pointer is swapped
-	views   views
-	waiting int
-	ahead   map[chan struct{}]uint64 // closed once that index is published; see AwaitIndex
+	mu           sync.Mutex // guards views and waiters, and is held while the pointer is swapped
+	cache        cache
+	waiting      int
+	indexWaiters map[chan struct{}]uint64 // closed once that index is published; see AwaitIndex
 }
 
-// New makes a board that shows the given snapshot.
-func New(first *state.Snapshot) *Board {
-	b := &Board{views: newViews(), ahead: map[chan struct{}]uint64{}}
-	b.current.Store(first)
-	return b
+// New returns the views of the given snapshot.
+func New(first *state.Snapshot) *Views {
+	vs := &Views{cache: newCache(), indexWaiters: map[chan struct{}]uint64{}}
+	vs.current.Store(first)
+	return vs
 }
 
 // Snapshot is the newest published state.
-func (b *Board) Snapshot() *state.Snapshot { return b.current.Load() }
+func (vs *Views) Snapshot() *state.Snapshot { return vs.current.Load() }
 
-// Publish shows a new snapshot and wakes the readers of what was touched. Only
+// Publish replaces the snapshot and wakes the readers of what was touched. Only
 // the goroutine that applies may call it.
-func (b *Board) Publish(snap *state.Snapshot, touched []state.Touch) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+func (vs *Views) Publish(snap *state.Snapshot, touched []state.Touch) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
 	// A reader registers under the same lock, so it either is woken here or
-	// sees the new pointer when it looks again.
-	b.current.Store(snap)
+	// sees the new pointer.
+	vs.current.Store(snap)
 	for _, t := range touched {
-		b.views.index.each(t, (*shared).touch)
+		vs.cache.index.each(t, (*shared).invalidate)
 	}
-	b.announce(snap.Index())
+	vs.wakeIndexWaiters(snap.Index())
 }
 
-// PublishAll shows a restored state: every reader looks again, and gives out
-// what it sees even where the index fell.
-func (b *Board) PublishAll(snap *state.Snapshot) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.current.Store(snap)
-	b.restores.Add(1)
-	for v := range b.views.index.all {
+// PublishAll publishes a restored state: every reader reads again, and returns its
+// answer even if the index is lower than before.
+func (vs *Views) PublishAll(snap *state.Snapshot) {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	vs.current.Store(snap)
+	vs.restores.Add(1)
+	for v := range vs.cache.index.all {
 		v.restored = true
-		v.touch()
+		v.invalidate()
 	}
-	b.announce(snap.Index())
+	vs.wakeIndexWaiters(snap.Index())
 }
 
-func (b *Board) announce(index uint64) {
-	for reached, at := range b.ahead {
+func (vs *Views) wakeIndexWaiters(index uint64) {
+	for reached, at := range vs.indexWaiters {
 		if at <= index {
 			close(reached)
-			delete(b.ahead, reached)
+			delete(vs.indexWaiters, reached)
 		}
 	}
 }
 
 // AwaitIndex returns once a snapshot of at least that index is published.
-func (b *Board) AwaitIndex(ctx context.Context, index uint64) error {
-	b.mu.Lock()
-	if b.Snapshot().Index() >= index {
-		b.mu.Unlock()
+func (vs *Views) AwaitIndex(ctx context.Context, index uint64) error {
+	vs.mu.Lock()
+	if vs.Snapshot().Index() >= index {
+		vs.mu.Unlock()
 		return nil
 	}
 	reached := make(chan struct{})
-	b.ahead[reached] = index
-	b.mu.Unlock()
+	vs.indexWaiters[reached] = index
+	vs.mu.Unlock()
 	select {
 	case <-reached:
 		return nil
 	case <-ctx.Done():
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		delete(b.ahead, reached)
+		vs.mu.Lock()
+		defer vs.mu.Unlock()
+		delete(vs.indexWaiters, reached)
 		return ctx.Err()
 	}
 }
 
 // Waiting is the number of queries that are waited for now.
-func (b *Board) Waiting() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.waiting
+func (vs *Views) Waiting() int {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	return vs.waiting
 }
 
-// Read answers q. Readers with the same key, which must ask the same, share one
-// view; with the key "" each asks for itself. With minIndex above zero it returns
+// Read answers q. Readers with the same key must have the same query; they share one
+// view. With the key "" nothing is shared. With minIndex above zero it returns
 // once the answer's index is above minIndex and the answer changed, when wait is
 // over (with the current answer), or with ctx's error when ctx ends first.
-func (b *Board) Read(ctx context.Context, key string, q Query, minIndex uint64, wait time.Duration) (Answer, error) {
+func (vs *Views) Read(ctx context.Context, key string, q Query, minIndex uint64, wait time.Duration) (Answer, error) {
 	if key == "" && minIndex == 0 {
-		return q(b.Snapshot()), nil
+		return q(vs.Snapshot()), nil
 	}
-	restores := b.restores.Load()
-	v, ans, ok := b.lookUp(key)
+	restores := vs.restores.Load()
+	v, ans, ok := vs.lookUp(key)
 	if !ok {
-		ans = b.ask(v, q)
+		ans = vs.ask(v, q)
 	}
 	if minIndex == 0 || ans.Meta.Index > minIndex {
 		return ans, nil
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	return b.await(ctx, v, q, ans, minIndex, restores, timer.C)
+	return vs.await(ctx, v, q, ans, minIndex, restores, timer.C)
 }
 
-// await parks a reader that has seen ans. It asks again itself only where it is
-// the scout; otherwise it is handed the new answer.
-func (b *Board) await(ctx context.Context, v *shared, q Query, ans Answer, min, restores uint64, timeout <-chan time.Time) (Answer, error) {
+// await parks a reader that has seen ans. The refresher runs the query again; the
+// others get its answer.
+func (vs *Views) await(ctx context.Context, v *shared, q Query, ans Answer, min, restores uint64, timeout <-chan time.Time) (Answer, error) {
 	me := &waiter{view: v, min: min, group: newGroup()}
-	defer b.release(me)
+	defer vs.done(me)
 	for {
-		if b.park(me, ans.Encoding, restores) {
+		if vs.park(me, ans.Encoding, restores) {
 			select {
 			case <-me.group.woken:
-				if got := b.wakeUp(me); got != nil {
+				if got := vs.takeWoken(me); got != nil {
 					return *got, nil
 				}
 			case <-timeout:
-				if got := b.leave(me); got != nil {
+				if got := vs.leave(me); got != nil {
 					return *got, nil
 				}
-				return b.ask(v, q), nil
+				return vs.ask(v, q), nil
 			case <-ctx.Done():
-				b.leave(me)
+				vs.leave(me)
 				return Answer{}, ctx.Err()
 			}
 		}
-		next := b.ask(v, q)
-		if b.restores.Load() != restores {
-			return b.ask(v, q), nil // next may be from before
+		next := vs.ask(v, q)
+		if vs.restores.Load() != restores {
+			return vs.ask(v, q), nil // next may be from before
 		}
 		if next.Meta.Index > min && next.Encoding != ans.Encoding {
 			return next, nil
@@ -184,48 +185,48 @@ func (b *Board) await(ctx context.Context, v *shared, q Query, ans Answer, min, 
 	}
 }
 
-// park registers a blocked read, unless there may be another answer than the one
-// it has seen.
-func (b *Board) park(w *waiter, seen *Encoding, restores uint64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+// park registers a blocked read, unless the answer that it has seen may be old.
+func (vs *Views) park(w *waiter, seen *Encoding, restores uint64) bool {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
 	v := w.view
-	b.views.list(v)
-	if !v.holds() || v.ans.Encoding != seen || b.restores.Load() != restores {
+	vs.cache.register(v)
+	if !v.fresh() || v.ans.Encoding != seen || vs.restores.Load() != restores {
 		return false
 	}
-	b.join(w)
+	vs.addWaiter(w)
 	return true
 }
 
-// release lets go of what park did for a reader that was not handed its answer.
-func (b *Board) release(w *waiter) {
-	if w.given.Load() == nil {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.rest(w.view)
+// done undoes park for a reader that no answer was delivered to.
+func (vs *Views) done(w *waiter) {
+	if w.delivered.Load() == nil {
+		vs.mu.Lock()
+		defer vs.mu.Unlock()
+		vs.release(w.view)
 	}
 }
 
-// wakeUp takes a blocked read that was woken out, with the answer it was handed,
-// if it was. If it is the scout it stays so until it asks, which it does next.
-func (b *Board) wakeUp(w *waiter) *Answer {
-	if got := w.given.Load(); got != nil {
-		return got // and nothing knows of it any more
+// takeWoken removes a blocked read that was woken, and returns the answer that was
+// delivered to it, if any. A refresher stays one until it runs the query, which it
+// does next.
+func (vs *Views) takeWoken(w *waiter) *Answer {
+	if got := w.delivered.Load(); got != nil {
+		return got // deliver has removed it
 	}
-	return b.remove(w, false)
+	return vs.remove(w, false)
 }
 
-// leave takes a blocked read out that goes away. What it was to look at as the
-// scout, another will.
-func (b *Board) leave(w *waiter) *Answer { return b.remove(w, true) }
+// leave removes a blocked read that ends. If it was the refresher, another waiter
+// becomes it.
+func (vs *Views) leave(w *waiter) *Answer { return vs.remove(w, true) }
 
-func (b *Board) remove(w *waiter, forGood bool) *Answer {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if got := w.given.Load(); got != nil {
+func (vs *Views) remove(w *waiter, gone bool) *Answer {
+	vs.mu.Lock()
+	defer vs.mu.Unlock()
+	if got := w.delivered.Load(); got != nil {
 		return got
 	}
-	b.part(w, forGood)
+	vs.removeWaiter(w, gone)
 	return nil
 }

@@ -19,17 +19,17 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is a board over a real state that commands are applied to directly.
+// world is views over a real state that commands are applied to directly.
 type world struct {
 	t     testing.TB
 	store *state.Store
-	board *Board
+	views *Views
 	index uint64
 }
 
 func newWorld(t testing.TB) *world {
 	store := state.New()
-	return &world{t: t, store: store, board: New(store.Snapshot()), index: 1}
+	return &world{t: t, store: store, views: New(store.Snapshot()), index: 1}
 }
 
 func (w *world) apply(cmds ...state.Command) {
@@ -49,7 +49,7 @@ func (w *world) apply(cmds ...state.Command) {
 			w.t.Fatal(err)
 		}
 	}
-	w.board.Publish(w.store.Snapshot(), touched)
+	w.views.Publish(w.store.Snapshot(), touched)
 }
 
 func put(key, value string) state.Command {
@@ -93,7 +93,7 @@ func TestReadsAtOnceBelowTheIndex(t *testing.T) {
 	w := newWorld(t)
 	w.apply(put("a", "1"))
 	for _, min := range []uint64{0, 1} {
-		ans, err := w.board.Read(context.Background(), "", get("a"), min, time.Hour)
+		ans, err := w.views.Read(context.Background(), "", get("a"), min, time.Hour)
 		if err != nil || string(ans.Value.(*api.KVPair).Value) != "1" {
 			t.Fatalf("min %d: %v, %v", min, ans, err)
 		}
@@ -102,13 +102,13 @@ func TestReadsAtOnceBelowTheIndex(t *testing.T) {
 
 // blocked starts a read that has to wait, and hands out what it returns with.
 func (w *world) blocked(ctx context.Context, q Query, wait time.Duration) <-chan Answer {
-	first, err := w.board.Read(ctx, "", q, 0, 0)
+	first, err := w.views.Read(ctx, "", q, 0, 0)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	out := make(chan Answer, 1)
 	go func() {
-		if ans, err := w.board.Read(ctx, "", q, first.Meta.Index, wait); err == nil {
+		if ans, err := w.views.Read(ctx, "", q, first.Meta.Index, wait); err == nil {
 			out <- ans
 		}
 		close(out)
@@ -156,7 +156,7 @@ func TestWakesForItsOwnChangesOnly(t *testing.T) {
 				if !ok || ans.Meta.Index != w.index {
 					t.Fatalf("answer %+v, want one at index %d", ans, w.index)
 				}
-				if n := w.board.Waiting(); n != 0 {
+				if n := w.views.Waiting(); n != 0 {
 					t.Errorf("%d readers are still registered", n)
 				}
 			})
@@ -185,10 +185,10 @@ func TestEndsWithItsContext(t *testing.T) {
 	w.apply(put("a", "1"))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.board.Read(ctx, "", get("a"), w.index, time.Hour); !errors.Is(err, context.Canceled) {
+	if _, err := w.views.Read(ctx, "", get("a"), w.index, time.Hour); !errors.Is(err, context.Canceled) {
 		t.Fatalf("error %v", err)
 	}
-	if n := w.board.Waiting(); n != 0 {
+	if n := w.views.Waiting(); n != 0 {
 		t.Errorf("%d readers are still registered", n)
 	}
 }
@@ -206,7 +206,7 @@ func TestRestoreWakesEveryone(t *testing.T) {
 		if err := w.store.Restore(&old); err != nil {
 			t.Fatal(err)
 		}
-		w.board.PublishAll(w.store.Snapshot())
+		w.views.PublishAll(w.store.Snapshot())
 		if ans := <-done; string(ans.Value.(*api.KVPair).Value) != "1" {
 			t.Fatalf("got %+v, want the restored value", ans.Value)
 		}
@@ -222,10 +222,10 @@ func TestNothingMissedNothingTwice(t *testing.T) {
 	defer cancel()
 	var readers sync.WaitGroup
 	for _, q := range queries {
-		readers.Go(func() { follow(ctx, t, w.board, q) })
+		readers.Go(func() { follow(ctx, t, w.views, q) })
 	}
 	readers.Go(func() {
-		if ans, err := w.board.Read(ctx, "", get("never"), 1, time.Hour); err == nil {
+		if ans, err := w.views.Read(ctx, "", get("never"), 1, time.Hour); err == nil {
 			t.Errorf("the reader of a key that never was got %+v", ans)
 		}
 	})
@@ -240,9 +240,9 @@ func TestNothingMissedNothingTwice(t *testing.T) {
 	// The followers return when they have seen these.
 	w.apply(put("k/1", "end"), put("k/2", "end"))
 	w.apply(put("k/1end", "end"))
-	cancelWhen := func() bool { return w.board.Waiting() == len(queries)+1 }
+	cancelWhen := func() bool { return w.views.Waiting() == len(queries)+1 }
 	for !cancelWhen() {
-		if _, err := w.board.Read(ctx, "", get("k/1"), w.index, time.Millisecond); err != nil {
+		if _, err := w.views.Read(ctx, "", get("k/1"), w.index, time.Millisecond); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -250,7 +250,7 @@ func TestNothingMissedNothingTwice(t *testing.T) {
 	readers.Wait()
 }
 
-func follow(ctx context.Context, t *testing.T, b *Board, q Query) {
+func follow(ctx context.Context, t *testing.T, b *Views, q Query) {
 	var last Answer
 	for {
 		ans, err := b.Read(ctx, "", q, last.Meta.Index, time.Hour)
@@ -275,10 +275,10 @@ func BenchmarkWakeAmongQuietReaders(b *testing.B) {
 			ctx, cancel := context.WithCancel(b.Context())
 			var readers sync.WaitGroup
 			for i := range quiet {
-				readers.Go(func() { _, _ = w.board.Read(ctx, "", get(fmt.Sprint("quiet/", i)), 1, time.Hour) })
+				readers.Go(func() { _, _ = w.views.Read(ctx, "", get(fmt.Sprint("quiet/", i)), 1, time.Hour) })
 			}
-			for w.board.Waiting() < quiet {
-				_, _ = w.board.Read(ctx, "", get("x"), 1, time.Millisecond)
+			for w.views.Waiting() < quiet {
+				_, _ = w.views.Read(ctx, "", get("x"), 1, time.Millisecond)
 			}
 			for i := 0; b.Loop(); i++ {
 				w.apply(put("a", fmt.Sprint(i)))
@@ -290,7 +290,7 @@ func BenchmarkWakeAmongQuietReaders(b *testing.B) {
 }
 
 // Where the oldest tombstones are dropped, the index of what is not there rises to
-// the floor, in answers that are asked anew; one that is kept has the lower index
+// the floor, in answers that are read again; one that is kept has the lower index
 // until something it was read from changes. A reader of both waits for the next
 // change all the same, and misses none: it is above either.
 func TestFloorUnderAnswersThatAreKept(t *testing.T) {
@@ -302,7 +302,7 @@ func TestFloorUnderAnswersThatAreKept(t *testing.T) {
 		}
 		w.apply(many...)
 		kept := func(min uint64) Answer {
-			ans, err := w.board.Read(t.Context(), "gone", get("gone"), min, time.Second)
+			ans, err := w.views.Read(t.Context(), "gone", get("gone"), min, time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -310,7 +310,7 @@ func TestFloorUnderAnswersThatAreKept(t *testing.T) {
 		}
 		before := kept(0).Meta.Index
 		w.apply(&state.KV{Op: state.KVDeleteTree, Entry: api.KVPair{Key: "x/"}})
-		fresh, err := w.board.Read(t.Context(), "", get("gone"), 0, 0)
+		fresh, err := w.views.Read(t.Context(), "", get("gone"), 0, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -325,7 +325,7 @@ func TestFloorUnderAnswersThatAreKept(t *testing.T) {
 		got := make(chan Answer, 2)
 		for _, min := range []uint64{before, fresh.Meta.Index} {
 			go func() {
-				ans, _ := w.board.Read(t.Context(), "gone", get("gone"), min, time.Hour)
+				ans, _ := w.views.Read(t.Context(), "gone", get("gone"), min, time.Hour)
 				got <- ans
 			}()
 		}

@@ -6,31 +6,31 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/state"
 )
 
-// waiter is one query that somebody waits for: a blocked read, or one query of a
-// Follower. All but given is guarded by Board.mu.
+// waiter is one waiting query: a blocked read, or one query of a Follower. All but
+// delivered is guarded by Views.mu.
 type waiter struct {
 	view  *shared
 	group *group
 
-	// Of a blocked read: it returns with an answer above this index.
-	min   uint64
-	given atomic.Pointer[Answer]
+	// Of a blocked read.
+	min       uint64 // it returns with an answer above this index
+	delivered atomic.Pointer[Answer]
 
 	// Of a Follower.
 	name  string
 	query Query
-	last  *Encoding // of the answer that was in a frame
+	last  *Encoding // of the answer in the last frame
 	dirty bool      // it is in group.dirty
 }
 
-// group is who waits: a blocked read has one waiter, a Follower one for each of
-// its queries. woken holds at most one token: any number of changes before the
-// group looks are one wake.
+// group is the waiters of one goroutine: a blocked read has one, a Follower one for
+// each of its queries. woken holds at most one token, so any number of changes
+// before the goroutine runs wakes it once.
 type group struct {
 	woken  chan struct{}
 	follow bool
-	parked bool      // it does wait, and is not busy with what it got
-	dirty  []*waiter // what a Follower has to look at again
+	parked bool      // the Follower waits
+	dirty  []*waiter // what the Follower has to read again
 }
 
 func newGroup() *group { return &group{woken: make(chan struct{}, 1)} }
@@ -42,58 +42,58 @@ func (g *group) wake() {
 	}
 }
 
-// mark notes that what a Follower has seen may be old. It does not wake it: most
-// often there is nothing new to be seen.
-func (w *waiter) mark() {
+// markDirty notes that a query of a Follower has to be read again. It does not wake
+// the Follower: most often its answer has not changed.
+func (w *waiter) markDirty() {
 	if !w.dirty {
 		w.dirty = true
 		w.group.dirty = append(w.group.dirty, w)
 	}
 }
 
-// touch notes that something the view was read from has changed.
-func (v *shared) touch() {
+// invalidate notes that something that the view was read from has changed.
+func (v *shared) invalidate() {
 	v.dirty = true
 	for w := range v.followed {
-		w.mark()
+		w.markDirty()
 	}
-	v.sendScout()
+	v.wakeRefresher()
 }
 
-// sendScout wakes one of those who wait for a view that nobody is about to ask
-// anew. Where all are busy, the first to come back asks. The rule that it keeps:
-// while somebody is parked at a view that does not hold, there is a scout that
-// has been woken and not yet come to ask, or a query runs.
-func (v *shared) sendScout() {
-	if !v.dirty || v.asking || v.scout != nil {
+// wakeRefresher wakes one waiter of a dirty view that nobody refreshes yet. If none is
+// parked, the next waiter that reads the view refreshes it. The invariant: while a
+// waiter is parked at a view that is not fresh, either a refresher was woken and has
+// not run the query yet, or the query runs.
+func (v *shared) wakeRefresher() {
+	if !v.dirty || v.refreshing || v.refresher != nil {
 		return
 	}
 	for w := range v.polled {
-		v.scout = w
+		v.refresher = w
 		w.group.wake()
 		return
 	}
 	for w := range v.followed {
 		if w.group.parked {
 			w.group.parked = false
-			w.mark() // or it would not ask: it may have done so by itself, see frame
-			v.scout = w
+			w.markDirty() // it may be clean: the last round of a frame does not use the view
+			v.refresher = w
 			w.group.wake()
 			return
 		}
 	}
 }
 
-// tell hands a new answer to the blocked reads that it ends, and returns them
-// with the Followers that have to look: they are woken when the lock is free.
-func (b *Board) tell(v *shared, ans *Answer, restored bool) []*group {
+// deliver gives a new answer to the blocked reads that wait for it. It returns their
+// groups and those of dirty Followers, to be woken without the lock.
+func (vs *Views) deliver(v *shared, ans *Answer, restored bool) []*group {
 	wake := make([]*group, 0, len(v.polled))
 	for w := range v.polled {
 		if restored || ans.Meta.Index > w.min {
-			w.given.Store(ans)
+			w.delivered.Store(ans)
 			wake = append(wake, w.group)
 			delete(v.polled, w)
-			b.waiting--
+			vs.waiting--
 		}
 	}
 	for w := range v.followed {
@@ -102,12 +102,12 @@ func (b *Board) tell(v *shared, ans *Answer, restored bool) []*group {
 			wake = append(wake, w.group)
 		}
 	}
-	b.rest(v)
+	vs.release(v)
 	return wake
 }
 
-// join adds a waiter to its view, which then is not evicted.
-func (b *Board) join(w *waiter) {
+// addWaiter adds a waiter to its view, which then is not evicted.
+func (vs *Views) addWaiter(w *waiter) {
 	v := w.view
 	into := &v.polled
 	if w.group.follow {
@@ -117,39 +117,39 @@ func (b *Board) join(w *waiter) {
 		*into = map[*waiter]struct{}{}
 	}
 	(*into)[w] = struct{}{}
-	b.waiting++
-	b.views.busy(v)
+	vs.waiting++
+	vs.cache.pin(v)
 }
 
-// part takes a waiter out of its view; for good, if it is not about to ask.
-func (b *Board) part(w *waiter, forGood bool) {
+// removeWaiter removes a waiter from its view. A waiter that is gone will not run the
+// query: if it was the refresher, another is woken.
+func (vs *Views) removeWaiter(w *waiter, gone bool) {
 	v := w.view
 	delete(v.polled, w)
 	delete(v.followed, w)
-	b.waiting--
-	if v.scout == w && forGood {
-		v.scout = nil
-		v.sendScout()
+	vs.waiting--
+	if v.refresher == w && gone {
+		v.refresher = nil
+		v.wakeRefresher()
 	}
-	b.rest(v)
+	vs.release(v)
 }
 
-// rest lets go of a view that nobody waits for.
-func (b *Board) rest(v *shared) {
+// release lets a view without waiters be evicted.
+func (vs *Views) release(v *shared) {
 	if len(v.polled)+len(v.followed) == 0 {
 		v.polled, v.followed = nil, nil
-		b.views.idle(v)
+		vs.cache.unpin(v)
 	}
 }
 
-// index finds views by what they were read from: exact keys in one map, prefixes
-// in another that is asked once for each length in use, so a touch costs as many
-// look-ups as there are different lengths of watched prefixes.
+// index finds views by what they were read from: exact keys in one map, prefixes in
+// another. A touch costs one look-up for each distinct length of a watched prefix.
 type index struct {
 	all      map[*shared]struct{}
 	exact    map[state.Touch]map[*shared]struct{}
 	prefixes map[state.Touch]map[*shared]struct{}
-	lengths  map[int]int // length of a watched prefix -> how many watch one
+	lengths  map[int]int // length of a watched prefix -> number of watches
 }
 
 func newIndex() index {

@@ -11,12 +11,12 @@ import (
 // parkedAt registers blocked reads at one view, as await does.
 func (w *world) parkedAt(key string, q Query, n int) (*shared, []*waiter) {
 	w.t.Helper()
-	v, _, _ := w.board.lookUp(key)
-	ans := w.board.ask(v, q)
+	v, _, _ := w.views.lookUp(key)
+	ans := w.views.ask(v, q)
 	var all []*waiter
 	for range n {
 		me := &waiter{view: v, min: ans.Meta.Index, group: newGroup()}
-		if !w.board.park(me, ans.Encoding, 0) {
+		if !w.views.park(me, ans.Encoding, 0) {
 			w.t.Fatal("not parked")
 		}
 		all = append(all, me)
@@ -33,81 +33,81 @@ func woken(groups ...*group) (n int) {
 
 // One of those who wait is woken by a change; if it goes away instead of
 // looking, another is.
-func TestScoutThatLeavesIsReplaced(t *testing.T) {
+func TestRefresherThatLeavesIsReplaced(t *testing.T) {
 	w := newWorld(t)
 	w.apply(put("a", "1"))
 	v, all := w.parkedAt("a", get("a"), 3)
 	w.apply(put("a", "2"))
 	for left := len(all); left > 0; left-- {
-		scout := v.scout
-		if scout == nil || woken(scout.group) != 1 {
-			t.Fatalf("with %d waiting the scout is %+v", left, scout)
+		refresher := v.refresher
+		if refresher == nil || woken(refresher.group) != 1 {
+			t.Fatalf("with %d waiting the refresher is %+v", left, refresher)
 		}
-		<-scout.group.woken
+		<-refresher.group.woken
 		if woken(all[0].group, all[1].group, all[2].group) != 0 {
 			t.Fatal("more than one was woken")
 		}
-		w.board.leave(scout)
+		w.views.leave(refresher)
 	}
-	if v.scout != nil || w.board.Waiting() != 0 {
-		t.Errorf("scout %+v, %d wait", v.scout, w.board.Waiting())
+	if v.refresher != nil || w.views.Waiting() != 0 {
+		t.Errorf("refresher %+v, %d wait", v.refresher, w.views.Waiting())
 	}
 }
 
-// A scout that went while somebody else asked, who saw no change, leaves what
+// A refresher that went while somebody else asked, who saw no change, leaves what
 // changed during the question to another.
 func TestChangeDuringAQuestionIsSeen(t *testing.T) {
 	w := newWorld(t)
 	w.apply(instance("n", "s", "critical"))
 	v, all := w.parkedAt("s", passing("s"), 2)
 	w.apply(instance("n", "s", "warning"))
-	scout := v.scout
-	snap, _, _ := w.board.begin(v)
-	w.board.leave(scout)
+	refresher := v.refresher
+	snap, _, _ := w.views.beginRefresh(v)
+	w.views.leave(refresher)
 	w.apply(instance("n", "s", "passing"))
-	if _, wake := w.board.fill(v, snap, passing("s")(snap)); len(wake) != 0 {
+	if _, wake := w.views.endRefresh(v, snap, passing("s")(snap)); len(wake) != 0 {
 		t.Fatal("woken for nothing that is to be seen")
 	}
-	if v.scout == nil || v.scout == scout || woken(v.scout.group) != 1 {
-		t.Errorf("the scout is %+v of %v", v.scout, all)
+	if v.refresher == nil || v.refresher == refresher || woken(v.refresher.group) != 1 {
+		t.Errorf("the refresher is %+v of %v", v.refresher, all)
 	}
 }
 
 // Who is handed the answer does not come to ask any more: for what changed during
 // the question another has to, one who waits for more than that answer.
-func TestScoutThatWasHandedItsAnswerIsReplaced(t *testing.T) {
-	for range 30 { // which of them is the scout is chance
+func TestRefresherThatWasHandedItsAnswerIsReplaced(t *testing.T) {
+	for range 30 { // which of them is the refresher is chance
 		w := newWorld(t)
 		w.apply(put("a", "1"))
 		v, all := w.parkedAt("a", get("a"), 3)
-		patient := all[2]
-		patient.min = w.index + 2
+		later := all[2]
+		later.min = w.index + 2
 		w.apply(put("a", "2"))
-		snap, _, _ := w.board.begin(v) // somebody asks
+		snap, _, _ := w.views.beginRefresh(v) // another reader refreshes it
 		w.apply(put("a", "3"))
-		w.board.fill(v, snap, get("a")(snap))
-		if all[0].given.Load() == nil || all[1].given.Load() == nil || patient.given.Load() != nil {
+		w.views.endRefresh(v, snap, get("a")(snap))
+		if all[0].delivered.Load() == nil || all[1].delivered.Load() == nil || later.delivered.Load() != nil {
 			t.Fatal("the answer was not handed to those whom it ends")
 		}
-		if v.holds() || v.scout != patient || woken(patient.group) != 1 {
-			t.Fatalf("a view that does not hold has the scout %p; %p waits", v.scout, patient)
+		if v.fresh() || v.refresher != later || woken(later.group) != 1 {
+			t.Fatalf("a view that is not fresh has the refresher %p; %p waits", v.refresher, later)
 		}
 	}
 }
 
-func TestScoutWhoseQueryPanicsIsReplaced(t *testing.T) {
+func TestRefresherWhoseQueryPanicsIsReplaced(t *testing.T) {
 	w := newWorld(t)
 	w.apply(put("a", "1"))
 	v, _ := w.parkedAt("a", get("a"), 2)
 	w.apply(put("a", "2"))
-	first := v.scout
-	w.board.wakeUp(first)
+	first := v.refresher
+	w.views.takeWoken(first)
 	func() {
 		defer func() { _ = recover() }()
-		w.board.ask(v, func(*state.Snapshot) Answer { panic("a mistake") })
+		w.views.ask(v, func(*state.Snapshot) Answer { panic("a mistake") })
 	}()
-	if v.scout == nil || v.scout == first || v.holds() {
-		t.Errorf("scout %+v, the view holds: %v", v.scout, v.holds())
+	if v.refresher == nil || v.refresher == first || v.fresh() {
+		t.Errorf("refresher %+v, fresh: %v", v.refresher, v.fresh())
 	}
 	if got := value(w.read("a", get("a"))); got != "2" {
 		t.Errorf("the next reader gets %q", got)
@@ -115,11 +115,11 @@ func TestScoutWhoseQueryPanicsIsReplaced(t *testing.T) {
 }
 
 // A Follower that has asked by itself, as in the last round of a frame, asks the view
-// when it becomes its scout, and is woken by the next change.
-func TestFollowerThatAskedByItselfBecomesScout(t *testing.T) {
+// when it becomes its refresher, and is woken by the next change.
+func TestFollowerThatAskedByItselfBecomesRefresher(t *testing.T) {
 	w := newWorld(t)
 	parked := func() *Follower {
-		f := w.board.Follow()
+		f := w.views.Follow()
 		f.Add("a", "a", get("a"))
 		f.frame()
 		if !f.park() {
@@ -129,22 +129,22 @@ func TestFollowerThatAskedByItselfBecomesScout(t *testing.T) {
 	}
 	f, leaves := parked(), parked()
 	defer f.Close()
-	f.take() // busy
+	f.takeDirty() // busy
 	w.apply(put("a", "1"))
-	v := w.board.views.byKey["a"]
-	if v.scout != leaves.waiters[0] {
-		t.Fatalf("scout %+v", v.scout)
+	v := w.views.cache.byKey["a"]
+	if v.refresher != leaves.waiters[0] {
+		t.Fatalf("refresher %+v", v.refresher)
 	}
-	if dirty, _ := f.take(); len(dirty) != 1 || !f.park() {
+	if dirty, _ := f.takeDirty(); len(dirty) != 1 || !f.park() {
 		t.Fatalf("%d are dirty", len(dirty))
 	}
 	leaves.Close()
-	if v.scout != f.waiters[0] || woken(f.group) != 1 {
-		t.Fatalf("scout %+v", v.scout)
+	if v.refresher != f.waiters[0] || woken(f.group) != 1 {
+		t.Fatalf("refresher %+v", v.refresher)
 	}
 	<-f.group.woken
-	if f.frame(); v.scout != nil || !v.holds() || !f.park() {
-		t.Errorf("scout %+v, the view holds: %v", v.scout, v.holds())
+	if f.frame(); v.refresher != nil || !v.fresh() || !f.park() {
+		t.Errorf("refresher %+v, fresh: %v", v.refresher, v.fresh())
 	}
 	w.apply(put("a", "2"))
 	if woken(f.group) != 1 {
@@ -168,14 +168,14 @@ func TestChangeDuringTheFirstQuestionIsSeen(t *testing.T) {
 // Readers whose index is ahead of this server wait until it is passed.
 func TestReadersThatAreAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		const readers = 3 // one of them is the scout
+		const readers = 3 // one of them is the refresher
 		w := newWorld(t)
 		w.apply(put("a", "1"))
 		done := make(chan Answer, readers)
 		min := w.index + 2
 		for range readers {
 			go func() {
-				ans, err := w.board.Read(t.Context(), "a", get("a"), min, time.Hour)
+				ans, err := w.views.Read(t.Context(), "a", get("a"), min, time.Hour)
 				if err != nil {
 					t.Error(err)
 				}
