@@ -91,7 +91,7 @@ func (e *engine) onStart() func() {
 	}
 }
 
-// run is the whole life of the tool.
+// run is the loop. It returns when the tool ends.
 func (e *engine) run(ctx context.Context) (err error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup

@@ -2,7 +2,7 @@ package envexec
 
 import "context"
 
-// change has the child follow a change: at once, or when it is our turn.
+// change has the child follow a change: at once, or in a slot of the rollout.
 func (e *engine) change() {
 	if e.slots == nil {
 		e.sup.Changed()

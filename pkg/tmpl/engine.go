@@ -96,7 +96,7 @@ func (e *engine) spew() io.Writer {
 	return e.cfg.Stdout
 }
 
-// run is the whole life of the tool after load.
+// run is the loop, after load. It returns when the tool ends.
 func (e *engine) run(ctx context.Context) (err error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup

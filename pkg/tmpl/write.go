@@ -36,7 +36,7 @@ func (e *engine) write(ctx context.Context) error {
 		}
 		err := e.commit(ctx, b)
 		if err != nil {
-			if ctx.Err() != nil { // the end, of us or of our turn, is no failure
+			if ctx.Err() != nil { // that the tool or the slot ends is no failure
 				e.interruptedCommands(replaced)
 				return nil
 			}
