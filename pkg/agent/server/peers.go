@@ -55,12 +55,12 @@ func (s *Server) LeaderProbe(ctx context.Context, params url.Values) (any, error
 	return s.node.ProbeLeader(ctx, params.Get("leader"), term)
 }
 
-// askProbe asks a voter that.
+// askProbe asks a voter whether a leader refuses its connections.
 func (s *Server) askProbe(ctx context.Context, voter raft.Server, leader string, term uint64) (raftnode.ProbeReport, error) {
-	var said raftnode.ProbeReport
+	var report raftnode.ProbeReport
 	query := url.Values{"leader": {leader}, "term": {strconv.FormatUint(term, 10)}}
-	err := s.askServer(ctx, s.addressIn(voter), httpapi.LeaderProbePath+"?"+query.Encode(), &said)
-	return said, err
+	err := s.askServer(ctx, s.addressIn(voter), httpapi.LeaderProbePath+"?"+query.Encode(), &report)
+	return report, err
 }
 
 // statsOf asks the server at addr.
@@ -73,7 +73,7 @@ func (s *Server) statsOf(ctx context.Context, id, addr string) (peerStats, error
 	return stats, err
 }
 
-// askServer asks the server at addr what only servers answer.
+// askServer sends an internal request to the server at addr and decodes its answer.
 func (s *Server) askServer(ctx context.Context, addr, path string, out any) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+addr+path, nil)
 	if err != nil {
