@@ -260,8 +260,8 @@ func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal
 			}
 			return client.New(conn)
 		},
-		Retry: c.retry, Address: address(c.conn), Dir: c.dir, DirMay: o.stateDir == "", Logger: log,
-		Handler: c.handler, Shows: true, Env: c.env, Signals: others, Once: o.once || c.prints,
+		Retry: c.retry, Address: address(c.conn), Dir: c.dir, DirOptional: o.stateDir == "", Logger: log,
+		Handler: c.handler, DisplayOnly: true, Env: c.env, Signals: others, Once: o.once || c.prints,
 		OnReady: func() { daemon.Notify("READY=1") },
 	}
 }
