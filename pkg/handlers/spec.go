@@ -49,7 +49,7 @@ type Spec struct {
 	DeadLetters string        `conf:"dead_letters"` // file that dead letters are appended to
 }
 
-// Initial says whether the state at the start of a watch is delivered.
+// Initial reports whether the state at the start of a watch is delivered.
 type Initial string
 
 // The values of Initial.
