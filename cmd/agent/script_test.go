@@ -19,8 +19,8 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// patience is how long `until` tries.
-const patience = 60 * time.Second
+// maxWait is how long `until` tries.
+const maxWait = 60 * time.Second
 
 // The scripts run the code under test: as agent, and as consul, because a link
 // of that name is how it replaces the reference.
@@ -83,7 +83,7 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	for deadline := time.Now().Add(patience); ; <-again.C {
+	for deadline := time.Now().Add(maxWait); ; <-again.C {
 		err := ts.Exec(args[0], args[1:]...)
 		if err == nil && want.MatchString(ts.ReadFile("stdout")) {
 			return

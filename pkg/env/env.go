@@ -121,7 +121,7 @@ func (s Source) vars(rules Rules) (map[string]Var, error) {
 	return out, nil
 }
 
-// valid says what an environment cannot hold.
+// valid is why an environment cannot hold a variable.
 func valid(name, value string) error {
 	switch {
 	case strings.ContainsAny(name, "=\x00"):

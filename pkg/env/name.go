@@ -38,7 +38,7 @@ func funcs(service, key string) template.FuncMap {
 	}
 }
 
-// Execute gives the name that the format makes of a key.
+// Execute is the name for a key by the format.
 func (f *Format) Execute(service, key string) (string, error) {
 	t, err := f.tmpl.Clone()
 	if err != nil {
@@ -51,7 +51,7 @@ func (f *Format) Execute(service, key string) (string, error) {
 	return b.String(), nil
 }
 
-// name is what a key of the source becomes; "" is no variable.
+// name is the variable's name for a key of the source; "" means no variable.
 func (s Source) name(key string, rules Rules) (string, error) {
 	key = strings.TrimPrefix(key, "/")
 	if key == "" {
@@ -92,7 +92,7 @@ func isWord(r rune) bool {
 	return r == '_' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
-// Identifier says whether a shell can hold a variable of that name.
+// Identifier reports whether a shell can hold a variable of that name.
 func Identifier(name string) bool {
 	return name != "" && (name[0] < '0' || name[0] > '9') && strings.IndexFunc(name, func(r rune) bool { return !isWord(r) }) < 0
 }

@@ -125,8 +125,8 @@ func Explain(vars []Var) string {
 	return b.String()
 }
 
-// Shown is a name or a key as a person can read it: quoted where it holds what a terminal
-// obeys or a line does not hold, so that nobody who writes a key writes a line of a table.
+// Shown is a name or a key for people: quoted if it has control characters or line ends,
+// so that a key cannot forge a line of a table.
 func Shown(s string) string {
 	if strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(s) {
 		return strconv.Quote(s)

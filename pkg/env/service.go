@@ -12,7 +12,7 @@ type Instance struct {
 // "<service>/id" and the like. In them key is "id" and the like.
 type ServiceFormats struct{ ID, Name, Address, Tag, Port *Format }
 
-// Pairs are what is known of instances, for a Source whose LastWins is set.
+// Pairs are the data of instances, for a Source whose LastWins is set.
 func (f ServiceFormats) Pairs(instances []Instance) ([]Pair, error) {
 	var out []Pair
 	for _, in := range instances {

@@ -44,7 +44,7 @@ func (HealthCheck) Partition() string { return "" }
 // PeerName is empty: no check is another cluster's.
 func (HealthCheck) PeerName() string { return "" }
 
-// Definition is what a catalog registration said of how the check runs.
+// Definition is how the check runs, as registered in the catalog.
 func (c HealthCheck) Definition() CheckDefinition { return CheckDefinition{c.HealthCheck.Definition} }
 
 // CheckDefinition has the durations by a second name each, as consul-template.

@@ -120,7 +120,7 @@ func (s *splitter) extract(body *parse.ListNode, names []string) error {
 	return nil
 }
 
-// freeOf lists the variables of scope that a body uses, and says whether it can be a
+// freeOf lists the variables of scope that a body uses, and reports whether it can be a
 // fragment.
 func freeOf(body *parse.ListNode, scope []string) (names []string, is bool) {
 	v := &visitor{scope: scope}

@@ -1,12 +1,11 @@
-// Package funcs is the language of templates: the functions of consul-template
-// over a data source that the package declares and does not know.
+// Package funcs is the language of templates: the functions of consul-template over a
+// Source of data, which the caller implements.
 //
 // A template is parsed once and executed often. One execution is a pass: every
 // dependency function (key, service, tree, ...) turns its argument into a Query,
-// asks the Source, and works with what is known now. Where nothing is known yet
-// it returns an empty value and the pass is incomplete: its text must not be
-// written, but what it asked for is on record, so that the next pass gets
-// further. The caller repeats passes until one is complete; nested look-ups
+// looks it up in the Source, and uses the present answer. Without an answer it
+// returns an empty value and the pass is incomplete: its text must not be written,
+// but its queries are recorded, so that the next pass gets further. The caller repeats passes until one is complete; nested look-ups
 // (range services, then service .Name) need two or more.
 //
 // The package promises: the same answers give the same text (clock and random

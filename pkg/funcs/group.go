@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/pkg/query"
 )
 
-// byTag groups what service, services or node lists by tag.
+// byTag groups the results of service, services or node by tag.
 func byTag(list any) (map[string][]any, error) {
 	groups := map[string][]any{}
 	r := reflect.ValueOf(list)

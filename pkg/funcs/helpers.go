@@ -96,7 +96,7 @@ func helpers() template.FuncMap {
 
 // repeatableSprig is sprig with the functions mended that return the keys of a
 // map in the map's random order: an unchanged template must not change its text.
-// What reads the clock or rolls dice stays as it is.
+// Functions of the clock and of randomness are unchanged.
 func repeatableSprig() template.FuncMap {
 	all := sprig.TxtFuncMap()
 	all["keys"] = func(dicts ...map[string]any) []string {

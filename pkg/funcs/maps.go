@@ -6,7 +6,7 @@ import "reflect"
 // dst counts as missing. Neither argument is modified.
 func mergeMap(dst, src map[string]any) map[string]any { return merge(dst, src, false) }
 
-// mergeMapWithOverride returns dst with all of src: what src has wins, also where it is
+// mergeMapWithOverride returns dst with all of src: src wins, also where its value is
 // empty or nil. Two maps are merged, they never replace each other.
 func mergeMapWithOverride(dst, src map[string]any) map[string]any { return merge(dst, src, true) }
 
@@ -29,7 +29,7 @@ func merge(dst, src map[string]any, override bool) map[string]any {
 	return out
 }
 
-// isEmpty says whether v is nil, the zero value of its type, or holds nothing.
+// isEmpty reports whether v is nil, the zero value of its type, or holds nothing.
 func isEmpty(v any) bool {
 	r := reflect.ValueOf(v)
 	switch r.Kind() {

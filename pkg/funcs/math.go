@@ -88,7 +88,7 @@ func wholes(a, b any) (i, j int64, ok bool) {
 	return i, j, err == nil && err2 == nil
 }
 
-// fits says whether an int64 can hold the result whose approximation is f.
+// fits reports whether an int64 can hold the result whose approximation is f.
 func fits(f float64) bool { return math.Abs(f) < 1<<62 }
 
 // pick returns a or b, as an int64 or a float64, by how they compare.

@@ -50,7 +50,7 @@ func wholeNumber(n int64) any {
 	return large(n)
 }
 
-// exact says whether v is a whole number of JSON.
+// exact reports whether v is a whole number of JSON.
 func exact(v any) bool {
 	switch v.(type) {
 	case whole, large:

@@ -8,8 +8,8 @@ import (
 	"github.com/muster-dev/muster/pkg/query"
 )
 
-// pass is one execution: the functions that need to know what is being executed
-// are its methods. It lives on one goroutine.
+// pass is one execution of a template. The functions that need its state are its
+// methods. It belongs to one goroutine.
 type pass struct {
 	ctx      context.Context
 	src      Source
@@ -20,7 +20,7 @@ type pass struct {
 	files    []File
 	scratch  *scratch
 	depth    int                          // of executeTemplate
-	listed   []map[string]*CatalogSnippet // what services has listed so far
+	listed   []map[string]*CatalogSnippet // results of services so far
 
 	bodies   map[*fragment]*template.Template // those that this pass has executed
 	args     []any                            // of the fragment that is being executed
@@ -61,9 +61,9 @@ func (p *pass) table() template.FuncMap {
 	}
 }
 
-// lookup asks the source and checks that the answer has the type of its kind. What no
-// path leads to is not there: a name that comes from data, be it ../../x, neither
-// fails a template nor asks for something else.
+// lookup asks the source and checks the type of the answer. A name without a path, such
+// as ../../x, does not exist: a name from data can neither fail a template nor read
+// something else.
 func lookup[T any](p *pass, q query.Query) (value T, ok bool, err error) {
 	if _, is := q.Path(); !is && q.Kind != query.KindFile {
 		return value, true, nil

@@ -17,8 +17,8 @@ const (
 	pluginMaxStderr = 4 << 10
 )
 
-// plugin runs a program and returns what it prints. It runs only while the pass
-// is complete: a program that acts on what it is given must never be given the
+// plugin runs a program and returns its output. It runs only while the pass is
+// complete: a program that acts on its input must never be given the
 // emptiness of an answer that is still to come.
 func (p *pass) plugin(name string, args ...any) (string, error) {
 	if name == "" {
@@ -48,7 +48,7 @@ func (p *pass) plugin(name string, args ...any) (string, error) {
 	res, err := proc.Command{
 		Argv: argv, Stderr: write, Timeout: pluginTimeout, MaxOutput: pluginMaxOutput,
 	}.Run(p.ctx)
-	// Whoever the plugin left behind may hold the pipe: stop reading it.
+	// A process that the plugin started may still hold the pipe: stop reading it.
 	write.Close()
 	_ = read.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 	stderr := strings.TrimSpace(string(<-said))

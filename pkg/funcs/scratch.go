@@ -2,7 +2,7 @@ package funcs
 
 import "fmt"
 
-// scratch is a template's notebook for one pass. Its methods that set return ""
+// scratch holds a template's values for one pass. Its methods that set return ""
 // so that a call prints nothing. A key that was never set reads as nil.
 type scratch struct{ values map[string]any }
 
@@ -14,7 +14,7 @@ func (s *scratch) Key(key string) bool {
 	return set
 }
 
-// Get returns what key was set to.
+// Get returns the value of key.
 func (s *scratch) Get(key string) any { return s.values[key] }
 
 // Set sets key.

@@ -73,10 +73,10 @@ func (p *pass) service(args ...string) ([]*HealthService, error) {
 
 // meant reads an argument of service; it returns nil while that depends on an answer.
 //
-// A name that services has listed may hold the marks of the grammar. It is taken as it
-// is where the grammar makes nothing of it: user@host, unless there is a datacenter
-// host. Who registers such a name must not be able to stop every template that shows
-// all services; nor may web@dc2 stand in for the web of dc2.
+// A name from services may contain characters of the grammar. It is taken literally
+// where the grammar gives no meaning: user@host, unless there is a datacenter host. A
+// registration of such a name must not fail every template that shows all services, nor
+// may web@dc2 replace the web of dc2.
 func (p *pass) meant(arg string) (*madeServices, error) {
 	made, err := p.read(arg, arg, "")
 	if err == nil && made.query.Datacenter == "" {
@@ -115,7 +115,7 @@ func (p *pass) read(entry, arg, name string) (*madeServices, error) {
 	return made, nil
 }
 
-// listedName says whether arg, or what stands before the last | of it, is a name
+// listedName reports whether arg, or what stands before the last | of it, is a name
 // that services has listed.
 func (p *pass) listedName(arg string) (name, filter string, is bool) {
 	for _, end := range []int{len(arg), strings.LastIndexByte(arg, '|')} {

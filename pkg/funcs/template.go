@@ -44,8 +44,8 @@ type Template struct {
 	denied    template.FuncMap
 }
 
-// Parse reads a template. Name stands in front of every error, with the line:
-// give the path of the source file.
+// Parse parses a template. Errors begin with name and the line: name should be the path
+// of the source file.
 func Parse(name, text string, o Options) (*Template, error) {
 	t, all, err := parseWhole(name, text, o)
 	if err != nil {
@@ -92,7 +92,7 @@ func parseWhole(name, text string, o Options) (*Template, template.FuncMap, erro
 // Name is the name given to Parse.
 func (t *Template) Name() string { return t.name }
 
-// Output is what one pass made.
+// Output is the result of one pass.
 type Output struct {
 	// Text is meaningful only if Complete.
 	Text []byte
@@ -110,7 +110,7 @@ func (t *Template) Execute(ctx context.Context, src Source) (*Output, error) {
 	return t.ExecuteWith(ctx, src, &Memo{})
 }
 
-// ExecuteWith is Execute with what the pass before has kept.
+// ExecuteWith is Execute with the memo of the passes before.
 func (t *Template) ExecuteWith(ctx context.Context, src Source, memo *Memo) (*Output, error) {
 	p := newPass(ctx, src, t.opts)
 	p.memo = memo
@@ -136,7 +136,7 @@ func (t *Template) ExecuteWith(ctx context.Context, src Source, memo *Memo) (*Ou
 	return out, nil
 }
 
-// deny makes a failing stand-in for every function that a pattern matches.
+// deny makes a failing function for every function that a pattern matches.
 func deny(all template.FuncMap, patterns []string) (template.FuncMap, error) {
 	denied := template.FuncMap{}
 	for _, pattern := range patterns {
@@ -153,8 +153,8 @@ func deny(all template.FuncMap, patterns []string) (template.FuncMap, error) {
 	return denied, nil
 }
 
-// plain takes the word that text/template puts in front of its errors off, so
-// that they begin with the file.
+// plain removes the prefix "template: " of text/template's errors, so that they begin
+// with the file.
 func plain(err error) error {
 	if text, cut := strings.CutPrefix(err.Error(), "template: "); cut {
 		return &templateError{text: text, err: err}

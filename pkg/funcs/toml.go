@@ -184,7 +184,7 @@ func isTable(v reflect.Value) bool {
 	return v.Kind() == reflect.Map || v.Kind() == reflect.Struct
 }
 
-// isTables says whether v is a list of tables and of nothing else.
+// isTables reports whether v is a list of tables and of nothing else.
 func isTables(v reflect.Value) bool {
 	if v.Kind() != reflect.Slice || v.Len() == 0 {
 		return false

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/retry"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -15,31 +16,31 @@ type Client interface {
 }
 
 const (
-	// ackTime is how long acknowledging one event may take.
-	ackTime = 5 * time.Second
-	// advanceAfter is how many durable events are delivered before those are not asked
-	// for any more.
+	// ackTimeout is how long acknowledging one event may take.
+	ackTimeout = 5 * time.Second
+	// advanceAfter is how many durable events are delivered before the request leaves
+	// them out.
 	advanceAfter = 256
 )
 
-// position is how far a watch of durable events has come, 0 where it begins.
-func (m *memory) position() uint64 {
-	if m.last == nil {
+// position is the index of the last durable event that was delivered; 0: none.
+func (c *cursor) position() uint64 {
+	if c.last == nil {
 		return 0
 	}
-	return m.last.Since
+	return c.last.Since
 }
 
 // unacked are the ids of events that were delivered and not acknowledged yet.
-func (m *memory) unacked() []string {
-	if m.last == nil {
+func (c *cursor) unacked() []string {
+	if c.last == nil {
 		return nil
 	}
-	return m.last.Unacked
+	return c.last.Unacked
 }
 
-// query is what is asked for now: of durable events only those that are new.
-func (d *delivery) query() watch.Request {
+// request is the request of the watch, of durable events only for new ones.
+func (d *delivery) request() watch.Request {
 	q := d.spec.Request()
 	if since := d.since.Load(); since > 0 {
 		q.Params = addParam(q.Params, "since", since)
@@ -47,43 +48,43 @@ func (d *delivery) query() watch.Request {
 	return q
 }
 
-// advance has the agent leave out what was delivered, now and then.
+// advance changes the request from time to time, so that it leaves out delivered events.
 func (d *delivery) advance(events int) {
-	if d.delivered += events; d.delivered >= advanceAfter && d.moved != nil {
+	if d.delivered += events; d.delivered >= advanceAfter && d.onSince != nil {
 		d.delivered = 0
-		d.since.Store(d.mem.position())
-		d.moved()
+		d.since.Store(d.cursor.position())
+		d.onSince()
 	}
 }
 
-// acknowledge tells the servers what was delivered here. What cannot be told now is
-// told later, after a restart too.
+// acknowledge tells the servers which events were delivered here. Failures are retried,
+// after a restart too.
 func (d *delivery) acknowledge(ctx context.Context) {
 	d.ackAt = time.Time{}
-	left := d.mem.unacked()
+	left := d.cursor.unacked()
 	if d.ack == nil || len(left) == 0 {
 		return
 	}
 	for len(left) > 0 {
-		asking, cancel := context.WithTimeout(ctx, ackTime)
+		asking, cancel := context.WithTimeout(ctx, ackTimeout)
 		err := d.ack.EventAck(asking, left[0], "", &client.Options{Datacenter: d.spec.Datacenter})
 		cancel()
 		if err != nil && !client.IsStatus(err, 404) && !client.IsStatus(err, 400) {
 			d.ackFailures++
-			delay := min(lastRetry, firstRetry<<min(d.ackFailures-1, 16))
+			delay := retry.Exponential(firstBackoff, maxBackoff, d.ackFailures-1)
 			d.ackAt = time.Now().Add(delay)
 			d.log.Warn("cannot acknowledge an event, trying again", "event", left[0], "error", err, "retry_in", delay)
 			break
 		}
-		if err != nil { // it has expired, or nobody there knows our agent's node
+		if err != nil { // it has expired, or our agent's node is unknown
 			d.log.Warn("an event is not acknowledged", "event", left[0], "error", err)
 		}
 		d.ackFailures = 0
 		left = left[1:]
 	}
-	now := *d.mem.last
+	now := *d.cursor.last
 	now.Unacked = left
-	if err := d.mem.keep(&now); err != nil {
+	if err := d.cursor.save(&now); err != nil {
 		d.log.Error("cannot remember what was acknowledged: it is acknowledged again", "error", err)
 	}
 }

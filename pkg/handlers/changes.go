@@ -7,15 +7,15 @@ import (
 	"encoding/json"
 )
 
-// What a change does.
+// The kinds of changes.
 const (
 	opAdd    = "add"
 	opModify = "modify"
 	opDelete = "delete"
 )
 
-// change is one line of what a handler gets that asked for changes. Old is null
-// for what was added, New for what was deleted.
+// change is one line of the input of a handler with Changes. Old is null for an
+// addition, New for a deletion.
 type change struct {
 	Op    string          `json:"op"`
 	Key   string          `json:"key"` // key; service; node; NODE/SERVICE-ID; NODE/CHECK-ID; event id
@@ -24,9 +24,8 @@ type change struct {
 	Index uint64          `json:"index"`
 }
 
-// changes are what leads from one view to the next: what is there now in its
-// order, then what is not there any more. They need nothing of the server, so
-// they are the same against any.
+// changes are the differences of two states: present items in their order, then deleted
+// ones. They are computed here, so they are the same with muster and Consul.
 func changes(old []item, salt string, now view) []change {
 	before := make(map[string]item, len(old))
 	for _, it := range old {
@@ -52,8 +51,7 @@ func changes(old []item, salt string, now view) []change {
 	return out
 }
 
-// same says whether an item was of that data. Of one whose value was not kept the hash
-// tells.
+// same reports whether an item had that data, by its hash where the value was not kept.
 func (it item) same(salt string, data json.RawMessage) bool {
 	if it.Data == nil {
 		return it.Hash == hashOfItem(salt, data)
@@ -61,7 +59,7 @@ func (it item) same(salt string, data json.RawMessage) bool {
 	return bytes.Equal(it.Data, data)
 }
 
-// hashOfItem cannot be compared between files, for which salts differ.
+// hashOfItem is salted, so that hashes of two files cannot be compared.
 func hashOfItem(salt string, data json.RawMessage) string {
 	sum := sha256.Sum256(append([]byte(salt), data...))
 	return hex.EncodeToString(sum[:])

@@ -11,8 +11,7 @@ import (
 // maxDeadLetters bounds the file of dead letters, in bytes.
 const maxDeadLetters = 64 << 20
 
-// deadLetter is a line of the file that changes end in which their handler never
-// took.
+// deadLetter is a line of the file of changes that were given up.
 type deadLetter struct {
 	Time     time.Time       `json:"time"`
 	Watch    string          `json:"watch"`
@@ -20,11 +19,11 @@ type deadLetter struct {
 	Attempts int             `json:"attempts"`
 	Error    string          `json:"error"`
 	Data     json.RawMessage `json:"data"`            // the view
-	Input    string          `json:"input,omitempty"` // what the handler got, where that is not the view
+	Input    string          `json:"input,omitempty"` // of the handler, where that is not the view
 }
 
-// bury appends a dead letter, if there is a file for it.
-func (d *delivery) bury(v view, in Input, cause error) (err error) {
+// writeDeadLetter appends a dead letter, if the watch has a file for them.
+func (d *delivery) writeDeadLetter(v view, in Input, cause error) (err error) {
 	if d.spec.DeadLetters == "" {
 		return nil
 	}

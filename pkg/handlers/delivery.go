@@ -13,64 +13,65 @@ import (
 
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
+	"github.com/muster-dev/muster/pkg/retry"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// delivery brings the views of one watch to its handler. What mu guards apart, all
-// that changes belongs to the goroutine in run.
+// delivery runs the handler of one watch for its views. mu guards inbox and status; all
+// other variables belong to the goroutine in run.
 //
 //	                    due              exit 0
-//	waiting <--------> (settled) ---> running ---------> waiting, remembered
+//	waiting <--------> (settled) ---> running ---------> waiting, cursor moved
 //	   ^                                 |
 //	   |  backoff, or something newer    | any other end
 //	   +---------------------------------+
 type delivery struct {
-	spec    Spec
-	id      identity
-	dir     string // of memories; "" is none
-	may     bool   // where nothing can be remembered there the watch runs without
-	handler Handler
-	once    bool // end after the first delivery, of which there is one attempt
-	log     *slog.Logger
+	spec        Spec
+	id          identity
+	dir         string // of cursors; "" is none
+	dirOptional bool   // without a usable dir the watch runs without a file
+	handler     Handler
+	once        bool // end after the first delivery, of which there is one attempt
+	log         *slog.Logger
 
-	ack interface { // nil: nobody is told of what was delivered
+	ack interface { // nil: events are not acknowledged
 		EventAck(ctx context.Context, id, node string, o *client.Options) error
 	}
-	moved func()        // called when since is another; nil: nobody asks
-	since atomic.Uint64 // of durable events, for query
+	onSince func()        // called when since has changed; may be nil
+	since   atomic.Uint64 // of durable events, for query
 
-	wake chan struct{} // capacity 1: there is something in inbox
-	mu   sync.Mutex
-	in   []view // inbox
-	now  WatchStatus
+	wake  chan struct{} // capacity 1: inbox is not empty
+	mu    sync.Mutex
+	inbox []view
+	now   WatchStatus
 
-	mem      *memory
-	daily    <-chan time.Time // time to say that the memory is in use
-	pend     pending
-	pace     watch.Pace
-	running  view      // what the handler has got
-	begun    bool      // the first view was looked at
-	force    bool      // the first view is delivered although it is known
-	oldest   time.Time // when the oldest of what waits arrived
-	newest   time.Time
-	failures int // of the view that is next, in a row
-	retryAt  time.Time
+	cursor    *cursor
+	touchTick <-chan time.Time // time to touch the cursor file
+	pending   pending
+	pace      watch.Pace
+	running   view      // of the handler that runs
+	hasFirst  bool      // the first view has arrived
+	force     bool      // deliver the first view even if it was delivered before
+	oldest    time.Time // when the oldest waiting view arrived
+	newest    time.Time
+	failures  int // in a row, of the next view
+	retryAt   time.Time
 
 	delivered   int       // durable events since the last advance
-	ackAt       time.Time // when acknowledging is tried again; zero: nothing is to be
+	ackAt       time.Time // when acknowledging is retried; zero: never
 	ackFailures int
 }
 
-// The delay before a failed delivery is tried again; it doubles.
+// The delay before a failed delivery is retried; it doubles.
 const (
-	firstRetry = time.Second
-	lastRetry  = time.Minute
+	firstBackoff = time.Second
+	maxBackoff   = time.Minute
 )
 
-// put hands a view over; it does not wait.
+// put adds a view to the inbox. It does not block.
 func (d *delivery) put(v view) {
 	d.mu.Lock()
-	d.in = append(d.in, v)
+	d.inbox = append(d.inbox, v)
 	d.mu.Unlock()
 	select {
 	case d.wake <- struct{}{}:
@@ -78,32 +79,32 @@ func (d *delivery) put(v view) {
 	}
 }
 
-// remembers says whether the start depends on what was delivered before.
-func (d *delivery) remembers() bool {
+// hasFile reports whether the cursor has a file: the start depends on earlier deliveries.
+func (d *delivery) hasFile() bool {
 	return d.dir != "" && (d.spec.Initial == "" || d.spec.Initial == InitialIfChanged)
 }
 
-// run delivers until ctx ends. An error says that nothing can be delivered at all,
-// or, with once, why the one attempt failed.
+// run delivers until ctx ends. The error is why nothing can be delivered, or, with
+// once, why the one attempt failed.
 func (d *delivery) run(ctx context.Context) error {
 	dir := d.dir
-	if !d.remembers() {
+	if !d.hasFile() {
 		dir = ""
 	}
-	mem, err := openMemory(dir, d.id, d.spec.KeepValues)
-	if d.may && errors.Is(err, errNoMemory) {
+	mem, err := openCursor(dir, d.id, d.spec.KeepValues)
+	if d.dirOptional && errors.Is(err, errNoCursor) {
 		d.log.Warn("nothing is remembered: the next start delivers again, and a second process is not noticed; -state-dir names another place", "error", err)
-		mem, err = &memory{}, nil
+		mem, err = &cursor{}, nil
 	}
 	if err != nil {
 		return err
 	}
 	defer mem.close()
-	d.mem = mem
+	d.cursor = mem
 	daily := time.NewTicker(touchEvery)
 	defer daily.Stop()
-	d.daily = daily.C
-	d.pend = pending{overlap: d.spec.Overlap, events: d.spec.Type == typeEvent}
+	d.touchTick = daily.C
+	d.pending = pending{overlap: d.spec.Overlap, events: d.spec.Type == typeEvent}
 	d.pace = watch.Pace{Wait: watch.Wait{Min: d.spec.Settle}.WithDefaults()}
 	d.publish(StateUnanswered)
 	d.acknowledge(ctx)
@@ -121,7 +122,7 @@ func (d *delivery) run(ctx context.Context) error {
 	}
 }
 
-// next waits for what is due; false: there is nothing more to do.
+// next waits for the next view that is due; false: there is none.
 func (d *delivery) next(ctx context.Context) (view, bool) {
 	for {
 		d.drain()
@@ -129,17 +130,17 @@ func (d *delivery) next(ctx context.Context) (view, bool) {
 		if !d.ackAt.IsZero() {
 			acks = time.After(time.Until(d.ackAt))
 		}
-		if len(d.pend.views) > 0 {
+		if len(d.pending.views) > 0 {
 			wait := time.Until(d.dueAt())
 			if wait <= 0 {
 				d.oldest = time.Time{}
-				return d.pend.take(), true
+				return d.pending.pop(), true
 			}
 			due = time.After(wait)
-		} else if d.once && d.begun {
+		} else if d.once && d.hasFirst {
 			return view{}, false
 		}
-		if d.begun {
+		if d.hasFirst {
 			d.publish(StateIdle)
 		}
 		select {
@@ -147,15 +148,15 @@ func (d *delivery) next(ctx context.Context) (view, bool) {
 		case <-due:
 		case <-acks:
 			d.acknowledge(ctx)
-		case <-d.daily:
-			d.mem.touch()
+		case <-d.touchTick:
+			d.cursor.touch()
 		case <-ctx.Done():
 			return view{}, false
 		}
 	}
 }
 
-// dueAt is when what waits is delivered.
+// dueAt is when the next view is delivered.
 func (d *delivery) dueAt() time.Time {
 	at := d.newest
 	if !d.oldest.IsZero() {
@@ -167,19 +168,19 @@ func (d *delivery) dueAt() time.Time {
 	return at
 }
 
-// drain takes in what has arrived.
+// drain moves views from the inbox to pending.
 func (d *delivery) drain() {
 	d.mu.Lock()
-	arrived := d.in
-	d.in = nil
+	arrived := d.inbox
+	d.inbox = nil
 	d.mu.Unlock()
 	for _, v := range arrived {
-		v, news := d.sift(v)
-		d.begun = true
+		v, news := d.dropSeen(v)
+		d.hasFirst = true
 		if !news {
 			continue
 		}
-		if lost := d.pend.add(v); lost > 0 {
+		if lost := d.pending.add(v); lost > 0 {
 			d.log.Error("too much waits for a watch handler: left out the oldest", "lost", lost)
 		}
 		d.newest = time.Now()
@@ -187,37 +188,37 @@ func (d *delivery) drain() {
 			d.oldest = d.newest
 		}
 		if d.spec.Overlap != OverlapQueue {
-			d.retryAt = time.Time{} // something newer may do
-			if !d.pend.events {
+			d.retryAt = time.Time{} // the newer view may succeed
+			if !d.pending.events {
 				d.failures = 0
 			}
 		}
 	}
 }
 
-// sift leaves of a view what is to be delivered; false: nothing.
-func (d *delivery) sift(v view) (view, bool) {
-	first, initial := !d.begun, d.spec.Initial
+// dropSeen removes what was delivered before from a view; false: nothing is left.
+func (d *delivery) dropSeen(v view) (view, bool) {
+	first, initial := !d.hasFirst, d.spec.Initial
 	if d.spec.Durable && len(v.items) > 0 {
 		v.index = v.items[len(v.items)-1].at
 	}
 	switch {
 	case first && initial == InitialNever:
-		d.remember(v, false)
+		d.moveCursor(v, false)
 		return v, false
 	case first && initial == InitialAlways:
 		d.force = true
 		return v, true
-	case d.spec.Type != typeEvent, first && d.mem.last == nil && !d.spec.Durable:
+	case d.spec.Type != typeEvent, first && d.cursor.last == nil && !d.spec.Durable:
 		return v, true
 	}
 	v.items = slices.DeleteFunc(slices.Clone(v.items), func(it item) bool {
-		return slices.Contains(d.mem.events(), it.Key) || d.spec.Durable && it.at <= d.mem.position() || d.running.has(it.Key) || d.pend.has(it.Key)
+		return slices.Contains(d.cursor.events(), it.Key) || d.spec.Durable && it.at <= d.cursor.position() || d.running.has(it.Key) || d.pending.has(it.Key)
 	})
 	return v, len(v.items) > 0
 }
 
-// deliver runs the handler on a view and draws the conclusions.
+// deliver runs the handler on a view and notes the result.
 func (d *delivery) deliver(ctx context.Context, v view) error {
 	in, run, err := d.input(v)
 	if err != nil {
@@ -232,16 +233,16 @@ func (d *delivery) deliver(ctx context.Context, v view) error {
 	d.publish(StateRunning)
 	cause, err := d.handle(ctx, in)
 	d.running = view{}
-	d.ran(v, err)
+	d.countRun(v, err)
 	switch {
 	case err == nil:
 		d.failures = 0
-		d.remember(v, d.ack != nil)
+		d.moveCursor(v, d.ack != nil)
 		d.acknowledge(ctx)
 		d.advance(len(v.items))
 	case ctx.Err() != nil: // the next start delivers it
 	case errors.Is(cause, errSuperseded):
-		d.pend.again(v)
+		d.pending.putBack(v)
 	case d.once:
 	default:
 		d.failed(v, in, err)
@@ -252,7 +253,7 @@ func (d *delivery) deliver(ctx context.Context, v view) error {
 // input is what the handler is to get; false: nothing, because that is known.
 func (d *delivery) input(v view) (Input, bool, error) {
 	body := v.body()
-	last := d.mem.last
+	last := d.cursor.last
 	if d.spec.Type != typeEvent && !d.force && last != nil && last.Hash == hashOf(body) {
 		return Input{}, false, nil
 	}
@@ -266,13 +267,13 @@ func (d *delivery) input(v view) (Input, bool, error) {
 	}
 	data, err := lines(changes(old, salt, v))
 	if len(data) == 0 && err == nil {
-		d.remember(v, false)
+		d.moveCursor(v, false)
 	}
 	return Input{v.index, data}, len(data) > 0, err
 }
 
-// handle runs the handler, and meanwhile takes in what arrives. cause is why we
-// ended it, if we did.
+// handle runs the handler, and drains the inbox meanwhile. cause is why we ended it, if
+// we did.
 func (d *delivery) handle(parent context.Context, in Input) (cause, err error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -290,41 +291,41 @@ func (d *delivery) handle(parent context.Context, in Input) (cause, err error) {
 		case <-d.wake:
 			d.drain()
 			d.publish(StateRunning)
-			if d.spec.Overlap == OverlapKill && !d.once && len(d.pend.views) > 0 {
+			if d.spec.Overlap == OverlapKill && !d.once && len(d.pending.views) > 0 {
 				cancel(errSuperseded)
 			}
 		}
 	}
 }
 
-// failed decides what becomes of a view that its handler did not take.
+// failed retries a view later, or gives it up.
 func (d *delivery) failed(v view, in Input, err error) {
 	d.failures++
 	if n := d.spec.Attempts; n > 0 && d.failures >= n {
 		d.log.Error("watch handler failed, giving this change up", "error", err, "attempts", d.failures, "index", v.index)
-		if err := d.bury(v, in, err); err != nil {
+		if err := d.writeDeadLetter(v, in, err); err != nil {
 			d.log.Error("a dead letter is lost", "error", err)
 		}
 		d.failures = 0
-		d.remember(v, false)
+		d.moveCursor(v, false)
 		d.mu.Lock()
 		d.now.GivenUp++
 		d.mu.Unlock()
 		return
 	}
-	if !d.pend.again(v) {
+	if !d.pending.putBack(v) {
 		d.log.Warn("watch handler failed, there is something newer already", "error", err, "index", v.index)
 		d.failures = 0
 		return
 	}
-	delay := min(lastRetry, firstRetry<<min(d.failures-1, 16))
+	delay := retry.Exponential(firstBackoff, maxBackoff, d.failures-1)
 	d.retryAt = time.Now().Add(delay)
 	d.log.Warn("watch handler failed, trying again", "error", err, "index", v.index, "retry_in", delay)
 }
 
-// remember notes that a view is delivered, and whether its events are to be acknowledged.
-func (d *delivery) remember(v view, acks bool) {
-	now := &delivered{Watch: d.id, Index: v.index, Hash: hashOf(v.body()), Since: d.mem.position(), Unacked: d.mem.unacked()}
+// moveCursor notes that a view is delivered; acks means that its events are to be acknowledged.
+func (d *delivery) moveCursor(v view, acks bool) {
+	now := &delivered{Watch: d.id, Index: v.index, Hash: hashOf(v.body()), Since: d.cursor.position(), Unacked: d.cursor.unacked()}
 	if d.spec.Durable {
 		for _, it := range v.items {
 			now.Since = max(now.Since, it.at)
@@ -334,7 +335,7 @@ func (d *delivery) remember(v view, acks bool) {
 		}
 		now.Unacked = now.Unacked[max(0, len(now.Unacked)-api.MaxDurableEvents):]
 	} else if d.spec.Type == typeEvent {
-		now.Events = d.mem.events()
+		now.Events = d.cursor.events()
 		for _, it := range v.items {
 			now.Events = append(now.Events[:len(now.Events):len(now.Events)], it.Key)
 		}
@@ -342,7 +343,7 @@ func (d *delivery) remember(v view, acks bool) {
 	} else if d.spec.Changes {
 		now.Items = v.items
 	}
-	if err := d.mem.keep(now); err != nil {
+	if err := d.cursor.save(now); err != nil {
 		d.log.Error("cannot remember what was delivered: a restart may deliver it again", "error", err)
 	}
 }

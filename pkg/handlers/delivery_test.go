@@ -140,26 +140,26 @@ func TestInitial(t *testing.T) {
 	}
 }
 
-func TestMemory(t *testing.T) {
+func TestCursor(t *testing.T) {
 	dir := t.TempDir()
 	id := (&Spec{Type: typeKey, Key: "k"}).identity("here")
-	m, err := openMemory(dir, id, false)
+	m, err := openCursor(dir, id, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openMemory(dir, id, false); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
+	if _, err := openCursor(dir, id, false); !errors.Is(err, ErrInUse) || !strings.Contains(err.Error(), fmt.Sprint(os.Getpid())) {
 		t.Errorf("a second one: %v", err)
 	}
-	other, err := openMemory(dir, (&Spec{Type: typeKey, Key: "k2"}).identity("here"), false)
+	other, err := openCursor(dir, (&Spec{Type: typeKey, Key: "k2"}).identity("here"), false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	other.close()
-	if err := m.keep(&delivered{Watch: id, Index: 7, Hash: "h"}); err != nil {
+	if err := m.save(&delivered{Watch: id, Index: 7, Hash: "h"}); err != nil {
 		t.Fatal(err)
 	}
 	m.close()
-	if m, err = openMemory(dir, id, false); err != nil || m.last.Index != 7 || m.last.Hash != "h" {
+	if m, err = openCursor(dir, id, false); err != nil || m.last.Index != 7 || m.last.Hash != "h" {
 		t.Fatalf("%+v %v", m, err)
 	}
 	m.close()
@@ -167,7 +167,7 @@ func TestMemory(t *testing.T) {
 		if err := os.WriteFile(m.path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := openMemory(dir, id, false); err == nil || !strings.Contains(err.Error(), m.path) {
+		if _, err := openCursor(dir, id, false); err == nil || !strings.Contains(err.Error(), m.path) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -374,7 +374,7 @@ func TestEvents(t *testing.T) {
 }
 
 // Events that come while a handler runs, fails or is killed are not lost.
-func TestEventsAreNotMergedAway(t *testing.T) {
+func TestEventsAreNotDropped(t *testing.T) {
 	for overlap, want := range map[Overlap][]string{
 		OverlapQueue:    {"0 1 [a]", "1 2 [b]", "2 3 [c]"},
 		OverlapCoalesce: {"0 1 [a]", "1 3 [b,c]"},
@@ -416,7 +416,7 @@ func TestChangesOverARestart(t *testing.T) {
 
 // Whatever comes when, and however often a handler fails or the tool is killed: the
 // last state is delivered last, every event at least once and in order of their first
-// delivery, and nothing that was taken well comes again.
+// delivery, and nothing that succeeded comes again.
 func TestPropertyAtLeastOnce(t *testing.T) {
 	for seed := range uint64(60) {
 		synctest.Test(t, func(t *testing.T) {

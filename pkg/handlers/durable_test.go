@@ -88,8 +88,8 @@ func indexes(data []byte) (out []uint64) {
 	return out
 }
 
-// Whatever stops, and however often the handler fails: each event is taken at least
-// once, in order, and again only by a run that went wrong; and each is acknowledged.
+// Whatever stops, and however often the handler fails: each event is handled at least
+// once, in order, and again only after a failed run; and each is acknowledged.
 func TestDurableEventsAreNeverMissed(t *testing.T) {
 	for seed := range uint64(2) {
 		for _, overlap := range []Overlap{OverlapCoalesce, OverlapQueue} {
@@ -166,7 +166,7 @@ func neverMissed(t *testing.T, seed uint64, overlap Overlap) {
 	}
 }
 
-// At the start there may be none, which is no news; -initial decides as ever.
+// No events at the start are no change; -initial decides as for other watches.
 func TestDurableStart(t *testing.T) {
 	for initial, want := range map[Initial]string{"": "10 13|16", InitialNever: "16", InitialAlways: "10 13|16"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -174,7 +174,7 @@ func TestDurableStart(t *testing.T) {
 			var got []string
 			s := New(Config{
 				Client: func(string) (Client, error) { return agent, nil }, Logger: logx.Discard(), Dir: dir,
-				Shows: true, Handler: &recorder{do: func(_ context.Context, in Input) error {
+				DisplayOnly: true, Handler: &recorder{do: func(_ context.Context, in Input) error {
 					got = append(got, strings.Trim(fmt.Sprint(indexes(in.Data)), "[]"))
 					return nil
 				}},

@@ -13,16 +13,16 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// source is what watches have to have in common to be asked together.
+// source is what watches must have in common to share a Watcher.
 type source struct {
 	token string
 	stale bool
 }
 
-// ErrNoAnswer says that the agent gave none as often as Retry allows.
+// ErrNoAnswer says that the agent did not answer as many attempts as Retry allows.
 var ErrNoAnswer = errors.New("no answer")
 
-// engine follows the queries of one source and hands out what changed.
+// engine follows the requests of one source and gives changes to the deliveries.
 type engine struct {
 	w   *watch.Watcher
 	log *slog.Logger
@@ -33,7 +33,7 @@ type engine struct {
 	to     map[watch.Request][]*delivery
 }
 
-// prepare makes the engines that are lacking. Callers hold mu of the Set.
+// prepare makes the missing engines. Callers hold mu of the Set.
 func (s *Set) prepare(next map[string]*worker) error {
 	for _, w := range next {
 		src := source{w.spec.Token, w.spec.Stale}
@@ -44,7 +44,7 @@ func (s *Set) prepare(next map[string]*worker) error {
 		if err != nil {
 			return err
 		}
-		// Each watch is by itself: none waits for another's first answer.
+		// No watch waits for another's first answer.
 		cfg := watch.Config{Client: c, Logger: s.cfg.Logger, Retry: s.cfg.Retry, FirstWait: time.Nanosecond}
 		if src.stale {
 			cfg.MaxStale = math.MaxInt64
@@ -57,12 +57,11 @@ func (s *Set) prepare(next map[string]*worker) error {
 	return nil
 }
 
-// follow brings the engines to what the workers want, starts and stops them.
-// Callers hold mu.
+// follow updates, starts and stops the engines to match the workers. Callers hold mu.
 func (s *Set) follow() {
 	wanted := map[source]map[watch.Request][]*delivery{}
 	for _, w := range s.workers {
-		src, q := source{w.spec.Token, w.spec.Stale}, w.delivery.query()
+		src, q := source{w.spec.Token, w.spec.Stale}, w.delivery.request()
 		if wanted[src] == nil {
 			wanted[src] = map[watch.Request][]*delivery{}
 		}
@@ -89,7 +88,7 @@ func (s *Set) follow() {
 	}
 }
 
-// set says who wants what. Those who are new to what is known get it at once.
+// set replaces the deliveries. A new one gets a known result at once.
 func (e *engine) set(to map[watch.Request][]*delivery) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -112,7 +111,7 @@ func (e *engine) set(to map[watch.Request][]*delivery) {
 	e.w.Follow(queries)
 }
 
-// dispatch hands out frames until ctx ends.
+// dispatch publishes frames until ctx ends.
 func (e *engine) dispatch(ctx context.Context) {
 	for {
 		frame, err := e.w.Next(ctx)
@@ -121,14 +120,14 @@ func (e *engine) dispatch(ctx context.Context) {
 		}
 		e.mu.Lock()
 		for q, result := range frame.Results {
-			e.hand(q, result)
+			e.publish(q, result)
 		}
 		e.mu.Unlock()
 	}
 }
 
-// hand gives one result to those who wait for it. Callers hold mu.
-func (e *engine) hand(q watch.Request, r watch.Result) {
+// publish gives one result to its deliveries. Callers hold mu.
+func (e *engine) publish(q watch.Request, r watch.Result) {
 	if e.to[q] == nil {
 		return
 	}

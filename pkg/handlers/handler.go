@@ -25,9 +25,8 @@ type Input struct {
 	Data  []byte // JSON lines, each with its newline: one, or one for each change
 }
 
-// Handler takes a change in. It is called by one goroutine. A nil error says
-// that the change is delivered; otherwise it is handed over again. When ctx ends
-// the handler ends too, soon.
+// Handler handles a change. One goroutine calls it. A nil error means that the change is
+// delivered; after any other error it is retried. Handle must end soon after ctx.
 type Handler interface {
 	Handle(ctx context.Context, in Input) error
 }
@@ -52,7 +51,7 @@ const (
 	maxHandlerOutput = 4096
 )
 
-// script runs a program below a guard: nothing of it outlives us, or its run.
+// script runs a program below a guard: none of its processes outlives us, or its run.
 type script struct {
 	argv        []string
 	env         []string
@@ -109,7 +108,7 @@ func (s *script) Handle(ctx context.Context, in Input) error {
 	return err
 }
 
-// captureOutput has what the script says logged, as far as its end fits a line.
+// captureOutput logs the last bytes of the script's output.
 func (s *script) captureOutput(run *proc.Spec) (done func(), err error) {
 	from, to, err := os.Pipe()
 	if err != nil {
@@ -148,7 +147,7 @@ func (s *script) set(c *proc.Child) {
 	s.child = c
 }
 
-// signal passes a signal on to what runs.
+// signal passes a signal to the running program.
 func (s *script) signal(sig syscall.Signal) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -157,7 +156,7 @@ func (s *script) signal(sig syscall.Signal) {
 	}
 }
 
-// HTTP is a handler that a change is sent to.
+// HTTP is a handler that gets a change by an HTTP request.
 type HTTP struct {
 	Path          string              `conf:"path"` // a URL
 	Method        string              `conf:"method"`
@@ -186,7 +185,7 @@ func (h *HTTP) method() string {
 	return h.Method
 }
 
-// poster is an HTTP handler at work.
+// poster is a running HTTP handler.
 type poster struct {
 	spec   *HTTP
 	client *http.Client

@@ -45,7 +45,7 @@ func TestScript(t *testing.T) {
 	}
 }
 
-// A handler may leave its input alone, and may say more than is kept.
+// A handler need not read its input, and may print more than is logged.
 func TestScriptLimits(t *testing.T) {
 	big := bytes.Repeat([]byte("x"), 4<<20)
 	for _, text := range []string{"exit 0", "exec <&-; exit 0", "cat >/dev/null"} {
@@ -63,7 +63,7 @@ func TestScriptLimits(t *testing.T) {
 	}
 }
 
-// The end of its time is that of the handler and of all that it started.
+// A timeout ends the handler and all that it started.
 func TestScriptIsStopped(t *testing.T) {
 	for _, trap := range []string{"", "trap '' TERM;"} {
 		file := filepath.Join(t.TempDir(), "pid")

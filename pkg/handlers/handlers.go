@@ -1,22 +1,19 @@
-// Package handlers brings changes of watched data to handlers: a program that gets
+// Package handlers runs handlers for changes of watched data: a program that gets
 // the new state on its standard input, an HTTP endpoint, a stream of JSON lines.
-// It is what the watch tool and the agent's watches are made of; following the
-// data is the business of package watch.
+// The watch tool and the agent's watches use it. Package watch follows the data.
 //
 // What it promises, for each watch:
 //
-//   - A handler runs because what is watched differs from what was delivered last,
-//     and for no other reason: no restart, reload, reconnect or index makes it run.
-//     What was delivered last is remembered on disk, durably, unless the watch asks
-//     for another start.
-//   - At least once: a change counts as delivered when the handler has ended well.
-//     Until then it is handed over again, after 1, 2 ... 60 s, or, where states are
-//     not queued, when there is a newer one, which stands for both. Only a limit on
-//     attempts that the watch sets ends this. Events are never merged away, within
-//     what an agent keeps of them.
-//   - One handler at a time runs, below a guard: neither a stop nor kill -9 leaves
-//     anything of it behind.
-//   - What a handler gets has the shapes of the reference's handlers.
+//   - A handler runs only because the data differ from the last delivery: no restart,
+//     reload, reconnect or index makes it run. A cursor on disk says what was
+//     delivered, unless the watch asks for another start.
+//   - At least once: a change counts as delivered when the handler has succeeded.
+//     Until then it is retried after 1, 2 ... 60 s, or replaced by a newer state where
+//     states are not queued. Only the watch's limit of attempts ends this. Events are
+//     never dropped, up to the number that an agent keeps.
+//   - One handler at a time runs, below a guard: after a stop or kill -9 none of its
+//     processes is left.
+//   - The input of a handler has the form of the reference's handlers.
 package handlers
 
 import (
@@ -40,27 +37,26 @@ const MaxWatches = 1024
 
 // Config configures a Set. Client and Logger are required.
 type Config struct {
-	// Client gives what asks the agent for those who have this token; "" is no token
-	// of their own.
-	Client  func(token string) (Client, error)
-	Retry   watch.Retry
-	Address string // of the agent, as part of what a watch is remembered by
-	Dir     string // where deliveries are remembered; "": only as long as the Set is there
-	DirMay  bool   // a Dir that cannot be used is said in the log, and done without
-	Logger  *slog.Logger
+	// Client makes the client for watches with this token; "" is no token of their own.
+	Client      func(token string) (Client, error)
+	Retry       watch.Retry
+	Address     string // of the agent, a part of the name of a watch's cursor
+	Dir         string // of cursors; "": they are not stored
+	DirOptional bool   // an unusable Dir is logged, and not used
+	Logger      *slog.Logger
 
-	Handler Handler          // of watches that have none of their own
-	Shows   bool             // Handler shows events: that is not to have dealt with them
-	Env     []string         // of programs; CONSUL_INDEX is added
-	Capture bool             // log the programs' output in place of passing it on
-	Signals <-chan os.Signal // passed on to programs that run
+	Handler     Handler          // of watches without one of their own
+	DisplayOnly bool             // Handler only shows events: do not acknowledge them
+	Env         []string         // of programs; CONSUL_INDEX is added
+	Capture     bool             // log the programs' output
+	Signals     <-chan os.Signal // are passed to running programs
 
-	Once    bool   // each watch ends after its first delivery, of which there is one attempt
-	Isolate bool   // a watch that cannot run ends alone, and says so in the log
+	Once    bool   // each watch ends after one attempt to deliver
+	Isolate bool   // a watch that cannot run is logged, and the others go on
 	OnReady func() // called when all watches are followed
 }
 
-// Set delivers many watches. Its methods may be called from any goroutine.
+// Set runs many watches. Its methods are safe for concurrent use.
 type Set struct {
 	cfg Config
 
@@ -76,7 +72,7 @@ type Set struct {
 	engines map[source]*engine
 }
 
-// worker is a delivery at work.
+// worker is a running delivery.
 type worker struct {
 	spec     Spec
 	delivery *delivery
@@ -87,7 +83,7 @@ type worker struct {
 // maxGuards is how many guards are kept for the next program.
 const maxGuards = 4
 
-// New makes a Set of watches that were checked. Nothing runs before Run.
+// New makes a Set of checked watches. Nothing runs before Run.
 func New(cfg Config, specs []Spec) *Set {
 	return &Set{
 		cfg: cfg, specs: specs, workers: map[string]*worker{}, engines: map[source]*engine{},
@@ -95,8 +91,8 @@ func New(cfg Config, specs []Spec) *Set {
 	}
 }
 
-// Check says what would keep a watch from being delivered however often it is tried: a
-// handler that is not there, or cannot be executed. It starts nothing.
+// Check says why a watch could never be delivered: its handler does not exist, or cannot
+// be executed. It starts nothing.
 func (s *Set) Check() error {
 	for _, spec := range s.specs {
 		words := spec.Args
@@ -113,8 +109,8 @@ func (s *Set) Check() error {
 	return nil
 }
 
-// Run delivers until ctx ends, with Once until every watch has had its turn. It
-// can run once.
+// Run delivers until ctx ends, with Once until every watch has made its attempt. It can
+// run once.
 func (s *Set) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.guards.Close()
@@ -127,7 +123,7 @@ func (s *Set) Run(ctx context.Context) error {
 		for _, spec := range s.specs {
 			runs = append(runs, spec.identity(s.cfg.Address))
 		}
-		forget(s.cfg.Dir, runs, s.cfg.Logger)
+		removeUnused(s.cfg.Dir, runs, s.cfg.Logger)
 	}
 	err := s.apply(s.specs)
 	s.mu.Unlock()
@@ -156,8 +152,8 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 }
 
-// Replace makes the watches others. Those that are the same before and after go on
-// undisturbed. An error leaves everything as it was.
+// Replace replaces the watches. Those that are the same before and after go on
+// undisturbed. An error changes nothing.
 func (s *Set) Replace(specs []Spec) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -168,7 +164,7 @@ func (s *Set) Replace(specs []Spec) error {
 	return s.apply(specs)
 }
 
-// Specs are the watches as they are now.
+// Specs are the current watches.
 func (s *Set) Specs() []Spec {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,7 +178,7 @@ func (s *Set) Specs() []Spec {
 	return out
 }
 
-// apply starts and stops what differs. Callers hold mu.
+// apply starts and stops the watches that differ. Callers hold mu.
 func (s *Set) apply(specs []Spec) error {
 	next := map[string]*worker{}
 	for _, spec := range specs {
@@ -228,15 +224,15 @@ func (s *Set) worker(spec Spec, id identity) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &delivery{spec: spec, id: id, dir: s.cfg.Dir, may: s.cfg.DirMay, handler: h, once: s.cfg.Once, log: log, wake: make(chan struct{}, 1)}
+	d := &delivery{spec: spec, id: id, dir: s.cfg.Dir, dirOptional: s.cfg.DirOptional, handler: h, once: s.cfg.Once, log: log, wake: make(chan struct{}, 1)}
 	if spec.Durable {
-		if !s.cfg.Shows || spec.CheckHandler() == nil {
+		if !s.cfg.DisplayOnly || spec.CheckHandler() == nil {
 			if d.ack, err = s.cfg.Client(spec.Token); err != nil {
 				return nil, err
 			}
 		}
-		d.moved = s.refollow
-		if d.remembers() {
+		d.onSince = s.refollow
+		if d.hasFile() {
 			d.since.Store(lastPosition(s.cfg.Dir, id))
 		}
 	}
@@ -264,7 +260,7 @@ func (s *Set) handler(spec *Spec, log *slog.Logger) (Handler, error) {
 	if notice != "" {
 		log.Info(notice)
 	}
-	if err := proc.Runnable(argv[0]); err != nil && !s.cfg.Isolate { // where one ends alone it may come yet
+	if err := proc.Runnable(argv[0]); err != nil && !s.cfg.Isolate { // with Isolate it may be installed later
 		return nil, err
 	}
 	h := &script{argv: argv, env: s.cfg.Env, killTimeout: spec.KillTimeout, guards: s.guards}
@@ -278,8 +274,8 @@ func (s *Set) handler(spec *Spec, log *slog.Logger) (Handler, error) {
 	return h, nil
 }
 
-// start begins to deliver, after the one before of the same identity has ended.
-// Callers hold mu.
+// start starts a worker after the one before with the same identity has ended. Callers
+// hold mu.
 func (s *Set) start(w, before *worker) {
 	ctx, stop := context.WithCancel(s.ctx)
 	w.stop = stop
@@ -294,7 +290,7 @@ func (s *Set) start(w, before *worker) {
 	})
 }
 
-// ended takes note of a worker that ended by itself.
+// ended notes that a worker has ended by itself.
 func (s *Set) ended(w *worker, err error) {
 	if err != nil && s.cfg.Isolate {
 		w.delivery.log.Error("this watch does not run", "error", err)
@@ -322,7 +318,7 @@ func (s *Set) ended(w *worker, err error) {
 	}
 }
 
-// refollow asks anew after a watch has come far.
+// refollow updates the requests after a watch has advanced.
 func (s *Set) refollow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

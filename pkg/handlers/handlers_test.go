@@ -156,8 +156,8 @@ func TestSetReplace(t *testing.T) {
 	})
 }
 
-// A watch that is changed goes on where it was: nothing is delivered again, and the
-// memory is free for it as soon as the handler of the one before has ended.
+// A changed watch goes on at its cursor: nothing is delivered again, and the cursor is
+// unlocked as soon as the handler of the one before has ended.
 func TestSetChangesAWatch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k, r := newKeys(), &recorder{}
@@ -216,11 +216,11 @@ func TestSetGivesUp(t *testing.T) {
 	})
 }
 
-// A watch that cannot run ends all, or, isolated, only itself.
+// A watch that cannot run ends the Set, or, with Isolate, only itself.
 func TestSetIsolates(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		held, err := openMemory(dir, identityOf("a"), false)
+		held, err := openCursor(dir, identityOf("a"), false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func TestSetIsolates(t *testing.T) {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-		held, err = openMemory(dir, identityOf("a"), false)
+		held, err = openCursor(dir, identityOf("a"), false)
 		if err != nil {
 			t.Fatal(err)
 		}

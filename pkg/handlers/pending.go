@@ -2,7 +2,7 @@ package handlers
 
 import "slices"
 
-// pending is what waits for its delivery. It is not safe for concurrent use.
+// pending is the queue of views to deliver. It is not safe for concurrent use.
 type pending struct {
 	overlap Overlap
 	events  bool
@@ -10,15 +10,15 @@ type pending struct {
 }
 
 const (
-	// maxQueue is how many changes wait under OverlapQueue; beyond that the oldest is
-	// left out.
+	// maxQueue is how many changes wait under OverlapQueue; above it the oldest is
+	// dropped.
 	maxQueue = 1024
-	// maxPendingEvents is how many events wait; beyond that the oldest are
-	// lost. An agent keeps 256, the servers 4,096 durable ones.
+	// maxPendingEvents is how many events wait; above it the oldest are dropped. An
+	// agent keeps 256, the servers 4,096 durable ones.
 	maxPendingEvents = 4096
 )
 
-// add takes a view in. It says how many changes or events were lost.
+// add appends a view. lost is how many changes or events were dropped.
 func (p *pending) add(v view) (lost int) {
 	if p.overlap != OverlapQueue {
 		return p.merge(v)
@@ -33,7 +33,7 @@ func (p *pending) add(v view) (lost int) {
 	return lost
 }
 
-// merge makes one of what waits and v: the newest state, all events.
+// merge merges v with the waiting view: the newest state, all events.
 func (p *pending) merge(v view) (lost int) {
 	if p.events && len(p.views) > 0 {
 		before := p.views[0].items
@@ -45,9 +45,9 @@ func (p *pending) merge(v view) (lost int) {
 	return lost
 }
 
-// again puts back what was taken and could not be delivered, before what has come
-// since. Where states are not queued a newer one makes it void: false.
-func (p *pending) again(v view) bool {
+// putBack puts back a view that could not be delivered, before those that came since.
+// Where states are not queued a newer one replaces it: false.
+func (p *pending) putBack(v view) bool {
 	switch {
 	case len(p.views) == 0 || p.overlap == OverlapQueue:
 		p.views = append([]view{v}, p.views...)
@@ -61,14 +61,14 @@ func (p *pending) again(v view) bool {
 	return true
 }
 
-// take is the next one to deliver.
-func (p *pending) take() view {
+// pop removes the next view to deliver.
+func (p *pending) pop() view {
 	v := p.views[0]
 	p.views = p.views[1:]
 	return v
 }
 
-// has says whether an event waits.
+// has reports whether an event waits.
 func (p *pending) has(id string) bool {
 	for _, v := range p.views {
 		if v.has(id) {

@@ -10,19 +10,19 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// view is a state of what is watched, or some events, in the form that handlers
-// get. It is never changed.
+// view is a state of the watched data, or some events, in the form that handlers get.
+// It is immutable.
 type view struct {
 	index uint64
 	items []item
 	form  form
 }
 
-// item is one thing of a view: a key, a service, a check.
+// item is one element of a view: a key, a service, a check.
 type item struct {
-	Key  string          // what it is called, for telling changes
-	Data json.RawMessage `json:",omitempty"` // as the reference's handlers get it
-	Hash string          `json:",omitempty"` // of Data, in place of it, where values are not kept
+	Key  string          // its name in changes
+	Data json.RawMessage `json:",omitempty"` // in the form of the reference's handlers
+	Hash string          `json:",omitempty"` // of Data, where values are not kept
 	at   uint64          // of a durable event: its index
 }
 
@@ -30,10 +30,10 @@ type item struct {
 type form uint8
 
 const (
-	one        form = iota // the item alone, null when there is none
+	one        form = iota // the item alone, null if there is none
 	list                   // an array
-	listOrNull             // an array, null when there is none
-	object                 // an object by the items' keys
+	listOrNull             // an array, null if it is empty
+	object                 // an object, by the items' keys
 )
 
 // body is the JSON of a view.
@@ -65,7 +65,7 @@ func (v view) body() []byte {
 	return b.Bytes()
 }
 
-// The types below are what the reference's handlers get: its client's structs, in
+// The types below are the input of the reference's handlers: its client's structs, in
 // their order, which is not that of the HTTP API.
 
 type kvPair struct {
@@ -133,7 +133,7 @@ type serviceInstance struct {
 	Connect api.Empty
 }
 
-// viewOf shapes a result.
+// viewOf is the view of a result.
 func viewOf(r watch.Result) (view, error) {
 	v := view{index: r.Index, form: list}
 	var err error
@@ -168,7 +168,7 @@ func viewOf(r watch.Result) (view, error) {
 	return v, err
 }
 
-// itemsOf encodes things; one that is null is left out.
+// itemsOf encodes elements.
 func itemsOf[T any](from []T, shape func(T) (string, any)) ([]item, error) {
 	out := make([]item, 0, len(from))
 	for _, t := range from {

@@ -9,9 +9,9 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// What handlers get is, byte for byte, what Consul 1.8.7 gave its own for the same
-// answer of its API. testdata has both, as they were seen.
-func TestShapesAreTheReferences(t *testing.T) {
+// The input of handlers is, byte for byte, that of Consul 1.8.7 for the same answer of
+// its API. testdata has both, as recorded.
+func TestInputIsThatOfTheReference(t *testing.T) {
 	specs := map[string]Spec{
 		"key": {Type: typeKey, Key: "a/lock"}, "keyprefix": {Type: typeKeyPrefix, Prefix: "a/"}, "services": {Type: typeServices},
 		"nodes": {Type: typeNodes}, "service": {Type: typeService, Service: "db"}, "service-own": {Type: typeService, Service: "adr"},
@@ -36,7 +36,7 @@ func TestShapesAreTheReferences(t *testing.T) {
 	}
 }
 
-func TestShapesOfNothing(t *testing.T) {
+func TestInputOfNothing(t *testing.T) {
 	for _, c := range []struct {
 		spec         Spec
 		answer, want string
@@ -85,7 +85,7 @@ func TestChanges(t *testing.T) {
 	}
 }
 
-func TestQueries(t *testing.T) {
+func TestRequests(t *testing.T) {
 	yes := true
 	for want, s := range map[string]Spec{
 		"/v1/kv/a/b":          {Type: typeKey, Key: "/a/b"},

@@ -15,8 +15,8 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// Spec is one watch: what is watched, and what is done about a change. The keys
-// are those of the agent's watches; the last block is muster's own.
+// Spec is one watch: what is watched, and its handler. The keys are those of the agent's
+// watches; the last block is muster's own.
 type Spec struct {
 	Type        string   `conf:"type"`
 	Key         string   `conf:"key"`
@@ -37,9 +37,9 @@ type Spec struct {
 	HTTP        *HTTP    `conf:"http_handler_config"`
 
 	Shell       *bool         `conf:"shell"`        // see proc.Resolve
-	Durable     bool          `conf:"durable"`      // type event: those that the servers keep, acknowledged when delivered
-	Changes     bool          `conf:"changes"`      // hand over what was added, modified, deleted
-	KeepValues  bool          `conf:"keep_values"`  // on disk, so that changes have their old value after a restart too
+	Durable     bool          `conf:"durable"`      // type event: events that the servers keep, acknowledged when delivered
+	Changes     bool          `conf:"changes"`      // the handler gets additions, modifications and deletions
+	KeepValues  bool          `conf:"keep_values"`  // on disk, so that changes have their old value even after a restart
 	Initial     Initial       `conf:"initial"`      // "" is if-changed
 	Overlap     Overlap       `conf:"overlap"`      // "" is coalesce
 	Settle      time.Duration `conf:"settle"`       // time without a change before a delivery
@@ -49,24 +49,24 @@ type Spec struct {
 	DeadLetters string        `conf:"dead_letters"` // file that dead letters are appended to
 }
 
-// Initial says whether what is there when a watch starts is delivered.
+// Initial reports whether the state at the start of a watch is delivered.
 type Initial string
 
 // The values of Initial.
 const (
 	InitialNever     Initial = "never"
-	InitialIfChanged Initial = "if-changed" // unless it is what was delivered last
+	InitialIfChanged Initial = "if-changed" // unless it is the last delivery
 	InitialAlways    Initial = "always"
 )
 
-// Overlap says what becomes of changes that come while a handler runs.
+// Overlap says what happens to changes that come while a handler runs.
 type Overlap string
 
 // The values of Overlap.
 const (
 	OverlapQueue    Overlap = "queue"    // each gets a run of its own, in order
-	OverlapCoalesce Overlap = "coalesce" // the newest state gets one run, events a common one
-	OverlapKill     Overlap = "kill"     // as coalesce, and at once: the handler that runs is killed
+	OverlapCoalesce Overlap = "coalesce" // one run for the newest state, or for all events
+	OverlapKill     Overlap = "kill"     // as coalesce, and the running handler is killed
 )
 
 // The types of watches.
@@ -176,7 +176,7 @@ func (s *Spec) CheckHandler() error {
 	return nil
 }
 
-// Request is what is asked for.
+// Request is what the watch reads.
 func (s *Spec) Request() watch.Request {
 	q, params := watch.Request{}, url.Values{}
 	set := func(name, value string) {
@@ -222,7 +222,7 @@ func (s *Spec) Request() watch.Request {
 	return q
 }
 
-// named is what a watch of a key or a prefix asks for by name.
+// named is the query of a watch of a key or a prefix.
 func (s *Spec) named() query.Query {
 	if s.Type == typeKey {
 		return query.Query{Kind: query.KindKey, Name: strings.TrimPrefix(s.Key, "/")}
@@ -250,8 +250,8 @@ func (s *Spec) String() string {
 	return out
 }
 
-// identity is what makes two watches the same: what they ask, and of whom, and
-// who handles it. How a handler is run is not part of it, what it is told is.
+// identity is equal for two watches that read the same from the same agent for the same
+// handler. How the handler runs is not a part of it, but Changes is.
 func (s *Spec) identity(address string) identity {
 	id := identity{Address: address, Type: s.Type, Query: s.Request().String(), Changes: s.Changes}
 	switch {
@@ -273,7 +273,7 @@ type identity struct {
 	Changes bool `json:",omitempty"`
 }
 
-// bytes is an identity in the form that is hashed; its fields are all plain.
+// bytes is an identity in the form that is hashed.
 func (i identity) bytes() []byte {
 	out, _ := json.Marshal(i)
 	return out

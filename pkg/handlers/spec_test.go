@@ -6,7 +6,7 @@ import (
 )
 
 // A key of a watch means the path that every server makes of it; one that leads out of the
-// store is refused, not watched in vain.
+// store is refused.
 func TestKeysOfWatches(t *testing.T) {
 	for _, c := range []struct {
 		spec Spec

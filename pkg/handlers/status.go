@@ -9,8 +9,7 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// Status is what a Set does at the moment, for people and their monitoring. It holds
-// no data that is watched.
+// Status is the state of a Set, for people and monitoring. It holds no watched data.
 type Status struct {
 	Watches []WatchStatus   `json:"watches"`
 	Failing []watch.Failure `json:"failing"` // queries without an answer now
@@ -20,27 +19,27 @@ type Status struct {
 type WatchStatus struct {
 	Watch       string     `json:"watch"`
 	State       string     `json:"state"`
-	Waiting     int        `json:"waiting"` // changes that are not delivered, but for the one that runs
+	Waiting     int        `json:"waiting"` // changes to deliver, without the one whose handler runs
 	Runs        int        `json:"runs"`    // of the handler
 	Failures    int        `json:"failures"`
 	GivenUp     int        `json:"given_up"`
-	LastError   string     `json:"last_error"` // "": the last run was well
-	Index       uint64     `json:"index"`      // of what was delivered last
+	LastError   string     `json:"last_error"` // "": the last run succeeded
+	Index       uint64     `json:"index"`      // of the last delivery
 	DeliveredAt *time.Time `json:"delivered_at"`
 }
 
 // The states of a watch.
 const (
-	StateUnanswered = "unanswered" // there was no result yet
-	StateIdle       = "idle"       // everything is delivered
-	StateSettling   = "settling"   // a change waits until there are no more
+	StateUnanswered = "unanswered" // no result yet
+	StateIdle       = "idle"       // all is delivered
+	StateSettling   = "settling"   // a change waits for Settle
 	StateRunning    = "running"    // the handler runs
-	StateFailed     = "failed"     // it did, and will again
+	StateFailed     = "failed"     // the handler failed, and will run again
 )
 
-// publish shows what the delivery has come to.
+// publish updates the status.
 func (d *delivery) publish(state string) {
-	if state == StateIdle && len(d.pend.views) > 0 {
+	if state == StateIdle && len(d.pending.views) > 0 {
 		state = StateSettling
 		if d.failures > 0 {
 			state = StateFailed
@@ -48,11 +47,11 @@ func (d *delivery) publish(state string) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.now.State, d.now.Waiting = state, len(d.pend.views)
+	d.now.State, d.now.Waiting = state, len(d.pending.views)
 }
 
-// ran counts a run of the handler.
-func (d *delivery) ran(v view, err error) {
+// countRun counts a run of the handler.
+func (d *delivery) countRun(v view, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.now.Runs++

@@ -42,7 +42,7 @@ func Reload(ctx context.Context, c *client.Client, out io.Writer) error {
 	return nil
 }
 
-// MaintChange says what `maint` does; with neither Enable nor Disable it lists.
+// MaintChange are the options of `maint`; with neither Enable nor Disable it lists.
 type MaintChange struct {
 	Enable, Disable bool
 	Reason          string
@@ -109,7 +109,7 @@ func Keygen(out io.Writer) {
 	fmt.Fprintln(out, base64.StdEncoding.EncodeToString(key))
 }
 
-// Build is what is known of a binary.
+// Build describes a binary.
 type Build struct {
 	Version  string // 1.2.3 or 1.2.3-rc1
 	Revision string // of the source, "" where that is not known

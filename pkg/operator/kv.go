@@ -17,7 +17,7 @@ const (
 	unreachable = `Key must not have an empty, "." or ".." part between its slashes`
 )
 
-// reachable tells whether a key can stand in a URL as it is. Agents redirect
+// reachable reports whether a key can be in a URL unchanged. Agents redirect
 // the others to a cleaned path, which would be another key.
 func reachable(key string) bool {
 	parts := strings.Split(key, "/")
@@ -29,7 +29,7 @@ func reachable(key string) bool {
 	return true
 }
 
-// KVQuery says what `kv get` shows.
+// KVQuery are the options of `kv get`.
 type KVQuery struct {
 	Key       string
 	Base64    bool
@@ -123,7 +123,7 @@ func shownValue(pair *api.KVPair, encoded bool) []byte {
 	return pair.Value
 }
 
-// KVChange says what `kv put` and `kv delete` do.
+// KVChange are the options of `kv put` and `kv delete`.
 type KVChange struct {
 	Key         string
 	Data        string // put: the value; @FILE and - are read
@@ -200,7 +200,7 @@ func reportPut(out io.Writer, ch KVChange, ok bool) error {
 	return nil
 }
 
-// readData is what an argument stands for: a file, standard input or itself.
+// readData reads the data of an argument: of @FILE, standard input (-) or its text.
 func readData(in io.Reader, arg string) ([]byte, error) {
 	if name, isFile := strings.CutPrefix(arg, "@"); isFile {
 		return os.ReadFile(name)

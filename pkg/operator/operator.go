@@ -1,6 +1,5 @@
-// Package operator is what the agent's subcommands do once their flags are
-// read: ask one agent over its HTTP API and print the answer. It works against
-// a Consul agent as well.
+// Package operator implements the agent's subcommands: it sends a request to one agent
+// and prints the answer. It works against a Consul agent as well.
 //
 // There is one function for each subcommand. It takes a client, where to write,
 // and the flags as a small struct; it knows nothing of command lines.
@@ -33,12 +32,12 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.cause }
 
-// refuse is for what was not even asked of the agent.
+// refuse is an error for a request that was not sent.
 func refuse(format string, args ...any) error {
 	return &failure{text: fmt.Sprintf(format, args...)}
 }
 
-// failed puts what was tried before what the agent said of it.
+// failed is the agent's error with what was tried in front.
 func failed(err error, format string, args ...any) error {
 	return &failure{text: fmt.Sprintf(format, args...) + ": " + said(err), cause: err}
 }
@@ -52,7 +51,7 @@ func said(err error) string {
 	return err.Error()
 }
 
-// queryFailed is the sentence for most questions.
+// queryFailed is the usual error of a read.
 func queryFailed(err error) error { return failed(err, "Error querying Consul agent") }
 
 // table prints rows in columns that at least two blanks separate. Names come

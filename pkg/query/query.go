@@ -1,5 +1,5 @@
-// Package query reads how people write what they want to know of the catalog and the
-// key/value store, in templates and in configurations: "path@dc", "tag.name~near".
+// Package query parses the queries of templates and configurations for the catalog and
+// the key/value store: "path@dc", "tag.name~near".
 package query
 
 import (
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Kind says what a Query asks for, and with it the type of its answer.
+// Kind is what a Query asks for. It determines the type of the answer.
 type Kind string
 
 // The kinds, each with the type of its answer. The
@@ -25,8 +25,8 @@ const (
 	KindFile        Kind = "file"                // string
 )
 
-// Query says what is wanted. Two queries that ask for the same are equal,
-// so a Query is fit to be a map key.
+// Query is a parsed query. Two queries for the same are equal, so a Query can be a map
+// key.
 type Query struct {
 	Kind Kind
 	// Name is the key, the prefix, the service, the node ("" is the agent's
@@ -36,7 +36,7 @@ type Query struct {
 	Datacenter string // "" is the agent's own
 	Near       string // service, nodes: sort by distance from this node
 	// Passing is set for services of which only healthy instances are wanted;
-	// otherwise all are asked for and the template's filter picks.
+	// otherwise the query is for all, and the template filters them.
 	Passing bool
 	// IgnoreFailing leaves out datacenters that do not answer.
 	IgnoreFailing bool
@@ -69,10 +69,11 @@ func (q Query) String() string {
 	return b.String()
 }
 
-// Path is the path of the HTTP API that asks for q, as every server reads it: in a key,
-// "//", "." and ".." are resolved, so app//port is app/port. ok is false where no
-// path leads to q.Name: a key above the store (../x), the store itself as a key, a service or
-// node whose name a server would resolve to another. There is nothing by that name.
+// Path is the path of the HTTP API for q, after the redirects of a server: in a key, "//",
+// "." and ".." are resolved, so app//port is app/port. ok is false where q.Name has no
+// path: a key above the store (../x), the store itself as a key, a service or node whose
+// name a server would resolve to another. Nothing has such a name. (api.CleanKey, for
+// calls of the client, keeps every key within the store instead.)
 func (q Query) Path() (p string, ok bool) {
 	switch q.Kind {
 	case KindKey:
@@ -113,7 +114,7 @@ func namePath(root, name string) (string, bool) {
 	return p, plain(name) || resolved(p) == p
 }
 
-// plain says that there is nothing to resolve in a name: nearly always.
+// plain reports that a name has nothing to resolve, as nearly all.
 func plain(name string) bool {
 	return name == "" || name[0] != '/' && name[0] != '.' && !strings.Contains(name, "//") && !strings.Contains(name, "/.")
 }
@@ -167,7 +168,7 @@ func ParseFilter(kind Kind, label, arg string) (Query, []string, error) {
 	return q, filters, nil
 }
 
-// setName takes what is left of an argument once its suffixes are gone.
+// setName sets Name, and Tag, from an argument without its suffixes.
 func (q *Query) setName(s string) bool {
 	switch q.Kind {
 	case KindKey:
@@ -176,7 +177,7 @@ func (q *Query) setName(s string) bool {
 	case KindPrefix:
 		q.Name = strings.TrimPrefix(s, "/")
 		return !strings.Contains(s, "@")
-	case KindService: // a catalog takes any name: one that is odd must not end a template
+	case KindService: // a catalog accepts any name: an odd one must not fail a template
 		q.Name = s
 		if i := strings.LastIndexByte(s, '.'); i >= 0 {
 			q.Tag, q.Name = s[:i], s[i+1:]

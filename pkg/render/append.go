@@ -53,8 +53,7 @@ func add(d destination, f File) error {
 	return errors.Join(err, file.Close())
 }
 
-// appendAll takes back half of a write, as on a full disk: who tries again would
-// otherwise repeat it.
+// appendAll undoes a partial write, as on a full disk: a retry would otherwise repeat it.
 func appendAll(file *os.File, content []byte) error {
 	info, err := file.Stat()
 	if err != nil {

@@ -12,9 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fill writes a staged file to the disk, with all that it shall have beside its
-// content. Owner before attributes before mode: a change of owner takes bits of
-// the mode away, and an access list changes it.
+// fill writes a staged file with its owner, attributes and mode, in this order: a change
+// of owner clears bits of the mode, and an access list changes it.
 func fill(temp *os.File, content []byte, p Previous, path string, uid, gid int, mode fs.FileMode) error {
 	if _, err := temp.Write(content); err != nil {
 		return fmt.Errorf("stage: %w", nameless(err))
@@ -36,8 +35,8 @@ func fill(temp *os.File, content []byte, p Previous, path string, uid, gid int, 
 	return nil
 }
 
-// nameless takes the name of the hidden file out of an error: nobody knows it, and the
-// next attempt has another, so that the same trouble would be news each time.
+// nameless removes the name of the hidden file from an error: the next attempt has
+// another name, and the same error would look like a new one.
 func nameless(err error) error {
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		return at.Err
@@ -114,8 +113,8 @@ func chown(temp *os.File, uid, gid int) error {
 	return nil
 }
 
-// copyAttrs carries extended attributes over: access lists, labels, what users
-// put there. Those that vouch for the content do not apply any more.
+// copyAttrs copies extended attributes: access lists, labels, those of users. It omits
+// signatures of the old content.
 func copyAttrs(temp *os.File, path string) error {
 	size, err := unix.Listxattr(path, nil)
 	if err != nil || size == 0 {

@@ -89,7 +89,7 @@ const (
 	lastSignal        = 64
 )
 
-// judged says whether a check that ended with this code has seen the file and judged it.
+// judged reports whether a check that ended with this code has seen the file and judged it.
 func judged(code int) bool {
 	signalled := code > codeSignalled && code <= codeSignalled+lastSignal
 	return code != codeNotExecutable && code != codeNotFound && !signalled

@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// writeOver puts the content into the file that is there. What was there comes
-// back when that fails half way, such as on a full disk.
+// writeOver writes the content into the existing file. If that fails, as on a full disk,
+// it restores the old content.
 func (s *Staged) writeOver() error {
 	f, err := os.OpenFile(s.path, os.O_WRONLY, 0)
 	if err != nil {
@@ -53,8 +53,8 @@ func (s *Staged) attributes(f *os.File) error {
 	return f.Chmod(info.Mode() & modeBits)
 }
 
-// Restore puts back what a Commit has replaced; a file that was not there before
-// stays. It says whether it did anything.
+// Restore writes back what a Commit has replaced; a new file stays. It reports whether
+// it did anything.
 func (r Result) Restore() (bool, error) {
 	p := r.Previous
 	if !r.Changed || !p.Existed {
@@ -71,12 +71,12 @@ func (r Result) Restore() (bool, error) {
 	return err == nil, err
 }
 
-// closed says whether nothing can be made in a directory.
+// closed reports whether nothing can be made in a directory.
 func closed(err error) bool {
 	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
 }
 
-// keepBackup makes path.bak another name of what is at path.
+// keepBackup links path.bak to the file at path.
 func keepBackup(path string) error {
 	fresh := path + ".bak.new"
 	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {

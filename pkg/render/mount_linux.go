@@ -2,7 +2,7 @@ package render
 
 import "golang.org/x/sys/unix"
 
-// isMountPoint says whether something is mounted right at path.
+// isMountPoint reports whether something is mounted right at path.
 func isMountPoint(path string) bool {
 	var st unix.Statx_t
 	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_STATX_SYNC_AS_STAT, unix.STATX_TYPE, &st)

@@ -2,6 +2,6 @@
 
 package render
 
-// isMountPoint says whether something is mounted right at path; files never are
+// isMountPoint reports whether something is mounted right at path; files never are
 // on these systems.
 func isMountPoint(string) bool { return false }

@@ -8,7 +8,7 @@
 // committed must be discarded. Staged files of a process that was killed are
 // removed when the same destination is staged again.
 //
-// What would change nothing is not written at all.
+// A file that would not change is not written.
 //
 // A destination that is a pipe, a character device or a descriptor of our own
 // (/dev/stdout) is a stream: it holds nothing to compare with, so that each Commit
@@ -36,15 +36,15 @@ import (
 // is replaced (a destination of this size is a mistake).
 const MaxSize = 64 << 20
 
-// File is what shall stand at Path.
+// File is the wanted content of Path, and its attributes.
 type File struct {
-	Path    string // symbolic links are followed: what they point to is replaced
+	Path    string // symbolic links are followed: their target is replaced
 	Content []byte
 	Mode    fs.FileMode // 0: that of the existing file, else 0644
 	User    string      // name or number, "": owner of the existing file, else ours
 	Group   string
 	NoDirs  bool // a missing directory is an error instead of being made
-	Backup  bool // keep what is replaced as Path.bak
+	Backup  bool // keep the old file as Path.bak
 }
 
 // Result says what a Commit did.
@@ -200,7 +200,7 @@ func (s *Staged) Discard() {
 		return
 	}
 	os.Remove(s.temp.Name())
-	s.temp.Close() // the lock goes last, so that nobody takes the file for stale
+	s.temp.Close() // the lock is released last, so that the file is never stale
 	s.temp = nil
 }
 

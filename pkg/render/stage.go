@@ -68,7 +68,7 @@ func follow(path string) (destination, error) {
 	return none, fmt.Errorf("more than %d symbolic links in a row", maxLinks)
 }
 
-// fits says whether something can be a destination, and whether it is a stream. A disk
+// fits reports whether something can be a destination, and whether it is a stream. A disk
 // or a socket cannot: writing there is a mistake.
 func fits(info fs.FileInfo) (stream bool, err error) {
 	mode := info.Mode()
@@ -84,7 +84,7 @@ func fits(info fs.FileInfo) (stream bool, err error) {
 	}
 }
 
-// readPrevious reads what is there now.
+// readPrevious reads the existing file.
 func readPrevious(path string) (Previous, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -142,8 +142,8 @@ func ensureDir(dir string, make bool) error {
 	return durable.SyncDir(parent)
 }
 
-// createTemp makes the hidden file that is staged and locks it. The lock says
-// that somebody lives who will commit or discard it.
+// createTemp makes and locks the hidden file. The lock says that a live process will
+// commit or discard it.
 func createTemp(path string) (*os.File, error) {
 	dir, name := filepath.Split(path)
 	// Longest file name is 255 bytes; the mark and the random part need some.
@@ -176,8 +176,8 @@ func sameFile(f *os.File, path string) bool {
 	return err == nil && err2 == nil && os.SameFile(a, b)
 }
 
-// removeStale removes staged files of path whose process has died. What goes
-// wrong here does not matter: such files are hidden, and the next one tries again.
+// removeStale removes staged files of path whose process has died. It ignores errors: the
+// files are hidden, and the next Stage tries again.
 func removeStale(path string) {
 	dir, name := filepath.Split(path)
 	if len(name) > 200 {

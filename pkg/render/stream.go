@@ -12,14 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// streamPatience is how long the reader of a named pipe may leave it full.
-const streamPatience = 10 * time.Second
+// streamTimeout is how long the pipe of a slow reader may stay full.
+const streamTimeout = 10 * time.Second
 
 // ErrReaderGone says that nobody will ever read a descriptor of our own (/dev/stdout)
 // again. A pipe that has a name may get another reader.
 var ErrReaderGone = errors.New("its reader has gone")
 
-// destination is what a path comes to once its links are followed.
+// destination is a path after its links are followed.
 type destination struct {
 	path string
 	// stream says that there is nothing to compare with or to replace: content is
@@ -31,7 +31,7 @@ type destination struct {
 }
 
 // IsStream reports whether content is written to path as it is, instead of replacing
-// a file: see Stage. It is false for what cannot be looked at.
+// a file: see Stage. It is false where stat fails.
 func IsStream(path string) bool {
 	d, err := follow(path)
 	return err == nil && d.stream
@@ -55,12 +55,12 @@ func (d destination) send(content []byte) error {
 	if err != nil {
 		return err
 	}
-	_ = f.SetWriteDeadline(time.Now().Add(streamPatience)) // a terminal or a file has none
+	_ = f.SetWriteDeadline(time.Now().Add(streamTimeout)) // a terminal or a file has none
 	_, err = f.Write(content)
 	err = errors.Join(err, f.Close())
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return fmt.Errorf("its reader has not read for %s", streamPatience)
+		return fmt.Errorf("its reader has not read for %s", streamTimeout)
 	case d.fd >= 0 && errors.Is(err, unix.EPIPE):
 		return fmt.Errorf("%w: %w", ErrReaderGone, err)
 	}

@@ -67,10 +67,10 @@ func (a *Agent) Start() {
 	a.proc = spawn(a.C.T, a.LogPath(), a.Beside(exec.Command(filepath.Join(bin, "agent"), a.Flags...)))
 }
 
-// Up says whether it was started and not ended.
+// Up reports whether it was started and not ended.
 func (a *Agent) Up() bool { return a.proc != nil }
 
-// Process is what runs; nil when it is not up.
+// Process is the running process; nil if there is none.
 func (a *Agent) Process() *Process { return a.proc }
 
 // Kill is kill -9.
@@ -106,7 +106,7 @@ func (a *Agent) PutKey(key, value string) {
 	}
 }
 
-// AwaitPutKey writes a key, again and again while nobody leads.
+// AwaitPutKey writes a key, and retries while there is no leader.
 func (a *Agent) AwaitPutKey(key, value string) {
 	a.C.T.Helper()
 	Until(a.C.T, "put "+key, func(ctx context.Context) error {

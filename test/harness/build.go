@@ -38,7 +38,7 @@ type folder struct {
 	err  error
 }
 
-// Main runs the tests of a package and removes what was built for them.
+// Main runs the tests of a package and removes the programs that it has built.
 func Main(m interface{ Run() int }) int {
 	defer func() {
 		for _, f := range []*folder{&built.plain, &built.race} {

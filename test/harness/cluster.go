@@ -71,7 +71,7 @@ func (c *Cluster) Add(name string, server bool, flags ...string) *Agent {
 	return c.addTo(name, server, []string{c.Net + ".1", c.Net + ".2"}, flags)
 }
 
-// AddAlone is one more server with data on disk, not started yet, that looks for nobody.
+// AddAlone is one more server with data on disk, not started yet, that joins nobody.
 func (c *Cluster) AddAlone(name string, flags ...string) *Agent {
 	c.T.Helper()
 	return c.addTo(name, true, nil, flags)
@@ -115,7 +115,7 @@ func (c *Cluster) addBare(name string, flags ...string) *Agent {
 	c.T.Cleanup(func() {
 		c.checkReplicas() // while all still run: the last one's cleanup comes first
 		if a.Up() {
-			a.proc.bury() // before its folder goes
+			a.proc.killAndAwaitChildren() // before its folder goes
 		}
 		a.CloseIdle()
 		if c.T.Failed() {

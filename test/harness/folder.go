@@ -113,7 +113,7 @@ func (f *Folder) Run(name string, args ...string) *Process {
 // Once runs a program to its end; its code is -1 for a signal.
 func (f *Folder) Once(name string, args ...string) (code int, stdout, stderr string) {
 	f.T.Helper()
-	ctx, cancel := context.WithTimeout(f.T.Context(), Patience)
+	ctx, cancel := context.WithTimeout(f.T.Context(), MaxWait)
 	defer cancel()
 	cmd := f.command(ctx, name, args)
 	var out, errs bytes.Buffer

@@ -64,7 +64,7 @@ func TestBuried(t *testing.T) {
 		return nil
 	})
 	below := children(p.Pid())
-	if p.bury(); Alive(below[0]) {
+	if p.killAndAwaitChildren(); Alive(below[0]) {
 		t.Error("what it ran still runs")
 	}
 }

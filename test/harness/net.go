@@ -44,7 +44,7 @@ func claim(t testing.TB) int {
 	return own.x
 }
 
-// Net is a "127.x.y" that nobody else uses: addresses 1 to 254 below it are the
+// Net is an unused "127.x.y": addresses 1 to 254 below it are the
 // caller's.
 func Net(t testing.TB) string {
 	t.Helper()

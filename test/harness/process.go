@@ -69,7 +69,7 @@ func (p *Process) Signal(sig syscall.Signal) {
 func (p *Process) Pause() {
 	p.t.Helper()
 	p.Signal(syscall.SIGSTOP)
-	within(context.Background(), p.t, Patience, p.name+" stands still", func(context.Context) error { return running(p.Pid()) })
+	within(context.Background(), p.t, MaxWait, p.name+" stands still", func(context.Context) error { return running(p.Pid()) })
 }
 
 // running tells of a thread that is not stopped, in a process that has not ended.
@@ -97,7 +97,7 @@ func (p *Process) Exit() int {
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(Patience):
+	case <-time.After(MaxWait):
 		p.t.Fatalf("%s does not end", p.name)
 		return -1
 	}
@@ -114,13 +114,13 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// bury is Kill that also waits for the guards of what it ran, which end when nothing
-// is left below them: nobody writes for it any more.
-func (p *Process) bury() {
-	_ = p.cmd.Process.Signal(syscall.SIGSTOP) // it starts nothing after the look
+// killAndAwaitChildren is Kill that also waits for the guards of its children, which end
+// after all processes below them: none writes any more.
+func (p *Process) killAndAwaitChildren() {
+	_ = p.cmd.Process.Signal(syscall.SIGSTOP) // it starts no child after children
 	below := children(p.Pid())
 	p.Kill()
-	for over := time.After(Patience); slices.ContainsFunc(below, Alive); {
+	for over := time.After(MaxWait); slices.ContainsFunc(below, Alive); {
 		select {
 		case <-over:
 			p.t.Errorf("what %s ran does not end: processes %v", p.name, below)
@@ -143,13 +143,13 @@ func children(pid int) (pids []int) {
 	return pids
 }
 
-// Alive says whether a process runs: a dead one that nobody has reaped does not.
+// Alive reports whether a process runs: a dead one that nobody has reaped does not.
 func Alive(pid int) bool {
 	state := stateOf(pid)
 	return state != "" && !strings.HasPrefix(state, "Z")
 }
 
-// stopped says whether it was sent a SIGSTOP, and no SIGCONT since.
+// stopped reports whether it was sent a SIGSTOP, and no SIGCONT since.
 func (p *Process) stopped() bool { return strings.HasPrefix(stateOf(p.Pid()), "T") }
 
 // stateOf begins with the letter for a process's state; "" for one that there is not.

@@ -63,7 +63,7 @@ func (a *Agent) Digest(ctx context.Context) (d Digest, err error) {
 // are compared within each. One server alone has nothing to be compared with.
 func (c *Cluster) AwaitEqual() {
 	c.T.Helper()
-	within(context.Background(), c.T, Patience, "the servers have applied the same", func(ctx context.Context) error {
+	within(context.Background(), c.T, MaxWait, "the servers have applied the same", func(ctx context.Context) error {
 		all := map[string]map[string]Digest{} // by cluster and name
 		leaders := map[string]bool{}
 		for _, a := range c.Servers() {

@@ -107,7 +107,7 @@ func (t *Terminal) AwaitText(text string, n int) {
 	})
 }
 
-// Echoes says whether what is typed is shown.
+// Echoes reports whether the terminal echoes its input.
 func (t *Terminal) Echoes() bool {
 	t.f.T.Helper()
 	is, err := unix.IoctlGetTermios(int(t.side.Fd()), unix.TCGETS)

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Patience is how long a condition may take to hold. It is for machines with too
+// MaxWait bounds the wait for a condition. It is for machines with too
 // much to do; a test that promises a time measures it.
-const Patience = 60 * time.Second
+const MaxWait = 60 * time.Second
 
-// Until asks until there is no error, and fails the test when that takes too long.
+// Until polls until there is no error, and fails the test after MaxWait.
 func Until(t testing.TB, what string, ok func(context.Context) error) {
 	t.Helper()
-	Within(t, Patience, what, ok)
+	Within(t, MaxWait, what, ok)
 }
 
 // Within is Until with a limit.

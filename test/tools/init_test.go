@@ -115,7 +115,7 @@ func TestNotify(t *testing.T) {
 	}
 	a.AwaitPutKey("late", "v")
 	for _, want := range []string{"READY=1", "STOPPING=1"} {
-		if err := conn.SetReadDeadline(time.Now().Add(harness.Patience)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(harness.MaxWait)); err != nil {
 			t.Fatal(err)
 		}
 		n, err := conn.Read(got)

@@ -21,8 +21,8 @@ import (
 	"github.com/muster-dev/muster/pkg/rexec"
 )
 
-// asking makes a subcommand that queries the agent about jobs.
-func (o *options) asking(use, short, example string, args cobra.PositionalArgs, run func(ctx context.Context, args []string) error) *cobra.Command {
+// jobCommand makes a subcommand about jobs.
+func (o *options) jobCommand(use, short, example string, args cobra.PositionalArgs, run func(ctx context.Context, args []string) error) *cobra.Command {
 	return command.FlagsAnywhere(&cobra.Command{
 		Use: use, Short: short, Example: example, Args: args,
 		DisableFlagsInUseLine: true,
@@ -41,7 +41,7 @@ func (o *options) asking(use, short, example string, args cobra.PositionalArgs, 
 // errNoJob says that there is no such job.
 var errNoJob = errors.New("jobs are forgotten an hour after their end")
 
-// notOfConsul replaces an error 404 of an agent that is a Consul and has no jobs.
+// notOfConsul explains "not found" of an agent that has no jobs at all, a Consul.
 func (o *options) notOfConsul(ctx context.Context, err error) error {
 	if !client.IsStatus(err, http.StatusNotFound) && !errors.Is(err, errNoJob) {
 		return err
@@ -55,7 +55,7 @@ func (o *options) notOfConsul(ctx context.Context, err error) error {
 
 // statusCommand shows a job, or lists the jobs.
 func (o *options) statusCommand(name string) *cobra.Command {
-	return o.asking("status [flags] [ID]", "show a job of the last hour and its output until it is over, or list the jobs",
+	return o.jobCommand("status [flags] [ID]", "show a job of the last hour and its output until it is over, or list the jobs",
 		fmt.Sprintf("  %[1]s status\n  %[1]s status 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10", name), cobra.MaximumNArgs(1),
 		func(ctx context.Context, args []string) error {
 			printer, err := o.show()
@@ -83,7 +83,7 @@ func (o *options) statusCommand(name string) *cobra.Command {
 		})
 }
 
-// listed is a job of the list, which has no targets.
+// listed is a job in the list, without its targets.
 func listed(j *api.ExecJob) any {
 	return struct {
 		ID      string
@@ -141,7 +141,7 @@ func (o *options) listJobs(jobs []*api.ExecJob) error {
 
 // stopCommand stops a job.
 func (o *options) stopCommand(name string) *cobra.Command {
-	return o.asking("stop [flags] ID", "stop a job on all nodes",
+	return o.jobCommand("stop [flags] ID", "stop a job on all nodes",
 		fmt.Sprintf("  %s stop 5f3c1e0a-7f5e-4f0e-9a8e-0d2c4b6a8f10", name), cobra.ExactArgs(1),
 		func(ctx context.Context, args []string) error {
 			if err := o.cfg.Client.ExecStop(ctx, args[0], nil); err != nil {

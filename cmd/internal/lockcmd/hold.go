@@ -46,12 +46,12 @@ func (o *options) hold(cmd *cobra.Command, args, paths []string) error {
 	return err
 }
 
-// prepare reads flags and arguments; it asks nobody.
+// prepare reads flags and arguments. It sends nothing.
 func (o *options) prepare(cmd *cobra.Command, args, paths []string) (r *lock.Runner, close func(), err error) {
 	if len(args) > 1 && args[1] == "--" {
 		args = append([]string{args[0]}, args[2:]...)
 	}
-	cli.SurvivePipes() // who reads what we say may go, the command stays
+	cli.SurvivePipes() // a reader of our output that ends does not end the command
 	values, agent, err := connect.Open(o.table, "lock", paths, cmd.ErrOrStderr())
 	if err != nil {
 		return nil, nil, err
@@ -91,7 +91,7 @@ func (o *options) prepare(cmd *cobra.Command, args, paths []string) (r *lock.Run
 	if notice != "" {
 		r.Warn("%s", notice)
 	}
-	if err := proc.Runnable(argv[0]); err != nil { // nobody has to wait for the lock to learn that
+	if err := proc.Runnable(argv[0]); err != nil { // before the wait for the lock
 		return nil, nil, err
 	}
 	r.Spec = proc.Spec{Argv: argv, Env: append(os.Environ(), connect.Environ(agent.Config)...), Stdout: os.Stdout, Stderr: os.Stderr}

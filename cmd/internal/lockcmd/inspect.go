@@ -22,9 +22,9 @@ import (
 	"github.com/muster-dev/muster/pkg/lock"
 )
 
-// asking makes a command that asks the agent something about locks. It takes at
-// most one argument, and needs it if it has a name.
-func (c *common) asking(use, short, example string, own []option.Option, run func(ctx context.Context, c *client.Client, arg string, out io.Writer) error) *cobra.Command {
+// lockCommand makes a subcommand about locks. Its argument, if use names one, is required
+// unless it is in brackets.
+func (c *common) lockCommand(use, short, example string, own []option.Option, run func(ctx context.Context, c *client.Client, arg string, out io.Writer) error) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Example: strings.ReplaceAll(example, "%", c.tool), DisableFlagsInUseLine: true}
 	name, optional := "", false
 	if words := strings.Fields(use); len(words) > 2 {
@@ -60,7 +60,7 @@ func writeJSON(out io.Writer, v any) error {
 
 func (c *common) lsCommand() *cobra.Command {
 	output := "text"
-	return c.asking("ls [flags] [PREFIX]", "list the locks that are held or waited for", "  % ls\n  % ls svc/\n  % ls -json",
+	return c.lockCommand("ls [flags] [PREFIX]", "list the locks that are held or waited for", "  % ls\n  % ls svc/\n  % ls -json",
 		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			all, err := lock.List(ctx, c, prefix)
 			switch {
@@ -74,7 +74,7 @@ func (c *common) lsCommand() *cobra.Command {
 			for _, s := range all {
 				var who []string
 				for _, h := range s.Holders {
-					who = append(who, where(h))
+					who = append(who, holderName(h))
 				}
 				_, _ = fmt.Fprintf(w, "%s\t%d/%d\t%d\t%s\n", s.Prefix, len(s.Holders), s.Slots, len(s.Waiters), strings.Join(who, " "))
 			}
@@ -82,8 +82,8 @@ func (c *common) lsCommand() *cobra.Command {
 		})
 }
 
-// where is who holds a lock, in one word.
-func where(h lock.HolderStatus) string {
+// holderName is the host and process of a holder.
+func holderName(h lock.HolderStatus) string {
 	host := h.Host
 	if host == "" {
 		host = h.Node
@@ -96,7 +96,7 @@ func where(h lock.HolderStatus) string {
 
 func (c *common) showCommand() *cobra.Command {
 	output := "text"
-	return c.asking("show [flags] PREFIX|KEY", "say who holds a lock and who waits for it", "  % show deploy/\n  % show -json deploy/\n  % show leader/scheduler",
+	return c.lockCommand("show [flags] PREFIX|KEY", "say who holds a lock and who waits for it", "  % show deploy/\n  % show -json deploy/\n  % show leader/scheduler",
 		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, prefix string, out io.Writer) error {
 			s, err := lock.Show(ctx, c, prefix)
 			if err != nil {
@@ -108,7 +108,7 @@ func (c *common) showCommand() *cobra.Command {
 			w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 			_, _ = fmt.Fprintf(w, "Prefix:\t%s\nHeld:\t%d/%d\nWaiting:\t%d\n", s.Prefix, len(s.Holders), s.Slots, len(s.Waiters))
 			for _, h := range s.Holders {
-				_, _ = fmt.Fprintf(w, "\nHolder:\t%s\nNode:\t%s\nToken:\t%d\nSession:\t%s\nName:\t%s\n", where(h), h.Node, h.Token, h.Session, h.Name)
+				_, _ = fmt.Fprintf(w, "\nHolder:\t%s\nNode:\t%s\nToken:\t%d\nSession:\t%s\nName:\t%s\n", holderName(h), h.Node, h.Token, h.Session, h.Name)
 				for _, line := range [][2]string{{"Command", h.Command}, {"Value", h.Value}, {"TTL", h.TTL}} {
 					if line[1] != "" {
 						_, _ = fmt.Fprintf(w, "%s:\t%s\n", line[0], line[1])
@@ -129,7 +129,7 @@ func (c *common) breakCommand() *cobra.Command {
 	var session string
 	var token uint64
 	output := "text"
-	return c.asking("break [flags] PREFIX|KEY", "take a lock away from those who hold it", "  % break deploy/\n  % break -fence 4711 deploy/\n  % break -session adf4238a-882b-9ddc-4a9d-5b6758e4159e svc/web",
+	return c.lockCommand("break [flags] PREFIX|KEY", "take a lock away from those who hold it", "  % break deploy/\n  % break -fence 4711 deploy/\n  % break -session adf4238a-882b-9ddc-4a9d-5b6758e4159e svc/web",
 		append([]option.Option{
 			{Flag: "session", To: &session, Help: "break only the hold of this session `id`"},
 			{Flag: "fence", To: &token, Help: "break only the hold with this LOCK_TOKEN `number`"},
@@ -139,7 +139,7 @@ func (c *common) breakCommand() *cobra.Command {
 				return errors.Join(writeJSON(out, broken), err)
 			}
 			for _, h := range broken {
-				_, _ = fmt.Fprintf(out, "Broken: %s, token %d, session %s, held by %s\n", h.Key, h.Token, h.Session, where(h))
+				_, _ = fmt.Fprintf(out, "Broken: %s, token %d, session %s, held by %s\n", h.Key, h.Token, h.Session, holderName(h))
 			}
 			return err
 		})
@@ -147,7 +147,7 @@ func (c *common) breakCommand() *cobra.Command {
 
 func (c *common) verifyCommand() *cobra.Command {
 	var key, session, token string
-	return c.asking("verify [flags]", "say by exit code whether a lock is still held (0) or not (76)", "  % verify && ./next-step          # inside a lock's command\n  % verify -key deploy/.lock -fence 4711\n  % verify -key deploy/.lock -session adf4238a-882b-9ddc-4a9d-5b6758e4159e",
+	return c.lockCommand("verify [flags]", "say by exit code whether a lock is still held (0) or not (76)", "  % verify && ./next-step          # inside a lock's command\n  % verify -key deploy/.lock -fence 4711\n  % verify -key deploy/.lock -session adf4238a-882b-9ddc-4a9d-5b6758e4159e",
 		[]option.Option{
 			{Flag: "key", To: &key, Help: "`key`, or prefix, of the lock that has to be held (env LOCK_KEY)"},
 			{Flag: "fence", To: &token, Help: "`number` of the acquisition that has to hold it (env LOCK_TOKEN)"},
@@ -179,7 +179,7 @@ func (c *common) verifyCommand() *cobra.Command {
 
 func (c *common) leaderCommand() *cobra.Command {
 	output := "text"
-	return c.asking("leader [flags] NAME", "print what the leader of a name publishes", "  % leader scheduler\n  curl http://$(% leader scheduler):8080/\n  % leader -json scheduler",
+	return c.lockCommand("leader [flags] NAME", "print what the leader of a name publishes", "  % leader scheduler\n  curl http://$(% leader scheduler):8080/\n  % leader -json scheduler",
 		option.Output(&output, "text", "json"), func(ctx context.Context, c *client.Client, name string, out io.Writer) error {
 			s, err := lock.Show(ctx, c, lock.LeaderPrefix(name))
 			if err == nil && len(s.Holders) == 0 {
@@ -195,7 +195,7 @@ func (c *common) leaderCommand() *cobra.Command {
 			case h.Value != "":
 				_, err = fmt.Fprintln(out, h.Value)
 			default:
-				_, err = fmt.Fprintln(out, where(h))
+				_, err = fmt.Fprintln(out, holderName(h))
 			}
 			return err
 		})

@@ -23,8 +23,8 @@ import (
 	"github.com/muster-dev/muster/pkg/cli"
 )
 
-// patience is how long a condition may take to hold.
-const patience = 20 * time.Second
+// maxWait bounds the wait for a condition.
+const maxWait = 20 * time.Second
 
 // Commands are those that scripts have beside testscript's own:
 //
@@ -56,11 +56,11 @@ func Number(ts *testscript.TestScript, s string) int {
 	return n
 }
 
-// eventually polls: there is nothing to be told by.
+// eventually polls, because nothing notifies it.
 func eventually(ts *testscript.TestScript, what string, ok func() bool) {
-	for end := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(maxWait); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
-			ts.Fatalf("still not, after %s: %s", patience, what)
+			ts.Fatalf("still not, after %s: %s", maxWait, what)
 		}
 	}
 }
@@ -165,7 +165,7 @@ func startAgent(env *testscript.Env) error {
 	})
 	addr := ip + ":8500"
 	env.Setenv("MUSTER_HTTP_ADDR", addr)
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), maxWait)
 	defer cancel()
 	return answers(ctx, "http://"+addr+"/v1/kv/?keys&consistent")
 }

@@ -30,17 +30,17 @@ type file struct {
 	Watches []map[string]any `conf:"watches|watch"` // each is checked when it is read
 }
 
-// config is what flags, files and environment amount to.
+// config is the result of flags, files and environment.
 type config struct {
 	specs   []handlers.Spec
 	conn    client.Config
-	token   string // what the token file holds: a reload reads it again
+	token   string // content of the token file: a reload reads it again
 	retry   watch.Retry
 	level   slog.Level
 	env     []string
 	dir     string
-	handler handlers.Handler // of what has none: prints
-	prints  bool             // the first result is printed, and that is all
+	handler handlers.Handler // of watches without one: a Printer
+	prints  bool             // prints the first result and ends
 
 	warnings []string
 }
@@ -134,7 +134,7 @@ func (o *options) single(c *config) error {
 	return nil
 }
 
-// truth reads the value of a flag that is true, false, or not given.
+// truth parses a flag that is true, false, or not set.
 func truth(flag, value string) (*bool, error) {
 	if value == "" {
 		return nil, nil
@@ -158,7 +158,7 @@ func headers(given []string) (map[string][]string, error) {
 	return out, nil
 }
 
-// connect adds how the agent is reached, and what handlers know of it.
+// connect sets the connection to the agent, and the environment of handlers.
 func (o *options) connect(c *config, f *file, from option.Origins) error {
 	var err error
 	if c.conn, err = connect.Config(&f.Consul, from, "watch"); err != nil {
@@ -181,7 +181,7 @@ func (o *options) connect(c *config, f *file, from option.Origins) error {
 	case o.retries > 0:
 		c.retry.Attempts = o.retries
 	case c.prints && o.timeout == 0:
-		c.retry.Attempts = 1 // somebody asks and waits
+		c.retry.Attempts = 1 // a person waits for the answer
 	}
 	if c.env, err = (cli.Env{}).Build(os.Environ(), connect.Environ(c.conn)); err != nil {
 		return err
@@ -234,8 +234,7 @@ func (a *app) Reconfigure(other daemon.App) bool {
 	return true
 }
 
-// Run ends like its Set; where that had still something to do once, by the signal
-// that kept it from it.
+// Run runs the Set. With once a signal that ends it early is the exit code.
 func (a *app) Run(ctx context.Context) error {
 	err := a.Set.Run(ctx)
 	var by *cli.Interrupt
@@ -270,8 +269,8 @@ func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal
 			}
 			return client.New(conn)
 		},
-		Retry: c.retry, Address: address(c.conn), Dir: c.dir, DirMay: o.stateDir == "", Logger: log,
-		Handler: c.handler, Shows: true, Env: c.env, Signals: others, Once: o.once || c.prints,
+		Retry: c.retry, Address: address(c.conn), Dir: c.dir, DirOptional: o.stateDir == "", Logger: log,
+		Handler: c.handler, DisplayOnly: true, Env: c.env, Signals: others, Once: o.once || c.prints,
 		OnReady: func() { daemon.Notify("READY=1") },
 	}
 }
@@ -280,12 +279,12 @@ func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal
 func address(conn client.Config) string {
 	c, err := client.New(conn)
 	if err != nil {
-		return conn.Address // cannot be: it was tried
+		return conn.Address // impossible: load has tried it
 	}
 	return c.Address()
 }
 
-// ended gives the end its exit code.
+// ended maps an error to an exit code.
 func (o *options) ended(ctx context.Context, c *config, err error) error {
 	var exited *handlers.ExitError
 	var coded *cli.Error

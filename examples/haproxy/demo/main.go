@@ -1,6 +1,6 @@
 // Command demo shows muster's main job with real processes: three servers and
 // two clients on 127.0.0.x, web backends with HTTP checks, tmpl, and a HAProxy
-// that follows the catalog. It kills and adds things, and says after each step
+// that follows the catalog. It kills and adds processes, and prints after each step
 // how long it took until HAProxy itself answered accordingly, and whether a
 // request through HAProxy failed once it had.
 //
@@ -51,7 +51,7 @@ func run(ctx context.Context, bin, dir string) (err error) {
 	if err != nil {
 		return fmt.Errorf("make working folder: %w", err)
 	}
-	h, err := newHouse(bin, work)
+	h, err := newDeployment(bin, work)
 	if err != nil {
 		return errors.Join(err, os.Remove(work))
 	}
@@ -65,24 +65,24 @@ func run(ctx context.Context, bin, dir string) (err error) {
 	if err := h.copyFiles(dir); err != nil {
 		return err
 	}
-	d := &demo{house: h, line: newTimeline(os.Stdout)}
+	d := &demo{deployment: h, line: newTimeline(os.Stdout)}
 	return d.play(ctx)
 }
 
-// demo is the story: what happens in which order.
+// demo is the sequence of steps.
 type demo struct {
-	house   *house
-	line    *timeline
-	proxy   proxy
-	traffic *traffic
+	deployment *deployment
+	line       *timeline
+	proxy      proxy
+	traffic    *traffic
 }
 
 func (d *demo) play(ctx context.Context) error {
 	if err := d.setUp(ctx); err != nil {
 		return err
 	}
-	if d.house.haproxy != "" {
-		d.traffic = startTraffic(ctx, d.house.web)
+	if d.deployment.haproxy != "" {
+		d.traffic = startTraffic(ctx, d.deployment.web)
 		defer d.traffic.stop()
 	}
 	steps := []struct {
@@ -111,7 +111,7 @@ func (d *demo) play(ctx context.Context) error {
 }
 
 func (d *demo) setUp(ctx context.Context) error {
-	h := d.house
+	h := d.deployment
 	d.line.say("three servers and two clients start, on 127.0.0.11-13 and 127.0.0.21-22")
 	if err := h.startAgents(ctx); err != nil {
 		return err
@@ -189,19 +189,19 @@ func (d *demo) await(ctx context.Context, want []string) error {
 }
 
 func (d *demo) kill(name string) func(context.Context) error {
-	return func(context.Context) error { return d.house.kill(name) }
+	return func(context.Context) error { return d.deployment.kill(name) }
 }
 
 func (d *demo) add(name string, n int) func(context.Context) error {
-	return func(ctx context.Context) error { return d.house.startWeb(ctx, name, "client-1", n) }
+	return func(ctx context.Context) error { return d.deployment.startWeb(ctx, name, "client-1", n) }
 }
 
 func (d *demo) killLeaderThenAdd(ctx context.Context) error {
-	leader, err := d.house.leader(ctx)
+	leader, err := d.deployment.leader(ctx)
 	if err != nil {
 		return err
 	}
-	if err := d.house.kill(leader); err != nil {
+	if err := d.deployment.kill(leader); err != nil {
 		return err
 	}
 	d.line.result("that was %s", leader)

@@ -17,7 +17,7 @@ import (
 
 // proxy says which backends HAProxy serves.
 type proxy interface {
-	verb() string // what servers says, for the timeline
+	verb() string // for the timeline, before what servers returns
 	servers(ctx context.Context) ([]string, error)
 	show(w io.Writer) error
 }

@@ -19,12 +19,12 @@ import (
 	"github.com/muster-dev/muster/pkg/proc"
 )
 
-// house is everything that runs: one child, one log file each.
-type house struct {
+// deployment is all processes of the demo, each with a log file.
+type deployment struct {
 	bin, work string
 	haproxy   string // path of the program, "" where it is missing
 	web       string // where HAProxy listens
-	stats     string // where it tells about itself
+	stats     string // where its statistics are
 	names     []string
 	children  map[string]*proc.Child
 }
@@ -35,8 +35,8 @@ var agents = []struct{ name, ip string }{
 	{"client-1", "127.0.0.21"}, {"client-2", "127.0.0.22"},
 }
 
-func newHouse(bin, work string) (*house, error) {
-	h := &house{bin: bin, work: work, children: map[string]*proc.Child{}}
+func newDeployment(bin, work string) (*deployment, error) {
+	h := &deployment{bin: bin, work: work, children: map[string]*proc.Child{}}
 	for _, addr := range []*string{&h.web, &h.stats} {
 		var err error
 		if *addr, err = freeAddr(); err != nil {
@@ -52,8 +52,8 @@ func newHouse(bin, work string) (*house, error) {
 	return h, nil
 }
 
-// freeAddr is an address nobody listens at. A HAProxy shares its own, without a
-// word, with whichever other one wants it, and each would answer a part.
+// freeAddr is a free address. Two HAProxies on one address share it without an error,
+// and each answers a part of the requests.
 func freeAddr() (string, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -62,7 +62,7 @@ func freeAddr() (string, error) {
 	return ln.Addr().String(), ln.Close()
 }
 
-func (h *house) copyFiles(from string) error {
+func (h *deployment) copyFiles(from string) error {
 	for name, mode := range map[string]os.FileMode{"haproxy.ctmpl": 0o644, "reload": 0o755} {
 		data, err := os.ReadFile(filepath.Join(from, name))
 		if err != nil {
@@ -76,7 +76,7 @@ func (h *house) copyFiles(from string) error {
 }
 
 // start runs one of our binaries in the working folder.
-func (h *house) start(name, binary string, env []string, args ...string) error {
+func (h *deployment) start(name, binary string, env []string, args ...string) error {
 	log, err := os.Create(filepath.Join(h.work, name+".log"))
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (h *house) start(name, binary string, env []string, args ...string) error {
 	return nil
 }
 
-func (h *house) startAgents(ctx context.Context) error {
+func (h *deployment) startAgents(ctx context.Context) error {
 	for _, a := range agents {
 		args := []string{"-node=" + a.name, "-bind=" + a.ip, "-client=" + a.ip,
 			"-data-dir=" + filepath.Join(h.work, a.name), "-retry-join=" + agents[0].ip, "-retry-interval=1s"}
@@ -132,7 +132,7 @@ func (h *house) startAgents(ctx context.Context) error {
 }
 
 // firstDead names a child that has ended.
-func (h *house) firstDead() string {
+func (h *deployment) firstDead() string {
 	ended, cancel := context.WithCancel(context.Background())
 	cancel()
 	for _, name := range h.names {
@@ -143,7 +143,7 @@ func (h *house) firstDead() string {
 	return ""
 }
 
-func (h *house) client(agent string) (*client.Client, error) {
+func (h *deployment) client(agent string) (*client.Client, error) {
 	return client.New(client.Config{Address: net.JoinHostPort(ipOf(agent), "8500")})
 }
 
@@ -157,7 +157,7 @@ func ipOf(agent string) string {
 }
 
 // leader is the name of the agent that leads.
-func (h *house) leader(ctx context.Context) (string, error) {
+func (h *deployment) leader(ctx context.Context) (string, error) {
 	c, err := h.client("client-1")
 	if err != nil {
 		return "", err
@@ -175,7 +175,7 @@ func (h *house) leader(ctx context.Context) (string, error) {
 }
 
 // startWeb starts a backend and registers it at an agent, with a check.
-func (h *house) startWeb(ctx context.Context, name, agent string, n int) error {
+func (h *deployment) startWeb(ctx context.Context, name, agent string, n int) error {
 	ip, port := ipOf(agent), 9000+n
 	addr := net.JoinHostPort(ip, fmt.Sprint(port))
 	if err := h.start(name, "web", nil, "-addr="+addr, "-name="+name); err != nil {
@@ -204,7 +204,7 @@ func (h *house) startWeb(ctx context.Context, name, agent string, n int) error {
 	})
 }
 
-func (h *house) startTmpl(context.Context) error {
+func (h *deployment) startTmpl(context.Context) error {
 	args := []string{"-template", "haproxy.ctmpl:haproxy.cfg"}
 	if h.haproxy != "" {
 		args = append(args, "-exec", "reload")
@@ -216,7 +216,7 @@ func (h *house) startTmpl(context.Context) error {
 }
 
 // kill is kill -9, and waits until the process is gone.
-func (h *house) kill(name string) error {
+func (h *deployment) kill(name string) error {
 	child := h.children[name]
 	if child == nil {
 		return fmt.Errorf("%s does not run", name)
@@ -229,20 +229,20 @@ func (h *house) kill(name string) error {
 	return err
 }
 
-func (h *house) forget(name string) {
+func (h *deployment) forget(name string) {
 	delete(h.children, name)
 	h.names = slices.DeleteFunc(h.names, func(n string) bool { return n == name })
 }
 
 // stop ends everything, the newest first, HAProxy too: it runs below tmpl's guard.
-func (h *house) stop() {
+func (h *deployment) stop() {
 	h.stopHAProxy()
 	for _, name := range slices.Backward(h.names) {
 		_, _ = h.children[name].Stop(syscall.SIGKILL, time.Second)
 	}
 }
 
-func (h *house) stopHAProxy() {
+func (h *deployment) stopHAProxy() {
 	data, err := os.ReadFile(filepath.Join(h.work, "haproxy.pid"))
 	if err != nil {
 		return
@@ -256,7 +256,7 @@ func (h *house) stopHAProxy() {
 }
 
 // printLogs shows the end of every log, for when something failed.
-func (h *house) printLogs(w io.Writer) {
+func (h *deployment) printLogs(w io.Writer) {
 	logs, _ := filepath.Glob(filepath.Join(h.work, "*.log"))
 	for _, path := range logs {
 		data, err := os.ReadFile(path)
@@ -269,7 +269,7 @@ func (h *house) printLogs(w io.Writer) {
 	}
 }
 
-// until asks again every few milliseconds until ok, an error, or ctx's end.
+// until polls until ok, an error, or the end of ctx.
 func until(ctx context.Context, ok func() (bool, error)) error {
 	var last error
 	for {

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// Values lie on disk only where that is asked for; what changed is known all the same.
+// Values are stored only with keep_values; changes are detected without them, too.
 func TestValuesOnDisk(t *testing.T) {
 	for _, keep := range []bool{false, true} {
 		dir, id := t.TempDir(), identity{Type: typeKeyPrefix}
-		open := func(values bool) *memory {
-			m, err := openMemory(dir, id, values)
+		open := func(values bool) *cursor {
+			m, err := openCursor(dir, id, values)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -23,7 +23,7 @@ func TestValuesOnDisk(t *testing.T) {
 		}
 		m := open(true) // as an earlier version left it
 		was := []item{{Key: "a", Data: []byte(`"secret-1"`)}, {Key: "b", Data: []byte(`"secret-2"`)}}
-		if err := m.keep(&delivered{Items: was}); err != nil {
+		if err := m.save(&delivered{Items: was}); err != nil {
 			t.Fatal(err)
 		}
 		m.close()
@@ -47,7 +47,7 @@ func TestValuesOnDisk(t *testing.T) {
 		if err != nil || string(text) != want {
 			t.Errorf("keep %v: %s, %v", keep, text, err)
 		}
-		if err := m.keep(&delivered{Items: now.items}); err != nil {
+		if err := m.save(&delivered{Items: now.items}); err != nil {
 			t.Fatal(err)
 		}
 		if text, _ := os.ReadFile(m.path); strings.Contains(string(text), "new") != keep {
@@ -56,17 +56,17 @@ func TestValuesOnDisk(t *testing.T) {
 	}
 }
 
-// What nobody has run for long is forgotten; what runs, will run, or ran lately is not.
-func TestForget(t *testing.T) {
+// Only cursors of watches that have not run for maxUnused are removed.
+func TestUnusedCursorsAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	ids := map[string]identity{}
 	for _, name := range []string{"stale", "runs", "will run", "lately"} {
 		ids[name] = identity{Type: name}
-		m, err := openMemory(dir, ids[name], false)
+		m, err := openCursor(dir, ids[name], false)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.keep(&delivered{}); err != nil {
+		if err := m.save(&delivered{}); err != nil {
 			t.Fatal(err)
 		}
 		if name == "runs" {
@@ -74,39 +74,39 @@ func TestForget(t *testing.T) {
 		} else {
 			m.close()
 		}
-		past := time.Now().Add(-forgetAfter - time.Hour)
+		past := time.Now().Add(-maxUnused - time.Hour)
 		for _, end := range []string{".json", ".lock"} {
 			if end == ".lock" && name == "lately" {
 				continue
 			}
-			if err := os.Chtimes(memoryBase(dir, ids[name])+end, past, past); err != nil {
+			if err := os.Chtimes(cursorBase(dir, ids[name])+end, past, past); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	forget(dir, []identity{ids["will run"]}, slog.New(slog.DiscardHandler))
+	removeUnused(dir, []identity{ids["will run"]}, slog.New(slog.DiscardHandler))
 	for name, id := range ids {
-		_, errFile := os.Stat(memoryBase(dir, id) + ".json")
-		_, errLock := os.Stat(memoryBase(dir, id) + ".lock")
+		_, errFile := os.Stat(cursorBase(dir, id) + ".json")
+		_, errLock := os.Stat(cursorBase(dir, id) + ".lock")
 		if gone := name == "stale"; (errFile != nil) != gone || (errLock != nil) != gone {
 			t.Errorf("%s: %v, %v", name, errFile, errLock)
 		}
 	}
 	// It may come again.
-	m, err := openMemory(dir, ids["stale"], false)
+	m, err := openCursor(dir, ids["stale"], false)
 	if err != nil || m.last != nil {
 		t.Fatalf("%v, %v", m, err)
 	}
 	m.close()
 }
 
-// Where nothing can be written is told from what is wrong with the watch.
-func TestNoMemory(t *testing.T) {
+// An unusable directory is another error than a fault of the watch.
+func TestUnusableDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := openMemory(filepath.Join(file, "dir"), identity{}, false); !errors.Is(err, errNoMemory) {
+	if _, err := openCursor(filepath.Join(file, "dir"), identity{}, false); !errors.Is(err, errNoCursor) {
 		t.Errorf("error %v", err)
 	}
 }
