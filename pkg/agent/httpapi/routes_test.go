@@ -138,7 +138,9 @@ func TestPropertiesOfRoutesAreInTheTable(t *testing.T) {
 func TestComparisonsAreFound(t *testing.T) {
 	for code, want := range map[string]int{
 		`if rt.path == kvPath {}`:                                    1,
-		`switch r.URL.Path { case "/v1/kv/": }`:                      1,
+		`switch r.URL.Path { case "/v1/kv/": }`:                      2, // its tag and its case
+		`switch p { case "/v1/kv/": }`:                               1,
+		`switch p { case kvPath: }`:                                  1,
 		`switch { case rq.route.path == "/v1/txn": }`:                1,
 		`if strings.HasPrefix(rt.path, "/v1/agent/") {}`:             1,
 		`if strings.HasPrefix(r.URL.Path, prefix) && a != "/v1/" {}`: 1,
@@ -170,6 +172,10 @@ func pathComparisons(t *testing.T, file string, src any) (found []string) {
 			}
 		case *ast.SwitchStmt:
 			if n.Tag != nil && isPath(n.Tag) {
+				note(n)
+			}
+		case *ast.CaseClause:
+			if slices.ContainsFunc(n.List, isRoute) {
 				note(n)
 			}
 		case *ast.CallExpr:
