@@ -27,6 +27,7 @@ const deadline = 60 * time.Second
 
 // testServer is a whole server on 127.0.0.1: port, gossip, raft, state.
 type testServer struct {
+	closeIdle func() // closes the connections to other servers
 	*Server
 	t    *testing.T
 	name string
@@ -134,6 +135,7 @@ func startServer(t *testing.T, o testOptions) *testServer {
 		o.edit(&cfg)
 	}
 	ts.Server = New(cfg)
+	ts.closeIdle = transport.CloseIdleConnections
 	ts.run(port.Run)
 	ts.run(ts.pool.Run)
 	if o.run == nil {
@@ -141,7 +143,6 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	}
 	ts.run(o.run(ts.Server))
 	ts.run(func(ctx context.Context) error {
-		defer transport.CloseIdleConnections()
 		return mux.ServeHTTP(ctx, port.HTTP(), ts.Handler(httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: o.name, Cluster: asked{ts.Server}, Logger: log}).Internal()), log)
 	})
 	if err := ts.pool.AwaitUp(t.Context()); err != nil {
@@ -174,6 +175,7 @@ func (ts *testServer) stop() {
 		}
 	}
 	ts.parts = nil
+	ts.closeIdle() // last: until then the server sends requests
 }
 
 // kill cuts the server off from everybody first, so that it can neither hand
@@ -184,6 +186,7 @@ func (ts *testServer) kill() {
 		_ = p.end()
 	}
 	ts.parts = nil
+	ts.closeIdle() // last: until then the server sends requests
 }
 
 func (p part) end() error {
