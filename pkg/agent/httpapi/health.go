@@ -3,6 +3,7 @@ package httpapi
 import (
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,9 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
 )
+
+// instancesPath is the row of healthService in the table.
+const instancesPath = "/v1/health/service/"
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
@@ -68,11 +72,25 @@ func (a *API) healthService(rq *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	sel := state.Select{Tags: rq.tags(), NodeMeta: rq.nodeMeta, Passing: passing}
-	return asks(func(sn *state.Snapshot) view.Answer {
-		rows, meta := sn.HealthService(rq.name, sel)
-		return view.Answer{Value: keep.rows(rows), Meta: meta}
-	})
+	return read{query: instances(rq.name, state.Select{Tags: rq.tags(), NodeMeta: rq.nodeMeta, Passing: passing}, keep)}, nil
+}
+
+func instances(name string, sel state.Select, keep *filter[*api.CheckServiceNode]) view.Query {
+	return func(sn *state.Snapshot) view.Answer {
+		rows, meta := sn.HealthService(name, sel)
+		return view.Answer{Value: keep.rows(rows), Meta: meta} // a list of *api.CheckServiceNode
+	}
+}
+
+// Instances is the read of GET health/service, for DNS on a server: the same query, and
+// the key of the same view. Names and tags have no case.
+func Instances(name string, tags []string) (key string, query view.Query) {
+	values := url.Values{}
+	for _, tag := range tags {
+		values.Add("tag", strings.ToLower(tag))
+	}
+	name = strings.ToLower(name)
+	return viewKey(values, instancesPath+name), instances(name, state.Select{Tags: tags}, nil)
 }
 
 func (rq *request) passing() (bool, error) {

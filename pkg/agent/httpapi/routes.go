@@ -51,7 +51,7 @@ func routes() []route {
 		row("GET", "/v1/health/node/", leader, discovery, rows, (*API).healthNode, ns),
 		row("GET", "/v1/health/checks/", leader, discovery, rows, (*API).healthChecks, ns),
 		row("GET", "/v1/health/state/", leader, discovery, rows, (*API).healthState, ns),
-		row("GET", "/v1/health/service/", leader, discovery, rows, (*API).healthService, ns, noFailureHeaders),
+		row("GET", instancesPath, leader, discovery, rows, (*API).healthService, ns, noFailureHeaders),
 		row("GET", "/v1/health/connect/", leader, discovery, anybody, (*API).nothing, ns),
 		row("GET", "/v1/health/ingress/", leader, discovery, anybody, (*API).nothing, ns),
 

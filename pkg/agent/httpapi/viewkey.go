@@ -23,11 +23,15 @@ func (rq *request) viewKey() string {
 			kept[name] = values
 		}
 	}
-	if len(kept) == 0 {
-		return rq.r.URL.Path
+	return viewKey(kept, rq.r.URL.Path)
+}
+
+func viewKey(values url.Values, path string) string {
+	if len(values) == 0 {
+		return path
 	}
 	// Any byte may be in a path, a "?" of its key too; no blank is in what Encode makes.
-	return kept.Encode() + " " + rq.r.URL.Path
+	return values.Encode() + " " + path
 }
 
 // presentation tells the parameters that say when, from whom and in what form an

@@ -3,6 +3,8 @@ package httpapi
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -90,5 +92,33 @@ func BenchmarkHealthService(b *testing.B) {
 	}
 	for b.Loop() {
 		r.must("GET /v1/health/service/web?passing", "")
+	}
+}
+
+// DNS on a server asks the very read of a GET, and shares its view.
+func TestInstancesShareTheViewOfTheirRoute(t *testing.T) {
+	r := newRig(t)
+	r.seed()
+	for target, tags := range map[string][]string{
+		"GET /v1/health/service/web":                nil,
+		"GET /v1/health/service/web?tag=a&tag=b":    {"A", "b"},
+		"GET /v1/health/service/web?tag=a&stale&dc": {"a"},
+	} {
+		in := httptest.NewRequest("GET", strings.TrimPrefix(target, "GET "), nil)
+		rt, name, _ := r.api.table.find(in.URL.Path)
+		rq := &request{api: r.api, r: in, route: rt, name: name}
+		rq.values = in.URL.Query()
+		key, query := Instances("Web", tags)
+		if key != rq.shareKey() {
+			t.Errorf("%s: DNS shares %q, the GET %q", target, key, rq.shareKey())
+		}
+		v, err := rt.handle(r.api, rq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sn := r.cluster.Views().Snapshot()
+		if got, want := query(sn).Value, v.(read).query(sn).Value; !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: DNS sees %v, the GET %v", target, got, want)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"github.com/muster-dev/muster/pkg/agent/dns"
+	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/agent/view"
 	"github.com/muster-dev/muster/pkg/api"
@@ -41,11 +42,8 @@ func (l Server) ServiceInstances(ctx context.Context, dc, name string, tags []st
 	if _, err := l.snapshot(ctx, dc); err != nil {
 		return nil, err
 	}
-	key := "dns\x00" + strings.ToLower(name+"\x00"+strings.Join(tags, "\x00"))
-	ans, err := l.Views.Read(ctx, key, func(s *state.Snapshot) view.Answer {
-		rows, meta := s.HealthService(name, state.Select{Tags: tags})
-		return view.Answer{Value: rows, Meta: meta}
-	}, 0, 0)
+	key, query := httpapi.Instances(name, tags)
+	ans, err := l.Views.Read(ctx, key, query, 0, 0)
 	if err != nil {
 		return nil, err
 	}
