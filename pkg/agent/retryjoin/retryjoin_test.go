@@ -56,8 +56,8 @@ func TestJoinerTriesUntilSomebodyElseAnswers(t *testing.T) {
 		if rounds.Load() == 0 {
 			t.Error("nobody is told that all were tried")
 		}
-		// 0.1, 0.2 ... 1.6, 2, 2 s between them
-		if p.joined < 8 || p.joined > 10 {
+		// 0.1, 0.2 ... 1.6, 2, 2 s between them, less up to a half by chance
+		if p.joined < 8 || p.joined > 20 {
 			t.Errorf("%d attempts in ten seconds", p.joined)
 		}
 		p.up = "10.0.0.2:9"
