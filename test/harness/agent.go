@@ -64,7 +64,9 @@ func (a *Agent) Start() {
 	if bin == "" {
 		bin = Bin(a.C.T)
 	}
-	a.proc = spawn(a.C.T, a.LogPath(), a.Beside(exec.Command(filepath.Join(bin, "agent"), a.Flags...)))
+	cmd := exec.Command(filepath.Join(bin, "agent"), a.Flags...)
+	cmd.Env = append(os.Environ(), "TMPDIR="+filepath.Dir(a.LogPath())) // what a killed agent leaves goes with the test
+	a.proc = spawn(a.C.T, a.LogPath(), a.Beside(cmd))
 }
 
 // Up reports whether it was started and not ended.
