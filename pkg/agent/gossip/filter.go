@@ -3,29 +3,27 @@ package gossip
 import (
 	"context"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
+
+	"github.com/muster-dev/muster/pkg/agent/conntable"
 )
 
 // Limits of what the gossip port accepts. Memberlist itself trusts the sizes that a
 // message claims, and accepts any number of streams; without a key anybody can send
 // it one. See also packets.go and streams.go.
 const (
-	maxPacket           = 4 << 10 // bytes; our own have up to 1,400
-	maxStreams          = 32      // open at once
-	maxStreamsPerSource = 8       // of them, from one address
-	maxWaiting          = 64      // that wait for a slot
-	maxStreamBytes      = 4 << 20 // read from one stream, either direction
-	maxUserState        = 1 << 20 // serf's part of a state exchange
-	maxMembers          = 8192    // members that are known, whatever their status
+	maxPacket      = 4 << 10 // bytes; our own have up to 1,400
+	maxWaiting     = 64      // that wait for a slot
+	maxStreamBytes = 4 << 20 // read from one stream, either direction
+	maxUserState   = 1 << 20 // serf's part of a state exchange
+	maxMembers     = 8192    // members that are known, whatever their status
 
-	headerTimeout = 2 * time.Second        // for the first bytes of a stream
-	streamTimeout = 5 * time.Second        // for all of it
-	minStreamAge  = 250 * time.Millisecond // a stream that is younger is not closed for another
+	headerTimeout = 2 * time.Second // for the first bytes of a stream
+	streamTimeout = 5 * time.Second // for all of it
 	slotPoll      = 20 * time.Millisecond
 
 	// Messages from addresses where no member lives: newcomers, members with
@@ -38,6 +36,10 @@ const (
 	newNamesPerSecond = 20
 	newNamesBurst     = 500
 )
+
+// streamLimits bound the open streams. A good stream ends after some milliseconds, so
+// an older one gives way.
+var streamLimits = conntable.Limits{PerAddress: 8, Total: 32, GiveWay: 250 * time.Millisecond}
 
 // filterTransport stands between memberlist and the network. It promises that what
 // passes is small and has the form of a message, that few streams are open at once,
@@ -61,7 +63,8 @@ type filterTransport struct {
 	done    chan struct{} // the inner transport is shut
 	work    sync.WaitGroup
 	waiting atomic.Int32
-	streams streamTable
+	streams *conntable.Table
+	shut    sync.Once
 }
 
 func newFilterTransport(inner memberlist.Transport, encrypted bool, known func() *members) *filterTransport {
@@ -72,8 +75,8 @@ func newFilterTransport(inner memberlist.Transport, encrypted bool, known func()
 		newNames: tokenBucket{rate: newNamesPerSecond, burst: newNamesBurst},
 		opened:   make(chan struct{}),
 		done:     make(chan struct{}),
+		streams:  conntable.New(streamLimits),
 	}
-	f.streams.open = map[*stream]struct{}{}
 	f.ctx, f.closing = context.WithCancel(context.Background())
 	f.work.Go(f.forwardPackets)
 	f.work.Go(f.forwardStreams)
@@ -89,12 +92,12 @@ func (f *filterTransport) DialTimeout(addr string, timeout time.Duration) (net.C
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{Conn: conn, table: &f.streams, left: maxStreamBytes, outgoing: true}
-	if !f.streams.add(s, time.Now()) {
+	own, err := f.streams.AddOwn(conn)
+	if err != nil {
 		_ = conn.Close()
-		return nil, net.ErrClosed
+		return nil, err
 	}
-	return s, nil
+	return &stream{Conn: own, left: maxStreamBytes}, nil
 }
 
 func (f *filterTransport) dial(addr string, timeout time.Duration) (net.Conn, error) {
@@ -109,25 +112,13 @@ func (f *filterTransport) dial(addr string, timeout time.Duration) (net.Conn, er
 // since the inner transport waits until somebody takes it.
 func (f *filterTransport) Shutdown() error {
 	f.closing()
-	f.streams.closeAll()
+	f.streams.Close()
 	err := f.Transport.Shutdown()
-	if f.finish() {
-		f.work.Wait()
-	}
-	return err
-}
-
-// finish is for the first Shutdown only.
-func (f *filterTransport) finish() bool {
-	f.streams.mu.Lock()
-	defer f.streams.mu.Unlock()
-	select {
-	case <-f.done:
-		return false
-	default:
+	f.shut.Do(func() {
 		close(f.done)
-		return true
-	}
+		f.work.Wait()
+	})
+	return err
 }
 
 // open lets everything pass. It is called once serf runs: serf 0.11 takes packets
@@ -149,7 +140,7 @@ func (f *filterTransport) forwardPackets() {
 		case <-f.done:
 			return
 		case p := <-f.Transport.PacketCh():
-			buf := f.filterPacket(p.Buf, addrOfSource(p.From), p.Timestamp)
+			buf := f.filterPacket(p.Buf, conntable.AddressOf(p.From), p.Timestamp)
 			if buf == nil {
 				continue
 			}
@@ -162,19 +153,6 @@ func (f *filterTransport) forwardPackets() {
 	}
 }
 
-// addrOfSource is where something came from; the zero value if that is no IP
-// address.
-func addrOfSource(from net.Addr) netip.Addr {
-	if from == nil {
-		return netip.Addr{}
-	}
-	if udp, ok := from.(*net.UDPAddr); ok {
-		return udp.AddrPort().Addr().Unmap()
-	}
-	ap, _ := netip.ParseAddrPort(from.String())
-	return ap.Addr().Unmap()
-}
-
 // tokenBucket limits a rate. One goroutine uses it.
 type tokenBucket struct {
 	rate, burst float64
@@ -182,7 +160,7 @@ type tokenBucket struct {
 	last        time.Time
 }
 
-// take uses n up, or says that it is too much.
+// allow uses n up, or says that it is too much.
 func (b *tokenBucket) allow(n int, now time.Time) bool {
 	if past := now.Sub(b.last).Seconds(); past > 0 {
 		b.level = max(0, b.level-past*b.rate)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
+	"github.com/muster-dev/muster/pkg/agent/conntable"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/logx"
 )
@@ -195,41 +196,51 @@ func TestStreamHeads(t *testing.T) {
 // The streams of one source, and of all, are bounded; the old ones of the
 // busiest give way, and one that is young never does.
 func TestStreamsGiveWay(t *testing.T) {
-	table := streamTable{open: map[*stream]struct{}{}}
-	began := time.Now()
-	add := func(source byte, at time.Duration) bool {
-		near, far := net.Pipe()
-		_ = far.Close()
-		return table.add(&stream{Conn: near, table: &table, from: netip.AddrFrom4([4]byte{10, 0, 0, source})}, began.Add(at))
-	}
-	for i := range maxStreamsPerSource {
-		if !add(1, 0) {
-			t.Fatalf("stream %d of a source was refused", i+1)
+	bubble(t, func(t *testing.T) {
+		table := conntable.New(streamLimits)
+		open := map[byte][]net.Conn{} // the far ends, by source
+		add := func(source byte) bool {
+			near, far := net.Pipe()
+			if _, err := table.Add(namedConn{near, &net.TCPAddr{IP: net.IPv4(10, 0, 0, source)}}); err != nil {
+				return false
+			}
+			open[source] = append(open[source], far)
+			return true
 		}
-	}
-	if add(1, minStreamAge-1) {
-		t.Error("a source got one more than it may have, while its others were young")
-	}
-	if !add(1, minStreamAge) || len(table.open) != maxStreamsPerSource {
-		t.Errorf("an old one did not give way: %d are open", len(table.open))
-	}
-	for source := byte(2); len(table.open) < maxStreams; source++ {
-		for range maxStreamsPerSource / 2 {
-			add(source, minStreamAge)
+		left := func(sources ...byte) (n int) {
+			for _, source := range sources {
+				for _, far := range open[source] {
+					_ = far.SetReadDeadline(time.Now().Add(time.Millisecond))
+					if _, err := far.Read(make([]byte, 1)); err != io.EOF {
+						n++
+					}
+				}
+			}
+			return n
 		}
-	}
-	if !add(99, 2*minStreamAge) || len(table.open) != maxStreams {
-		t.Errorf("%d are open, want %d and the newcomer among them", len(table.open), maxStreams)
-	}
-	of1 := 0
-	for s := range table.open {
-		if s.from == netip.AddrFrom4([4]byte{10, 0, 0, 1}) {
-			of1++
+		for i := range streamLimits.PerAddress {
+			if !add(1) {
+				t.Fatalf("stream %d of a source was refused", i+1)
+			}
 		}
-	}
-	if of1 != maxStreamsPerSource-1 {
-		t.Errorf("the busiest source has %d left, want %d", of1, maxStreamsPerSource-1)
-	}
+		if add(1) {
+			t.Error("a source got one more than it may have, while its others were young")
+		}
+		time.Sleep(streamLimits.GiveWay)
+		if !add(1) || left(1) != streamLimits.PerAddress {
+			t.Errorf("an old one did not give way: %d are open", left(1))
+		}
+		for i := range streamLimits.Total - streamLimits.PerAddress {
+			if source := byte(2 + i/(streamLimits.PerAddress/2)); !add(source) {
+				t.Fatalf("a stream of source %d was refused", source)
+			}
+		}
+		time.Sleep(streamLimits.GiveWay)
+		if !add(99) || left(1) != streamLimits.PerAddress-1 || left(99) != 1 {
+			t.Errorf("the busiest source has %d left, want %d; the newcomer has %d", left(1), streamLimits.PerAddress-1, left(99))
+		}
+		table.Close()
+	})
 }
 
 func TestMembersAreBounded(t *testing.T) {
@@ -335,8 +346,11 @@ func heap() uint64 {
 func TestStreamsEnd(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
-	table := streamTable{open: map[*stream]struct{}{}}
-	s := &stream{Conn: near, table: &table, left: 1000}
+	own, err := conntable.New(streamLimits).AddOwn(near)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stream{Conn: own, left: 1000}
 	go func() {
 		for {
 			if _, err := far.Write(make([]byte, 300)); err != nil {

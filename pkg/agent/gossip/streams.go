@@ -4,11 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"net"
-	"net/netip"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
+
+	"github.com/muster-dev/muster/pkg/agent/conntable"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // headerBytes is as long as the beginning of a stream may be before it says what
@@ -17,15 +18,11 @@ const headerBytes = 128
 
 var errStreamTooLong = errors.New("gossip: the stream is longer than its limit")
 
-// stream is one connection of memberlist's.
+// stream is one connection of memberlist's. It may carry left more bytes to us.
 type stream struct {
-	net.Conn
-	table    *streamTable
-	from     netip.Addr
-	openedAt time.Time
-	outgoing bool // ours: counts against no limit of number
-
-	head []byte // read ahead, not yet given out
+	*conntable.Conn
+	end  time.Time // no deadline is later; zero is no end, for streams of our own
+	head []byte    // read ahead, not yet given out
 	left int64
 }
 
@@ -46,90 +43,10 @@ func (s *stream) Read(p []byte) (int, error) {
 // SetDeadline ends no later than the stream's time; memberlist prolongs its own
 // at every step.
 func (s *stream) SetDeadline(t time.Time) error {
-	if last := s.openedAt.Add(streamTimeout); !s.outgoing && (t.IsZero() || t.After(last)) {
-		t = last
+	if !s.end.IsZero() && (t.IsZero() || t.After(s.end)) {
+		t = s.end
 	}
 	return s.Conn.SetDeadline(t)
-}
-
-func (s *stream) Close() error {
-	s.table.remove(s)
-	return s.Conn.Close()
-}
-
-// streamTable knows every open stream.
-type streamTable struct {
-	mu     sync.Mutex
-	open   map[*stream]struct{}
-	closed bool
-}
-
-// add adds a stream. When the table is full, it closes the oldest stream of the same
-// source, or of the source with the most streams: a good stream ends after some
-// milliseconds. It closes none that is younger than minStreamAge.
-func (t *streamTable) add(s *stream, now time.Time) bool {
-	s.openedAt = now
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return false
-	}
-	if !s.outgoing {
-		if victim, full := t.pick(s.from); full {
-			if victim == nil || now.Sub(victim.openedAt) < minStreamAge {
-				return false
-			}
-			delete(t.open, victim)
-			_ = victim.Conn.Close()
-		}
-	}
-	t.open[s] = struct{}{}
-	return true
-}
-
-// pick says whether the table is full for a source, and which stream to close first.
-func (t *streamTable) pick(from netip.Addr) (victim *stream, full bool) {
-	bySource := map[netip.Addr]int{}
-	total := 0
-	for s := range t.open {
-		if !s.outgoing {
-			bySource[s.from]++
-			total++
-		}
-	}
-	busiest := from
-	if bySource[from] < maxStreamsPerSource {
-		if total < maxStreams {
-			return nil, false
-		}
-		for source, n := range bySource {
-			if n > bySource[busiest] {
-				busiest = source
-			}
-		}
-	}
-	for s := range t.open {
-		if !s.outgoing && s.from == busiest && (victim == nil || s.openedAt.Before(victim.openedAt)) {
-			victim = s
-		}
-	}
-	return victim, true
-}
-
-func (t *streamTable) remove(s *stream) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	delete(t.open, s)
-}
-
-func (t *streamTable) closeAll() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.closed = true
-	for s := range t.open {
-		delete(t.open, s)
-		_ = s.Conn.Close()
-	}
 }
 
 func (f *filterTransport) forwardStreams() {
@@ -139,11 +56,10 @@ func (f *filterTransport) forwardStreams() {
 		case <-f.done:
 			return
 		case conn := <-f.Transport.StreamCh():
-			s := &stream{Conn: conn, table: &f.streams, from: addrOfSource(conn.RemoteAddr()), left: maxStreamBytes}
-			if f.streams.add(s, time.Now()) {
-				f.work.Go(func() { f.forwardStream(s) })
+			if in, err := f.streams.Add(conn); err == nil {
+				f.work.Go(func() { f.forwardStream(in) })
 			} else if f.waiting.Add(1) <= maxWaiting {
-				f.work.Go(func() { f.awaitSlot(s) })
+				f.work.Go(func() { f.awaitSlot(conn) })
 			} else {
 				f.waiting.Add(-1)
 				_ = conn.Close()
@@ -154,23 +70,24 @@ func (f *filterTransport) forwardStreams() {
 
 // awaitSlot waits for a free slot: many good streams may come at once, such as those
 // of agents that are started together on one machine.
-func (f *filterTransport) awaitSlot(s *stream) {
-	slot := false
-	for tries := headerTimeout / slotPoll; tries > 0 && !slot && f.ctx.Err() == nil; tries-- {
-		time.Sleep(slotPoll)
-		slot = f.streams.add(s, time.Now())
+func (f *filterTransport) awaitSlot(conn net.Conn) {
+	var in *conntable.Conn
+	for tries := headerTimeout / slotPoll; tries > 0 && in == nil && retry.Sleep(f.ctx, slotPoll) == nil; tries-- {
+		in, _ = f.streams.Add(conn)
 	}
 	f.waiting.Add(-1)
-	if !slot {
-		_ = s.Conn.Close()
+	if in == nil {
+		_ = conn.Close()
 		return
 	}
-	f.forwardStream(s)
+	f.forwardStream(in)
 }
 
 // forwardStream hands a stream on once its beginning has been seen to be good.
-func (f *filterTransport) forwardStream(s *stream) {
-	_ = s.SetDeadline(s.openedAt.Add(headerTimeout))
+func (f *filterTransport) forwardStream(in *conntable.Conn) {
+	now := time.Now()
+	s := &stream{Conn: in, end: now.Add(streamTimeout), left: maxStreamBytes}
+	_ = s.SetDeadline(now.Add(headerTimeout))
 	if !f.readHead(s) {
 		_ = s.Close()
 		return
