@@ -148,7 +148,7 @@ func (a *Agent) run(ctx context.Context) (err error) {
 		return err
 	}
 	warnOfOutsiders(a.log, len(a.cfg.EncryptKey) > 0, identity.Verifies(), a.cfg.Dev && a.cfg.Bind.IsLoopback())
-	dialer := mux.NewDialer(identity, 0)
+	dialer := mux.NewDialer(identity, dialTimeout)
 	conns := dialer.Transport()
 	defer conns.CloseIdleConnections()
 	transport := clusterid.Transport{Inner: conns, Own: a.cluster}
@@ -167,8 +167,7 @@ func (a *Agent) run(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		port = mux.New(mux.Config{Listener: ln, Identity: identity, HandshakeTimeout: a.cfg.Limits.RPCHandshakeTimeout,
-			MaxConnsPerIP: serverConnsPerIP, Logger: a.log})
+		port = mux.New(a.portConfig(ln, identity))
 		a.server = server.New(a.serverConfig(port, dialer, transport))
 		parts.start("server port", port.Run)
 	}
@@ -296,10 +295,6 @@ func (a *Agent) awaitOpen(ctx context.Context, parts *stack) error {
 	}
 	return nil
 }
-
-// serverConnsPerIP is how many connections one address may have to the server
-// port: an agent has one, a server a few.
-const serverConnsPerIP = 256
 
 func (a *Agent) listenServer() (net.Listener, error) {
 	addr := net.JoinHostPort(a.cfg.Bind.String(), strconv.Itoa(a.cfg.Ports.Server))

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/muster-dev/muster/pkg/agent/bus"
 	"github.com/muster-dev/muster/pkg/agent/config"
@@ -20,12 +21,23 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/local"
 	"github.com/muster-dev/muster/pkg/agent/lookup"
 	"github.com/muster-dev/muster/pkg/agent/mux"
+	"github.com/muster-dev/muster/pkg/agent/raftnode"
 	"github.com/muster-dev/muster/pkg/agent/server"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// This file fills each part's small Config from the agent's large one.
+// This file fills each part's small Config from the agent's large one. What no key of
+// the configuration changes stands here.
+const (
+	dialTimeout       = 5 * time.Second // to another agent's server port, TLS included
+	maxHandshakes     = 256             // of the server port, at a time
+	maxServerConns    = 8192            // of the server port
+	serverConnsPerIP  = 256             // an agent has one, a server a few
+	reconcileInterval = time.Minute     // of the leader, between the catalog and gossip
+	healthInterval    = 2 * time.Second // of the leader, between questions for the servers' health
+	promoteInterval   = 10 * time.Second
+)
 
 func (a *Agent) build() string { return buildTag(a.opts.Version, a.opts.Revision) }
 
@@ -58,6 +70,18 @@ func (a *Agent) tlsFiles() mux.Files {
 	return f
 }
 
+func (a *Agent) portConfig(ln net.Listener, identity *mux.Identity) mux.Config {
+	return mux.Config{
+		Listener:         ln,
+		Identity:         identity,
+		HandshakeTimeout: a.cfg.Limits.RPCHandshakeTimeout,
+		MaxHandshakes:    maxHandshakes,
+		MaxConnsPerIP:    serverConnsPerIP,
+		MaxConns:         maxServerConns,
+		Logger:           a.log,
+	}
+}
+
 func (a *Agent) gossipConfig() gossip.Config {
 	g := a.cfg.GossipLAN
 	var cluster, run string
@@ -87,7 +111,7 @@ func (a *Agent) gossipConfig() gossip.Config {
 		RejoinAfterLeave: a.cfg.RejoinAfterLeave,
 		ReconnectTimeout: a.cfg.ReconnectTimeout,
 
-		Dev: a.cfg.Dev,
+		MaxMembers: gossip.MaxMembers,
 		Timing: gossip.Timing{
 			GossipNodes:    g.Nodes,
 			GossipInterval: g.Interval,
@@ -115,13 +139,14 @@ func (a *Agent) serverConfig(port *mux.Mux, dialer *mux.Dialer, transport http.R
 		Expect:      a.cfg.BootstrapExpect,
 		HoldTimeout: a.cfg.Performance.RPCHoldTimeout,
 
+		ReconcileInterval:    reconcileInterval,
 		SessionTTLMultiplier: a.cfg.SessionTTLMultiplier,
-		Raft: server.Raft{
+		NoLeaderProbe:        !a.cfg.Performance.LeaderProbe,
+		Raft: raftnode.Config{
 			DataDir:           a.cfg.DataDir,
 			Listener:          port.Raft(),
 			Dial:              dialer.DialRaft,
 			Multiplier:        a.cfg.Performance.RaftMultiplier,
-			NoLeaderProbe:     !a.cfg.Performance.LeaderProbe,
 			SnapshotThreshold: uint64(a.cfg.RaftSnapshotThreshold),
 			SnapshotInterval:  a.cfg.RaftSnapshotInterval,
 			TrailingLogs:      uint64(a.cfg.RaftTrailingLogs),
@@ -132,6 +157,8 @@ func (a *Agent) serverConfig(port *mux.Mux, dialer *mux.Dialer, transport http.R
 			MaxTrailingLogs:         uint64(p.MaxTrailingLogs),
 			MinQuorum:               uint(p.MinQuorum),
 			ServerStabilizationTime: p.ServerStabilizationTime,
+			UpdateInterval:          healthInterval,
+			ReconcileInterval:       promoteInterval,
 		},
 		Identity:  a.identity,
 		Joined:    a.joined,

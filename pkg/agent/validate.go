@@ -36,6 +36,7 @@ func checkDefinitions(cfg *config.Config) error {
 	return local.New(local.Config{
 		Node: api.Node{Node: cfg.NodeName, Datacenter: cfg.Datacenter}, DataDir: cfg.DataDir, Logger: logx.Discard(),
 		EnableScriptChecks: cfg.EnableScriptChecks, EnableLocalScriptChecks: cfg.EnableLocalScriptChecks,
+		CheckOutputMaxSize: cfg.CheckOutputMaxSize,
 	}).Check(cfg.Services, cfg.Checks)
 }
 

@@ -328,14 +328,14 @@ func TestWarnings(t *testing.T) {
 // TestEveryKeyOfDefaultsExists: a typing mistake in a default must not pass.
 func TestEveryKeyOfDefaultsExists(t *testing.T) {
 	for name, m := range map[string]map[string]any{"defaults": defaults(), "dev": devDefaults(), "derived": derive(defaults())} {
-		var in intake
+		var in sources
 		if err := in.add(name, m); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, mv := range moves() {
 		for _, path := range []string{mv.from, mv.to} {
-			var in intake
+			var in sources
 			if err := in.add("move", nest(path, nil)); err != nil {
 				t.Error(err)
 			}

@@ -101,9 +101,9 @@ func moves() []move {
 	}
 }
 
-// modernise gives m with every moved key in its new place, and one note for each
+// migrateKeys gives m with every moved key in its new place, and one note for each
 // deprecated one. Where a file has both, the new key wins; lists are appended.
-func modernise(m map[string]any) (map[string]any, []string) {
+func migrateKeys(m map[string]any) (map[string]any, []string) {
 	moved, kept := make(map[string]any), conf.Merge(nil, m)
 	var notes []string
 	for _, mv := range moves() {

@@ -21,7 +21,7 @@ func spellings(key string) string {
 		}
 	}
 	if key == "acl.enabled" {
-		return key + " (or acl_datacenter)" // see modernise
+		return key + " (or acl_datacenter)" // see migrateKeys
 	}
 	return key
 }

@@ -26,7 +26,7 @@ type Sources struct {
 // warnings are for the log; there is at most one about keys without effect and
 // at most one about deprecated keys.
 func Load(src Sources) (*Config, []string, error) {
-	in := intake{merged: defaults()}
+	in := sources{merged: defaults()}
 	if src.Dev {
 		in.merged = conf.Merge(in.merged, devDefaults())
 	}
@@ -45,7 +45,7 @@ func Load(src Sources) (*Config, []string, error) {
 	if err := cfg.definitions(&doc); err != nil {
 		return nil, nil, err
 	}
-	if err := cfg.settle(); err != nil {
+	if err := cfg.normalize(); err != nil {
 		return nil, nil, err
 	}
 	if err := cfg.Validate(); err != nil {
@@ -93,8 +93,8 @@ func validText(path string, v any) error {
 	return nil
 }
 
-// intake collects what the sources say.
-type intake struct {
+// sources collects what the Sources say.
+type sources struct {
 	merged     map[string]any
 	ignored    []string
 	deprecated []string
@@ -102,7 +102,7 @@ type intake struct {
 	empty      []string
 }
 
-func (in *intake) read(src Sources) error {
+func (in *sources) read(src Sources) error {
 	format, err := conf.ParseFormat(src.Format)
 	if err != nil {
 		return fmt.Errorf("config: -config-format must be either 'hcl' or 'json', 'yaml' or 'toml', not %q", src.Format)
@@ -138,19 +138,19 @@ func (in *intake) read(src Sources) error {
 	return in.add("flags", flags)
 }
 
-func (in *intake) add(name string, m map[string]any) error {
+func (in *sources) add(name string, m map[string]any) error {
 	fitted, err := conf.Fit(name, m, document{})
 	if err != nil {
 		return err
 	}
-	fresh, deprecated := modernise(fitted.Map)
+	fresh, deprecated := migrateKeys(fitted.Map)
 	in.ignored = append(in.ignored, fitted.Ignored...)
 	in.deprecated = append(in.deprecated, deprecated...)
 	in.merged = conf.Merge(in.merged, fresh)
 	return nil
 }
 
-func (in *intake) warnings() []string {
+func (in *sources) warnings() []string {
 	inList := regexp.MustCompile(`\[\d+\]`)
 	var out []string
 	for _, w := range []struct {

@@ -88,7 +88,7 @@ type checkDef struct {
 // directories, as Load would, but needs nothing else to be right. The warnings
 // are those of Load.
 func ReadServices(paths []string) ([]*api.AgentServiceRegistration, []string, error) {
-	var in intake
+	var in sources
 	if err := in.read(Sources{Paths: paths}); err != nil {
 		return nil, nil, err
 	}

@@ -16,8 +16,11 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// settle brings what was set into the form that the agent uses.
-func (c *Config) settle() error {
+// normalize brings what was set into the form that the agent uses.
+func (c *Config) normalize() error {
+	if err := c.zeroIsDefault(); err != nil {
+		return err
+	}
 	c.Datacenter = strings.ToLower(c.Datacenter)
 	c.PrimaryDatacenter = strings.ToLower(c.PrimaryDatacenter)
 	c.NodeID = strings.ToLower(c.NodeID)

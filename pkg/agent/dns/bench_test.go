@@ -18,7 +18,7 @@ func BenchmarkAddresses(b *testing.B) {
 			for i := range n {
 				c.addService(c.addNode(fmt.Sprint("n", i), "dc1", fmt.Sprint("10.0.0.", i), nil), "web", "", 80, "passing")
 			}
-			s := New(Config{Datacenter: "dc1", Lookup: c, Logger: logx.Discard(), EnableTruncate: true})
+			s := New(Config{Domain: "consul.", Datacenter: "dc1", Lookup: c, Logger: logx.Discard(), EnableTruncate: true})
 			q := new(wire.Msg).SetQuestion("web.service.consul.", wire.TypeA).SetEdns0(1232, false)
 			for b.Loop() {
 				if _, err := s.Handle(b.Context(), q, "udp", netip.Addr{}).Pack(); err != nil {

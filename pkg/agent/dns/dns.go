@@ -68,7 +68,7 @@ type Config struct {
 	TranslateWAN       bool // "wan" addresses of other datacenters
 
 	Recursors       []string      // "ip:port"
-	RecursorTimeout time.Duration // for each; 0 is 2 s
+	RecursorTimeout time.Duration // for each
 	RandomRecursor  bool          // in random order, not in the given one
 }
 

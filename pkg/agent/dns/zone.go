@@ -27,9 +27,8 @@ type serviceTTL struct {
 
 func newZone(cfg Config) *zone {
 	z := &zone{Config: cfg}
-	z.Domain = strings.ToLower(wire.Fqdn(cmp.Or(cfg.Domain, "consul.")))
+	z.Domain = strings.ToLower(wire.Fqdn(cfg.Domain))
 	z.Datacenter = strings.ToLower(cfg.Datacenter)
-	z.RecursorTimeout = cmp.Or(cfg.RecursorTimeout, 2*time.Second)
 	z.domains = []string{z.Domain}
 	if cfg.AltDomain != "" {
 		z.domains = append(z.domains, strings.ToLower(wire.Fqdn(cfg.AltDomain)))

@@ -28,7 +28,7 @@ func TestBrokenWriteOnServerPort(t *testing.T) {
 		arrived.Add(1)
 		panic(http.ErrAbortHandler)
 	})
-	transport := mux.NewDialer(identity, 0).Transport()
+	transport := mux.NewDialer(identity, 5*time.Second).Transport()
 	t.Cleanup(transport.CloseIdleConnections)
 	f := New(Config{
 		Transport: transport, Servers: func() []string { return []string{port} }, HoldTimeout: time.Second, Logger: logx.Discard(),
@@ -55,7 +55,7 @@ func servePort(t testing.TB, identity *mux.Identity, h http.HandlerFunc) string 
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := mux.New(mux.Config{Listener: ln, Identity: identity, Logger: logx.Discard()})
+	port := mux.New(mux.Config{Listener: ln, Identity: identity, HandshakeTimeout: 5 * time.Second, MaxHandshakes: 64, MaxConns: 1024, Logger: logx.Discard()})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 	go func() { ended <- port.Run(ctx) }()
@@ -79,7 +79,7 @@ func BenchmarkForward(b *testing.B) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		_, _ = io.WriteString(w, "true")
 	})
-	transport := mux.NewDialer(identity, 0).Transport()
+	transport := mux.NewDialer(identity, 5*time.Second).Transport()
 	b.Cleanup(transport.CloseIdleConnections)
 	f := New(Config{
 		Transport: transport, Servers: func() []string { return []string{port} }, HoldTimeout: time.Second, Logger: logx.Discard(),

@@ -20,7 +20,6 @@ const (
 	maxWaiting     = 64      // that wait for a slot
 	maxStreamBytes = 4 << 20 // read from one stream, either direction
 	maxUserState   = 1 << 20 // serf's part of a state exchange
-	maxMembers     = 8192    // members that are known, whatever their status
 
 	headerTimeout = 2 * time.Second // for the first bytes of a stream
 	streamTimeout = 5 * time.Second // for all of it
@@ -36,6 +35,9 @@ const (
 	newNamesPerSecond = 20
 	newNamesBurst     = 500
 )
+
+// MaxMembers is how many members a state exchange may list, and more than any pool has.
+const MaxMembers = 8192
 
 // streamLimits bound the open streams. A good stream ends after some milliseconds, so
 // an older one gives way.

@@ -283,7 +283,7 @@ func TestNoiseCostsLittle(t *testing.T) {
 		_, _ = udp.Write(mutated(rnd, i))
 	}
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: from.IP}, Timeout: 5 * time.Second}
-	huge := packed(msgPushPull, struct{ Nodes, UserStateLen int }{maxMembers, maxUserState})
+	huge := packed(msgPushPull, struct{ Nodes, UserStateLen int }{MaxMembers, maxUserState})
 	var held []net.Conn
 	for i := range 500 {
 		conn, err := dialer.Dial("tcp", target)

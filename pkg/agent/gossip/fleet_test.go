@@ -41,7 +41,6 @@ func (f *fleet) grow(count int) []*node {
 			NodeName: fmt.Sprintf("node-%04d", i), NodeID: fmt.Sprintf("3f2b8c1e-0000-4000-8000-%012d", i),
 			Server: i <= 3, ServerPort: 8300, Build: "0.1.0:0123abcd", Expect: 3 * min(1, 3/i), UseTLS: true,
 			transport: f.net.attach(ipOf(i)),
-			Timing:    Timing{GossipInterval: 100 * time.Millisecond}, // as agents have it
 			OnEvent:   f.event,
 		}))
 	}

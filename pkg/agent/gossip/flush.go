@@ -33,7 +33,7 @@ func (p *Pool) flush(s *serf.Serf) {
 	if len(others) == 0 {
 		return
 	}
-	mult := p.cfg.timing().RetransmitMult
+	mult := p.cfg.Timing.RetransmitMult
 	want := mult * int(math.Ceil(math.Log10(float64(len(others)+2))))
 	rand.Shuffle(len(others), func(i, j int) { others[i], others[j] = others[j], others[i] })
 	for i := range want {
@@ -59,7 +59,7 @@ func (p *Pool) flushFor(s *serf.Serf, total time.Duration) {
 // seconds leaves them no time to say it again. Memberlist counts an announcement
 // as a denial.
 func (p *Pool) watchIsolation(s *serf.Serf, stop <-chan struct{}) {
-	t := p.cfg.timing()
+	t := p.cfg.Timing
 	limit := silentProbes * t.ProbeInterval
 	// Beyond this the suspicion has run out, and an announcement comes too late.
 	maxSilence := time.Duration(2*t.SuspicionMult) * t.ProbeInterval

@@ -55,16 +55,12 @@ type Config struct {
 	BindAddr      string // IP; "" and 0.0.0.0: every address
 	BindPort      int    // 0: any free one
 	AdvertiseAddr string // IP; "": BindAddr, or a private address of this machine
-	AdvertisePort int    // 0: the port that was bound
 
-	EncryptKey       []byte // 16, 24 or 32 bytes; none: no encryption
-	DataDir          string // where the peers file lies (in serf/); "": none is kept
-	RejoinAfterLeave bool   // Rejoin even after a graceful leave
-	// ReconnectTimeout is how long failed members are remembered; 0: 72 h.
-	ReconnectTimeout time.Duration
-
-	Dev    bool   // the timings of a development agent
-	Timing Timing // values that are set replace the defaults
+	EncryptKey       []byte        // 16, 24 or 32 bytes; none: no encryption
+	DataDir          string        // where the peers file lies (in serf/); "": none is kept
+	RejoinAfterLeave bool          // Rejoin even after a graceful leave
+	ReconnectTimeout time.Duration // how long failed members are remembered
+	Timing           Timing
 
 	Logger *slog.Logger
 
@@ -73,17 +69,10 @@ type Config struct {
 	OnChange func()
 	OnEvent  func(Event)
 
-	MaxMembers int // 8192: limit of the members that are known, whatever their status
+	MaxMembers int // limit of the members that are known, whatever their status
 
 	// transport replaces the sockets in tests.
 	transport memberlist.Transport
-}
-
-func (c *Config) maxMembers() int {
-	if c.MaxMembers > 0 {
-		return c.MaxMembers
-	}
-	return maxMembers
 }
 
 // Event is a user event of the pool.
@@ -337,6 +326,5 @@ func (p *Pool) Stats() map[string]string {
 
 // How long members that are gone are remembered; see serfConfig.
 const (
-	reapFailedAfter = 72 * time.Hour
 	forgetLeftAfter = 24 * time.Hour
 )

@@ -21,6 +21,12 @@ type node struct {
 	done chan error
 }
 
+// agentTiming is that of an agent whose configuration says nothing.
+var agentTiming = Timing{
+	ProbeInterval: 300 * time.Millisecond, ProbeTimeout: 150 * time.Millisecond, GossipInterval: 100 * time.Millisecond,
+	SuspicionMult: 6, RetransmitMult: 8, GossipNodes: 3,
+}
+
 func start(t *testing.T, cfg Config) *node {
 	t.Helper()
 	if cfg.Logger == nil {
@@ -31,6 +37,15 @@ func start(t *testing.T, cfg Config) *node {
 	}
 	if cfg.Datacenter == "" {
 		cfg.Datacenter = "dc1"
+	}
+	if cfg.ReconnectTimeout == 0 {
+		cfg.ReconnectTimeout = 72 * time.Hour
+	}
+	if cfg.MaxMembers == 0 {
+		cfg.MaxMembers = MaxMembers
+	}
+	if cfg.Timing == (Timing{}) {
+		cfg.Timing = agentTiming
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	n := &node{Pool: New(cfg), t: t, stop: cancel, done: make(chan error, 1)}
@@ -268,8 +283,9 @@ func TestFailedMembersAreReapedAfterThreeDays(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		network := newMemNet()
 		var changed atomic.Int32
-		n := start(t, Config{NodeName: "n1", transport: network.attach(ipOf(1)), OnChange: func() { changed.Add(1) },
-			Timing: Timing{ProbeInterval: 10 * time.Minute, GossipInterval: 10 * time.Minute}})
+		slow := agentTiming
+		slow.ProbeInterval, slow.GossipInterval = 10*time.Minute, 10*time.Minute
+		n := start(t, Config{NodeName: "n1", transport: network.attach(ipOf(1)), OnChange: func() { changed.Add(1) }, Timing: slow})
 		defer n.end()
 		gone := start(t, Config{NodeName: "n2", transport: network.attach(ipOf(2))})
 		if _, err := gone.Join([]string{ipOf(1) + ":8301"}); err != nil {

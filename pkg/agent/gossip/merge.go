@@ -62,8 +62,8 @@ func (r mergeRules) NotifyMerge(found []*serf.Member) error {
 		if _, ok := t.at[m.Name]; !ok && !view.knows(m.Name) {
 			fresh[m.Name] = m
 		}
-		if len(fresh) > 0 && len(view.list)+len(t.at)+len(fresh) > r.pool.cfg.maxMembers() {
-			return fmt.Errorf("member %s (%s) would be one too many: this pool takes %d; are they real? without encrypt anybody can make members up", m.Name, m.Addr, r.pool.cfg.maxMembers())
+		if len(fresh) > 0 && len(view.list)+len(t.at)+len(fresh) > r.pool.cfg.MaxMembers {
+			return fmt.Errorf("member %s (%s) would be one too many: this pool takes %d; are they real? without encrypt anybody can make members up", m.Name, m.Addr, r.pool.cfg.MaxMembers)
 		}
 		if err := r.check(m, view.byID, t.byID); err != nil {
 			if isRefusal([]byte(err.Error())) && r.pool.refusals.first(err.Error()) {

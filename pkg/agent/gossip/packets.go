@@ -139,7 +139,7 @@ func (f *filterTransport) allowName(msg []byte, now time.Time) bool {
 	if !f.newNames.allow(1, now) {
 		return false
 	}
-	if f.passedNames == nil || len(f.passedNames) >= maxMembers {
+	if f.passedNames == nil || len(f.passedNames) >= MaxMembers {
 		f.passedNames = map[string]bool{}
 	}
 	f.passedNames[alive.Node] = true

@@ -16,7 +16,10 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-var quick = Timing{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond}
+var quick = Timing{
+	ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond, GossipInterval: 100 * time.Millisecond,
+	SuspicionMult: 6, RetransmitMult: 8, GossipNodes: 3,
+}
 
 // checkLeaks fails a test after whose end goroutines remain. Memberlist's last
 // probe may take a few seconds to notice.
@@ -101,7 +104,7 @@ func TestPortInUse(t *testing.T) {
 	checkLeaks(t)
 	a := start(t, Config{NodeName: "a", BindAddr: "127.0.0.1"})
 	defer a.end()
-	b := New(Config{NodeName: "b", BindAddr: "127.0.0.1", BindPort: int(a.Local().Port), Logger: logx.Discard()})
+	b := New(Config{NodeName: "b", BindAddr: "127.0.0.1", BindPort: int(a.Local().Port), Timing: quick, Logger: logx.Discard()})
 	err := b.Run(context.Background())
 	if err == nil || !strings.Contains(err.Error(), "the port is in use") {
 		t.Errorf("Run on a taken port returned %v", err)

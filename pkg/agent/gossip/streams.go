@@ -142,6 +142,6 @@ func checkHead(head []byte, encrypted bool) (good, enough bool) {
 	if codec.NewDecoderBytes(head[1:], new(codec.MsgpackHandle)).Decode(&exchange) != nil {
 		return false, false // cut off, or bad: the bytes and the time are limited
 	}
-	return exchange.Nodes >= 0 && exchange.Nodes <= maxMembers &&
+	return exchange.Nodes >= 0 && exchange.Nodes <= MaxMembers &&
 		exchange.UserStateLen >= 0 && exchange.UserStateLen <= maxUserState, true
 }

@@ -17,10 +17,7 @@ func spread(t *testing.T, network *memNet, count int) []*node {
 	var all []*node
 	for i := 1; i <= count; i++ {
 		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
-		n := start(t, Config{
-			NodeName: fmt.Sprint("n", i), transport: network.attach(ipOf(i)),
-			Timing: Timing{GossipInterval: 100 * time.Millisecond}, // as agents have it
-		})
+		n := start(t, Config{NodeName: fmt.Sprint("n", i), transport: network.attach(ipOf(i))})
 		if i > 1 {
 			if _, err := n.Join([]string{ipOf(1) + ":8301"}); err != nil {
 				t.Fatal(err)

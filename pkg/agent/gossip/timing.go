@@ -1,7 +1,6 @@
 package gossip
 
 import (
-	"cmp"
 	"fmt"
 	"net"
 	"strings"
@@ -14,43 +13,14 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// Timing are the knobs of failure detection; zero values mean the default.
+// Timing says how failures are detected, in memberlist's terms.
 type Timing struct {
-	ProbeInterval  time.Duration // 300 ms: how often a member is probed
-	ProbeTimeout   time.Duration // 150 ms
-	GossipInterval time.Duration // 50 ms; an idle tick sends nothing
-	SuspicionMult  int           // 6
-	RetransmitMult int           // 8
-	GossipNodes    int           // 3
-}
-
-// The defaults notice a dead member in 2.5 s, of ten in 4 s at most, and forgive a
-// pause of 2 s: probed for 300 ms and suspected for 1.8 s, nobody is dead before.
-// What varies is when somebody probes it next, so probes are frequent; probed every
-// 500 ms, one in twenty of ten took more than 4 s.
-// A development agent is alone most of the time and prefers to be quick.
-func (c Config) timing() Timing {
-	t := Timing{
-		ProbeInterval: 300 * time.Millisecond, ProbeTimeout: 150 * time.Millisecond,
-		GossipInterval: 50 * time.Millisecond, SuspicionMult: 6, RetransmitMult: 8, GossipNodes: 3,
-	}
-	if c.Dev {
-		t.ProbeInterval, t.ProbeTimeout, t.SuspicionMult = 100*time.Millisecond, 100*time.Millisecond, 3
-	}
-	setIf(&t.ProbeInterval, c.Timing.ProbeInterval)
-	setIf(&t.ProbeTimeout, c.Timing.ProbeTimeout)
-	setIf(&t.GossipInterval, c.Timing.GossipInterval)
-	setIf(&t.SuspicionMult, c.Timing.SuspicionMult)
-	setIf(&t.RetransmitMult, c.Timing.RetransmitMult)
-	setIf(&t.GossipNodes, c.Timing.GossipNodes)
-	return t
-}
-
-func setIf[T comparable](to *T, value T) {
-	var zero T
-	if value != zero {
-		*to = value
-	}
+	ProbeInterval  time.Duration // how often a member is probed
+	ProbeTimeout   time.Duration
+	GossipInterval time.Duration // an idle tick sends nothing
+	SuspicionMult  int
+	RetransmitMult int
+	GossipNodes    int
 }
 
 func (c Config) serfConfig(events chan<- serf.Event) (*serf.Config, error) {
@@ -67,14 +37,14 @@ func (c Config) serfConfig(events chan<- serf.Event) (*serf.Config, error) {
 	s.Logger, s.LogOutput = log, nil
 	s.BroadcastTimeout = time.Second
 	s.LeavePropagateDelay = 100 * time.Millisecond
-	s.ReconnectTimeout = cmp.Or(c.ReconnectTimeout, reapFailedAfter)
+	s.ReconnectTimeout = c.ReconnectTimeout
 	s.TombstoneTimeout = forgetLeftAfter
 	s.QueueDepthWarning = 1_000_000
 	s.MinQueueDepth = 4096
 	s.EnableNameConflictResolution = false // it would shut down whoever comes back at a new address
 
 	m := memberlist.DefaultLANConfig()
-	t := c.timing()
+	t := c.Timing
 	m.ProbeInterval, m.ProbeTimeout = t.ProbeInterval, t.ProbeTimeout
 	m.GossipInterval, m.GossipNodes = t.GossipInterval, t.GossipNodes
 	m.SuspicionMult, m.SuspicionMaxTimeoutMult = t.SuspicionMult, 6
@@ -93,7 +63,7 @@ func (c Config) serfConfig(events chan<- serf.Event) (*serf.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.AdvertiseAddr, m.AdvertisePort = advertise, c.AdvertisePort
+	m.AdvertiseAddr, m.AdvertisePort = advertise, c.BindPort
 	s.MemberlistConfig = m
 	return s, nil
 }
@@ -139,10 +109,7 @@ func (c Config) listen(m *memberlist.Config) (memberlist.Transport, error) {
 		var t *memberlist.NetTransport
 		if t, err = memberlist.NewNetTransport(nc); err == nil {
 			m.BindPort = t.GetAutoBindPort()
-			setIf(&m.AdvertisePort, c.AdvertisePort)
-			if m.AdvertisePort == 0 {
-				m.AdvertisePort = m.BindPort
-			}
+			m.AdvertisePort = m.BindPort
 			return t, nil
 		}
 	}

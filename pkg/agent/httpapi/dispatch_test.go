@@ -195,7 +195,7 @@ func TestWhatMayBeSentTwice(t *testing.T) {
 func TestHowLongALeaderIsAwaited(t *testing.T) {
 	for _, c := range forwarded {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRig(t, func(c *Config) { c.HoldTimeout = 0 })
+			r := newRig(t, func(c *Config) { c.HoldTimeout = 7 * time.Second })
 			r.cluster.set(func(c *fakeCluster) { c.electing = true })
 			want := 7 * time.Second
 			if c.toLeader {

@@ -147,13 +147,6 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Defaults of Config.
-const (
-	DefaultHoldTimeout = 7 * time.Second
-	DefaultQueryTime   = 5 * time.Minute
-	DefaultMaxQuery    = 10 * time.Minute
-)
-
 // API answers requests. It is safe for concurrent use.
 type API struct {
 	noLeaderLog noLeaderLog
@@ -166,20 +159,8 @@ type API struct {
 
 // New makes an API.
 func New(cfg Config) *API {
-	orDefault(&cfg.HoldTimeout, DefaultHoldTimeout)
-	orDefault(&cfg.DefaultQueryTime, DefaultQueryTime)
-	orDefault(&cfg.MaxQueryTime, DefaultMaxQuery)
-	orDefault(&cfg.SessionTTLMin, api.MinSessionTTL)
-	orDefault(&cfg.MaxKVValueSize, api.MaxKVValueSize)
-	orDefault(&cfg.MaxTxnBodySize, api.MaxTxnBodySize)
 	if cfg.Call == nil {
 		cfg.Call = func(string, []string) {}
 	}
 	return &API{cfg: cfg, table: newTable(routes())}
-}
-
-func orDefault[T time.Duration | int64](v *T, def T) {
-	if *v <= 0 {
-		*v = def
-	}
 }

@@ -322,6 +322,7 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 		t: t, cluster: newFakeCluster(), members: &fakeMembers{}, agent: &fakeAgent{}, forward: &fakeForward{},
 		local: local.New(local.Config{
 			Node: api.Node{Node: "n1", Datacenter: "dc1", Address: "10.0.0.1"}, Catalog: fakeCatalog{}, Logger: logx.Discard(),
+			CheckOutputMaxSize: api.MaxCheckOutput,
 		}),
 	}
 	r.bus = bus.New(bus.Config{Server: true, Gossip: r, Logger: logx.Discard(), Receivers: []bus.Receiver{
@@ -332,7 +333,8 @@ func newRig(t testing.TB, change ...func(*Config)) *rig {
 		Datacenter: "dc1", NodeName: "n1", Version: api.AgentVersion{HumanVersion: "1.2.3"},
 		Cluster: r.cluster, Members: r.members, Agent: r.agent, Local: r.local, Forward: r.forward,
 		Events: r.events, Bus: r.bus,
-		HoldTimeout: 200 * time.Millisecond, Logger: logx.Discard(),
+		HoldTimeout: 200 * time.Millisecond, DefaultQueryTime: 5 * time.Minute, MaxQueryTime: 10 * time.Minute,
+		SessionTTLMin: api.MinSessionTTL, MaxKVValueSize: api.MaxKVValueSize, MaxTxnBodySize: api.MaxTxnBodySize, Logger: logx.Discard(),
 	}
 	for _, f := range change {
 		f(&cfg)

@@ -160,6 +160,8 @@ func testConfig(f *fakeCatalog) Config {
 		Catalog:             f,
 		Logger:              logx.Discard(),
 		CheckUpdateInterval: 5 * time.Minute,
+		CheckOutputMaxSize:  api.MaxCheckOutput,
+		ClusterSize:         func() int { return 1 },
 	}
 }
 

@@ -52,13 +52,13 @@ type Config struct {
 	// CheckUpdateInterval is about how long a change of output alone waits; 0
 	// pushes it at once.
 	CheckUpdateInterval time.Duration
-	CheckOutputMaxSize  int  // bytes; 0 is api.MaxCheckOutput
+	CheckOutputMaxSize  int  // bytes
 	DiscardCheckOutput  bool // see SetDiscardCheckOutput
 
 	EnableScriptChecks      bool // from the HTTP API and from files
 	EnableLocalScriptChecks bool // from files
 
-	ClusterSize func() int // members of the cluster; nil is 1
+	ClusterSize func() int // members of the cluster
 }
 
 // Options say how a registration is meant.
@@ -116,12 +116,6 @@ type service struct {
 
 // New makes an empty state.
 func New(cfg Config) *State {
-	if cfg.CheckOutputMaxSize <= 0 {
-		cfg.CheckOutputMaxSize = api.MaxCheckOutput
-	}
-	if cfg.ClusterSize == nil {
-		cfg.ClusterSize = func() int { return 1 }
-	}
 	return &State{
 		cfg:          cfg,
 		log:          cfg.Logger,

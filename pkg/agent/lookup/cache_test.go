@@ -74,7 +74,10 @@ type cacheRig struct {
 func newCacheRig(t *testing.T, rules Rules) *cacheRig {
 	store := state.New()
 	r := &cacheRig{server: &soleServer{store: store, views: view.New(store.Snapshot()), index: 9}}
-	served := httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: "s1", Cluster: r.server, Logger: logx.Discard()}).Internal()
+	times := httpapi.Config{HoldTimeout: 7 * time.Second, DefaultQueryTime: time.Minute, MaxQueryTime: time.Minute, Datacenter: "dc1", Logger: logx.Discard()}
+	atServer, atClient := times, times
+	atServer.NodeName, atServer.Cluster = "s1", r.server
+	served := httpapi.New(atServer).Internal()
 	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if req.URL.Path != api.SubscribePath {
 			r.asked.Add(1)
@@ -88,7 +91,8 @@ func newCacheRig(t *testing.T, rules Rules) *cacheRig {
 		Transport: s.Client().Transport, Servers: func() []string { return []string{s.Listener.Addr().String()} },
 		HoldTimeout: 50 * time.Millisecond, Logger: logx.Discard(),
 	})
-	own := httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: "c1", Forward: router, Logger: logx.Discard()}).Own()
+	atClient.NodeName, atClient.Forward = "c1", router
+	own := httpapi.New(atClient).Own()
 	var err error
 	if r.Cache, err = NewCache(Config{Datacenter: "dc1", Rules: rules, API: &loopback.Transport{Handler: own}, Logger: logx.Discard()}); err != nil {
 		t.Fatal(err)

@@ -8,20 +8,14 @@ import (
 	"time"
 )
 
-const defaultDialTimeout = 5 * time.Second
-
 // Dialer connects to the server ports of other agents.
 type Dialer struct {
 	id      *Identity
 	timeout time.Duration
 }
 
-// NewDialer makes a Dialer. timeout is for the connection and the handshake together;
-// 0 means 5 s.
+// NewDialer makes a Dialer. timeout is for the connection and the handshake together.
 func NewDialer(id *Identity, timeout time.Duration) *Dialer {
-	if timeout == 0 {
-		timeout = defaultDialTimeout
-	}
 	return &Dialer{id: id, timeout: timeout}
 }
 

@@ -46,10 +46,10 @@ type Config struct {
 	Listener net.Listener // TCP; Run closes it
 	Identity *Identity
 
-	HandshakeTimeout time.Duration // 5 s; also for the protocol's Accept
-	MaxHandshakes    int           // 256 at a time
-	MaxConnsPerIP    int           // no limit
-	MaxConns         int           // 8192 open at a time
+	HandshakeTimeout time.Duration // also for the protocol's Accept
+	MaxHandshakes    int           // at a time
+	MaxConnsPerIP    int           // open at a time; 0 is no limit
+	MaxConns         int           // open at a time
 
 	Logger *slog.Logger
 }
@@ -68,15 +68,6 @@ type Mux struct {
 
 // New makes a Mux that accepts nothing before Run.
 func New(cfg Config) *Mux {
-	if cfg.HandshakeTimeout == 0 {
-		cfg.HandshakeTimeout = defaultHandshakeTimeout
-	}
-	if cfg.MaxHandshakes == 0 {
-		cfg.MaxHandshakes = defaultMaxHandshakes
-	}
-	if cfg.MaxConns == 0 {
-		cfg.MaxConns = defaultMaxConns
-	}
 	return &Mux{
 		cfg:   cfg,
 		tls:   cfg.Identity.server(),

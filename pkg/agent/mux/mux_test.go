@@ -38,7 +38,7 @@ func start(t *testing.T, change func(*Config), handler http.Handler) *port {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Listener: ln, Logger: logx.Discard()}
+	cfg := Config{Listener: ln, HandshakeTimeout: testTimeout, MaxHandshakes: 256, MaxConns: 8192, Logger: logx.Discard()}
 	if change != nil {
 		change(&cfg)
 	}
@@ -330,7 +330,7 @@ func TestRunReportsALostListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := New(Config{Listener: ln, Identity: identity(t, Files{}), Logger: logx.Discard()})
+	m := New(Config{Listener: ln, Identity: identity(t, Files{}), HandshakeTimeout: testTimeout, Logger: logx.Discard()})
 	_ = ln.Close()
 	if err := m.Run(t.Context()); !errors.Is(err, net.ErrClosed) || !strings.Contains(err.Error(), ln.Addr().String()) {
 		t.Errorf("Run: %v", err)

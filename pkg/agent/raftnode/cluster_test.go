@@ -218,7 +218,7 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 		c.t.Fatal(err)
 	}
 	open := &deafened{Listener: ln, closed: make(chan struct{})}
-	port := mux.New(mux.Config{Listener: open, Identity: c.id, Logger: logx.Discard()})
+	port := mux.New(mux.Config{Listener: open, Identity: c.id, HandshakeTimeout: 5 * time.Second, MaxHandshakes: 64, MaxConns: 1024, Logger: logx.Discard()})
 	m := &member{id: id, addr: ln.Addr().String(), dir: dir, tape: &tape{}, leaderships: &leaderships{}, said: &said{}, deafen: open.deafen}
 	var ask func(context.Context, raft.Server, string, uint64) (ProbeReport, error)
 	if c.confirm {
@@ -234,14 +234,14 @@ func (c *cluster) prepare(id, dir string) (*member, func() error) {
 			c.t.Fatal(err)
 		}
 	}
-	dial := mux.NewDialer(c.id, 0).DialRaft
+	dial := mux.NewDialer(c.id, 5*time.Second).DialRaft
 	if c.wires != nil {
 		dial = c.wires.dialer(id, c.nameOf, dial)
 	}
 	m.Node = New(Config{
-		ID: id, Address: m.addr, DataDir: dir, FSM: fsm, Group: group, Identity: identity, Multiplier: c.slow,
+		ID: id, Address: m.addr, DataDir: dir, FSM: fsm, Group: group, Identity: identity, Multiplier: max(c.slow, 1),
 		Listener: port.Raft(), Dial: dial, AddressOf: c.addressOf,
-		OnLeader: m.leaderships.note, AskPeer: ask, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
+		OnLeader: m.leaderships.note, AskPeer: ask, SnapshotThreshold: 16384, SnapshotInterval: 30 * time.Second, TrailingLogs: 1, Logger: logx.New(m.said, logx.LevelTrace, false),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup

@@ -82,10 +82,10 @@ type Config struct {
 	// is off, and the timers alone find a dead leader.
 	AskPeer func(ctx context.Context, voter raft.Server, leader string, term uint64) (ProbeReport, error)
 
-	Multiplier        int           // of the timers' 1000 ms; 1
-	SnapshotThreshold uint64        // entries since the last snapshot; 16384
-	SnapshotInterval  time.Duration // how often that is looked at; 30 s
-	TrailingLogs      uint64        // entries that stay behind a snapshot; 10240
+	Multiplier        int           // of the timers' 1000 ms; at least 1
+	SnapshotThreshold uint64        // entries since the last snapshot that make the next one
+	SnapshotInterval  time.Duration // how often that is looked at
+	TrailingLogs      uint64        // entries that stay behind a snapshot
 
 	Logger *slog.Logger
 }
@@ -105,16 +105,6 @@ type Node struct {
 
 // New makes a Node that does not run yet.
 func New(cfg Config) *Node {
-	cfg.Multiplier = max(cfg.Multiplier, 1)
-	if cfg.SnapshotThreshold == 0 {
-		cfg.SnapshotThreshold = 16384
-	}
-	if cfg.SnapshotInterval == 0 {
-		cfg.SnapshotInterval = 30 * time.Second
-	}
-	if cfg.TrailingLogs == 0 {
-		cfg.TrailingLogs = 10240
-	}
 	if cfg.OnLeader == nil {
 		cfg.OnLeader = func(bool) {}
 	}

@@ -16,32 +16,15 @@ import (
 )
 
 // Autopilot says when servers become voters and when dead ones are removed.
-// Zero values mean the defaults.
 type Autopilot struct {
-	KeepDeadServers         bool          // cleanup_dead_servers = false
-	LastContactThreshold    time.Duration // 200 ms
-	MaxTrailingLogs         uint64        // 250
+	KeepDeadServers         bool // cleanup_dead_servers = false
+	LastContactThreshold    time.Duration
+	MaxTrailingLogs         uint64
 	MinQuorum               uint
-	ServerStabilizationTime time.Duration // 10 s
+	ServerStabilizationTime time.Duration
 
-	UpdateInterval    time.Duration // 2 s: how often the servers' health is asked for
-	ReconcileInterval time.Duration // 10 s: how often it has consequences
-}
-
-func (a Autopilot) withDefaults() Autopilot {
-	set := func(v *time.Duration, def time.Duration) {
-		if *v == 0 {
-			*v = def
-		}
-	}
-	set(&a.LastContactThreshold, 200*time.Millisecond)
-	set(&a.ServerStabilizationTime, 10*time.Second)
-	set(&a.UpdateInterval, autopilot.DefaultUpdateInterval)
-	set(&a.ReconcileInterval, autopilot.DefaultReconcileInterval)
-	if a.MaxTrailingLogs == 0 {
-		a.MaxTrailingLogs = 250
-	}
-	return a
+	UpdateInterval    time.Duration // how often the servers' health is asked for
+	ReconcileInterval time.Duration // how often it has consequences
 }
 
 type autopilotState = autopilot.State

@@ -16,6 +16,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
 	"github.com/muster-dev/muster/pkg/agent/mux"
+	"github.com/muster-dev/muster/pkg/agent/raftnode"
 	"github.com/muster-dev/muster/pkg/agent/state"
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/logx"
@@ -24,6 +25,12 @@ import (
 // deadline is for things that take a second or two on a machine that is not
 // busy with something else.
 const deadline = 60 * time.Second
+
+// testTiming notices a dead member somewhat faster than the agent's.
+var testTiming = gossip.Timing{
+	ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond, GossipInterval: 100 * time.Millisecond,
+	SuspicionMult: 6, RetransmitMult: 8, GossipNodes: 3,
+}
 
 // testServer is a whole server on 127.0.0.1: port, gossip, raft, state.
 type testServer struct {
@@ -106,8 +113,8 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dialer := mux.NewDialer(identity, 0)
-	port := mux.New(mux.Config{Listener: ln, Identity: identity, Logger: log})
+	dialer := mux.NewDialer(identity, 5*time.Second)
+	port := mux.New(mux.Config{Listener: ln, Identity: identity, HandshakeTimeout: 5 * time.Second, MaxHandshakes: 64, MaxConns: 1024, Logger: log})
 	id := fmt.Sprintf("00000000-0000-0000-0000-%012x", []byte(o.name))
 	ts := &testServer{t: t, name: o.name, dir: o.dir, ln: ln, line: &line{dial: dialer.DialRaft}}
 	who, err := clusterid.Open(o.dir, id)
@@ -118,16 +125,19 @@ func startServer(t *testing.T, o testOptions) *testServer {
 		Cluster: who.Confirmed(), Run: RunTag(who.Hello("")),
 		NodeName: o.name, NodeID: id, Datacenter: "dc1", Server: true, ServerPort: ln.Addr().(*net.TCPAddr).Port,
 		Level: state.Level, Build: "1.2.3:abcdef01", Expect: o.expect, BindAddr: "127.0.0.1", DataDir: o.dir, Logger: log,
-		Timing:   gossip.Timing{ProbeInterval: 200 * time.Millisecond, ProbeTimeout: 100 * time.Millisecond},
-		OnChange: func() { ts.MembersChanged() },
+		ReconnectTimeout: time.Hour, MaxMembers: gossip.MaxMembers, Timing: testTiming, OnChange: func() { ts.MembersChanged() },
 	})
 	transport := dialer.Transport()
 	cfg := Config{
 		NodeName: o.name, NodeID: id, Datacenter: "dc1", Address: ln.Addr().String(), Expect: o.expect,
-		Raft: Raft{DataDir: o.dir, Listener: port.Raft(), Dial: ts.line.dialRaft},
+		HoldTimeout: 7 * time.Second, ReconcileInterval: time.Minute, SessionTTLMultiplier: 1,
+		Raft: raftnode.Config{
+			DataDir: o.dir, Listener: port.Raft(), Dial: ts.line.dialRaft,
+			Multiplier: 1, SnapshotThreshold: 16384, SnapshotInterval: 30 * time.Second, TrailingLogs: 10240,
+		},
 		Pool: ts.pool, Transport: clusterid.Transport{Inner: transport, Own: ts.pool.Cluster}, Logger: log, Identity: who,
 		Autopilot: Autopilot{
-			ServerStabilizationTime: time.Second, LastContactThreshold: 5 * time.Second,
+			ServerStabilizationTime: time.Second, LastContactThreshold: 5 * time.Second, MaxTrailingLogs: 250,
 			UpdateInterval: 200 * time.Millisecond, ReconcileInterval: 300 * time.Millisecond,
 		},
 	}
@@ -143,7 +153,7 @@ func startServer(t *testing.T, o testOptions) *testServer {
 	}
 	ts.run(o.run(ts.Server))
 	ts.run(func(ctx context.Context) error {
-		return mux.ServeHTTP(ctx, port.HTTP(), ts.Handler(httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: o.name, Cluster: asked{ts.Server}, Logger: log}).Internal()), log)
+		return mux.ServeHTTP(ctx, port.HTTP(), ts.Handler(httpapi.New(httpapi.Config{Datacenter: "dc1", NodeName: o.name, Cluster: asked{ts.Server}, HoldTimeout: cfg.HoldTimeout, Logger: log}).Internal()), log)
 	})
 	if err := ts.pool.AwaitUp(t.Context()); err != nil {
 		t.Fatal(err)

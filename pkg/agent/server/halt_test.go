@@ -32,6 +32,7 @@ func writeAs(t *testing.T, id, dir string, entries ...[]byte) {
 	}
 	node := raftnode.New(raftnode.Config{
 		ID: id, Address: ln.Addr().String(), DataDir: dir, FSM: newerState{}, Listener: ln, Logger: logx.Discard(),
+		Multiplier: 1, SnapshotThreshold: 16384, SnapshotInterval: 30 * time.Second, TrailingLogs: 10240,
 		Dial: func(context.Context, string) (net.Conn, error) { return nil, net.ErrClosed },
 	})
 	ctx, stop := context.WithCancel(t.Context())

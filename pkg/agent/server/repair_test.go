@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/muster-dev/muster/pkg/agent/raftlog"
+	"github.com/muster-dev/muster/pkg/agent/raftnode"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -63,7 +64,7 @@ func TestRepair(t *testing.T) {
 	if former, _ := readText(filepath.Join(dir, replacesFile)); former != "11111111-2222-3333-4444-555555555555" {
 		t.Errorf("it replaces %q", former)
 	}
-	s := New(Config{NodeID: "new", Expect: 3, Raft: Raft{DataDir: dir}, Pool: noPool{}, Logger: logx.Discard()})
+	s := New(Config{NodeID: "new", Expect: 3, Raft: raftnode.Config{DataDir: dir}, Pool: noPool{}, Logger: logx.Discard()})
 	if err := s.readReplaces(); err != nil || s.replaces == "" {
 		t.Errorf("replaces %q, %v", s.replaces, err)
 	}

@@ -28,7 +28,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -59,19 +58,7 @@ type Pool interface {
 	Leave() error
 }
 
-// Raft are the settings of the raft node; see raftnode.Config.
-type Raft struct {
-	DataDir           string // "" keeps everything in memory
-	Listener          net.Listener
-	Dial              func(ctx context.Context, addr string) (net.Conn, error)
-	Multiplier        int
-	NoLeaderProbe     bool // no failover probe: the timers alone find a dead leader
-	SnapshotThreshold uint64
-	SnapshotInterval  time.Duration
-	TrailingLogs      uint64
-}
-
-// Config is what a server needs to know. Zero times mean the defaults.
+// Config is what a server needs to know.
 type Config struct {
 	NodeName   string
 	NodeID     string // its raft id too
@@ -81,10 +68,9 @@ type Config struct {
 	Bootstrap bool // found a cluster alone
 	Expect    int  // found one together with so many servers; 1 is Bootstrap
 
-	HoldTimeout       time.Duration // 7 s, rpc_hold_timeout
-	ReconcileInterval time.Duration // 60 s
-	// SessionTTLMultiplier is how many TTLs a session lives without renewal,
-	// session_ttl_multiplier: 1.
+	HoldTimeout       time.Duration // how long a request waits for a leader (rpc_hold_timeout)
+	ReconcileInterval time.Duration // how often the leader compares the catalog with gossip
+	// SessionTTLMultiplier is how many TTLs a session lives without renewal.
 	SessionTTLMultiplier float64
 
 	// Identity says which cluster this server belongs to. Nil: one in memory.
@@ -93,18 +79,17 @@ type Config struct {
 	// founds a cluster alone waits for it. Nil: it does not.
 	Joined <-chan struct{}
 
-	Raft      Raft
+	// Raft is the part of the raft node's that is not this package's: DataDir, Listener,
+	// Dial, and the timing.
+	Raft          raftnode.Config
+	NoLeaderProbe bool // no failover probe: the timers alone find a dead leader
+
 	Autopilot Autopilot
 	Pool      Pool
 	Transport http.RoundTripper // HTTP/2 to other server ports
 
 	Logger *slog.Logger
 }
-
-const (
-	defaultHold      = 7 * time.Second
-	defaultReconcile = 60 * time.Second
-)
 
 // Server is one server. Its methods may be called at any time from any
 // goroutine; while Run does not run they find no leader.
@@ -142,16 +127,6 @@ type Server struct {
 
 // New makes a server. It does nothing until Run.
 func New(cfg Config) *Server {
-	if cfg.HoldTimeout == 0 {
-		cfg.HoldTimeout = defaultHold
-	}
-	if cfg.ReconcileInterval == 0 {
-		cfg.ReconcileInterval = defaultReconcile
-	}
-	if cfg.SessionTTLMultiplier == 0 {
-		cfg.SessionTTLMultiplier = 1
-	}
-	cfg.Autopilot = cfg.Autopilot.withDefaults()
 	if cfg.Identity == nil {
 		cfg.Identity, _ = clusterid.Open("", cfg.NodeID) // in memory nothing fails
 	}
@@ -165,29 +140,15 @@ func New(cfg Config) *Server {
 		missing:     newMissingNodes(),
 		gate:        newRaftGate(cfg.Raft.Listener),
 	}
-	ask := s.askProbe
-	if cfg.Raft.NoLeaderProbe {
-		ask = nil
+	r := cfg.Raft
+	r.ID, r.Address, r.Identity, r.Logger = cfg.NodeID, cfg.Address, cfg.Identity, cfg.Logger
+	r.FSM = &fsm{store: store, views: s.views, applied: s.stateChanged, fail: func(err error) { s.node.Fail(err) }}
+	r.Group, r.Listener = state.Group, s.gate
+	r.CheckPeer, r.AddressOf, r.OnLeader = s.checkPeer, s.addressOf, s.onLeader
+	if !cfg.NoLeaderProbe {
+		r.AskPeer = s.askProbe
 	}
-	s.node = raftnode.New(raftnode.Config{
-		ID:                cfg.NodeID,
-		Address:           cfg.Address,
-		DataDir:           cfg.Raft.DataDir,
-		FSM:               &fsm{store: store, views: s.views, applied: s.stateChanged, fail: func(err error) { s.node.Fail(err) }},
-		Group:             state.Group,
-		Identity:          cfg.Identity,
-		CheckPeer:         s.checkPeer,
-		Listener:          s.gate,
-		Dial:              cfg.Raft.Dial,
-		AddressOf:         s.addressOf,
-		OnLeader:          s.onLeader,
-		AskPeer:           ask,
-		Multiplier:        cfg.Raft.Multiplier,
-		SnapshotThreshold: cfg.Raft.SnapshotThreshold,
-		SnapshotInterval:  cfg.Raft.SnapshotInterval,
-		TrailingLogs:      cfg.Raft.TrailingLogs,
-		Logger:            cfg.Logger,
-	})
+	s.node = raftnode.New(r)
 	return s
 }
 

@@ -239,7 +239,8 @@ func TestClientComesAndGoes(t *testing.T) {
 	checkLeaks(t)
 	one := startServer(t, testOptions{name: "one", expect: 1})
 	leaderOf(t, []*testServer{one})
-	pool := gossip.New(gossip.Config{NodeName: "c1", NodeID: uuid(7), Datacenter: "dc1", BindAddr: "127.0.0.1", Logger: testLogger("c1")})
+	pool := gossip.New(gossip.Config{NodeName: "c1", NodeID: uuid(7), Datacenter: "dc1", BindAddr: "127.0.0.1",
+		ReconnectTimeout: time.Hour, MaxMembers: gossip.MaxMembers, Timing: testTiming, Logger: testLogger("c1")})
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- pool.Run(ctx) }()
