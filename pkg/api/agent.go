@@ -20,21 +20,21 @@ type AgentService struct {
 }
 
 // AgentServiceRegistration is the body of PUT /v1/agent/service/register and of
-// a service block in configuration files. Snake-case aliases are accepted by the
-// decoder (see package httpapi).
+// a service block in configuration files. The conf tags are the spellings of files
+// (package conf), which HTTP takes too.
 type AgentServiceRegistration struct {
-	Kind              string                    `json:",omitempty"`
-	ID                string                    `json:",omitempty"`
-	Name              string                    `json:",omitempty"`
-	Tags              []string                  `json:",omitempty"`
-	Port              int                       `json:",omitempty"`
-	Address           string                    `json:",omitempty"`
-	SocketPath        string                    `json:",omitempty"`
-	TaggedAddresses   map[string]ServiceAddress `json:",omitempty"`
-	EnableTagOverride bool                      `json:",omitempty"`
-	Meta              map[string]string         `json:",omitempty"`
+	Kind              string                    `json:",omitempty" conf:"kind"`
+	ID                string                    `json:",omitempty" conf:"id"`
+	Name              string                    `json:",omitempty" conf:"name"`
+	Tags              []string                  `json:",omitempty" conf:"tags"`
+	Port              int                       `json:",omitempty" conf:"port"`
+	Address           string                    `json:",omitempty" conf:"address"`
+	SocketPath        string                    `json:",omitempty" conf:"socket_path|socketpath"`
+	TaggedAddresses   map[string]ServiceAddress `json:",omitempty" conf:"tagged_addresses|taggedaddresses"`
+	EnableTagOverride bool                      `json:",omitempty" conf:"enable_tag_override|enabletagoverride"`
+	Meta              map[string]string         `json:",omitempty" conf:"meta"`
 	Weights           *Weights                  `json:",omitempty"`
-	Token             string                    `json:",omitempty"`
+	Token             string                    `json:",omitempty" conf:"token,unused"`
 	Check             *CheckDefinition          `json:",omitempty"`
 	Checks            []*CheckDefinition        `json:",omitempty"`
 }
@@ -45,42 +45,42 @@ type AgentServiceRegistration struct {
 type CheckDefinition struct {
 	ID        string `json:",omitempty"`
 	CheckID   string `json:",omitempty"`
-	Name      string `json:",omitempty"`
-	Notes     string `json:",omitempty"`
-	ServiceID string `json:",omitempty"`
-	Status    string `json:",omitempty"`
-	Token     string `json:",omitempty"`
+	Name      string `json:",omitempty" conf:"name"`
+	Notes     string `json:",omitempty" conf:"notes"`
+	ServiceID string `json:",omitempty" conf:"service_id|serviceid"`
+	Status    string `json:",omitempty" conf:"status"`
+	Token     string `json:",omitempty" conf:"token,unused"`
 
-	Interval Duration `json:",omitzero"`
-	Timeout  Duration `json:",omitzero"`
-	TTL      Duration `json:",omitzero"`
+	Interval Duration `json:",omitzero" conf:"interval"`
+	Timeout  Duration `json:",omitzero" conf:"timeout"`
+	TTL      Duration `json:",omitzero" conf:"ttl"`
 
-	ScriptArgs        []string            `json:",omitempty"`
-	Shell             string              `json:",omitempty"`
-	DockerContainerID string              `json:",omitempty"`
-	HTTP              string              `json:",omitempty"`
-	Method            string              `json:",omitempty"`
-	Header            map[string][]string `json:",omitempty"`
-	Body              string              `json:",omitempty"`
-	DisableRedirects  bool                `json:",omitempty"`
-	TLSServerName     string              `json:",omitempty"`
-	TLSSkipVerify     bool                `json:",omitempty"`
-	TCP               string              `json:",omitempty"`
-	TCPUseTLS         bool                `json:",omitempty"`
-	UDP               string              `json:",omitempty"`
-	GRPC              string              `json:",omitempty"`
-	GRPCUseTLS        bool                `json:",omitempty"`
-	H2PING            string              `json:",omitempty"`
-	H2PingUseTLS      *bool               `json:",omitempty"`
-	OSService         string              `json:",omitempty"`
-	AliasNode         string              `json:",omitempty"`
-	AliasService      string              `json:",omitempty"`
+	ScriptArgs        []string            `json:",omitempty" conf:"args|script_args|scriptargs"`
+	Shell             string              `json:",omitempty" conf:"shell,unused"`
+	DockerContainerID string              `json:",omitempty" conf:"docker_container_id|dockercontainerid"`
+	HTTP              string              `json:",omitempty" conf:"http"`
+	Method            string              `json:",omitempty" conf:"method"`
+	Header            map[string][]string `json:",omitempty" conf:"header"`
+	Body              string              `json:",omitempty" conf:"body"`
+	DisableRedirects  bool                `json:",omitempty" conf:"disable_redirects|disableredirects"`
+	TLSServerName     string              `json:",omitempty" conf:"tls_server_name|tlsservername"`
+	TLSSkipVerify     bool                `json:",omitempty" conf:"tls_skip_verify|tlsskipverify"`
+	TCP               string              `json:",omitempty" conf:"tcp"`
+	TCPUseTLS         bool                `json:",omitempty" conf:"tcp_use_tls|tcpusetls"`
+	UDP               string              `json:",omitempty" conf:"udp"`
+	GRPC              string              `json:",omitempty" conf:"grpc"`
+	GRPCUseTLS        bool                `json:",omitempty" conf:"grpc_use_tls|grpcusetls,unused"`
+	H2PING            string              `json:",omitempty" conf:"h2ping"`
+	H2PingUseTLS      *bool               `json:",omitempty" conf:"h2ping_use_tls|h2pingusetls,unused"`
+	OSService         string              `json:",omitempty" conf:"os_service|osservice"`
+	AliasNode         string              `json:",omitempty" conf:"alias_node|aliasnode"`
+	AliasService      string              `json:",omitempty" conf:"alias_service|aliasservice"`
 
-	SuccessBeforePassing           int      `json:",omitempty"`
-	FailuresBeforeWarning          int      `json:",omitempty"`
-	FailuresBeforeCritical         int      `json:",omitempty"`
-	DeregisterCriticalServiceAfter Duration `json:",omitzero"`
-	OutputMaxSize                  int      `json:",omitempty"`
+	SuccessBeforePassing           int      `json:",omitempty" conf:"success_before_passing|successbeforepassing"`
+	FailuresBeforeWarning          int      `json:",omitempty" conf:"failures_before_warning|failuresbeforewarning"`
+	FailuresBeforeCritical         int      `json:",omitempty" conf:"failures_before_critical|failuresbeforecritical"`
+	DeregisterCriticalServiceAfter Duration `json:",omitzero" conf:"deregister_critical_service_after|deregistercriticalserviceafter"`
+	OutputMaxSize                  int      `json:",omitempty" conf:"output_max_size|outputmaxsize"`
 }
 
 // AgentServiceHealth is one entry of /v1/agent/health/service/*.

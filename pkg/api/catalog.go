@@ -14,8 +14,8 @@ type Node struct {
 
 // ServiceAddress is one tagged address of a service.
 type ServiceAddress struct {
-	Address string
-	Port    int
+	Address string `conf:"address"`
+	Port    int    `conf:"port"`
 }
 
 // Weights are the DNS SRV weights of a service instance by its health.

@@ -98,7 +98,7 @@ func convert(v any, t reflect.Type) (reflect.Value, error) {
 	if rv := reflect.ValueOf(v); rv.Type() == t {
 		return rv, nil
 	}
-	if t == reflect.TypeFor[time.Duration]() {
+	if isDuration(t) {
 		d, err := convertDuration(v)
 		out.SetInt(int64(d))
 		return out, err

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/api"
 )
 
 // field is what a struct field's tag says.
@@ -79,7 +81,7 @@ func findField(fields []field, key string) (field, bool) {
 
 // isLeaf tells the types that are filled from one scalar.
 func isLeaf(t reflect.Type) bool {
-	if t == reflect.TypeFor[time.Duration]() || reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+	if isDuration(t) || reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
 		return true
 	}
 	switch t.Kind() {
@@ -87,6 +89,11 @@ func isLeaf(t reflect.Type) bool {
 		return false
 	}
 	return true
+}
+
+// isDuration tells the types that are durations.
+func isDuration(t reflect.Type) bool {
+	return t == reflect.TypeFor[time.Duration]() || t == reflect.TypeFor[api.Duration]()
 }
 
 // isObject tells the types that are filled from an object.

@@ -63,7 +63,7 @@ func ownCheckWrite(rq *request) []acl.Need {
 // registersService needs the new name and, over another service of that id, the old one.
 func registersService(rq *request) []acl.Need {
 	var reg api.AgentServiceRegistration
-	if decode(rq.body, serviceShape(), &reg) != nil {
+	if decode(rq.body, serviceShape, &reg) != nil {
 		return nil
 	}
 	id := reg.ID
@@ -79,7 +79,7 @@ func registersService(rq *request) []acl.Need {
 
 func registersCheck(rq *request) []acl.Need {
 	var def api.CheckDefinition
-	if decode(rq.body, checkShape(), &def) != nil {
+	if decode(rq.body, checkShape, &def) != nil {
 		return nil
 	}
 	if def.ServiceID == "" {
@@ -91,7 +91,7 @@ func registersCheck(rq *request) []acl.Need {
 // registers is for catalog/register: the node, and each service it names.
 func registers(rq *request) []acl.Need {
 	var reg api.CatalogRegistration
-	if decode(rq.body, catalogShape(), &reg) != nil {
+	if decode(rq.body, catalogShape, &reg) != nil {
 		return nil
 	}
 	needs := one(acl.Node, reg.Node, acl.Write)
@@ -109,7 +109,7 @@ func registers(rq *request) []acl.Need {
 // deregisters is for catalog/deregister: the node, or the service that goes.
 func deregisters(rq *request) []acl.Need {
 	var dereg api.CatalogDeregistration
-	if decode(rq.body, deregisterShape(), &dereg) != nil {
+	if decode(rq.body, deregisterShape, &dereg) != nil {
 		return nil
 	}
 	needs := one(acl.Node, dereg.Node, acl.Write)

@@ -79,7 +79,7 @@ func contentHash(svc *api.AgentService) string {
 
 func (a *API) agentServiceRegister(rq *request) (any, error) {
 	var reg api.AgentServiceRegistration
-	if err := decode(rq.body, serviceShape(), &reg); err != nil {
+	if err := decode(rq.body, serviceShape, &reg); err != nil {
 		return nil, err
 	}
 	replace := rq.has("replace-existing-checks")
@@ -106,7 +106,7 @@ func (a *API) agentServiceMaintenance(rq *request) (any, error) {
 
 func (a *API) agentCheckRegister(rq *request) (any, error) {
 	var def api.CheckDefinition
-	if err := decode(rq.body, checkShape(), &def); err != nil {
+	if err := decode(rq.body, checkShape, &def); err != nil {
 		return nil, err
 	}
 	return nil, a.cfg.Local.RegisterCheck(&def, local.Options{})

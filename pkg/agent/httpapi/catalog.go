@@ -14,7 +14,7 @@ func serverError(format string, args ...any) error {
 
 func (a *API) catalogRegister(rq *request) (any, error) {
 	var reg api.CatalogRegistration
-	if err := decode(rq.body, catalogShape(), &reg); err != nil {
+	if err := decode(rq.body, catalogShape, &reg); err != nil {
 		return nil, err
 	}
 	if err := a.checkDatacenter(reg.Datacenter); err != nil {
@@ -46,7 +46,7 @@ func (a *API) catalogRegister(rq *request) (any, error) {
 
 func (a *API) catalogDeregister(rq *request) (any, error) {
 	var dereg api.CatalogDeregistration
-	if err := decode(rq.body, deregisterShape(), &dereg); err != nil {
+	if err := decode(rq.body, deregisterShape, &dereg); err != nil {
 		return nil, err
 	}
 	if err := a.checkDatacenter(dereg.Datacenter); err != nil {

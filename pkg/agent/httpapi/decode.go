@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -114,49 +115,42 @@ func (s *shape) aliased(key string) int {
 	return 0
 }
 
-// checkAliases are the snake-case names of a check definition's fields.
-func checkAliases() map[string]string {
-	return map[string]string{
-		"service_id": "ServiceID", "args": "ScriptArgs", "script_args": "ScriptArgs",
-		"docker_container_id": "DockerContainerID", "disable_redirects": "DisableRedirects",
-		"tls_server_name": "TLSServerName", "tls_skip_verify": "TLSSkipVerify", "tcp_use_tls": "TCPUseTLS",
-		"grpc_use_tls": "GRPCUseTLS", "h2ping_use_tls": "H2PingUseTLS", "os_service": "OSService",
-		"alias_node": "AliasNode", "alias_service": "AliasService",
-		"success_before_passing": "SuccessBeforePassing", "failures_before_warning": "FailuresBeforeWarning",
-		"failures_before_critical":          "FailuresBeforeCritical",
-		"deregister_critical_service_after": "DeregisterCriticalServiceAfter",
-		"output_max_size":                   "OutputMaxSize",
+// aliases are the spellings of configuration files for the fields of a T.
+func aliases[T any]() map[string]string {
+	out := map[string]string{}
+	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
+		names, _, _ := strings.Cut(f.Tag.Get("conf"), ",")
+		for _, name := range strings.Split(names, "|") {
+			if name != "" && !strings.EqualFold(name, f.Name) {
+				out[name] = f.Name
+			}
+		}
 	}
+	return out
 }
 
-// checkShape is the body of agent/check/register, where the id is ID.
-func checkShape() *shape {
-	return &shape{alias: checkAliases(), refuse: []string{"checkid"}}
-}
+// The shapes of bodies.
+var (
+	// In agent/check/register the id is ID.
+	checkShape = &shape{alias: aliases[api.CheckDefinition](), refuse: []string{"checkid"}}
 
-// serviceShape is the body of agent/service/register. In its checks the id is
-// CheckID, and belongs to the service whatever they say. The mesh's objects are
-// ignored.
-func serviceShape() *shape {
-	check := &shape{alias: checkAliases(), refuse: []string{"id"}}
-	return &shape{
-		alias: map[string]string{
-			"tagged_addresses": "TaggedAddresses", "enable_tag_override": "EnableTagOverride",
-			"socket_path": "SocketPath",
-		},
-		drop: []string{"connect", "proxy", "locality"},
-		sub:  map[string]*shape{"check": check, "checks": check},
+	// In the checks of a service the id is CheckID, and they belong to the service
+	// whatever they say.
+	checkInService = &shape{alias: checkShape.alias, refuse: []string{"id"}}
+
+	// The objects of the reference's mesh are ignored.
+	serviceShape = &shape{
+		alias: aliases[api.AgentServiceRegistration](),
+		drop:  []string{"connect", "proxy", "locality"},
+		sub:   map[string]*shape{"check": checkInService, "checks": checkInService},
 	}
-}
 
-// catalogShape is the body of catalog/register. Clients send back what they have
-// read, with its indexes, and their token.
-func catalogShape() *shape {
-	return &shape{
+	// Clients send back what they have read, with its indexes, and their token.
+	catalogShape = &shape{
 		drop: []string{"locality", "token", "createindex", "modifyindex"},
 		sub:  map[string]*shape{"service": {drop: []string{"locality", "datacenter", "contenthash"}}},
 	}
-}
 
-// deregisterShape tolerates the Address that old clients send, and a token.
-func deregisterShape() *shape { return &shape{drop: []string{"address", "token"}} }
+	// Old clients send an Address, and a token.
+	deregisterShape = &shape{drop: []string{"address", "token"}}
+)
