@@ -66,7 +66,7 @@ func newTool(s *settings, log *slog.Logger, signals <-chan os.Signal) *tmpl.Tool
 
 func (s *settings) signals() daemon.Signals {
 	out := daemon.Signals{Kill: s.kill, Reload: s.reload}
-	if s.tool.Exec.Command != "" {
+	if len(s.tool.Exec.Command) > 0 {
 		out.Others = append(out.Others, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
 	}
 	if len(s.tool.Supervise.Command) > 0 && !s.tool.Dry {

@@ -147,15 +147,17 @@ func (o *options) connect(s *settings, supervised, environ []string) error {
 	}
 	reload, _ := cli.ParseSignal(f.Exec.ReloadSignal) // these two: validated
 	kill, _ := cli.ParseSignal(f.Exec.KillSignal)
-	unmarked := !f.Exec.Env.Admits(proc.Mark)
-	s.tool.Exec = tmpl.Exec{Command: o.exec, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Env: env, Unmarked: unmarked}
-	s.tool.SuperviseEnv = env
-	s.tool.Supervise = supervise.Spec{
-		Unmarked: unmarked,
-		Command:  supervised, ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
+	child := supervise.Spec{
+		ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
+		Unmarked: !f.Exec.Env.Admits(proc.Mark),
 	}
 	if t := f.Exec.KillTimeout; t != nil {
-		s.tool.Exec.KillTimeout, s.tool.Supervise.KillTimeout = *t, *t
+		child.KillTimeout = *t
+	}
+	s.tool.ChildEnv, s.tool.Exec, s.tool.Supervise = env, child, child
+	s.tool.Supervise.Command = supervised
+	if o.exec != "" {
+		s.tool.Exec.Command = []string{o.exec}
 	}
 	return nil
 }

@@ -28,8 +28,8 @@ type engine struct {
 	log     *slog.Logger
 	tool    *Tool
 	sources []source
-	set     *dataset.Set          // of what the sources need
-	sup     *supervise.Supervisor // nil: no child
+	set     *dataset.Set     // of what the sources need
+	sup     *supervise.Bound // nil: no child
 
 	vars    []env.Var // that the child has, or will start with
 	started bool      // it was told to start
@@ -65,7 +65,7 @@ func newEngine(cfg Config) (*engine, error) {
 		if cfg.OnChange != Signal {
 			child.ReloadSignal = 0
 		}
-		e.sup = supervise.New(child, supervise.Config{
+		e.sup = supervise.NewBound(child, supervise.Config{
 			Logger: cfg.Logger, Signals: cfg.Signals, Shell: cfg.Shell, Env: e.give,
 			Notice: func(text string) { e.log.Warn(text) }, OnStart: e.onStart(),
 			Stdout: cfg.Stdout, Stderr: cfg.Stderr,

@@ -6,6 +6,8 @@ import (
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/proc"
+	"github.com/muster-dev/muster/pkg/retry"
+	"github.com/muster-dev/muster/pkg/supervise"
 )
 
 // command is what runs after a change; templates that name the same one share
@@ -56,7 +58,7 @@ func (e *engine) runCommands(ctx context.Context, replaced []*unit) []*unit {
 func (e *engine) refused(ctx context.Context, c command, units []*unit, err error) (stand []*unit) {
 	e.slotFailed(err)
 	restored := e.restore(units)
-	delay := backoff(units[0].refusals, maxRetry)
+	delay := retry.Exponential(time.Second, maxRetry, units[0].refusals)
 	last := units[0].refusals+1 >= maxRefusals
 	switch {
 	case e.cfg.Once:
@@ -98,7 +100,7 @@ func (e *engine) runCommand(ctx context.Context, c command) error {
 	res, err := proc.Command{
 		Argv: argv, Env: c.environ(e.cfg.Env), Timeout: c.timeout, Stdout: e.cfg.Stdout, Stderr: e.cfg.Stderr,
 	}.Run(ctx)
-	if err := failure(shown(c.line), res.Code, err); err != nil {
+	if err := supervise.Failure(shown(c.line), res.Code, err); err != nil {
 		return err
 	}
 	e.log.Info("command is done", "command", shown(c.line))
@@ -107,27 +109,27 @@ func (e *engine) runCommand(ctx context.Context, c command) error {
 
 // onOutcome is what the -exec command thinks of the files: those that it refuses
 // are restored, and rendered again later.
-func (e *engine) onOutcome(v outcome) {
-	if v.accepted {
-		e.journal.accept(v.seq)
-		if v.seq == e.execSeq {
+func (e *engine) onOutcome(v supervise.Outcome) {
+	if v.Accepted {
+		e.journal.accept(v.Seq)
+		if v.Seq == e.execSeq {
 			e.finishSlot(nil)
 		}
 		return
 	}
-	if v.seq != e.execSeq {
+	if v.Seq != e.execSeq {
 		return // it is about files that are not there any more
 	}
-	e.finishSlot(v.err)
-	again := time.Now().Add(v.delay)
-	last := v.failures >= maxRefusals
-	restored := e.restoreAll(again, v.err.Error(), last)
+	e.finishSlot(v.Err)
+	again := time.Now().Add(v.Delay)
+	last := v.Failures >= maxRefusals
+	restored := e.restoreAll(again, v.Err.Error(), last)
 	if restored {
-		e.exec.tell(order{kind: orderFallback, seq: v.seq})
+		e.exec.Tell(supervise.Order{Kind: supervise.Fallback, Seq: v.Seq})
 	}
 	if restored && last {
 		e.execRetry = time.Time{}
-		e.log.Error(knownBad, "error", v.err, "times", maxRefusals)
+		e.log.Error(knownBad, "error", v.Err, "times", maxRefusals)
 		return
 	}
 	text := staysText
@@ -135,7 +137,7 @@ func (e *engine) onOutcome(v outcome) {
 		text = restoredText
 	}
 	e.execRetry = again
-	e.log.Error(text, "error", v.err, "retry_in", v.delay)
+	e.log.Error(text, "error", v.Err, "retry_in", v.Delay)
 }
 
 // What is said of a command that has failed.
@@ -145,10 +147,19 @@ const (
 	knownBad     = "command failed, the files before are restored; it has failed too often on this content, which is tried again only on new data or a reload"
 )
 
-// outcomes is where the -exec command's come from; nil without one.
-func (e *engine) outcomes() <-chan outcome {
-	if e.exec == nil {
-		return nil
+// execOnce is -exec with Once: one attempt, and one more on what was there before
+// if the first is refused. The code of the first is what counts.
+func (e *engine) execOnce(ctx context.Context) {
+	early, err := e.exec.Once(ctx)
+	if err == nil {
+		return
 	}
-	return e.exec.outcomes
+	e.fail(err)
+	if !early || !e.restoreAll(time.Time{}, "", false) || ctx.Err() != nil {
+		return
+	}
+	e.log.Error("command failed, the files before are restored; running it once on them", "error", err)
+	if _, err := e.exec.Once(ctx); err != nil {
+		e.log.Error("command failed on the restored files too", "error", err)
+	}
 }

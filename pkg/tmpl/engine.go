@@ -27,8 +27,8 @@ type engine struct {
 
 	units   []*unit
 	files   *files
-	set     *dataset.Set // of what the templates ask for
-	exec    *executor    // nil: none
+	set     *dataset.Set     // of what the templates ask for
+	exec    *supervise.Rerun // nil: none
 	journal *journal
 	notices *notices
 
@@ -41,7 +41,7 @@ type engine struct {
 	execRetry time.Time // when it is told again of what it has refused; zero: never
 
 	slots *slotQueue                       // nil: nobody to wait for
-	sup   *supervise.Supervisor            // nil: none
+	sup   *supervise.Bound                 // nil: none
 	next  *atomic.Pointer[reconfiguration] // nil: nobody reconfigures
 }
 
@@ -61,15 +61,15 @@ func newEngine(cfg Config, reload <-chan struct{}) *engine {
 		Client: cfg.Client, Logger: cfg.Logger, Retry: cfg.Retry,
 		BlockWait: cfg.BlockWait, MaxStale: cfg.MaxStale,
 	}})
-	if len(cfg.Supervise.Command) > 0 && !cfg.Dry {
-		e.sup = supervise.New(cfg.Supervise, supervise.Config{
-			Logger: cfg.Logger, Signals: cfg.Signals, Notice: e.notices.say, Shell: cfg.Shell,
-			Env: func() []string { return cfg.SuperviseEnv }, Stdout: cfg.Stdout, Stderr: cfg.Stderr,
-		})
+	around := supervise.Config{
+		Logger: cfg.Logger, Signals: cfg.Signals, Notice: e.notices.say, Shell: cfg.Shell,
+		Env: func() []string { return cfg.ChildEnv }, Stdout: cfg.Stdout, Stderr: cfg.Stderr,
 	}
-	if cfg.Exec.Command != "" && !cfg.Dry {
-		e.exec = newExecutor(cfg.Exec, cfg.Logger, cfg.Signals, startExec(cfg, e.notices.say))
-		e.exec.outcomes = make(chan outcome, 1)
+	if len(cfg.Supervise.Command) > 0 && !cfg.Dry {
+		e.sup = supervise.NewBound(cfg.Supervise, around)
+	}
+	if len(cfg.Exec.Command) > 0 && !cfg.Dry {
+		e.exec = supervise.NewRerun(cfg.Exec, around)
 	}
 	return e
 }
@@ -103,7 +103,7 @@ func (e *engine) run(ctx context.Context) (err error) {
 	defer func() { e.endAll(cancel, err); wg.Wait() }()
 	wg.Go(func() { e.set.Run(inner) })
 	if e.exec != nil && !e.cfg.Once {
-		wg.Go(func() { e.exec.run(inner) })
+		wg.Go(func() { e.exec.Run(inner) })
 	}
 	if e.sup != nil {
 		wg.Go(func() { e.sup.Run(inner) })
@@ -136,7 +136,7 @@ func (e *engine) run(ctx context.Context) (err error) {
 			err = e.useSlot(ctx, slot)
 		case why := <-e.noSlot():
 			e.endWithoutSlot(why)
-		case v := <-e.outcomes():
+		case v := <-e.exec.Outcomes():
 			e.onOutcome(v)
 		case <-e.sup.Followed():
 			e.onFollowed()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/supervise"
 )
 
 func TestOnce(t *testing.T) {
@@ -121,7 +122,7 @@ func TestDryPrintsAndRunsNothing(t *testing.T) {
 		defer func() { _ = stdout.Close() }()
 		out := r.template("out", "v={{key \"a\"}}\n")
 		out.Command = "echo ran > " + r.path("ran")
-		cfg := Config{Templates: []Template{out}, Once: true, Dry: true, Stdout: stdout, Exec: Exec{Command: "touch " + r.path("exec")}}
+		cfg := Config{Templates: []Template{out}, Once: true, Dry: true, Stdout: stdout, Exec: supervise.Spec{Command: []string{"touch " + r.path("exec")}}}
 		if err := r.run(cfg); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
+	"github.com/muster-dev/muster/pkg/supervise"
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
@@ -45,7 +46,7 @@ func TestFailedExecRestoresAllFiles(t *testing.T) {
 		r.consul.SetKey("a", "good")
 		r.consul.SetKey("b", "1")
 		a, b := r.template("a", `{{key "a"}}`), r.template("b", `{{key "b"}}`)
-		r.start(Config{Templates: []Template{a, b}, Exec: Exec{Command: rejecting(r, "a")}})
+		r.start(Config{Templates: []Template{a, b}, Exec: supervise.Spec{Command: []string{rejecting(r, "a")}}})
 		r.settled()
 		r.consul.SetKey("a", "bad")
 		r.settled()
@@ -91,8 +92,8 @@ func TestOnceRollsBack(t *testing.T) {
 		r.consul.SetKey("a", "bad")
 		out, fresh := r.template("out", `{{key "a"}}`), r.template("fresh", `{{key "a"}}`)
 		r.write("out", "good")
-		err := r.run(Config{Templates: []Template{out, fresh}, Once: true, Exec: Exec{
-			Command: "cat " + r.path("out") + " >> " + r.path("ran") + "; exit 9"}})
+		err := r.run(Config{Templates: []Template{out, fresh}, Once: true, Exec: supervise.Spec{
+			Command: []string{"cat " + r.path("out") + " >> " + r.path("ran") + "; exit 9"}}})
 		if cli.Code(err) != 9 {
 			t.Errorf("error %v", err)
 		}
@@ -278,7 +279,7 @@ func knownBadContent(t *testing.T, r *rig, byExec bool) {
 	out := r.template("out", `{{key "a"}}{{if key "b"}}{{end}}`)
 	cfg := Config{}
 	if byExec {
-		cfg.Exec.Command = rejecting(r, "out")
+		cfg.Exec.Command = []string{rejecting(r, "out")}
 	} else {
 		out.Command = rejecting(r, "out")
 	}

@@ -23,7 +23,6 @@ import (
 	"log/slog"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/cli"
@@ -67,26 +66,14 @@ type Template struct {
 	MaxShrink int // percent; 0: no limit
 }
 
-// Exec is the command that runs after complete renders.
-type Exec struct {
-	Command      string // "": none
-	ReloadSignal syscall.Signal
-	KillSignal   syscall.Signal // SIGINT
-	KillTimeout  time.Duration  // 30 s
-	Splay        time.Duration
-	Env          []string // nil: Config.Env
-	Unmarked     bool     // nothing of ours is in it, see proc.Spec
-}
-
 // Config configures a Tool.
 type Config struct {
 	Templates []Template
-	Exec      Exec
+	Exec      supervise.Spec // runs after complete renders
 	Supervise supervise.Spec // beside Exec there is none
-	// SuperviseEnv is the environment of that child; nil: Env.
-	SuperviseEnv []string
-	Shell        *bool // nil: by the form of a command, see proc.Resolve
-	Wait         watch.Wait
+	ChildEnv  []string       // the environment of either; nil: Env
+	Shell     *bool          // nil: by the form of a command, see proc.Resolve
+	Wait      watch.Wait
 	// MinInterval is the least time between two replacements of one file, and Jitter
 	// how long a node waits at most before it follows a change: each always as long.
 	MinInterval time.Duration
@@ -135,17 +122,8 @@ type Tool struct {
 // New makes a Tool. It reads nothing before Run.
 func New(cfg Config) *Tool {
 	cfg.Wait = cfg.Wait.WithDefaults()
-	if cfg.Exec.KillSignal == 0 {
-		cfg.Exec.KillSignal = syscall.SIGINT
-	}
-	if cfg.Exec.KillTimeout == 0 {
-		cfg.Exec.KillTimeout = supervise.DefaultKillTimeout
-	}
-	if cfg.Exec.Env == nil {
-		cfg.Exec.Env = cfg.Env
-	}
-	if cfg.SuperviseEnv == nil {
-		cfg.SuperviseEnv = cfg.Env
+	if cfg.ChildEnv == nil {
+		cfg.ChildEnv = cfg.Env
 	}
 	cfg.Templates = withDefaults(cfg.Templates)
 	return &Tool{cfg: cfg, reload: make(chan struct{}, 1)}

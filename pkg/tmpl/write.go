@@ -8,6 +8,8 @@ import (
 
 	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/render"
+	"github.com/muster-dev/muster/pkg/retry"
+	"github.com/muster-dev/muster/pkg/supervise"
 )
 
 const maxRetry = time.Minute
@@ -110,20 +112,20 @@ func (e *engine) tellOthers(replaced []*unit, first bool, now time.Time) {
 	if e.exec == nil || e.cfg.Once {
 		return
 	}
-	kind := orderRetry
+	kind := supervise.Retry
 	for _, u := range replaced {
 		if !u.wasRetry {
-			kind = orderChange
+			kind = supervise.Change
 		}
 	}
 	if first {
-		kind = orderChange
+		kind = supervise.Change
 	}
 	due := !e.execRetry.IsZero() && !now.Before(e.execRetry)
 	if first || len(replaced) > 0 || due {
 		e.execRetry = time.Time{}
 		e.execSeq = e.journal.seal()
-		e.exec.tell(order{kind: kind, seq: e.execSeq})
+		e.exec.Tell(supervise.Order{Kind: kind, Seq: e.execSeq})
 	}
 }
 
@@ -206,7 +208,7 @@ func (e *engine) writeFailed(b bundle, err error, now time.Time) error {
 		case u.fatal(!u.done && !u.late && !isCheckFailed):
 			return cli.Exit(cli.ExitRun, err)
 		default:
-			delay := backoff(u.failures, maxRetry)
+			delay := retry.Exponential(time.Second, maxRetry, u.failures)
 			u.failures++
 			u.due = now.Add(delay)
 			u.transition(eventWriteFailed)

@@ -17,7 +17,7 @@ import (
 
 // ward is a supervisor over children that only note what they are told.
 type ward struct {
-	*Supervisor
+	*Bound
 	signals chan os.Signal
 	cancel  context.CancelFunc
 	done    chan struct{}
@@ -68,7 +68,7 @@ func (c *wardChild) Stop(sig syscall.Signal, killAfter time.Duration) (int, erro
 func newWard(t *testing.T, spec Spec) *ward {
 	spec.Command = []string{"server"}
 	w := &ward{signals: make(chan os.Signal, 1), done: make(chan struct{}), began: time.Now()}
-	w.Supervisor = New(spec, Config{Signals: w.signals, Logger: slog.New(slog.DiscardHandler)})
+	w.Bound = NewBound(spec, Config{Signals: w.signals, Logger: slog.New(slog.DiscardHandler)})
 	w.start = func() (child, error) {
 		w.now = &wardChild{w: w, ended: make(chan int, 1)}
 		w.note("start")
@@ -235,7 +235,7 @@ func TestFollow(t *testing.T) {
 			}
 		})
 	})
-	var none *Supervisor
+	var none *Bound
 	if none.Behind() || none.Follow(t.Context()) != nil || none.Followed() != nil {
 		t.Error("nothing is supervised, and something is waited for")
 	}

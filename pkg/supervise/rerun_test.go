@@ -1,8 +1,10 @@
-package tmpl
+package supervise
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"slices"
@@ -16,14 +18,16 @@ import (
 	"github.com/muster-dev/muster/pkg/cli"
 )
 
-// stage runs an executor whose children the test controls.
+// stage runs a Rerun whose children the test controls. It orders the same files again
+// after an early failure, when the report says.
 type stage struct {
-	*executor
-	log     *syncBuffer
+	*Rerun
 	others  chan os.Signal
 	stopped func()
+	again   *time.Timer // gives the order
 
 	mu       sync.Mutex
+	log      bytes.Buffer // and the errors that were reported
 	started  []*fakeChild
 	signals  []syscall.Signal
 	startErr error
@@ -55,6 +59,10 @@ func (c *fakeChild) Signal(sig syscall.Signal) error {
 
 func (c *fakeChild) Wait(context.Context) (int, error) { return <-c.ended, nil }
 
+func (c *fakeChild) Stop(syscall.Signal, time.Duration) (int, error) {
+	panic("a Rerun has its own timer")
+}
+
 func (s *stage) launchFake() (child, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -66,18 +74,49 @@ func (s *stage) launchFake() (child, error) {
 	return c, nil
 }
 
-func newStage(t *testing.T, cfg Exec) *stage {
-	s := &stage{log: &syncBuffer{}, others: make(chan os.Signal, 8)}
-	cfg.Command = "reload"
-	cfg = New(Config{Exec: cfg}).cfg.Exec
-	s.executor = newExecutor(cfg, slog.New(slog.NewTextHandler(s.log, nil)), s.others, s.launchFake)
+func newStage(t *testing.T, spec Spec) *stage {
+	s := &stage{others: make(chan os.Signal, 8), again: time.NewTimer(0)}
+	s.again.Stop()
+	spec.Command = []string{"reload"}
+	s.Rerun = NewRerun(spec, Config{Logger: slog.New(slog.NewTextHandler(s, nil)), Signals: s.others})
+	s.start = s.launchFake
 	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); s.run(ctx) }()
-	s.stopped = func() { cancel(); <-done }
+	var wg sync.WaitGroup
+	wg.Go(func() { s.Run(ctx) })
+	wg.Go(func() { s.hear(ctx) })
+	s.stopped = func() { cancel(); wg.Wait() }
 	t.Cleanup(s.stopped)
 	synctest.Wait()
 	return s
+}
+
+func (s *stage) hear(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case v := <-s.Outcomes():
+			if v.Err != nil {
+				fmt.Fprintln(s, "refused:", v.Err)
+				s.again.Reset(v.Delay)
+			}
+		case <-s.again.C:
+			s.with(func() { s.Tell(Order{Kind: Retry}) })
+		}
+	}
+}
+
+// Write takes the log.
+func (s *stage) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.Write(p)
+}
+
+func (s *stage) logged() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.log.String()
 }
 
 // with changes what the children see.
@@ -103,7 +142,11 @@ func (s *stage) wantSignals(t *testing.T, want ...syscall.Signal) {
 	}
 }
 
-func (s *stage) changeNow() { s.changed(); synctest.Wait() }
+func (s *stage) changeNow() {
+	s.again.Stop()
+	s.with(func() { s.Tell(Order{Kind: Change}) })
+	synctest.Wait()
+}
 
 // end ends the newest child.
 func (s *stage) end(code int) {
@@ -115,13 +158,13 @@ func (s *stage) wantStarts(t *testing.T, n int) {
 	t.Helper()
 	synctest.Wait()
 	if got := s.starts(); got != n {
-		t.Fatalf("started %d times, want %d\n%s", got, n, s.log)
+		t.Fatalf("started %d times, want %d\n%s", got, n, s.logged())
 	}
 }
 
 func TestExecRunsPerChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{})
+		s := newStage(t, Spec{})
 		s.wantStarts(t, 0)
 		s.changeNow()
 		s.wantStarts(t, 1)
@@ -137,21 +180,21 @@ func TestExecRunsPerChange(t *testing.T) {
 
 func TestExecThatStillRunsIsStoppedAndStarted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{})
+		s := newStage(t, Spec{})
 		s.changeNow()
 		time.Sleep(time.Hour) // no time limit
 		s.changeNow()
 		s.wantStarts(t, 2)
 		s.wantSignals(t, syscall.SIGINT)
-		if strings.Contains(s.log.String(), "failed") {
-			t.Errorf("an end that we caused is no failure:\n%s", s.log)
+		if strings.Contains(s.logged(), "failed") {
+			t.Errorf("an end that we caused is no failure:\n%s", s.logged())
 		}
 	})
 }
 
 func TestExecIsKilledWhenItDoesNotStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{KillSignal: syscall.SIGTERM, KillTimeout: 10 * time.Second})
+		s := newStage(t, Spec{KillSignal: syscall.SIGTERM, KillTimeout: 10 * time.Second})
 		s.changeNow()
 		s.changeNow()
 		s.changeNow() // while it is being stopped: one start serves both
@@ -165,7 +208,7 @@ func TestExecIsKilledWhenItDoesNotStop(t *testing.T) {
 
 func TestExecReloadSignal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{ReloadSignal: syscall.SIGHUP})
+		s := newStage(t, Spec{ReloadSignal: syscall.SIGHUP})
 		s.changeNow()
 		s.changeNow()
 		s.changeNow()
@@ -175,8 +218,8 @@ func TestExecReloadSignal(t *testing.T) {
 		time.Sleep(time.Hour)
 		s.changeNow()
 		s.end(1)
-		if !strings.Contains(s.log.String(), "the new files stay") {
-			t.Errorf("log:\n%s", s.log)
+		if !strings.Contains(s.logged(), "refused") {
+			t.Errorf("log:\n%s", s.logged())
 		}
 		time.Sleep(time.Second)
 		s.wantStarts(t, 2)
@@ -185,7 +228,7 @@ func TestExecReloadSignal(t *testing.T) {
 
 func TestExecReloadSignalThatComesTooLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{ReloadSignal: syscall.SIGHUP})
+		s := newStage(t, Spec{ReloadSignal: syscall.SIGHUP})
 		s.changeNow()
 		s.with(func() { s.gone = true })
 		s.changeNow()
@@ -197,7 +240,7 @@ func TestExecReloadSignalThatComesTooLate(t *testing.T) {
 
 func TestExecFailureBacksOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{})
+		s := newStage(t, Spec{})
 		s.changeNow()
 		for i, pause := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
 			s.end(1)
@@ -217,13 +260,13 @@ func TestExecFailureBacksOff(t *testing.T) {
 
 func TestExecThatCrashesLaterStartsAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{})
+		s := newStage(t, Spec{})
 		s.changeNow()
 		for range 3 {
 			time.Sleep(time.Minute)
 			s.end(139)
-			if !strings.Contains(s.log.String(), "had run for a while") {
-				t.Fatalf("log:\n%s", s.log)
+			if !strings.Contains(s.logged(), "had run for a while") {
+				t.Fatalf("log:\n%s", s.logged())
 			}
 			n := s.starts()
 			time.Sleep(time.Second) // always the first delay: it has run well before
@@ -234,11 +277,11 @@ func TestExecThatCrashesLaterStartsAgain(t *testing.T) {
 
 func TestExecThatCannotStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{})
+		s := newStage(t, Spec{})
 		s.with(func() { s.startErr = os.ErrNotExist })
 		s.changeNow()
-		if !strings.Contains(s.log.String(), "file does not exist") {
-			t.Errorf("log:\n%s", s.log)
+		if !strings.Contains(s.logged(), "file does not exist") {
+			t.Errorf("log:\n%s", s.logged())
 		}
 		s.with(func() { s.startErr = nil })
 		time.Sleep(time.Second)
@@ -249,7 +292,7 @@ func TestExecThatCannotStart(t *testing.T) {
 
 func TestOtherSignalsReachTheCommand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{})
+		s := newStage(t, Spec{})
 		s.others <- syscall.SIGUSR1 // nobody is there
 		s.wantSignals(t)
 		s.changeNow()
@@ -262,7 +305,7 @@ func TestOtherSignalsReachTheCommand(t *testing.T) {
 
 func TestExecSplay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, Exec{Splay: 10 * time.Second})
+		s := newStage(t, Spec{Splay: 10 * time.Second})
 		s.changeNow()
 		s.wantStarts(t, 1)
 		s.changeNow()
@@ -276,7 +319,7 @@ func TestExecSplay(t *testing.T) {
 func TestEndOfToolStopsExec(t *testing.T) {
 	for _, change := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			s := newStage(t, Exec{KillSignal: syscall.SIGTERM, KillTimeout: 5 * time.Second})
+			s := newStage(t, Spec{KillSignal: syscall.SIGTERM, KillTimeout: 5 * time.Second})
 			s.changeNow()
 			if change {
 				s.changeNow() // it is being stopped already
@@ -305,7 +348,7 @@ func TestFailure(t *testing.T) {
 		{0, errors.New("timed out"), cli.ExitRun, `run "x": timed out`},
 	}
 	for _, tt := range tests {
-		err := failure("x", tt.code, tt.err)
+		err := Failure("x", tt.code, tt.err)
 		if cli.Code(err) != tt.want || err != nil && err.Error() != tt.text {
 			t.Errorf("%d, %v: %v", tt.code, tt.err, err)
 		}
