@@ -8,9 +8,9 @@ import (
 
 	"github.com/muster-dev/muster/cmd/internal/daemon"
 	"github.com/muster-dev/muster/cmd/internal/toolopts"
+	"github.com/muster-dev/muster/pkg/cli"
 	"github.com/muster-dev/muster/pkg/envexec"
 	"github.com/muster-dev/muster/pkg/envexec/config"
-	shared "github.com/muster-dev/muster/pkg/settings"
 )
 
 // app is one configuration of envexec for the daemon.
@@ -71,7 +71,7 @@ func (s *settings) common() daemon.Common {
 func fixed(c *config.Config) config.Config {
 	f := *c
 	f.Prefixes, f.Services, f.JSON, f.All, f.AllServices = nil, nil, nil, config.Prefix{}, config.Service{}
-	f.Sanitize, f.Upcase, f.Pristine, f.Exec.Env = nil, false, false, shared.Env{}
+	f.Sanitize, f.Upcase, f.Pristine, f.Exec.Env = nil, false, false, cli.Env{}
 	f.LogLevel, f.PidFile, f.ReloadSignal = "", "", nil
 	return f
 }

@@ -103,7 +103,7 @@ func (o *options) settle(s *settings, environ []string) error {
 	s.tool = envexec.Config{
 		Plan: plan, Shell: o.Shell(), OnChange: f.WhenChanged(), EnvFile: file,
 		Child: supervise.Spec{
-			Unmarked: !own.Admits(proc.Mark),
+			Unmarked: !own.Passes(proc.Mark),
 			Command:  f.Exec.Words(), ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
 		},
 		Wait: f.Wait(), Jitter: f.Jitter, Cache: conn.Cache(f.CacheFile, f.CacheMaxAge), Once: f.Once, Timeout: o.timeout,

@@ -149,7 +149,7 @@ func (o *options) connect(s *settings, supervised, environ []string) error {
 	kill, _ := cli.ParseSignal(f.Exec.KillSignal)
 	child := supervise.Spec{
 		ReloadSignal: reload, KillSignal: kill, Splay: f.Exec.Splay, Timeout: f.Exec.Timeout,
-		Unmarked: !f.Exec.Env.Admits(proc.Mark),
+		Unmarked: !f.Exec.Env.Passes(proc.Mark),
 	}
 	if t := f.Exec.KillTimeout; t != nil {
 		child.KillTimeout = *t

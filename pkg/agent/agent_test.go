@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -196,8 +197,19 @@ func TestReloadLeavesAllAsItWasAfterAnError(t *testing.T) {
 	if err := a.local.UpdateTTL("service:old", api.HealthPassing, ""); err != nil {
 		t.Fatal(err)
 	}
+	watches := func() (names []string) {
+		for _, w := range a.watches.Status().Watches {
+			names = append(names, w.Watch)
+		}
+		return names
+	}
 	before := func() []any {
-		return []any{a.local.Services(), a.local.Checks(), a.watches.Specs(), level.Level(), a.Self().Meta, a.live.Load().EnableDebug, a.server.Snapshots()}
+		return []any{a.local.Services(), a.local.Checks(), watches(), level.Level(), a.Self().Meta, a.live.Load().EnableDebug, a.server.Snapshots()}
+	}
+	for end := time.Now().Add(10 * time.Second); len(watches()) == 0; runtime.Gosched() { // they start beside the API
+		if time.Now().After(end) {
+			t.Fatal("no watch runs")
+		}
 	}
 	was := before()
 	good := func() *config.Config {

@@ -6,13 +6,18 @@ import (
 	"strings"
 )
 
-// Env says what a child's environment is made of. Patterns are globs; Deny wins
-// over Allow, and Custom is always there.
+// Env says what a child's environment consists of. Patterns are globs; Deny wins over
+// Allow, and Custom is always set.
 type Env struct {
-	Pristine bool     // nothing of our own
-	Allow    []string // of our own only these; empty: all
-	Deny     []string
-	Custom   []string // NAME=value
+	Pristine bool     `conf:"pristine"`            // no variable of our own
+	Custom   []string `conf:"custom"`              // NAME=value
+	Allow    []string `conf:"allowlist|whitelist"` // only these of our own; empty: all
+	Deny     []string `conf:"denylist|blacklist"`
+}
+
+// Given says whether anything is set.
+func (e Env) Given() bool {
+	return e.Pristine || len(e.Custom)+len(e.Allow)+len(e.Deny) > 0
 }
 
 // Build filters own, adds extra, then Custom. A later value of a name wins.
@@ -42,8 +47,8 @@ func (e Env) Build(own, extra []string) ([]string, error) {
 	return unique(append(out, e.Custom...)), nil
 }
 
-// Admits says whether one of our own variables of that name gets through.
-func (e Env) Admits(name string) bool {
+// Passes says whether the child gets our own variable of that name.
+func (e Env) Passes(name string) bool {
 	return !e.Pristine && (len(e.Allow) == 0 || matches(e.Allow, name)) && !matches(e.Deny, name)
 }
 

@@ -62,9 +62,9 @@ func (c *Client) maintenance(ctx context.Context, path string, on bool, reason s
 
 // Join makes the agent join the cluster of the agent at addr.
 func (c *Client) Join(ctx context.Context, addr string, wan bool) error {
-	o := &Options{}
+	var o *Options
 	if wan {
-		o.Params = url.Values{"wan": {"1"}}
+		o = o.with("wan", "1")
 	}
 	_, err := c.Put(ctx, "/v1/agent/join/"+addr, o, nil, nil)
 	return err
@@ -76,12 +76,15 @@ func (c *Client) Leave(ctx context.Context) error {
 	return err
 }
 
-// ForceLeave turns a failed member into one that left; with prune it is
-// forgotten at once.
-func (c *Client) ForceLeave(ctx context.Context, node string, prune bool) error {
-	o := &Options{}
+// ForceLeave turns a failed member into one that left, with wan in the WAN pool; with
+// prune it is forgotten at once.
+func (c *Client) ForceLeave(ctx context.Context, node string, prune, wan bool) error {
+	var o *Options
 	if prune {
-		o.Params = url.Values{"prune": {"1"}}
+		o = o.with("prune", "1")
+	}
+	if wan {
+		o = o.with("wan", "1")
 	}
 	_, err := c.Put(ctx, "/v1/agent/force-leave/"+node, o, nil, nil)
 	return err

@@ -163,17 +163,6 @@ func TestUnixSocket(t *testing.T) {
 	<-done
 }
 
-func TestEnvironment(t *testing.T) {
-	t.Setenv("CONSUL_HTTP_ADDR", "consul:1")
-	t.Setenv("CONSUL_HTTP_TOKEN", "from consul")
-	t.Setenv("MUSTER_HTTP_ADDR", "muster:2")
-	t.Setenv("CONSUL_HTTP_SSL_VERIFY", "false")
-	c := ConfigFromEnv()
-	if c.Address != "muster:2" || c.Token != "from consul" || !c.InsecureSkipVerify {
-		t.Errorf("got %+v", c)
-	}
-}
-
 func TestTokenFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(path, []byte("secret\n"), 0o600); err != nil {

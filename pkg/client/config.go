@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -38,39 +37,6 @@ type Config struct {
 
 	// Transport replaces the one that would be made from the fields above.
 	Transport http.RoundTripper
-}
-
-// ConfigFromEnv reads MUSTER_HTTP_ADDR and the other MUSTER_* variables. Instead of
-// one that is unset it reads the CONSUL_* variable of the same meaning.
-func ConfigFromEnv() Config {
-	c := Config{
-		Address:       env("HTTP_ADDR"),
-		SSL:           truthy(env("HTTP_SSL")),
-		Token:         env("HTTP_TOKEN"),
-		TokenFile:     env("HTTP_TOKEN_FILE"),
-		HTTPAuth:      env("HTTP_AUTH"),
-		CAFile:        env("CACERT"),
-		CAPath:        env("CAPATH"),
-		CertFile:      env("CLIENT_CERT"),
-		KeyFile:       env("CLIENT_KEY"),
-		TLSServerName: env("TLS_SERVER_NAME"),
-	}
-	if v := env("HTTP_SSL_VERIFY"); v != "" && !truthy(v) {
-		c.InsecureSkipVerify = true
-	}
-	return c
-}
-
-func env(name string) string {
-	if v, ok := os.LookupEnv("MUSTER_" + name); ok {
-		return v
-	}
-	return os.Getenv("CONSUL_" + name)
-}
-
-func truthy(s string) bool {
-	v, err := strconv.ParseBool(s)
-	return err == nil && v
 }
 
 func (c Config) token() (string, error) {

@@ -15,10 +15,10 @@ type field struct {
 	names   []string // the key, then its other spellings
 	typ     reflect.Type
 	index   []int
+	options []string // what stands in the tag behind the names
 	unused  bool
 	ignored bool
 	silent  bool
-	tags    []string
 }
 
 func (f field) name() string { return f.names[0] }
@@ -42,7 +42,7 @@ func fieldsOf(t reflect.Type) []field {
 			continue
 		}
 		f := field{
-			names: strings.Split(parts[0], "|"), typ: sf.Type, index: []int{i}, tags: options,
+			names: strings.Split(parts[0], "|"), typ: sf.Type, index: []int{i}, options: options,
 			unused:  slices.Contains(options, "unused"),
 			ignored: slices.Contains(options, "ignored"),
 			silent:  slices.Contains(options, "silent"),
@@ -62,7 +62,7 @@ func fieldsOf(t reflect.Type) []field {
 
 // fileFields are the fields that a file may set.
 func fileFields(t reflect.Type) []field {
-	return slices.DeleteFunc(fieldsOf(t), func(f field) bool { return slices.Contains(f.tags, "flag") })
+	return slices.DeleteFunc(fieldsOf(t), func(f field) bool { return slices.Contains(f.options, "flag") })
 }
 
 // findField looks a key up: as it is written first, then without regard to case.
@@ -105,20 +105,13 @@ func isObject(t reflect.Type) bool {
 // valid if none has.
 func Field(v reflect.Value, key string) reflect.Value {
 	first, rest, nested := strings.Cut(key, ".")
-	for i := range v.NumField() {
-		tag, _ := v.Type().Field(i).Tag.Lookup("conf")
-		names, options, _ := strings.Cut(tag, ",")
-		name, _, _ := strings.Cut(names, "|")
+	for _, f := range fieldsOf(v.Type()) {
 		switch {
-		case options == "squash":
-			if found := Field(v.Field(i), key); found.IsValid() {
-				return found
-			}
-		case name != first || tag == "":
+		case f.name() != first:
 		case nested:
-			return Field(v.Field(i), rest)
+			return Field(v.FieldByIndex(f.index), rest)
 		default:
-			return v.Field(i)
+			return v.FieldByIndex(f.index)
 		}
 	}
 	return reflect.Value{}
@@ -144,61 +137,12 @@ func walk(prefix string, outer []string, v reflect.Value) []Path {
 			continue
 		}
 		value, key := v.FieldByIndex(f.index), prefix+f.name()
-		options := append(slices.Clone(outer), f.tags...)
+		options := append(slices.Clone(outer), f.options...)
 		if f.typ.Kind() == reflect.Struct && !isLeaf(f.typ) {
 			out = append(out, walk(key+".", options, value)...)
 			continue
 		}
 		out = append(out, Path{key, value, options})
-	}
-	return out
-}
-
-// Key is one key that a file may hold.
-type Key struct {
-	Name    string       // dotted; "[]" stands after a list, "*" for a key of the user's in a map
-	Field   []string     // the names of the Go fields that hold it; none if it is accepted unchecked
-	Type    reflect.Type // of the field; nil likewise
-	Options []string     // of the tag, and of those around it
-}
-
-// Keys lists every key of the struct that schema is, those inside lists and maps
-// too, in the order of the fields. Further spellings of a key are left out.
-func Keys(schema any) []Key {
-	return keysOf("", nil, nil, reflect.TypeOf(schema))
-}
-
-func keysOf(prefix string, fields, outer []string, t reflect.Type) []Key {
-	var out []Key
-	for _, f := range fieldsOf(t) {
-		key := Key{Name: prefix + f.name(), Options: append(slices.Clone(outer), f.tags...)}
-		if f.ignored || f.silent {
-			out = append(out, key)
-			continue
-		}
-		key.Field = append(slices.Clone(fields), t.FieldByIndex(f.index).Name)
-		inner := f.typ
-		key.Type = f.typ
-		for path := key.Name; ; {
-			switch {
-			case isLeaf(inner):
-				out = append(out, key)
-			case inner.Kind() == reflect.Pointer:
-				inner = inner.Elem()
-				continue
-			case inner.Kind() == reflect.Slice:
-				inner, path = inner.Elem(), path+"[]"
-				continue
-			case inner.Kind() == reflect.Struct:
-				out = append(out, keysOf(path+".", key.Field, key.Options, inner)...)
-			case inner.Kind() == reflect.Map && !isLeaf(inner.Elem()) && inner.Elem().Kind() == reflect.Struct:
-				inner, path = inner.Elem(), path+".*"
-				continue
-			default:
-				out = append(out, key)
-			}
-			break
-		}
 	}
 	return out
 }

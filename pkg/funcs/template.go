@@ -89,9 +89,6 @@ func parseWhole(name, text string, o Options) (*Template, template.FuncMap, erro
 	return t, all, nil
 }
 
-// Name is the name given to Parse.
-func (t *Template) Name() string { return t.name }
-
 // Output is the result of one pass.
 type Output struct {
 	// Text is meaningful only if Complete.

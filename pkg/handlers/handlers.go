@@ -21,10 +21,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"reflect"
-	"slices"
 	"sync"
 	"syscall"
 
@@ -162,20 +160,6 @@ func (s *Set) Replace(specs []Spec) error {
 		return nil
 	}
 	return s.apply(specs)
-}
-
-// Specs are the current watches.
-func (s *Set) Specs() []Spec {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ctx == nil {
-		return slices.Clone(s.specs)
-	}
-	out := make([]Spec, 0, len(s.workers))
-	for _, key := range slices.Sorted(maps.Keys(s.workers)) {
-		out = append(out, s.workers[key].spec)
-	}
-	return out
 }
 
 // apply starts and stops the watches that differ. Callers hold mu.

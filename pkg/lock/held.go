@@ -2,7 +2,6 @@ package lock
 
 import (
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/muster-dev/muster/pkg/proc"
@@ -23,9 +22,6 @@ func (h *Held) Session() string { return h.sid }
 
 // Token is the index at which it was acquired.
 func (h *Held) Token() uint64 { return h.token }
-
-// Fence is the fencing token of this hold, for client.KVWrite.
-func (h *Held) Fence() string { return h.key + ":" + strconv.FormatUint(h.token, 10) }
 
 // Deadline is when the work under the lock has to end unless the lock is renewed
 // before; zero for a safe lock.

@@ -13,21 +13,9 @@ import (
 )
 
 const (
-	missingKey  = "Error! Missing KEY argument"
-	unreachable = `Key must not have an empty, "." or ".." part between its slashes`
+	missingKey = "Error! Missing KEY argument"
+	uncleanKey = `Key must not have an empty, "." or ".." part between its slashes`
 )
-
-// reachable reports whether a key can be in a URL unchanged. Agents redirect
-// the others to a cleaned path, which would be another key.
-func reachable(key string) bool {
-	parts := strings.Split(key, "/")
-	for i, part := range parts {
-		if part == "." || part == ".." || part == "" && i < len(parts)-1 {
-			return false
-		}
-	}
-	return true
-}
 
 // KVQuery are the options of `kv get`.
 type KVQuery struct {
@@ -145,8 +133,8 @@ func KVPut(ctx context.Context, c *client.Client, in io.Reader, out io.Writer, c
 		return refuse(missingKey)
 	case strings.HasPrefix(ch.Key, "/"):
 		return refuse("Error! Failed writing data: Invalid key. Key must not begin with a '/': %s", ch.Key)
-	case !reachable(ch.Key):
-		return refuse("Error! Failed writing data: Invalid key. %s: %s", unreachable, ch.Key)
+	case ch.Key != api.CleanKey(ch.Key):
+		return refuse("Error! Failed writing data: Invalid key. %s: %s", uncleanKey, ch.Key)
 	case (ch.Acquire || ch.Release) && ch.Session == "":
 		return refuse("Error! Missing -session (required with -acquire and -release)")
 	case ch.ModifyIndex != 0 && !ch.CAS:
@@ -224,8 +212,8 @@ func KVDelete(ctx context.Context, c *client.Client, out io.Writer, ch KVChange)
 		return refuse("Cannot delete a key that does not exist. Provide a -modify-index greater than than 0.")
 	case key == "" && !ch.Recurse:
 		return refuse(missingKey)
-	case !reachable(key):
-		return refuse("Error! Did not delete key %s: %s", key, unreachable)
+	case key != api.CleanKey(key):
+		return refuse("Error! Did not delete key %s: %s", key, uncleanKey)
 	}
 	w := client.KVWrite{Recurse: ch.Recurse}
 	if ch.CAS {

@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 )
 
@@ -57,7 +58,7 @@ func KVImport(ctx context.Context, c *client.Client, in io.Reader, out io.Writer
 		if values[i], err = base64.StdEncoding.DecodeString(e.Value); err != nil {
 			return failed(err, "Error! Cannot base 64 decode value of key %s", e.Key)
 		}
-		if e.Key = under(prefix, e.Key); e.Key == "" || !reachable(e.Key) {
+		if e.Key = under(prefix, e.Key); e.Key == "" || e.Key != api.CleanKey(e.Key) {
 			return refuse("Error! Failed writing data: Invalid key %q in entry %d", e.Key, i+1)
 		}
 	}

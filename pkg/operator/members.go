@@ -158,17 +158,7 @@ func ForceLeave(ctx context.Context, c *client.Client, node string, prune, wan b
 	if node == "" {
 		return refuse("A node name must be specified to force leave.")
 	}
-	var err error
-	if wan {
-		o := &client.Options{Params: url.Values{"wan": {"1"}}}
-		if prune {
-			o.Params.Set("prune", "1")
-		}
-		_, err = c.Put(ctx, "/v1/agent/force-leave/"+node, o, nil, nil)
-	} else {
-		err = c.ForceLeave(ctx, node, prune)
-	}
-	if err != nil {
+	if err := c.ForceLeave(ctx, node, prune, wan); err != nil {
 		return failed(err, "Error force leaving")
 	}
 	return nil

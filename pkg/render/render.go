@@ -133,14 +133,6 @@ func stage(f File) (*Staged, error) {
 // Changed reports whether Commit would write anything.
 func (s *Staged) Changed() bool { return s.changed }
 
-// Path is the staged file, or the destination where nothing changes.
-func (s *Staged) Path() string {
-	if s.temp != nil {
-		return s.temp.Name()
-	}
-	return s.path
-}
-
 // Commit replaces the destination. On an error the destination is as it was,
 // except if only the last fsync failed.
 func (s *Staged) Commit() (Result, error) {

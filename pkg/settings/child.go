@@ -13,20 +13,12 @@ import (
 type Exec struct {
 	Command      any            `conf:"command"`
 	Enabled      *bool          `conf:"enabled"`
-	Env          Env            `conf:"env"`
+	Env          cli.Env        `conf:"env"`
 	KillSignal   string         `conf:"kill_signal"`
 	KillTimeout  *time.Duration `conf:"kill_timeout"`
 	ReloadSignal string         `conf:"reload_signal"`
 	Splay        time.Duration  `conf:"splay"`
 	Timeout      time.Duration  `conf:"timeout"`
-}
-
-// Env is what a command's environment is made of.
-type Env struct {
-	Pristine bool     `conf:"pristine"`
-	Custom   []string `conf:"custom"`
-	Allow    []string `conf:"allowlist|whitelist"`
-	Deny     []string `conf:"denylist|blacklist"`
 }
 
 // Words reads a command: a string, or a list of strings.
@@ -62,21 +54,6 @@ func (e *Exec) Words() []string {
 	}
 	w, _ := Words(e.Command) // validated
 	return w
-}
-
-// Build makes the environment of a command, from our own and extra.
-func (e Env) Build(own, extra []string) ([]string, error) {
-	return cli.Env{Pristine: e.Pristine, Custom: e.Custom, Allow: e.Allow, Deny: e.Deny}.Build(own, extra)
-}
-
-// Admits says whether one of our own variables of that name gets through.
-func (e Env) Admits(name string) bool {
-	return cli.Env{Pristine: e.Pristine, Allow: e.Allow, Deny: e.Deny}.Admits(name)
-}
-
-// Given says whether anything is said about the environment.
-func (e Env) Given() bool {
-	return e.Pristine || len(e.Custom)+len(e.Allow)+len(e.Deny) > 0
 }
 
 // Validate checks what conf does not know the meaning of; path is where the block

@@ -90,9 +90,11 @@ func TestPrecedence(t *testing.T) {
 	if c.Token != "old" {
 		t.Errorf("CONSUL_TOKEN: %+v", c)
 	}
-	_, c = parse(t, map[string]string{"CONSUL_HTTP_ADDR": "c:1", "MUSTER_HTTP_ADDR": "m:1"})
-	if c.Address != "m:1" {
-		t.Errorf("MUSTER_HTTP_ADDR: %+v", c)
+	_, c = parse(t, map[string]string{
+		"CONSUL_HTTP_ADDR": "c:1", "MUSTER_HTTP_ADDR": "m:1", "CONSUL_HTTP_TOKEN": "from consul", "CONSUL_HTTP_SSL_VERIFY": "false",
+	})
+	if c.Address != "m:1" || c.Token != "from consul" || !c.InsecureSkipVerify {
+		t.Errorf("MUSTER_ beside CONSUL_: %+v", c)
 	}
 }
 

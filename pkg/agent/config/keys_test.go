@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding"
 	"encoding/json"
 	"go/ast"
 	"go/parser"
@@ -12,8 +13,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/muster-dev/muster/pkg/conf"
 )
 
 // refusedKeys are the keys about who is let in or believed that do nothing of the
@@ -69,7 +68,7 @@ func TestEveryKeyIsHonouredOrSaysNot(t *testing.T) {
 		moved[mv.from] = true
 	}
 	count := map[string]int{}
-	for _, key := range conf.Keys(document{}) {
+	for _, key := range keysOf("", nil, reflect.TypeFor[document]()) {
 		top, _, _ := strings.Cut(key.Name, "[")
 		switch {
 		case refusedKeys()[key.Name] != nil:
@@ -84,11 +83,11 @@ func TestEveryKeyIsHonouredOrSaysNot(t *testing.T) {
 			count["moved"]++
 		case key.Name == "ports.https": // a warning of its own, or refused: TestMistakes
 			count["refused"]++
-		case key.Field == nil:
+		case key.Field == "":
 			t.Errorf("%s is accepted in silence and does nothing: honour it, or mark it ignored", key.Name)
 		default:
 			count["honoured"]++
-			read, name := agent, key.Field[len(key.Field)-1]
+			read, name := agent, key.Field
 			if top == "services" || top == "checks" {
 				read = checks
 			}
@@ -104,6 +103,59 @@ func TestEveryKeyIsHonouredOrSaysNot(t *testing.T) {
 	if count["honoured"] < 150 || count["warned"] < 100 || count["refused"] < 9 {
 		t.Errorf("the walk finds too few keys: %v", count)
 	}
+}
+
+// fileKey is one key that a file may hold.
+type fileKey struct {
+	Name    string       // dotted; "[]" stands after a list, "*" for a key of the user's in a map
+	Field   string       // the Go field that holds it; "" if it is accepted unchecked
+	Type    reflect.Type // of the field; nil likewise
+	Options []string     // of the tag, and of those around it
+}
+
+// keysOf lists the keys of a struct, those inside lists and maps too. Further spellings
+// of a key are left out.
+func keysOf(prefix string, outer []string, t reflect.Type) (out []fileKey) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		tag := strings.Split(field.Tag.Get("conf"), ",")
+		options := append(slices.Clone(outer), tag[1:]...)
+		names := strings.Split(tag[0], "|")
+		switch {
+		case slices.Contains(tag, "squash"):
+			out = append(out, keysOf(prefix, outer, field.Type)...)
+		case tag[0] == "" || tag[0] == "-":
+		case slices.Contains(tag, "ignored") || slices.Contains(tag, "silent"):
+			for _, name := range names {
+				out = append(out, fileKey{Name: prefix + name, Options: options})
+			}
+		default:
+			key := fileKey{prefix + names[0], field.Name, field.Type, options}
+			if path, inner := structIn(key.Name, field.Type); inner != nil {
+				out = append(out, keysOf(path+".", options, inner)...)
+			} else {
+				out = append(out, key)
+			}
+		}
+	}
+	return out
+}
+
+// structIn is the struct in which a value of type t, or the elements of such a list or
+// map, have their keys, and the path to it; nil if there is none.
+func structIn(path string, t reflect.Type) (string, reflect.Type) {
+	switch {
+	case reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()):
+	case t.Kind() == reflect.Struct:
+		return path, t
+	case t.Kind() == reflect.Pointer:
+		return structIn(path, t.Elem())
+	case t.Kind() == reflect.Slice:
+		return structIn(path+"[]", t.Elem())
+	case t.Kind() == reflect.Map:
+		return structIn(path+".*", t.Elem())
+	}
+	return path, nil
 }
 
 // selectors are the names that Go code reads off a value, tests left out.
@@ -157,7 +209,7 @@ func assertRefused(t *testing.T, key string) {
 
 // assertWarned sets a key and looks for it, or for the section it is in, in the
 // warnings.
-func assertWarned(t *testing.T, key conf.Key) {
+func assertWarned(t *testing.T, key fileKey) {
 	t.Helper()
 	_, warnings, err := loadJSON(t, document1(key))
 	if err != nil {
@@ -177,7 +229,7 @@ func assertWarned(t *testing.T, key conf.Key) {
 }
 
 // document1 is a file with one key, and what its surroundings need.
-func document1(key conf.Key) map[string]any {
+func document1(key fileKey) map[string]any {
 	var v any = sample(key.Type)
 	parts := strings.Split(key.Name, ".")
 	if strings.HasSuffix(key.Name, "compat_1.9") { // the one key with a dot in it
