@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/pkg/cli"
 )
 
-// Printer is a handler that prints what it gets.
+// Printer is a handler that prints its input.
 type Printer struct {
 	Out    io.Writer // a closed pipe ends the process, as of any program that prints
 	Indent bool
