@@ -27,7 +27,7 @@ func (p Printer) Handle(_ context.Context, in Input) error {
 		data = b.Bytes()
 	}
 	if _, err := p.Out.Write(data); err != nil {
-		cli.DieOfPipe(err)
+		cli.ExitOnEPIPE(err)
 		return fmt.Errorf("print a result: %w", err)
 	}
 	return nil

@@ -288,7 +288,7 @@ func Read(name string, entries []map[string]any) ([]Spec, error) {
 	out := make([]Spec, len(entries))
 	for i, entry := range entries {
 		at := fmt.Sprintf("%s[%d]", name, i)
-		fitted, err := conf.Fit(at, entry, Spec{})
+		fitted, err := conf.Check(at, entry, Spec{})
 		if err != nil {
 			return nil, err
 		}

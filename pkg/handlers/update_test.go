@@ -61,7 +61,7 @@ func TestInputOfNothing(t *testing.T) {
 
 func bodyOf(t *testing.T, spec Spec, answer []byte) []byte {
 	t.Helper()
-	result, err := watch.Restored(spec.Request(), answer, 1)
+	result, err := watch.DecodeStored(spec.Request(), answer, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
