@@ -130,7 +130,7 @@ type Config struct {
 	ACL       ACL       `conf:"acl,unused"` // switched on, it is refused: see validateHonoured
 	UI        UI        `conf:"ui_config,unused"`
 	Telemetry Telemetry `conf:"telemetry"`
-	Watches   []Watch   `conf:"watches,reload"` // as set; the package deliver knows their keys
+	Watches   []Watch   `conf:"watches,reload"` // as set; package handlers knows their keys
 
 	// What follows is no key of its own: Load works it out.
 
