@@ -30,7 +30,7 @@ const defaultTimeout = 10 * time.Second
 type Options struct {
 	ID        string
 	Logger    *slog.Logger
-	OutputMax int     // bytes, the agent's limit; 0 is api.MaxCheckOutput
+	OutputMax int     // bytes, the agent's limit (check_output_max_size)
 	Aliased   Aliased // needed by alias checks only
 }
 
@@ -161,11 +161,8 @@ func timeoutOf(def *api.CheckDefinition, other time.Duration) time.Duration {
 
 // outputMax is the smaller of the agent's limit and the check's own.
 func outputMax(def *api.CheckDefinition, limit int) int {
-	if limit <= 0 {
-		limit = api.MaxCheckOutput
-	}
-	if def.OutputMaxSize > 0 && def.OutputMaxSize < limit {
-		return def.OutputMaxSize
+	if def.OutputMaxSize > 0 {
+		return min(def.OutputMaxSize, limit)
 	}
 	return limit
 }

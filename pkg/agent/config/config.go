@@ -22,8 +22,11 @@ import (
 )
 
 // Config is the whole configuration of an agent. Fields with a conf tag are the
-// keys that users set; its options are those of package conf, and "reload" marks
-// what a reload can change.
+// keys that users set. Beside the options of package conf a tag may have:
+//
+//	reload        a reload can change the key
+//	min=N         its least value
+//	zero=default  0 means the default
 type Config struct {
 	Server          bool   `conf:"server"`
 	Bootstrap       bool   `conf:"bootstrap"`
@@ -54,15 +57,15 @@ type Config struct {
 	SerfWANCIDRs      []string          `conf:"serf_wan_allowed_cidrs,unused"`
 
 	RetryJoin                 []string      `conf:"retry_join"`
-	RetryInterval             time.Duration `conf:"retry_interval"`
-	RetryMax                  int           `conf:"retry_max"` // 0: for ever
+	RetryInterval             time.Duration `conf:"retry_interval,min=1ms"`
+	RetryMax                  int           `conf:"retry_max,min=0"` // 0: for ever
 	RetryJoinWAN              []string      `conf:"retry_join_wan,unused"`
 	RetryIntervalWAN          time.Duration `conf:"retry_interval_wan,unused"`
 	RetryMaxWAN               int           `conf:"retry_max_wan,unused"`
 	RejoinAfterLeave          bool          `conf:"rejoin_after_leave"`
 	LeaveOnTerminate          bool          `conf:"leave_on_terminate"`
 	SkipLeaveOnInterrupt      bool          `conf:"skip_leave_on_interrupt"`
-	ReconnectTimeout          time.Duration `conf:"reconnect_timeout"`
+	ReconnectTimeout          time.Duration `conf:"reconnect_timeout,min=1s"`
 	ReconnectTimeoutWAN       time.Duration `conf:"reconnect_timeout_wan,unused"`
 	AdvertiseReconnectTimeout time.Duration `conf:"advertise_reconnect_timeout,unused"`
 	ServerRejoinAgeMax        time.Duration `conf:"server_rejoin_age_max,unused"`
@@ -75,9 +78,9 @@ type Config struct {
 	GossipWAN             Gossip        `conf:"gossip_wan,unused"`
 	Protocol              int           `conf:"protocol,unused"`
 	RaftProtocol          int           `conf:"raft_protocol,unused"`
-	RaftSnapshotThreshold int           `conf:"raft_snapshot_threshold,reload"`
-	RaftSnapshotInterval  time.Duration `conf:"raft_snapshot_interval,reload"`
-	RaftTrailingLogs      int           `conf:"raft_trailing_logs,reload"`
+	RaftSnapshotThreshold int           `conf:"raft_snapshot_threshold,reload,min=1"`
+	RaftSnapshotInterval  time.Duration `conf:"raft_snapshot_interval,reload,min=5ms"` // raft refuses less
+	RaftTrailingLogs      int           `conf:"raft_trailing_logs,reload,min=1"`
 	RaftLogStore          RaftLogStore  `conf:"raft_logstore"`
 	Performance           Performance   `conf:"performance"`
 	Autopilot             Autopilot     `conf:"autopilot"`
@@ -86,8 +89,8 @@ type Config struct {
 	AutoConfig            AutoConfig    `conf:"auto_config"`
 	ServerName            string        `conf:"server_name,unused"`
 
-	CheckUpdateInterval     time.Duration `conf:"check_update_interval"`
-	CheckOutputMaxSize      int           `conf:"check_output_max_size"`
+	CheckUpdateInterval     time.Duration `conf:"check_update_interval,min=0s"`
+	CheckOutputMaxSize      int           `conf:"check_output_max_size,min=1"`
 	DiscardCheckOutput      bool          `conf:"discard_check_output,reload"`
 	EnableScriptChecks      bool          `conf:"enable_script_checks"`
 	EnableLocalScriptChecks bool          `conf:"enable_local_script_checks"`
@@ -106,11 +109,11 @@ type Config struct {
 
 	HTTP              HTTP          `conf:"http_config"`
 	Limits            Limits        `conf:"limits"`
-	DefaultQueryTime  time.Duration `conf:"default_query_time"`
-	MaxQueryTime      time.Duration `conf:"max_query_time"`
+	DefaultQueryTime  time.Duration `conf:"default_query_time,min=1ms"`
+	MaxQueryTime      time.Duration `conf:"max_query_time,min=1ms"`
 	DiscoveryMaxStale time.Duration `conf:"discovery_max_stale"`
 
-	SessionTTLMin time.Duration `conf:"session_ttl_min"`
+	SessionTTLMin time.Duration `conf:"session_ttl_min,min=1ms"`
 	// SessionTTLMultiplier is how many TTLs a session lives without renewal.
 	SessionTTLMultiplier float64 `conf:"session_ttl_multiplier"`
 

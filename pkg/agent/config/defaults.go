@@ -1,9 +1,9 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/muster-dev/muster/pkg/conf"
 )
@@ -103,16 +103,17 @@ func derive(m map[string]any) map[string]any {
 	return conf.Merge(derived, m)
 }
 
-// zeroIsDefault gives those keys their defaults again of which 0 means that.
+// zeroIsDefault gives every key marked "zero=default" its default where it is 0.
 func (c *Config) zeroIsDefault() error {
 	var usual document
 	if err := conf.Decode(defaults(), &usual); err != nil {
 		return fmt.Errorf("read the defaults: %w", err)
 	}
-	c.Performance.RPCHoldTimeout = cmp.Or(c.Performance.RPCHoldTimeout, usual.Performance.RPCHoldTimeout)
-	c.Limits.RPCHandshakeTimeout = cmp.Or(c.Limits.RPCHandshakeTimeout, usual.Limits.RPCHandshakeTimeout)
-	c.Autopilot.LastContactThreshold = cmp.Or(c.Autopilot.LastContactThreshold, usual.Autopilot.LastContactThreshold)
-	c.Autopilot.MaxTrailingLogs = cmp.Or(c.Autopilot.MaxTrailingLogs, usual.Autopilot.MaxTrailingLogs)
-	c.Autopilot.ServerStabilizationTime = cmp.Or(c.Autopilot.ServerStabilizationTime, usual.Autopilot.ServerStabilizationTime)
+	values := conf.Walk(&usual.Config)
+	for i, p := range conf.Walk(c) {
+		if p.Value.IsZero() && slices.Contains(p.Options, "zero=default") {
+			p.Value.Set(values[i].Value)
+		}
+	}
 	return nil
 }

@@ -31,12 +31,12 @@ type Ports struct {
 
 // Gossip is the timing of one gossip pool.
 type Gossip struct {
-	Nodes          int           `conf:"gossip_nodes"`
-	Interval       time.Duration `conf:"gossip_interval"`
-	ProbeInterval  time.Duration `conf:"probe_interval"`
-	ProbeTimeout   time.Duration `conf:"probe_timeout"`
-	SuspicionMult  int           `conf:"suspicion_mult"`
-	RetransmitMult int           `conf:"retransmit_mult"`
+	Nodes          int           `conf:"gossip_nodes,min=1"`
+	Interval       time.Duration `conf:"gossip_interval,min=1ms"`
+	ProbeInterval  time.Duration `conf:"probe_interval,min=1ms"`
+	ProbeTimeout   time.Duration `conf:"probe_timeout,min=1ms"`
+	SuspicionMult  int           `conf:"suspicion_mult,min=1"`
+	RetransmitMult int           `conf:"retransmit_mult,min=1"`
 }
 
 // RaftLogStore chooses and tunes the store behind raft.
@@ -59,8 +59,8 @@ type RaftLogStore struct {
 type Performance struct {
 	RaftMultiplier   int           `conf:"raft_multiplier"`
 	LeaderProbe      bool          `conf:"leader_probe"` // muster's own: a dead leader is looked for at its port
-	LeaveDrainTime   time.Duration `conf:"leave_drain_time"`
-	RPCHoldTimeout   time.Duration `conf:"rpc_hold_timeout"`
+	LeaveDrainTime   time.Duration `conf:"leave_drain_time,min=0s"`
+	RPCHoldTimeout   time.Duration `conf:"rpc_hold_timeout,min=0s,zero=default"`
 	GRPCKeepInterval time.Duration `conf:"grpc_keepalive_interval,unused"`
 	GRPCKeepTimeout  time.Duration `conf:"grpc_keepalive_timeout,unused"`
 }
@@ -68,10 +68,10 @@ type Performance struct {
 // Autopilot is how the leader promotes and removes servers.
 type Autopilot struct {
 	CleanupDeadServers      bool          `conf:"cleanup_dead_servers"`
-	LastContactThreshold    time.Duration `conf:"last_contact_threshold"`
-	MaxTrailingLogs         int           `conf:"max_trailing_logs"`
-	MinQuorum               int           `conf:"min_quorum"`
-	ServerStabilizationTime time.Duration `conf:"server_stabilization_time"`
+	LastContactThreshold    time.Duration `conf:"last_contact_threshold,min=0s,zero=default"`
+	MaxTrailingLogs         int           `conf:"max_trailing_logs,min=0,zero=default"`
+	MinQuorum               int           `conf:"min_quorum,min=0"`
+	ServerStabilizationTime time.Duration `conf:"server_stabilization_time,min=0s,zero=default"`
 
 	_ any `conf:"disable_upgrade_migration|redundancy_zone_tag|upgrade_version_tag,ignored"`
 }
@@ -103,15 +103,15 @@ type TLSSettings struct {
 // DNS is how DNS questions are answered.
 type DNS struct {
 	AllowStale                  bool                     `conf:"allow_stale,reload"`
-	MaxStale                    time.Duration            `conf:"max_stale,reload"`
-	NodeTTL                     time.Duration            `conf:"node_ttl,reload"`
+	MaxStale                    time.Duration            `conf:"max_stale,reload,min=0s"`
+	NodeTTL                     time.Duration            `conf:"node_ttl,reload,min=0s"`
 	ServiceTTL                  map[string]time.Duration `conf:"service_ttl,reload"` // by name or "prefix*"
 	EnableTruncate              bool                     `conf:"enable_truncate,reload"`
 	OnlyPassing                 bool                     `conf:"only_passing,reload"`
-	UDPAnswerLimit              int                      `conf:"udp_answer_limit,reload"`
-	ARecordLimit                int                      `conf:"a_record_limit,reload"`
+	UDPAnswerLimit              int                      `conf:"udp_answer_limit,reload,min=0"`
+	ARecordLimit                int                      `conf:"a_record_limit,reload,min=0"`
 	DisableCompression          bool                     `conf:"disable_compression,reload"`
-	RecursorTimeout             time.Duration            `conf:"recursor_timeout,reload"`
+	RecursorTimeout             time.Duration            `conf:"recursor_timeout,reload,min=1ms"`
 	RecursorStrategy            string                   `conf:"recursor_strategy,reload"`
 	EnableAdditionalNodeMetaTXT bool                     `conf:"enable_additional_node_meta_txt,reload"`
 	SOA                         SOA                      `conf:"soa,reload"`
@@ -140,15 +140,15 @@ type HTTP struct {
 
 // Limits bound what clients may ask for.
 type Limits struct {
-	HTTPMaxConnsPerClient int           `conf:"http_max_conns_per_client,reload"`
+	HTTPMaxConnsPerClient int           `conf:"http_max_conns_per_client,reload,min=0"`
 	HTTPSHandshakeTimeout time.Duration `conf:"https_handshake_timeout,unused"`
-	RPCHandshakeTimeout   time.Duration `conf:"rpc_handshake_timeout"`
+	RPCHandshakeTimeout   time.Duration `conf:"rpc_handshake_timeout,zero=default"`
 	RPCClientTimeout      time.Duration `conf:"rpc_client_timeout,unused"`
 	RPCMaxConnsPerClient  int           `conf:"rpc_max_conns_per_client,unused"`
 	RPCRate               float64       `conf:"rpc_rate,unused"`
 	RPCMaxBurst           int           `conf:"rpc_max_burst,unused"`
-	KVMaxValueSize        int           `conf:"kv_max_value_size"`
-	TxnMaxReqLen          int           `conf:"txn_max_req_len"`
+	KVMaxValueSize        int           `conf:"kv_max_value_size,min=1"`
+	TxnMaxReqLen          int           `conf:"txn_max_req_len,min=1"`
 	RequestLimits         struct {
 		Mode      string  `conf:"mode"`
 		ReadRate  float64 `conf:"read_rate,unused"`
