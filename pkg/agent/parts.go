@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -51,18 +52,10 @@ func buildTag(version, revision string) string {
 
 func (a *Agent) tlsFiles() mux.Files {
 	rpc, all := a.cfg.TLS.InternalRPC, a.cfg.TLS.Defaults
-	first := func(values ...string) string {
-		for _, v := range values {
-			if v != "" {
-				return v
-			}
-		}
-		return ""
-	}
 	f := mux.Files{
-		CA:   first(rpc.CAFile, all.CAFile),
-		Cert: first(rpc.CertFile, all.CertFile),
-		Key:  first(rpc.KeyFile, all.KeyFile),
+		CA:   cmp.Or(rpc.CAFile, all.CAFile),
+		Cert: cmp.Or(rpc.CertFile, all.CertFile),
+		Key:  cmp.Or(rpc.KeyFile, all.KeyFile),
 	}
 	if rpc.VerifyServerHostname || all.VerifyServerHostname {
 		f.ServerName = "server." + a.cfg.Datacenter + "." + strings.TrimSuffix(a.cfg.Domain, ".")

@@ -34,9 +34,6 @@ func (s *stack) start(name string, run func(context.Context) error) {
 	go func() {
 		defer close(r.done)
 		err := run(ctx)
-		if ctx.Err() == nil && err == nil {
-			return // it had nothing more to do
-		}
 		if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return
 		}
