@@ -1,4 +1,4 @@
-// Watch runs a handler when a view of the data changes.
+// Watch runs a handler when the data that it watches changes.
 //
 //	watch -type checks handler.sh
 package main

@@ -20,11 +20,11 @@ const (
 	HeaderReason       = "X-Consul-Reason"
 	HeaderToken        = "X-Consul-Token"
 
-	// HeaderTarget says whom an agent that forwards a request takes the receiver
-	// for, TargetServer or TargetLeader. A server that is addressed as the leader
-	// answers as the leader or not at all: it never forwards. HeaderForwards says how
-	// many more times any other server may forward the request. Both are muster's own
-	// and honoured on the server port only.
+	// HeaderTarget says whom a forwarded request is for, TargetServer or TargetLeader.
+	// A server that is addressed as the leader answers as the leader or with an error:
+	// it never forwards. HeaderForwards says how many more times a server that is not
+	// addressed as the leader may forward the request. Both are muster's own and
+	// honoured on the server port only.
 	HeaderTarget   = "X-Muster-Target"
 	HeaderForwards = "X-Muster-Max-Forwards"
 

@@ -9,17 +9,17 @@ const (
 	MaxExecJobs    = 512             // jobs in the state, open ones included
 	MaxExecOutput  = 4 << 20         // bytes of output that a node keeps of one run
 	MaxExecChunk   = 32 << 10        // bytes of output in one chunk
-	ExecKept       = time.Hour       // how long a job is kept after its end
-	ExecOrderLife  = 5 * time.Minute // how long nodes may begin an order, by default
+	ExecRetention  = time.Hour       // how long a job is kept after its end
+	ExecOrderTTL   = 5 * time.Minute // how long nodes may begin an order, by default
 )
 
 // ExecNamespace is the namespace of the signatures of orders: ssh-keygen's -n.
 const ExecNamespace = "muster-exec-order"
 
 // States of a target. Those after running are final, except lost: a node that
-// comes back reports its result.
+// comes back still reports its result.
 const (
-	ExecWaiting = "waiting" // other targets are before it
+	ExecWaiting = "waiting" // as many targets as may run at a time do
 	ExecCalled  = "called"  // its node has not answered yet
 	ExecRunning = "running"
 	ExecOK      = "ok"

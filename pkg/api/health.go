@@ -1,6 +1,9 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"strings"
+)
 
 // Check states. The catalog may contain other strings; agents use these only.
 const (
@@ -94,8 +97,7 @@ func AggregatedStatus(checks []*HealthCheck) string {
 	status := HealthPassing
 	for _, c := range checks {
 		switch {
-		case c.CheckID == NodeMaintenanceID || len(c.CheckID) >= len(ServiceMaintenancePrefix) &&
-			c.CheckID[:len(ServiceMaintenancePrefix)] == ServiceMaintenancePrefix:
+		case c.CheckID == NodeMaintenanceID || strings.HasPrefix(c.CheckID, ServiceMaintenancePrefix):
 			return HealthMaintenance
 		case c.Status == HealthPassing:
 		case c.Status == HealthWarning:

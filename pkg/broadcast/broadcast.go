@@ -1,20 +1,20 @@
 // Package broadcast tells any number of waiters that something has changed.
 //
-// What it promises: who takes the channel before it looks at what may change
-// misses no change; telling costs the same however many wait.
+// It promises that a waiter which calls Changed before it reads what may change misses
+// no change, and that Notify costs the same however many wait.
 package broadcast
 
 import "sync"
 
-// Signal is told of changes by Notify. The zero value is ready for use; it is
-// safe for concurrent use.
+// Signal is one thing that changes. The zero value is ready for use; it is safe for
+// concurrent use.
 type Signal struct {
 	mu sync.Mutex
 	ch chan struct{}
 }
 
-// Changed gives a channel that is closed by the next Notify. Take it first, then
-// look, then wait.
+// Changed returns a channel that the next Notify closes. Call it first, then read what
+// may change, then wait.
 func (s *Signal) Changed() <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -24,7 +24,7 @@ func (s *Signal) Changed() <-chan struct{} {
 	return s.ch
 }
 
-// Notify wakes all who hold a channel of Changed.
+// Notify closes the channel that Changed has returned, which wakes all waiters.
 func (s *Signal) Notify() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

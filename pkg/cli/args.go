@@ -8,13 +8,13 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// ErrHelp is returned for -h and -help where the flags define neither.
+// ErrHelp is returned for -h and -help, unless there are flags of these names.
 var ErrHelp = pflag.ErrHelp
 
-// UnknownFlag says that there is no such flag.
+// UnknownFlag is the error for a flag that does not exist.
 type UnknownFlag struct {
 	Name string
-	Near string // a flag that there is, and that was perhaps meant; "" if none is near
+	Near string // an existing flag with a similar name; "" if there is none
 }
 
 func (e *UnknownFlag) Error() string {
@@ -25,14 +25,14 @@ func (e *UnknownFlag) Error() string {
 	return text
 }
 
-// Args is a command line taken apart by Split.
+// Args are the parts of a command line; Split makes them.
 type Args struct {
 	Flags []string // each "--name" or "--name=value", as pflag takes them
 	Rest  []string // from the first positional argument on, untouched
 	Dash  bool     // a "--" stood before Rest
 }
 
-// All puts the parts together again in the form that pflag cannot misread.
+// All joins the parts to a command line that pflag reads as Split has read it.
 func (a Args) All() []string {
 	out := append([]string{}, a.Flags...)
 	if len(a.Rest) == 0 && !a.Dash {
@@ -41,10 +41,10 @@ func (a Args) All() []string {
 	return append(append(out, "--"), a.Rest...)
 }
 
-// Split takes args apart by the rules of Go's flag package: -x v, -x=v, --x v
-// and --x=v are the same, a boolean takes a value only by "=", the token after
-// any other flag is its value whatever it looks like, and the first argument
-// that is no flag ends the flags.
+// Split splits args by the rules of Go's flag package: -x v, -x=v, --x v and --x=v are
+// the same, a boolean has a value only after "=", the argument after any other flag is
+// its value whatever it looks like, and the first argument that is no flag ends the
+// flags.
 func Split(flags *pflag.FlagSet, args []string) (Args, error) {
 	var out Args
 	for len(args) > 0 {
@@ -68,8 +68,8 @@ func Split(flags *pflag.FlagSet, args []string) (Args, error) {
 	return out, nil
 }
 
-// rewrite turns one flag into pflag's form and says how many of the tokens
-// after it were its value.
+// rewrite turns one flag into pflag's form. It also returns how many of the arguments
+// after it are its value.
 func rewrite(flags *pflag.FlagSet, arg string, next []string) (string, int, error) {
 	name, value, hasValue := strings.Cut(strings.TrimPrefix(arg[1:], "-"), "=")
 	if name == "" || name[0] == '-' {
@@ -94,7 +94,7 @@ func rewrite(flags *pflag.FlagSet, arg string, next []string) (string, int, erro
 	return "--" + f.Name + "=" + next[0], 1, nil
 }
 
-// FlagError puts what pflag says of a bad value into one-dash words.
+// FlagError rewords pflag's error about a value: the flag has one dash.
 func FlagError(err error) error {
 	var bad *pflag.InvalidValueError
 	if !errors.As(err, &bad) {

@@ -2,12 +2,11 @@
 // long flags with one dash, exit codes, the shape of an error message, the
 // context that a signal ends, and the version.
 //
-// It knows pflag but no command: turning flags into a command's configuration
-// is the business of the mains. What it promises: a flag's value is taken
-// verbatim, even when it looks like a flag itself; nothing behind the first
-// positional argument is touched, because it belongs to a child command; and
-// an error reads "tool: error: what, on what, why", then perhaps one hint,
-// never a stack.
+// It knows pflag but no command: the programs in cmd/ turn flags into a configuration.
+// It promises that a flag's value is kept as it is, even when it looks like a flag; that
+// nothing after the first positional argument is changed, because it belongs to a child
+// command; and that an error is printed as "tool: error: what, on what, why", perhaps
+// with one hint, never with a stack.
 package cli
 
 import (
@@ -35,8 +34,8 @@ const (
 	ExitLockLost    = 76 // lock: lost while the child ran
 )
 
-// Error is an error that knows its exit code and, perhaps, what to do about it.
-// A nil Err ends the tool with the code and says nothing.
+// Error is an error with an exit code and, perhaps, a hint what to do about it. With a
+// nil Err the tool ends with the code and prints nothing.
 type Error struct {
 	Code int
 	Err  error
@@ -58,8 +57,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Code is the exit code that err stands for: 0 for nil, 1 for an error that
-// carries none.
+// Code is the exit code for err: 0 for nil, 1 for an error without one.
 func Code(err error) int {
 	if err == nil {
 		return ExitOK
@@ -71,7 +69,7 @@ func Code(err error) int {
 	return ExitError
 }
 
-// Print tells a person about err, on one line and perhaps a second with a hint.
+// Print prints err for people: one line, and one more if there is a hint.
 func Print(w io.Writer, tool string, err error) {
 	var e *Error
 	if err == nil || errors.As(err, &e) && e.Err == nil {
@@ -89,10 +87,10 @@ type Interrupt struct{ Signal os.Signal }
 
 func (i *Interrupt) Error() string { return "got signal " + i.Signal.String() }
 
-// SignalContext ends its context at the first of the signals, with an
-// *Interrupt as the cause. After that they have their default effect again, so
-// that a second one ends a process that hangs. SIGHUP that is ignored stays so
-// (Unignored). Call stop when done.
+// SignalContext returns a context that ends at the first of the signals, with an
+// *Interrupt as its cause. After that the signals have their default effect again, so
+// that a second one ends a process that hangs. A SIGHUP that was ignored stays ignored
+// (see Unignored). Call stop when done.
 func SignalContext(parent context.Context, signals ...os.Signal) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	got := make(chan os.Signal, 1)

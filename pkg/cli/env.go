@@ -20,7 +20,8 @@ func (e Env) Given() bool {
 	return e.Pristine || len(e.Custom)+len(e.Allow)+len(e.Deny) > 0
 }
 
-// Build filters own, adds extra, then Custom. A later value of a name wins.
+// Build makes the child's environment: own and extra, filtered, then Custom. A later
+// value of a name wins.
 func (e Env) Build(own, extra []string) ([]string, error) {
 	for _, pair := range e.Custom {
 		if name, _, ok := strings.Cut(pair, "="); !ok || name == "" {
@@ -61,7 +62,7 @@ func matches(patterns []string, name string) bool {
 	return false
 }
 
-// unique keeps the last value of each name, because not every program does.
+// unique keeps the last value of each name: of several, some programs use the first.
 func unique(pairs []string) []string {
 	last := map[string]int{}
 	for i, pair := range pairs {

@@ -7,22 +7,22 @@ import (
 	"syscall"
 )
 
-// SurvivePipes lets the process live on when who reads its standard output or error is
-// gone: writing there is an error (EPIPE) then, instead of the end by SIGPIPE, which a
-// log is not worth. It is for programs that stay; one that only prints is to end. What
-// the process starts has the signal's default again.
-func SurvivePipes() {
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // nobody has to take it
+// SurviveSIGPIPE keeps the process alive when the reader of its standard output or error
+// has gone: a write fails with EPIPE, instead of ending the process by SIGPIPE. It is for
+// programs whose output is a log; one that only prints should end. Children have the
+// signal's default effect.
+func SurviveSIGPIPE() {
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) // nobody needs to receive it
 }
 
-// DieOfPipe ends the process as SIGPIPE would have, if err says that nobody reads what it
-// prints: for output that is the program's purpose, in spite of SurvivePipes.
-func DieOfPipe(err error) {
+// ExitOnEPIPE ends the process as SIGPIPE would have, if err is EPIPE. It is for output
+// that is the program's purpose, after SurviveSIGPIPE.
+func ExitOnEPIPE(err error) {
 	if !errors.Is(err, syscall.EPIPE) {
 		return
 	}
 	signal.Reset(syscall.SIGPIPE)
-	// The runtime dies of such a write alone; a signal that is sent it ignores.
+	// The Go runtime ends the process after such a write, not after a SIGPIPE sent by kill.
 	_, _ = os.Stdout.Write([]byte{'\n'})
 	os.Exit(128 + int(syscall.SIGPIPE))
 }

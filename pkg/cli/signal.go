@@ -34,9 +34,9 @@ func ParseSignal(s string) (syscall.Signal, error) {
 	return sig, nil
 }
 
-// Unignored is what of the signals a program may listen to: SIGHUP that was ignored when
-// it started (nohup, a service without a terminal) stays ignored, for what it starts
-// too. It has to be asked before anybody listens to that.
+// Unignored returns the signals without SIGHUP if that was ignored when the program
+// started (nohup, a service without a terminal): it stays ignored, for children too. Call
+// it before anything calls signal.Notify for SIGHUP.
 func Unignored(signals ...os.Signal) (out []os.Signal) {
 	for _, sig := range signals {
 		if sig != syscall.SIGHUP || !signal.Ignored(sig) {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/term"
 )
 
-// narrow is the width of what is no terminal.
-const narrow = 80
+// defaultWidth is the width of output that is no terminal.
+const defaultWidth = 80
 
 // terminal is the file that w is, if that is a terminal.
 func terminal(w io.Writer) (fd int, ok bool) {
@@ -19,18 +19,18 @@ func terminal(w io.Writer) (fd int, ok bool) {
 	return int(f.Fd()), term.IsTerminal(int(f.Fd()))
 }
 
-// Width is how many characters a line of w has: those of the terminal that it is, else 80.
+// Width is how many characters fit in a line of w: the terminal's width, else 80.
 func Width(w io.Writer) int {
 	if fd, ok := terminal(w); ok {
 		if width, _, err := term.GetSize(fd); err == nil && width > 0 {
 			return width
 		}
 	}
-	return narrow
+	return defaultWidth
 }
 
-// Colours says whether to write colours to w: it is a terminal that has them, and
-// NO_COLOR (https://no-color.org) does not forbid it.
+// Colours reports whether to write colours to w: it is a terminal that has them, and
+// NO_COLOR (https://no-color.org) is not set.
 func Colours(w io.Writer) bool {
 	_, ok := terminal(w)
 	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"

@@ -28,12 +28,12 @@ const maxErrorBody = 4096
 
 // Client sends requests to one agent. It is safe for concurrent use.
 type Client struct {
-	base  url.URL
-	http  *http.Client
-	token string
-	user  *url.Userinfo
-	dc    string
-	agent string
+	base      url.URL
+	http      *http.Client
+	token     string
+	auth      *url.Userinfo
+	dc        string
+	userAgent string
 }
 
 // Options are the parameters that most reads share. The zero value asks the
@@ -69,16 +69,16 @@ func New(cfg Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		base:  base,
-		http:  &http.Client{Transport: transport},
-		token: token,
-		dc:    cfg.Datacenter,
-		agent: cfg.UserAgent,
+		base:      base,
+		http:      &http.Client{Transport: transport},
+		token:     token,
+		dc:        cfg.Datacenter,
+		userAgent: cfg.UserAgent,
 	}
 	if user, password, ok := strings.Cut(cfg.HTTPAuth, ":"); ok {
-		c.user = url.UserPassword(user, password)
+		c.auth = url.UserPassword(user, password)
 	} else if cfg.HTTPAuth != "" {
-		c.user = url.User(cfg.HTTPAuth)
+		c.auth = url.User(cfg.HTTPAuth)
 	}
 	return c, nil
 }
@@ -101,7 +101,7 @@ func get[T any](ctx context.Context, c *Client, path string, o *Options) (out T,
 	return out, meta, err
 }
 
-// orNil makes the zero value of an answer 404, and of any other error.
+// orNil returns the zero value for an error; the status 404 is none.
 func orNil[T any](out T, meta Meta, err error) (T, Meta, error) {
 	if err == nil {
 		return out, meta, nil
@@ -150,12 +150,12 @@ func (c *Client) Stream(ctx context.Context, method, path string, o *Options, in
 	if c.token != "" {
 		req.Header.Set(api.HeaderToken, c.token)
 	}
-	if c.user != nil {
-		password, _ := c.user.Password()
-		req.SetBasicAuth(c.user.Username(), password)
+	if c.auth != nil {
+		password, _ := c.auth.Password()
+		req.SetBasicAuth(c.auth.Username(), password)
 	}
-	if c.agent != "" {
-		req.Header.Set("User-Agent", c.agent)
+	if c.userAgent != "" {
+		req.Header.Set("User-Agent", c.userAgent)
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
@@ -182,12 +182,12 @@ func (c *Client) url(path string, o *Options) string {
 	return u.String()
 }
 
-// rawPath escapes a path so that no server cleans it: an empty segment becomes %2F
-// before the next one, "." and ".." are escaped. An id may be a URL, or contain two
-// slashes; cleaned, it would name something else. rawPath is "" if the usual
-// escaping is enough.
+// rawPath escapes a path so that no server cleans it: the slash after an empty segment
+// becomes %2F, and "." and ".." are escaped. An id may be a URL, or contain two slashes;
+// cleaned, it would name something else. rawPath returns "" if the usual escaping is
+// enough.
 func rawPath(p string) string {
-	segments, odd := strings.Split(strings.TrimPrefix(p, "/"), "/"), false
+	segments, escaped := strings.Split(strings.TrimPrefix(p, "/"), "/"), false
 	var out strings.Builder
 	for i, segment := range segments {
 		last := i == len(segments)-1
@@ -197,15 +197,15 @@ func rawPath(p string) string {
 		switch {
 		case segment == "" && !last:
 			out.WriteString("%2F")
-			odd = true
+			escaped = true
 		case segment == "." || segment == "..":
 			out.WriteString(strings.Repeat("%2E", len(segment)))
-			odd = true
+			escaped = true
 		default:
 			out.WriteString(url.PathEscape(segment))
 		}
 	}
-	if !odd {
+	if !escaped {
 		return ""
 	}
 	return out.String()

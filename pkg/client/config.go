@@ -113,7 +113,7 @@ func (c Config) tls(scheme string) (*tls.Config, error) {
 		ServerName:         c.TLSServerName,
 		InsecureSkipVerify: c.InsecureSkipVerify,
 	}
-	pool, err := c.roots()
+	pool, err := c.rootCAs()
 	if err != nil {
 		return nil, err
 	}
@@ -128,7 +128,7 @@ func (c Config) tls(scheme string) (*tls.Config, error) {
 	return conf, nil
 }
 
-func (c Config) roots() (*x509.CertPool, error) {
+func (c Config) rootCAs() (*x509.CertPool, error) {
 	files := []string{}
 	if c.CAFile != "" {
 		files = append(files, c.CAFile)

@@ -53,15 +53,15 @@ func (c *Client) EventFireDurable(ctx context.Context, name string, payload []by
 // since, in the order in which they were fired. Options.Index blocks until there
 // are others.
 func (c *Client) EventLog(ctx context.Context, name string, since uint64, o *Options) ([]*api.DurableEvent, Meta, error) {
-	return get[[]*api.DurableEvent](ctx, c, "/v1/event/log", o.logged(name, since))
+	return get[[]*api.DurableEvent](ctx, c, "/v1/event/log", o.logParams(name, since))
 }
 
 // EventLogAcks is EventLog with how many nodes have acknowledged each event.
 func (c *Client) EventLogAcks(ctx context.Context, name string, since uint64, o *Options) ([]*api.EventAcks, Meta, error) {
-	return get[[]*api.EventAcks](ctx, c, "/v1/event/log", o.logged(name, since).with("acks", ""))
+	return get[[]*api.EventAcks](ctx, c, "/v1/event/log", o.logParams(name, since).with("acks", ""))
 }
 
-func (o *Options) logged(name string, since uint64) *Options {
+func (o *Options) logParams(name string, since uint64) *Options {
 	if name != "" {
 		o = o.with("name", name)
 	}

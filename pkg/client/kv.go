@@ -15,9 +15,9 @@ import (
 // KVPath is the path to read a key, or a prefix, at.
 func KVPath(key string) string { return "/v1/kv/" + api.CleanKey(key) }
 
-// checkWritten refuses a key that the agent would write under another name or, in a
-// transaction, that no path leads to. A leading slash is no part of it.
-func checkWritten(key string) error {
+// checkKey returns an error for a key that the agent would write under another name. A
+// leading slash is not a part of the key.
+func checkKey(key string) error {
 	if plain := strings.TrimPrefix(key, "/"); plain != api.CleanKey(key) {
 		return fmt.Errorf("write key %q: it has an empty, \".\" or \"..\" part between its slashes, and agents would take it for %q: write that", key, api.CleanKey(key))
 	}
@@ -78,7 +78,7 @@ func (c *Client) KVDelete(ctx context.Context, key string, w KVWrite, o *Options
 }
 
 func (c *Client) kvWrite(ctx context.Context, method, key string, value []byte, w KVWrite, o *Options) (bool, error) {
-	if err := checkWritten(key); err != nil {
+	if err := checkKey(key); err != nil {
 		return false, err
 	}
 	q := url.Values{}
@@ -138,8 +138,8 @@ func (o *Options) with(name, value string) *Options {
 // Txn applies the operations together or not at all. A rollback (status 409) is
 // an answer, not an error: its Errors say why.
 //
-// Keys are sent as they are, so that any key can be read, but a key that no path
-// leads to is not written.
+// Keys are sent as they are, so that any key can be read. A key that could be read by a
+// transaction only is not written.
 func (c *Client) Txn(ctx context.Context, ops []*api.TxnOp, o *Options) (*api.TxnResponse, error) {
 	for _, op := range ops {
 		if op == nil || op.KV == nil {

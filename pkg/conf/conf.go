@@ -2,11 +2,10 @@
 // TOML) into one shape, so that nothing above it knows which format a setting
 // came from.
 //
-// The way of a setting is: [ReadPath] or [Parse] gives a map that keeps the case
-// of every key; [Fit] holds that map against a Go struct, and so finds unknown
-// keys and wrong types while the file's name is still known; [Merge] lays maps
-// over each other (scalars override, lists append, maps merge); [Decode] fills
-// the struct.
+// A setting takes four steps. [ReadPath] or [Parse] returns a map that keeps the case of
+// every key. [Check] compares that map with a Go struct, and finds unknown keys and wrong
+// types while the file's name is still known. [Merge] merges the maps of several files
+// (scalars override, lists append, maps merge). [Decode] fills the struct.
 //
 // It promises that a mistake is reported with the file, the key and, for an
 // unknown key, the nearest known one; that no input makes it panic; and that
@@ -22,8 +21,8 @@
 //	Dry   bool `conf:"dry,flag"`                for the command line only: no key of a file
 //	Inner `conf:",squash"`                      an embedded struct whose keys stand here
 //
-// Keys match without regard to case; keys of Go maps are the user's and stay as
-// they are.
+// Keys match without regard to case. Keys of Go maps are chosen by the user and stay as
+// they are written.
 package conf
 
 import (
@@ -71,7 +70,7 @@ func ParseFormat(s string) (Format, error) {
 	return "", fmt.Errorf("unknown config format %q: use json, hcl, yaml or toml", s)
 }
 
-// FormatOf tells the format of a file by its extension, "" if it has none of ours.
+// FormatOf is the format of a file by its extension; "" for an extension of none.
 func FormatOf(path string) Format {
 	switch strings.ToLower(filepath.Ext(path)) {
 	case ".json":
@@ -149,8 +148,8 @@ func readDir(dir string, format Format) (files []File, skipped []string, err err
 	return files, skipped, nil
 }
 
-// isFile follows symlinks. One that leads nowhere counts as a file, so that
-// reading it reports the loss instead of passing over it.
+// isFile follows symlinks. A broken one counts as a file: reading it reports an error,
+// where skipping it would not.
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -161,7 +160,7 @@ func isFile(path string) bool {
 
 // Parse reads data in the given format; name is for errors only. In the result
 // objects are map[string]any, lists []any, and scalars string, bool, int64 or
-// float64. An HCL block is a list of objects even if it stands once: Fit makes it
+// float64. An HCL block is a list of objects even if it stands once: Check makes it
 // an object where the struct has one.
 func Parse(name string, data []byte, format Format) (map[string]any, error) {
 	m, err := parse(data, format)

@@ -104,7 +104,7 @@ func load(t *testing.T, text string, format Format) settings {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fitted, err := Fit("file", m, settings{})
+	fitted, err := Check("file", m, settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestMistakesNameFileAndKey(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m, err := Parse("F", []byte(c.text), c.format)
 			if err == nil {
-				_, err = Fit("F", m, &settings{})
+				_, err = Check("F", m, &settings{})
 			}
 			if err == nil {
 				t.Fatal("no error")
@@ -236,7 +236,7 @@ func TestIgnoredKeysAreNamed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fitted, err := Fit("F", m, settings{})
+	fitted, err := Check("F", m, settings{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -250,7 +250,7 @@ func TestManyMistakesAreBounded(t *testing.T) {
 	for _, c := range "abcdefghijklmnop" {
 		m[strings.Repeat(string(c), 9)] = true
 	}
-	_, err := Fit("F", m, settings{})
+	_, err := Check("F", m, settings{})
 	if err == nil || strings.Count(err.Error(), "invalid config key") != maxReported || !strings.HasSuffix(err.Error(), "and 6 more") {
 		t.Errorf("got %v", err)
 	}
@@ -363,7 +363,7 @@ func TestParseFormat(t *testing.T) {
 	}
 }
 
-// FuzzParse: no input may panic or yield a map that Fit cannot handle.
+// FuzzParse: no input may panic or yield a map that Check cannot handle.
 func FuzzParse(f *testing.F) {
 	for i, text := range []string{inJSON, inHCL, inYAML, inTOML, "a = 08", "a = 1e", "a \"b\" \"c\" {}", "a: &x [*x]", "a: <<EOF"} {
 		f.Add(text, i%4)
@@ -374,7 +374,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		fitted, err := Fit("F", m, settings{})
+		fitted, err := Check("F", m, settings{})
 		if err != nil {
 			return
 		}

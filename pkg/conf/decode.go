@@ -10,9 +10,8 @@ import (
 	"time"
 )
 
-// Decode fills the struct that out points to from a map that Fit has checked, or
-// one that the program wrote itself. Keys without a field are left out: finding
-// them is Fit's work.
+// Decode fills the struct that out points to from a map that Check has returned, or one
+// that the program made itself. It ignores keys without a field: Check reports them.
 func Decode(m map[string]any, out any) error {
 	v := reflect.ValueOf(out)
 	if v.Kind() != reflect.Pointer || v.Elem().Kind() != reflect.Struct {
@@ -90,9 +89,8 @@ func decodeObject(path string, m map[string]any, out reflect.Value) error {
 	return nil
 }
 
-// convert makes a scalar of type t. A number or a truth value may stand in quotes
-// and a string without, as long as nothing is lost: which format demands quotes
-// is not the user's worry.
+// convert converts v to the scalar type t. A number or boolean may be quoted, and a
+// string may be a number, because the formats differ in what they quote.
 func convert(v any, t reflect.Type) (reflect.Value, error) {
 	out := reflect.New(t).Elem()
 	if rv := reflect.ValueOf(v); rv.Type() == t {

@@ -11,7 +11,7 @@ import (
 // parseHCL walks the syntax tree itself, because the library's own decoding into
 // a map cannot tell a list of one object from an object.
 func parseHCL(data []byte) (_ map[string]any, err error) {
-	defer recovered(&err) // the library panics, for example, on a number that is too large
+	defer recoverPanic(&err) // the library panics, for example, on a number that is too large
 	file, err := parser.Parse(data)
 	if err != nil {
 		return nil, err
@@ -24,7 +24,7 @@ func parseHCL(data []byte) (_ map[string]any, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return normalObject(m) // for the limit on nesting: labels nest without brackets
+	return normalizeObject(m) // for the limit on nesting: labels nest without brackets
 }
 
 func hclObject(list *ast.ObjectList) (map[string]any, error) {
@@ -46,8 +46,7 @@ func hclObject(list *ast.ObjectList) (map[string]any, error) {
 	return out, nil
 }
 
-// hclAdd collects objects of the same key in a list; of other values the last
-// one holds.
+// hclAdd collects objects of the same key in a list; of other values the last one counts.
 func hclAdd(out map[string]any, key string, value any) {
 	object, isObject := value.(map[string]any)
 	if !isObject {

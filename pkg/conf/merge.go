@@ -7,21 +7,20 @@ import (
 	"strings"
 )
 
-// Merge lays over on top of base and returns the result; it changes neither. A
-// scalar of over overrides, its lists are appended, its objects are merged; a
-// null changes nothing.
+// Merge merges over into a copy of base; it changes neither. A scalar of over overrides,
+// its lists are appended, its objects are merged; a null changes nothing.
 func Merge(base, over map[string]any) map[string]any {
 	out := maps.Clone(base)
 	if out == nil {
 		out = make(map[string]any, len(over))
 	}
 	for key, v := range over {
-		out[key] = merged(out[key], v)
+		out[key] = mergeValue(out[key], v)
 	}
 	return out
 }
 
-func merged(base, over any) any {
+func mergeValue(base, over any) any {
 	switch over := over.(type) {
 	case nil:
 		return base
@@ -32,15 +31,15 @@ func merged(base, over any) any {
 		b, _ := base.([]any)
 		out := slices.Clone(b)
 		for _, v := range over {
-			out = append(out, merged(nil, v))
+			out = append(out, mergeValue(nil, v))
 		}
 		return out
 	}
 	return over
 }
 
-// Put sets the value of a dotted key in m, whatever was there. Objects on the way to it
-// are made where there are none.
+// Put sets the value of a dotted key in m, whatever it was. It makes the objects around it
+// that are missing.
 func Put(m map[string]any, key string, value any) {
 	parts := strings.Split(key, ".")
 	last := len(parts) - 1
@@ -57,11 +56,11 @@ func Put(m map[string]any, key string, value any) {
 
 // Nest makes nested objects of dotted keys ("ports.http" and its value), as flags
 // and environment variables are named. It takes the value types that flags have:
-// strings, numbers, truth values, durations, and lists and maps of them.
+// strings, numbers, booleans, durations, and lists and maps of them.
 func Nest(flat map[string]any) (map[string]any, error) {
 	out := make(map[string]any)
 	for _, path := range slices.Sorted(maps.Keys(flat)) {
-		value, err := normal(flat[path], 0)
+		value, err := normalize(flat[path], 0)
 		if err != nil {
 			return nil, fmt.Errorf("setting %s: %w", path, err)
 		}

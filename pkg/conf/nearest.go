@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Nearest finds the name that key was probably meant to be, "" if none is near:
-// within a few typing mistakes, or one is the beginning of the other.
+// Nearest returns the name that is most similar to key: a few typing mistakes away, or
+// one is a prefix of the other. It returns "" if there is none.
 func Nearest(key string, names []string) string {
 	key = strings.ToLower(key)
 	mistakes := max(1, len(key)/3)

@@ -21,7 +21,7 @@ func parseJSON(data []byte) (map[string]any, error) {
 	var m map[string]any
 	err := dec.Decode(&m)
 	if errors.Is(err, io.EOF) {
-		return map[string]any{}, nil // nothing is no mistake, as in the other formats
+		return map[string]any{}, nil // an empty file is allowed, as in the other formats
 	}
 	if err != nil {
 		return nil, jsonError(data, err)
@@ -29,7 +29,7 @@ func parseJSON(data []byte) (map[string]any, error) {
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: more text after the end of the object", position(data, dec.InputOffset()))
 	}
-	return normalObject(m)
+	return normalizeObject(m)
 }
 
 // jsonError adds the line, which encoding/json leaves to its callers.
@@ -52,7 +52,7 @@ func position(data []byte, offset int64) string {
 }
 
 func parseYAML(data []byte) (_ map[string]any, err error) {
-	defer recovered(&err)
+	defer recoverPanic(&err)
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	var v any
 	if err := dec.Decode(&v); err != nil && !errors.Is(err, io.EOF) {
@@ -62,11 +62,11 @@ func parseYAML(data []byte) (_ map[string]any, err error) {
 	if err := dec.Decode(&more); err == nil {
 		return nil, errors.New("more than one YAML document in the file")
 	}
-	return normalObject(v)
+	return normalizeObject(v)
 }
 
 func parseTOML(data []byte) (_ map[string]any, err error) {
-	defer recovered(&err)
+	defer recoverPanic(&err)
 	var m map[string]any
 	if err := toml.Unmarshal(data, &m); err != nil {
 		var detail *toml.DecodeError
@@ -76,21 +76,21 @@ func parseTOML(data []byte) (_ map[string]any, err error) {
 		}
 		return nil, err
 	}
-	return normalObject(m)
+	return normalizeObject(m)
 }
 
-// recovered turns a panic of a parser into an error: a damaged file must not end
+// recoverPanic turns a panic of a parser into an error: a damaged file must not end
 // an agent that reloads.
-func recovered(err *error) {
+func recoverPanic(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("%v", r)
 	}
 }
 
-// normalObject gives a map of the types that Parse promises, sharing nothing
-// with v. Nothing at all is an empty object.
-func normalObject(v any) (map[string]any, error) {
-	n, err := normal(v, 0)
+// normalizeObject copies v into a map of the types that Parse promises. Nil is an empty
+// object.
+func normalizeObject(v any) (map[string]any, error) {
+	n, err := normalize(v, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func normalObject(v any) (map[string]any, error) {
 	return nil, fmt.Errorf("an object with keys is needed, not %s", describe(n))
 }
 
-func normal(v any, depth int) (any, error) {
+func normalize(v any, depth int) (any, error) {
 	if depth > MaxNesting {
 		return nil, errors.New("values are nested too deeply")
 	}
@@ -124,7 +124,7 @@ func normal(v any, depth int) (any, error) {
 	case reflect.Map:
 		out := make(map[string]any, rv.Len())
 		for iter := rv.MapRange(); iter.Next(); {
-			value, err := normal(iter.Value().Interface(), depth+1)
+			value, err := normalize(iter.Value().Interface(), depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -134,7 +134,7 @@ func normal(v any, depth int) (any, error) {
 	case reflect.Slice, reflect.Array:
 		out := make([]any, rv.Len())
 		for i := range out {
-			value, err := normal(rv.Index(i).Interface(), depth+1)
+			value, err := normalize(rv.Index(i).Interface(), depth+1)
 			if err != nil {
 				return nil, err
 			}
@@ -142,10 +142,10 @@ func normal(v any, depth int) (any, error) {
 		}
 		return out, nil
 	}
-	return normalScalar(rv)
+	return normalizeScalar(rv)
 }
 
-func normalScalar(rv reflect.Value) (any, error) {
+func normalizeScalar(rv reflect.Value) (any, error) {
 	switch {
 	case rv.Kind() == reflect.String:
 		return rv.String(), nil

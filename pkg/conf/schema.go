@@ -79,7 +79,7 @@ func findField(fields []field, key string) (field, bool) {
 	return field{}, false
 }
 
-// isLeaf tells the types that are filled from one scalar.
+// isLeaf reports whether a type is filled from one scalar.
 func isLeaf(t reflect.Type) bool {
 	if isDuration(t) || reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
 		return true
@@ -91,12 +91,12 @@ func isLeaf(t reflect.Type) bool {
 	return true
 }
 
-// isDuration tells the types that are durations.
+// isDuration reports whether a type is a duration.
 func isDuration(t reflect.Type) bool {
 	return t == reflect.TypeFor[time.Duration]() || t == reflect.TypeFor[api.Duration]()
 }
 
-// isObject tells the types that are filled from an object.
+// isObject reports whether a type is filled from an object.
 func isObject(t reflect.Type) bool {
 	return !isLeaf(t) && (t.Kind() == reflect.Struct || t.Kind() == reflect.Map)
 }

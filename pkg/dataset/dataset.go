@@ -2,9 +2,10 @@
 // watcher, and, at a start without any agent, those that an earlier process has stored
 // on disk.
 //
-// What it promises: a result of a request that is not wanted any more is dropped, because
-// it would be old when it is wanted again; results from disk are used only until an agent
-// has answered; only results that the owner calls complete are stored.
+// It promises that the result of a request is dropped when it is not followed any more,
+// because it would be old when it is followed again; that results from disk are used only
+// until an agent has answered; and that only results that the owner calls complete are
+// stored.
 package dataset
 
 import (
@@ -19,7 +20,7 @@ import (
 type Config struct {
 	Watch watch.Config
 	Cache watch.CacheConfig // Path "": nothing is stored
-	Fresh bool              // stored results are not used; new ones are stored
+	Fresh bool              // do not use stored results; store new ones
 }
 
 // Set is a set of requests with their results. Run runs in a goroutine of its own, and
@@ -66,7 +67,7 @@ func (s *Set) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// Frames yields new results, for Take.
+// Frames yields frames of new results; pass them to Accept.
 func (s *Set) Frames() <-chan watch.Frame { return s.frames }
 
 // Ended yields the watcher's error once.
@@ -75,7 +76,7 @@ func (s *Set) Ended() <-chan error { return s.ended }
 // Failing is the error of each request that has no answer now.
 func (s *Set) Failing() map[watch.Request]error { return s.watcher.Failing() }
 
-// Follow asks for exactly what is wanted; the map is not changed.
+// Follow replaces the set of requests; it does not modify the map.
 func (s *Set) Follow(wanted map[watch.Request]bool) {
 	s.wanted = wanted
 	requests := make([]watch.Request, 0, len(wanted))
@@ -91,9 +92,9 @@ func (s *Set) Follow(wanted map[watch.Request]bool) {
 	s.watcher.Follow(requests)
 }
 
-// Take keeps the results of a frame, and of those that wait behind it. It returns the
+// Accept stores the results of a frame, and of the frames that are waiting. It returns the
 // requests that have new results.
-func (s *Set) Take(frame watch.Frame) (changed map[watch.Request]bool) {
+func (s *Set) Accept(frame watch.Frame) (changed map[watch.Request]bool) {
 	changed = map[watch.Request]bool{}
 	s.cache.Changed(time.Now())
 	for {

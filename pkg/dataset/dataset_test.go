@@ -43,7 +43,7 @@ func TestSet(t *testing.T) {
 		}
 		s, end := begin(false, false)
 		for len(s.Results) < 2 {
-			s.Take(<-s.Frames())
+			s.Accept(<-s.Frames())
 		}
 		s.Flush(true)
 		if _, yes := s.FromDisk(); yes {

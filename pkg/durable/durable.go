@@ -61,11 +61,10 @@ func Remove(path string) error {
 func MkdirAll(dir string, perm fs.FileMode) error {
 	missing := []string{}
 	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		if _, err := os.Stat(at); err == nil || at == filepath.Dir(at) {
-			missing = append(missing, at) // it gets the entry of the first new directory
-			break
-		}
 		missing = append(missing, at)
+		if _, err := os.Stat(at); err == nil || at == filepath.Dir(at) {
+			break // this one exists, and gets the entry of the first new directory
+		}
 	}
 	if err := os.MkdirAll(dir, perm); err != nil {
 		return err

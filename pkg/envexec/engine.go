@@ -164,7 +164,7 @@ func (e *engine) follow() {
 // take keeps a frame's results, and considers what they change.
 func (e *engine) take(ctx context.Context, frame watch.Frame) error {
 	now := time.Now()
-	e.set.Take(frame)
+	e.set.Accept(frame)
 	if e.started && e.since.IsZero() {
 		e.since = now
 	}
@@ -178,7 +178,7 @@ func (e *engine) take(ctx context.Context, frame watch.Frame) error {
 }
 
 func (e *engine) pace() watch.Pace {
-	return watch.Pace{Wait: e.cfg.Wait, Jitter: watch.Share(e.cfg.Jitter)}
+	return watch.Pace{Wait: e.cfg.Wait, Jitter: watch.NodeJitter(e.cfg.Jitter)}
 }
 
 // complete says whether every source has an answer.

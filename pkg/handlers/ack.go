@@ -48,10 +48,11 @@ func (d *delivery) request() watch.Request {
 	return q
 }
 
-// advance changes the request from time to time, so that it leaves out delivered events.
+// advance moves the request's start behind the delivered events, once advanceAfter of
+// them were delivered.
 func (d *delivery) advance(events int) {
-	if d.delivered += events; d.delivered >= advanceAfter && d.onSince != nil {
-		d.delivered = 0
+	if d.sinceAdvance += events; d.sinceAdvance >= advanceAfter && d.onSince != nil {
+		d.sinceAdvance = 0
 		d.since.Store(d.cursor.position())
 		d.onSince()
 	}

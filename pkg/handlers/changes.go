@@ -26,25 +26,25 @@ type change struct {
 
 // changes are the differences of two states: present items in their order, then deleted
 // ones. They are computed here, so they are the same with muster and Consul.
-func changes(old []item, salt string, now view) []change {
+func changes(old []item, salt string, now update) []change {
 	before := make(map[string]item, len(old))
 	for _, it := range old {
 		before[it.Key] = it
 	}
-	there := make(map[string]bool, len(now.items))
+	present := make(map[string]bool, len(now.items))
 	var out []change
 	for _, it := range now.items {
-		there[it.Key] = true
-		was, known := before[it.Key]
+		present[it.Key] = true
+		prev, known := before[it.Key]
 		switch {
 		case !known:
 			out = append(out, change{opAdd, it.Key, nil, it.Data, now.index})
-		case !was.same(salt, it.Data):
-			out = append(out, change{opModify, it.Key, was.Data, it.Data, now.index})
+		case !prev.same(salt, it.Data):
+			out = append(out, change{opModify, it.Key, prev.Data, it.Data, now.index})
 		}
 	}
 	for _, it := range old {
-		if !there[it.Key] {
+		if !present[it.Key] {
 			out = append(out, change{opDelete, it.Key, it.Data, nil, now.index})
 		}
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// cursor says how far one watch has delivered. With a directory it has a file of its
-// own, which a restart reads; a second file is locked while the watch runs.
+// cursor says what one watch has delivered. With a directory it has a file, which the
+// next process reads; a second file is locked while the watch runs.
 type cursor struct {
 	path   string // "": no file
 	values bool   // the file may hold the values of items, not only their hashes
@@ -49,7 +49,7 @@ const (
 	maxKnownEvents = 512
 )
 
-// errNoCursor says that the directory cannot be used.
+// errNoCursor says that the directory of cursors cannot be used.
 var errNoCursor = errors.New("remember what was delivered")
 
 // ErrInUse says that another process runs the same watch.

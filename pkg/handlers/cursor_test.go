@@ -38,7 +38,7 @@ func TestValuesOnDisk(t *testing.T) {
 			}
 			m.close()
 		}
-		now := view{index: 9, items: []item{{Key: "a", Data: []byte(`"secret-1"`)}, {Key: "b", Data: []byte(`"new"`)}}}
+		now := update{index: 9, items: []item{{Key: "a", Data: []byte(`"secret-1"`)}, {Key: "b", Data: []byte(`"new"`)}}}
 		text, err := lines(changes(m.last.Items, m.last.Salt, now))
 		want := `{"op":"modify","key":"b","old":null,"new":"new","index":9}` + "\n"
 		if keep {

@@ -18,12 +18,12 @@ type deadLetter struct {
 	Index    uint64          `json:"index"`
 	Attempts int             `json:"attempts"`
 	Error    string          `json:"error"`
-	Data     json.RawMessage `json:"data"`            // the view
-	Input    string          `json:"input,omitempty"` // of the handler, where that is not the view
+	Data     json.RawMessage `json:"data"`            // the update
+	Input    string          `json:"input,omitempty"` // of the handler, where that is not the update
 }
 
 // writeDeadLetter appends a dead letter, if the watch has a file for them.
-func (d *delivery) writeDeadLetter(v view, in Input, cause error) (err error) {
+func (d *delivery) writeDeadLetter(v update, in Input, cause error) (err error) {
 	if d.spec.DeadLetters == "" {
 		return nil
 	}

@@ -17,14 +17,14 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// delivery runs the handler of one watch for its views. mu guards inbox and status; all
+// delivery runs the handler of one watch for its updates. mu guards inbox and status; all
 // other variables belong to the goroutine in run.
 //
-//	                    due              exit 0
-//	waiting <--------> (settled) ---> running ---------> waiting, cursor moved
-//	   ^                                 |
-//	   |  backoff, or something newer    | any other end
-//	   +---------------------------------+
+//	           due            exit 0
+//	waiting --------> running --------> waiting, cursor moved
+//	   ^                 |
+//	   |                 | any other end: retried after a backoff, or replaced by a
+//	   +-----------------+ newer update
 type delivery struct {
 	spec        Spec
 	id          identity
@@ -40,26 +40,26 @@ type delivery struct {
 	onSince func()        // called when since has changed; may be nil
 	since   atomic.Uint64 // of durable events, for query
 
-	wake  chan struct{} // capacity 1: inbox is not empty
-	mu    sync.Mutex
-	inbox []view
-	now   WatchStatus
+	wake   chan struct{} // capacity 1: inbox is not empty
+	mu     sync.Mutex
+	inbox  []update
+	status WatchStatus
 
 	cursor    *cursor
 	touchTick <-chan time.Time // time to touch the cursor file
 	pending   pending
 	pace      watch.Pace
-	running   view      // of the handler that runs
-	hasFirst  bool      // the first view has arrived
-	force     bool      // deliver the first view even if it was delivered before
-	oldest    time.Time // when the oldest waiting view arrived
+	running   update    // of the handler that runs
+	hasFirst  bool      // the first update has arrived
+	force     bool      // deliver the first update even if it was delivered before
+	oldest    time.Time // when the oldest waiting update arrived
 	newest    time.Time
-	failures  int // in a row, of the next view
+	failures  int // in a row, of the next update
 	retryAt   time.Time
 
-	delivered   int       // durable events since the last advance
-	ackAt       time.Time // when acknowledging is retried; zero: never
-	ackFailures int
+	sinceAdvance int       // durable events since the last advance
+	ackAt        time.Time // when acknowledging is retried; zero: never
+	ackFailures  int
 }
 
 // The delay before a failed delivery is retried; it doubles.
@@ -68,8 +68,8 @@ const (
 	maxBackoff   = time.Minute
 )
 
-// put adds a view to the inbox. It does not block.
-func (d *delivery) put(v view) {
+// put adds an update to the inbox. It does not block.
+func (d *delivery) put(v update) {
 	d.mu.Lock()
 	d.inbox = append(d.inbox, v)
 	d.mu.Unlock()
@@ -79,28 +79,29 @@ func (d *delivery) put(v view) {
 	}
 }
 
-// hasFile reports whether the cursor has a file: the start depends on earlier deliveries.
+// hasFile reports whether the cursor has a file. It needs none where the start does not
+// depend on earlier deliveries.
 func (d *delivery) hasFile() bool {
 	return d.dir != "" && (d.spec.Initial == "" || d.spec.Initial == InitialIfChanged)
 }
 
-// run delivers until ctx ends. The error is why nothing can be delivered, or, with
-// once, why the one attempt failed.
+// run delivers until ctx ends. It returns an error if nothing can be delivered, or, with
+// once, if the one attempt failed.
 func (d *delivery) run(ctx context.Context) error {
 	dir := d.dir
 	if !d.hasFile() {
 		dir = ""
 	}
-	mem, err := openCursor(dir, d.id, d.spec.KeepValues)
+	cur, err := openCursor(dir, d.id, d.spec.KeepValues)
 	if d.dirOptional && errors.Is(err, errNoCursor) {
 		d.log.Warn("nothing is remembered: the next start delivers again, and a second process is not noticed; -state-dir names another place", "error", err)
-		mem, err = &cursor{}, nil
+		cur, err = &cursor{}, nil
 	}
 	if err != nil {
 		return err
 	}
-	defer mem.close()
-	d.cursor = mem
+	defer cur.close()
+	d.cursor = cur
 	daily := time.NewTicker(touchEvery)
 	defer daily.Stop()
 	d.touchTick = daily.C
@@ -122,15 +123,15 @@ func (d *delivery) run(ctx context.Context) error {
 	}
 }
 
-// next waits for the next view that is due; false: there is none.
-func (d *delivery) next(ctx context.Context) (view, bool) {
+// next waits until an update is due and returns it; false when there will be none.
+func (d *delivery) next(ctx context.Context) (update, bool) {
 	for {
 		d.drain()
 		var due, acks <-chan time.Time
 		if !d.ackAt.IsZero() {
 			acks = time.After(time.Until(d.ackAt))
 		}
-		if len(d.pending.views) > 0 {
+		if len(d.pending.updates) > 0 {
 			wait := time.Until(d.dueAt())
 			if wait <= 0 {
 				d.oldest = time.Time{}
@@ -138,7 +139,7 @@ func (d *delivery) next(ctx context.Context) (view, bool) {
 			}
 			due = time.After(wait)
 		} else if d.once && d.hasFirst {
-			return view{}, false
+			return update{}, false
 		}
 		if d.hasFirst {
 			d.publish(StateIdle)
@@ -151,12 +152,12 @@ func (d *delivery) next(ctx context.Context) (view, bool) {
 		case <-d.touchTick:
 			d.cursor.touch()
 		case <-ctx.Done():
-			return view{}, false
+			return update{}, false
 		}
 	}
 }
 
-// dueAt is when the next view is delivered.
+// dueAt is when the next update may be delivered.
 func (d *delivery) dueAt() time.Time {
 	at := d.newest
 	if !d.oldest.IsZero() {
@@ -168,16 +169,16 @@ func (d *delivery) dueAt() time.Time {
 	return at
 }
 
-// drain moves views from the inbox to pending.
+// drain moves updates from the inbox to pending.
 func (d *delivery) drain() {
 	d.mu.Lock()
 	arrived := d.inbox
 	d.inbox = nil
 	d.mu.Unlock()
 	for _, v := range arrived {
-		v, news := d.dropSeen(v)
+		v, isNew := d.dropSeen(v)
 		d.hasFirst = true
-		if !news {
+		if !isNew {
 			continue
 		}
 		if lost := d.pending.add(v); lost > 0 {
@@ -188,7 +189,7 @@ func (d *delivery) drain() {
 			d.oldest = d.newest
 		}
 		if d.spec.Overlap != OverlapQueue {
-			d.retryAt = time.Time{} // the newer view may succeed
+			d.retryAt = time.Time{} // the newer update may succeed
 			if !d.pending.events {
 				d.failures = 0
 			}
@@ -196,8 +197,9 @@ func (d *delivery) drain() {
 	}
 }
 
-// dropSeen removes what was delivered before from a view; false: nothing is left.
-func (d *delivery) dropSeen(v view) (view, bool) {
+// dropSeen removes from an update what was delivered before. It returns false if nothing
+// is left to deliver.
+func (d *delivery) dropSeen(v update) (update, bool) {
 	first, initial := !d.hasFirst, d.spec.Initial
 	if d.spec.Durable && len(v.items) > 0 {
 		v.index = v.items[len(v.items)-1].at
@@ -218,8 +220,8 @@ func (d *delivery) dropSeen(v view) (view, bool) {
 	return v, len(v.items) > 0
 }
 
-// deliver runs the handler on a view and notes the result.
-func (d *delivery) deliver(ctx context.Context, v view) error {
+// deliver runs the handler on an update and notes the result.
+func (d *delivery) deliver(ctx context.Context, v update) error {
 	in, run, err := d.input(v)
 	if err != nil {
 		return err
@@ -232,7 +234,7 @@ func (d *delivery) deliver(ctx context.Context, v view) error {
 	d.running = v
 	d.publish(StateRunning)
 	cause, err := d.handle(ctx, in)
-	d.running = view{}
+	d.running = update{}
 	d.countRun(v, err)
 	switch {
 	case err == nil:
@@ -250,8 +252,9 @@ func (d *delivery) deliver(ctx context.Context, v view) error {
 	return err
 }
 
-// input is what the handler is to get; false: nothing, because that is known.
-func (d *delivery) input(v view) (Input, bool, error) {
+// input is the handler's input. It returns false if the handler need not run: it has had
+// this already.
+func (d *delivery) input(v update) (Input, bool, error) {
 	body := v.body()
 	last := d.cursor.last
 	if d.spec.Type != typeEvent && !d.force && last != nil && last.Hash == hashOf(body) {
@@ -272,8 +275,8 @@ func (d *delivery) input(v view) (Input, bool, error) {
 	return Input{v.index, data}, len(data) > 0, err
 }
 
-// handle runs the handler, and drains the inbox meanwhile. cause is why we ended it, if
-// we did.
+// handle runs the handler, and drains the inbox meanwhile. cause says why the handler was
+// stopped, if it was.
 func (d *delivery) handle(parent context.Context, in Input) (cause, err error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
@@ -291,15 +294,15 @@ func (d *delivery) handle(parent context.Context, in Input) (cause, err error) {
 		case <-d.wake:
 			d.drain()
 			d.publish(StateRunning)
-			if d.spec.Overlap == OverlapKill && !d.once && len(d.pending.views) > 0 {
+			if d.spec.Overlap == OverlapKill && !d.once && len(d.pending.updates) > 0 {
 				cancel(errSuperseded)
 			}
 		}
 	}
 }
 
-// failed retries a view later, or gives it up.
-func (d *delivery) failed(v view, in Input, err error) {
+// failed retries an update later, or gives it up.
+func (d *delivery) failed(v update, in Input, err error) {
 	d.failures++
 	if n := d.spec.Attempts; n > 0 && d.failures >= n {
 		d.log.Error("watch handler failed, giving this change up", "error", err, "attempts", d.failures, "index", v.index)
@@ -309,7 +312,7 @@ func (d *delivery) failed(v view, in Input, err error) {
 		d.failures = 0
 		d.moveCursor(v, false)
 		d.mu.Lock()
-		d.now.GivenUp++
+		d.status.GivenUp++
 		d.mu.Unlock()
 		return
 	}
@@ -323,8 +326,8 @@ func (d *delivery) failed(v view, in Input, err error) {
 	d.log.Warn("watch handler failed, trying again", "error", err, "index", v.index, "retry_in", delay)
 }
 
-// moveCursor notes that a view is delivered; acks means that its events are to be acknowledged.
-func (d *delivery) moveCursor(v view, acks bool) {
+// moveCursor notes that an update is delivered; acks means that its events are to be acknowledged.
+func (d *delivery) moveCursor(v update, acks bool) {
 	now := &delivered{Watch: d.id, Index: v.index, Hash: hashOf(v.body()), Since: d.cursor.position(), Unacked: d.cursor.unacked()}
 	if d.spec.Durable {
 		for _, it := range v.items {

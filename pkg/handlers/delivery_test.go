@@ -79,14 +79,14 @@ func run(t *testing.T, r *recorder, spec Spec, dir string, once bool) (*delivery
 	}
 }
 
-// state is a view of a key.
-func state(index uint64, value string) view {
-	return view{index: index, form: one, items: []item{{Key: "k", Data: []byte(value)}}}
+// state is an update of a watched key.
+func state(index uint64, value string) update {
+	return update{index: index, form: one, items: []item{{Key: "k", Data: []byte(value)}}}
 }
 
 // events is a list of them.
-func events(index uint64, ids ...string) view {
-	v := view{index: index, form: list}
+func events(index uint64, ids ...string) update {
+	v := update{index: index, form: list}
 	for _, id := range ids {
 		v.items = append(v.items, item{Key: id, Data: []byte(id)})
 	}
@@ -408,7 +408,7 @@ func TestChangesOverARestart(t *testing.T) {
 		r.want(t, "the same")
 		d.put(state(2, "2"))
 		r.want(t, "modified", `0 2 {"op":"modify","key":"k","old":1,"new":2,"index":2}`)
-		d.put(view{index: 3, form: one})
+		d.put(update{index: 3, form: one})
 		r.want(t, "deleted", `0 3 {"op":"delete","key":"k","old":2,"new":null,"index":3}`)
 		_ = stop()
 	})

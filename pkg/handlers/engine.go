@@ -13,7 +13,8 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// source is what watches must have in common to share a Watcher.
+// source is what requests to the agent carry. Watches with the same source share a
+// Watcher.
 type source struct {
 	token string
 	stale bool
@@ -22,18 +23,18 @@ type source struct {
 // ErrNoAnswer says that the agent did not answer as many attempts as Retry allows.
 var ErrNoAnswer = errors.New("no answer")
 
-// engine follows the requests of one source and gives changes to the deliveries.
+// engine follows the requests of one source and passes updates to the deliveries.
 type engine struct {
 	w   *watch.Watcher
 	log *slog.Logger
 	end context.CancelFunc
 
-	mu     sync.Mutex // before the Watcher's own
-	latest map[watch.Request]view
+	mu     sync.Mutex // locked before the Watcher's own
+	latest map[watch.Request]update
 	to     map[watch.Request][]*delivery
 }
 
-// prepare makes the missing engines. Callers hold mu of the Set.
+// prepare makes the engines that are missing. Callers hold the Set's mu.
 func (s *Set) prepare(next map[string]*worker) error {
 	for _, w := range next {
 		src := source{w.spec.Token, w.spec.Stale}
@@ -51,7 +52,7 @@ func (s *Set) prepare(next map[string]*worker) error {
 		}
 		s.engines[src] = &engine{
 			w: watch.New(cfg), log: s.cfg.Logger,
-			latest: map[watch.Request]view{}, to: map[watch.Request][]*delivery{},
+			latest: map[watch.Request]update{}, to: map[watch.Request][]*delivery{},
 		}
 	}
 	return nil
@@ -131,7 +132,7 @@ func (e *engine) publish(q watch.Request, r watch.Result) {
 	if e.to[q] == nil {
 		return
 	}
-	v, err := viewOf(r)
+	v, err := updateOf(r)
 	if err != nil {
 		e.log.Error("cannot use an answer", "query", q.String(), "error", err)
 		return

@@ -66,11 +66,11 @@ type script struct {
 func (s *script) Handle(ctx context.Context, in Input) error {
 	run := proc.Spec{Argv: s.argv, Stdout: os.Stdout, Stderr: os.Stderr}
 	run.Env = append(s.env[:len(s.env):len(s.env)], "CONSUL_INDEX="+strconv.FormatUint(in.Index, 10))
-	stdin, feed, err := os.Pipe()
+	stdin, stdinWriter, err := os.Pipe()
 	if err != nil {
 		return fmt.Errorf("start handler: %w", err)
 	}
-	defer feed.Close()
+	defer stdinWriter.Close()
 	run.Stdin = stdin
 	output := func() {}
 	if s.capture != nil {
@@ -93,14 +93,14 @@ func (s *script) Handle(ctx context.Context, in Input) error {
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
-		_, _ = feed.Write(in.Data) // a handler need not read it
-		feed.Close()
+		_, _ = stdinWriter.Write(in.Data) // a handler need not read it
+		stdinWriter.Close()
 	}()
 	code, stopped, err := child.Await(ctx, s.killTimeout)
 	if stopped && code != 0 && err == nil {
 		err = fmt.Errorf("handler stopped: %w", context.Cause(ctx))
 	}
-	feed.Close() // whoever still writes is stopped by it
+	stdinWriter.Close() // ends the write below, if the handler left some input unread
 	<-written
 	if err == nil && code != 0 {
 		err = &ExitError{code}
@@ -125,7 +125,7 @@ func (s *script) captureOutput(run *proc.Spec) (done func(), err error) {
 	}, nil
 }
 
-// lastBytes reads to the end and gives the last n bytes.
+// lastBytes reads r to its end and returns the last n bytes.
 func lastBytes(r io.Reader, n int) []byte {
 	var kept []byte
 	buf := make([]byte, n)
@@ -185,13 +185,13 @@ func (h *HTTP) method() string {
 	return h.Method
 }
 
-// poster is a running HTTP handler.
-type poster struct {
+// httpHandler is the Handler of an HTTP.
+type httpHandler struct {
 	spec   *HTTP
 	client *http.Client
 }
 
-func newPoster(h *HTTP) *poster {
+func newHTTPHandler(h *HTTP) *httpHandler {
 	timeout := h.Timeout
 	if timeout == 0 {
 		timeout = defaultHTTPTimeout
@@ -200,10 +200,10 @@ func newPoster(h *HTTP) *poster {
 	if h.TLSSkipVerify {
 		transport.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // as configured
 	}
-	return &poster{h, &http.Client{Timeout: timeout, Transport: transport}}
+	return &httpHandler{h, &http.Client{Timeout: timeout, Transport: transport}}
 }
 
-func (p *poster) Handle(ctx context.Context, in Input) error {
+func (p *httpHandler) Handle(ctx context.Context, in Input) error {
 	req, err := http.NewRequestWithContext(ctx, p.spec.method(), p.spec.Path, bytes.NewReader(in.Data))
 	if err != nil {
 		return fmt.Errorf("make the request to the handler: %w", err)

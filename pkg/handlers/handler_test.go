@@ -125,18 +125,18 @@ func TestHTTPHandler(t *testing.T) {
 		{Path: plain.URL + "/x", Header: map[string][]string{"a": {"1", "2"}}},
 		{Path: secure.URL + "/x", Header: map[string][]string{"a": {"1", "2"}}, TLSSkipVerify: true},
 	} {
-		p := newPoster(&h)
+		p := newHTTPHandler(&h)
 		defer p.client.CloseIdleConnections()
 		if err := p.Handle(t.Context(), Input{7, []byte("[]\n")}); err != nil || got != "POST/x7application/json[1 2][]\n" {
 			t.Errorf("%q, %v", got, err)
 		}
 	}
-	strict := newPoster(&HTTP{Path: secure.URL})
+	strict := newHTTPHandler(&HTTP{Path: secure.URL})
 	if err := strict.Handle(t.Context(), Input{}); err == nil {
 		t.Error("a certificate of nobody was good enough")
 	}
 	status = http.StatusTeapot
-	put := newPoster(&HTTP{Path: plain.URL, Method: "PUT"})
+	put := newHTTPHandler(&HTTP{Path: plain.URL, Method: "PUT"})
 	defer put.client.CloseIdleConnections()
 	if err := put.Handle(t.Context(), Input{}); err == nil || !strings.Contains(err.Error(), "418") || !strings.Contains(err.Error(), "because") || !strings.HasPrefix(got, "PUT") {
 		t.Errorf("%q, %v", got, err)

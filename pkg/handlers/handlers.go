@@ -4,15 +4,15 @@
 //
 // What it promises, for each watch:
 //
-//   - A handler runs only because the data differ from the last delivery: no restart,
-//     reload, reconnect or index makes it run. A cursor on disk says what was
-//     delivered, unless the watch asks for another start.
-//   - At least once: a change counts as delivered when the handler has succeeded.
+//   - A handler runs only if the data differ from the last delivery. A restart, a
+//     reload, a reconnect or a new index alone does not run it. A cursor on disk says
+//     what was delivered last, unless Spec.Initial says that it does not matter.
+//   - Delivery is at least once: a change is delivered when the handler has succeeded.
 //     Until then it is retried after 1, 2 ... 60 s, or replaced by a newer state where
-//     states are not queued. Only the watch's limit of attempts ends this. Events are
-//     never dropped, up to the number that an agent keeps.
-//   - One handler at a time runs, below a guard: after a stop or kill -9 none of its
-//     processes is left.
+//     states are not queued. Only the watch's limit of attempts ends the retries. Events
+//     are not dropped, up to the number that an agent keeps.
+//   - Of each watch one handler runs at a time, below a guard (package proc): after a
+//     stop or kill -9 of this process none of its processes is left.
 //   - The input of a handler has the form of the reference's handlers.
 package handlers
 
@@ -58,7 +58,7 @@ type Config struct {
 type Set struct {
 	cfg Config
 
-	failed chan error    // capacity 1: the first reason to end it all
+	failed chan error    // capacity 1: the first error that ends Run
 	done   chan struct{} // closed when every watch has ended, with Once
 	guards *proc.Pool    // of the programs
 
@@ -70,7 +70,7 @@ type Set struct {
 	engines map[source]*engine
 }
 
-// worker is a running delivery.
+// worker is a delivery and the goroutine that runs it.
 type worker struct {
 	spec     Spec
 	delivery *delivery
@@ -89,8 +89,8 @@ func New(cfg Config, specs []Spec) *Set {
 	}
 }
 
-// Check says why a watch could never be delivered: its handler does not exist, or cannot
-// be executed. It starts nothing.
+// Check returns an error if a watch could never be delivered: its handler does not exist,
+// or cannot be executed. It starts nothing.
 func (s *Set) Check() error {
 	for _, spec := range s.specs {
 		words := spec.Args
@@ -226,7 +226,7 @@ func (s *Set) worker(spec Spec, id identity) (*worker, error) {
 func (s *Set) handler(spec *Spec, log *slog.Logger) (Handler, error) {
 	switch {
 	case spec.HTTP != nil:
-		return newPoster(spec.HTTP), nil
+		return newHTTPHandler(spec.HTTP), nil
 	case len(spec.Args) == 0 && spec.Handler == "":
 		if s.cfg.Handler == nil {
 			return nil, errors.New("Must define a watch handler")
@@ -302,7 +302,7 @@ func (s *Set) ended(w *worker, err error) {
 	}
 }
 
-// refollow updates the requests after a watch has advanced.
+// refollow updates the requests of the engines: that of a watch has changed.
 func (s *Set) refollow() {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -2,11 +2,11 @@ package handlers
 
 import "slices"
 
-// pending is the queue of views to deliver. It is not safe for concurrent use.
+// pending is the queue of updates to deliver. It is not safe for concurrent use.
 type pending struct {
 	overlap Overlap
 	events  bool
-	views   []view
+	updates []update
 }
 
 const (
@@ -18,42 +18,42 @@ const (
 	maxPendingEvents = 4096
 )
 
-// add appends a view. lost is how many changes or events were dropped.
-func (p *pending) add(v view) (lost int) {
+// add appends an update. lost is how many changes or events were dropped.
+func (p *pending) add(v update) (lost int) {
 	if p.overlap != OverlapQueue {
 		return p.merge(v)
 	}
-	p.views = append(p.views, v)
+	p.updates = append(p.updates, v)
 	limit := maxQueue
 	if p.events {
 		limit = maxPendingEvents
 	}
-	lost = max(0, len(p.views)-limit)
-	p.views = p.views[lost:]
+	lost = max(0, len(p.updates)-limit)
+	p.updates = p.updates[lost:]
 	return lost
 }
 
-// merge merges v with the waiting view: the newest state, all events.
-func (p *pending) merge(v view) (lost int) {
-	if p.events && len(p.views) > 0 {
-		before := p.views[0].items
+// merge merges v with the waiting update: the newest state, all events.
+func (p *pending) merge(v update) (lost int) {
+	if p.events && len(p.updates) > 0 {
+		before := p.updates[0].items
 		v.items = append(before[:len(before):len(before)], v.items...)
 		lost = max(0, len(v.items)-maxPendingEvents)
 		v.items = v.items[lost:]
 	}
-	p.views = []view{v}
+	p.updates = []update{v}
 	return lost
 }
 
-// putBack puts back a view that could not be delivered, before those that came since.
-// Where states are not queued a newer one replaces it: false.
-func (p *pending) putBack(v view) bool {
+// putBack puts an update that could not be delivered before those that came since. It
+// returns false if it did not: states are not queued, and a newer one waits.
+func (p *pending) putBack(v update) bool {
 	switch {
-	case len(p.views) == 0 || p.overlap == OverlapQueue:
-		p.views = append([]view{v}, p.views...)
+	case len(p.updates) == 0 || p.overlap == OverlapQueue:
+		p.updates = append([]update{v}, p.updates...)
 	case p.events:
-		newer := p.views[0]
-		p.views = []view{v}
+		newer := p.updates[0]
+		p.updates = []update{v}
 		p.merge(newer)
 	default:
 		return false
@@ -61,16 +61,16 @@ func (p *pending) putBack(v view) bool {
 	return true
 }
 
-// pop removes the next view to deliver.
-func (p *pending) pop() view {
-	v := p.views[0]
-	p.views = p.views[1:]
+// pop removes the next update to deliver.
+func (p *pending) pop() update {
+	v := p.updates[0]
+	p.updates = p.updates[1:]
 	return v
 }
 
 // has reports whether an event waits.
 func (p *pending) has(id string) bool {
-	for _, v := range p.views {
+	for _, v := range p.updates {
 		if v.has(id) {
 			return true
 		}
@@ -78,6 +78,6 @@ func (p *pending) has(id string) bool {
 	return false
 }
 
-func (v view) has(key string) bool {
+func (v update) has(key string) bool {
 	return slices.ContainsFunc(v.items, func(it item) bool { return it.Key == key })
 }

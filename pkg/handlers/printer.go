@@ -10,7 +10,7 @@ import (
 	"github.com/muster-dev/muster/pkg/cli"
 )
 
-// Printer is a handler that prints what it gets.
+// Printer is a handler that prints its input.
 type Printer struct {
 	Out    io.Writer // a closed pipe ends the process, as of any program that prints
 	Indent bool
@@ -27,7 +27,7 @@ func (p Printer) Handle(_ context.Context, in Input) error {
 		data = b.Bytes()
 	}
 	if _, err := p.Out.Write(data); err != nil {
-		cli.DieOfPipe(err)
+		cli.ExitOnEPIPE(err)
 		return fmt.Errorf("print a result: %w", err)
 	}
 	return nil

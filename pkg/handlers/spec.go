@@ -49,13 +49,13 @@ type Spec struct {
 	DeadLetters string        `conf:"dead_letters"` // file that dead letters are appended to
 }
 
-// Initial reports whether the state at the start of a watch is delivered.
+// Initial says whether the state at the start of a watch is delivered.
 type Initial string
 
 // The values of Initial.
 const (
 	InitialNever     Initial = "never"
-	InitialIfChanged Initial = "if-changed" // unless it is the last delivery
+	InitialIfChanged Initial = "if-changed" // unless it was delivered last
 	InitialAlways    Initial = "always"
 )
 
@@ -80,7 +80,7 @@ const (
 	typeEvent     = "event"
 )
 
-// parameters are what each type takes beside datacenter, token and stale.
+// parameters lists what each type allows beside datacenter, token and stale.
 func parameters() map[string][]string {
 	return map[string][]string{
 		typeKey:       {"key"},
@@ -93,13 +93,13 @@ func parameters() map[string][]string {
 	}
 }
 
-// target says what is wrong with the type and its parameters, in the reference's
-// words.
-func (s *Spec) target() error {
+// checkTarget checks the type and its parameters. The errors are worded as in the
+// reference.
+func (s *Spec) checkTarget() error {
 	if s.Type == "" {
 		return errors.New("Watch type must be specified")
 	}
-	takes, ok := parameters()[s.Type]
+	allowed, ok := parameters()[s.Type]
 	if !ok {
 		return fmt.Errorf("Unsupported watch type: %s", s.Type)
 	}
@@ -123,7 +123,7 @@ func (s *Spec) target() error {
 		{"key", s.Key != ""}, {"prefix", s.Prefix != ""}, {"service", s.Service != ""}, {"tag", len(s.Tags) > 0},
 		{"passingonly", s.PassingOnly != nil}, {"state", s.State != ""}, {"name", s.Name != ""}, {"durable", s.Durable}, {"filter", s.Filter != ""},
 	} {
-		if p.set && !slices.Contains(takes, p.name) {
+		if p.set && !slices.Contains(allowed, p.name) {
 			invalid = append(invalid, p.name)
 		}
 	}
@@ -133,9 +133,9 @@ func (s *Spec) target() error {
 	return nil
 }
 
-// Check says what is wrong with a watch, apart from its handler.
+// Check checks a watch, apart from its handler.
 func (s *Spec) Check() error {
-	if err := s.target(); err != nil {
+	if err := s.checkTarget(); err != nil {
 		return err
 	}
 	if s.Type == typeKey || s.Type == typeKeyPrefix {
@@ -160,7 +160,7 @@ func (s *Spec) Check() error {
 	return nil
 }
 
-// CheckHandler says what is wrong with a watch's handler, in the reference's words.
+// CheckHandler checks a watch's handler. The errors are worded as in the reference.
 func (s *Spec) CheckHandler() error {
 	script, http := len(s.Args) > 0 || s.Handler != "", s.HTTP != nil
 	switch {
@@ -250,8 +250,8 @@ func (s *Spec) String() string {
 	return out
 }
 
-// identity is equal for two watches that read the same from the same agent for the same
-// handler. How the handler runs is not a part of it, but Changes is.
+// identity tells watches apart: two with the same identity read the same from the same
+// agent for the same handler. How the handler runs is not a part of it, but Changes is.
 func (s *Spec) identity(address string) identity {
 	id := identity{Address: address, Type: s.Type, Query: s.Request().String(), Changes: s.Changes}
 	switch {
@@ -273,7 +273,7 @@ type identity struct {
 	Changes bool `json:",omitempty"`
 }
 
-// bytes is an identity in the form that is hashed.
+// bytes encodes an identity, as a key and to be hashed.
 func (i identity) bytes() []byte {
 	out, _ := json.Marshal(i)
 	return out
@@ -288,7 +288,7 @@ func Read(name string, entries []map[string]any) ([]Spec, error) {
 	out := make([]Spec, len(entries))
 	for i, entry := range entries {
 		at := fmt.Sprintf("%s[%d]", name, i)
-		fitted, err := conf.Fit(at, entry, Spec{})
+		fitted, err := conf.Check(at, entry, Spec{})
 		if err != nil {
 			return nil, err
 		}

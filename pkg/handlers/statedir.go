@@ -13,7 +13,7 @@ func StateDir() (string, error) {
 	base := os.Getenv("XDG_STATE_HOME")
 	if base == "" {
 		home, err := os.UserHomeDir()
-		if err != nil { // as in a service of the system
+		if err != nil { // HOME is not set, as in a system service
 			me, err := user.Current()
 			if err != nil || me.HomeDir == "" {
 				return "", errors.New("no directory to remember deliveries in, the next start delivers again: set HOME, XDG_STATE_HOME or -state-dir")

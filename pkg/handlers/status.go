@@ -39,7 +39,7 @@ const (
 
 // publish updates the status.
 func (d *delivery) publish(state string) {
-	if state == StateIdle && len(d.pending.views) > 0 {
+	if state == StateIdle && len(d.pending.updates) > 0 {
 		state = StateSettling
 		if d.failures > 0 {
 			state = StateFailed
@@ -47,31 +47,31 @@ func (d *delivery) publish(state string) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.now.State, d.now.Waiting = state, len(d.pending.views)
+	d.status.State, d.status.Waiting = state, len(d.pending.updates)
 }
 
 // countRun counts a run of the handler.
-func (d *delivery) countRun(v view, err error) {
+func (d *delivery) countRun(v update, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.now.Runs++
+	d.status.Runs++
 	if err != nil {
-		d.now.Failures++
-		d.now.LastError = err.Error()
+		d.status.Failures++
+		d.status.LastError = err.Error()
 		return
 	}
 	at := time.Now().UTC()
-	d.now.LastError, d.now.Index, d.now.DeliveredAt = "", v.index, &at
+	d.status.LastError, d.status.Index, d.status.DeliveredAt = "", v.index, &at
 }
 
-// Status may be asked for at any time.
+// Status is the state now.
 func (s *Set) Status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := Status{Watches: make([]WatchStatus, 0, len(s.workers)), Failing: []watch.Failure{}}
 	for _, w := range s.workers {
 		w.delivery.mu.Lock()
-		now := w.delivery.now
+		now := w.delivery.status
 		w.delivery.mu.Unlock()
 		now.Watch = w.spec.String()
 		out.Watches = append(out.Watches, now)
@@ -94,7 +94,7 @@ func (s Status) Metrics() string {
 			for ; i < len(s.Watches) && s.Watches[i].Watch == label; i++ {
 				sum += value(s.Watches[i])
 			}
-			fmt.Fprintf(&b, "%s{watch=%q} %g\n", name, label, sum) // its name holds no bytes that %q would spell in Go's way
+			fmt.Fprintf(&b, "%s{watch=%q} %g\n", name, label, sum) // %q is right: a watch's name is quoted already and has no control characters
 		}
 	}
 	family("muster_watch_handler_runs_total", "counter", "How often the handler ran.", func(w WatchStatus) float64 { return float64(w.Runs) })

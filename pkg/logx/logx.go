@@ -1,7 +1,6 @@
-// Package logx makes the structured loggers that every component is given, and
-// adapts them for the libraries that want a standard logger, serf and memberlist.
-//
-// It promises that no component logs through a global: a logger is an argument.
+// Package logx makes structured loggers (log/slog), and adapts them for serf and
+// memberlist, which need a standard logger. No component logs through a global logger:
+// each gets one as an argument.
 package logx
 
 import (

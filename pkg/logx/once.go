@@ -5,15 +5,15 @@ import "sync"
 // maxOnce bounds how many keys a Once remembers.
 const maxOnce = 256
 
-// Once remembers what was logged, so that what happens again and again is logged
-// once. It remembers 256 keys and then starts anew. The zero value is ready for use;
-// it is safe for concurrent use.
+// Once remembers what was logged, so that what happens repeatedly is logged once. When
+// it has 256 keys it forgets them all. The zero value is ready for use; it is safe for
+// concurrent use.
 type Once struct {
 	mu   sync.Mutex
 	keys map[string]struct{}
 }
 
-// First says whether it is called with this key for the first time.
+// First reports whether it is called with this key for the first time.
 func (o *Once) First(key string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

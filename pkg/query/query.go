@@ -114,7 +114,7 @@ func namePath(root, name string) (string, bool) {
 	return p, plain(name) || resolved(p) == p
 }
 
-// plain reports that a name has nothing to resolve, as nearly all.
+// plain reports whether a name has nothing to resolve, which is nearly always true.
 func plain(name string) bool {
 	return name == "" || name[0] != '/' && name[0] != '.' && !strings.Contains(name, "//") && !strings.Contains(name, "/.")
 }
@@ -168,7 +168,8 @@ func ParseFilter(kind Kind, label, arg string) (Query, []string, error) {
 	return q, filters, nil
 }
 
-// setName sets Name, and Tag, from an argument without its suffixes.
+// setName sets Name and Tag from an argument without its suffixes. It returns false if
+// that is invalid.
 func (q *Query) setName(s string) bool {
 	switch q.Kind {
 	case KindKey:
@@ -222,7 +223,8 @@ func cutFilter(kind Kind, label, arg string) (rest string, filters []string, err
 	return rest, filters, nil
 }
 
-// cutNear splits the name of a node off s; it holds anything but the marks of the grammar.
+// cutNear splits the name of a node off s. A name may have any characters but those of the
+// grammar.
 func cutNear(s string) (rest, node string, err error) {
 	i := strings.LastIndexByte(s, '~')
 	if i < 0 {
@@ -248,9 +250,8 @@ func cutDatacenter(s string) (rest, dc string, err error) {
 	return s[:i], dc, nil
 }
 
-// cutParams splits the ?query part off s. A key may hold question marks of its
-// own: there only what follows the last one, and can be nothing but parameters,
-// is taken for them.
+// cutParams splits the ?query part off s. A key may contain question marks: there, only
+// what follows the last one counts, and only if it consists of known parameters.
 func cutParams(kind Kind, label, s string) (rest, encoded string, err error) {
 	i := strings.Index(s, "?")
 	isKey := kind == KindKey || kind == KindPrefix

@@ -1,9 +1,9 @@
 // Package retry paces repeated attempts: an exponential backoff with jitter, and
 // a sleep that ends with its context.
 //
-// What it promises: pauses grow to Max and stay there; two callers that failed
-// at the same moment do not try again at the same moment; no timer outlives its
-// sleep.
+// It promises that pauses grow to Max and stay there, that two callers which failed at
+// the same moment do not try again at the same moment, and that a sleep leaves no timer
+// behind.
 package retry
 
 import (
@@ -12,9 +12,9 @@ import (
 	"time"
 )
 
-// Backoff gives the pauses between attempts: the first is First, each one after
-// it twice as long, Max at most, all less up to half by chance. A Max below
-// First means First. It is not safe for concurrent use.
+// Backoff is the pauses between attempts. The first is First, each next one is twice as
+// long, up to Max; a random part of up to a half is subtracted. A Max below First counts
+// as First. It is not safe for concurrent use.
 type Backoff struct {
 	First, Max time.Duration
 
@@ -28,31 +28,31 @@ func (b *Backoff) Next() time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// Sleep waits for the next pause; see the function Sleep for its error.
+// Sleep sleeps for the next pause; see the function Sleep for its error.
 func (b *Backoff) Sleep(ctx context.Context) error { return Sleep(ctx, b.Next()) }
 
-// Failures is how many pauses Next has given since the last Reset.
+// Failures is how often Next was called since the last Reset.
 func (b *Backoff) Failures() int { return b.failures }
 
-// Reset makes the next pause the first again: an attempt has succeeded.
+// Reset starts again with First. Call it when an attempt has succeeded.
 func (b *Backoff) Reset() { b.failures = 0 }
 
-// Exponential is first doubled for each failure, most at most, without jitter:
-// for delays that are announced or counted.
-func Exponential(first, most time.Duration, failures int) time.Duration {
-	most = max(first, most)
+// Exponential is first doubled for each failure, up to limit, without jitter: for delays
+// that are logged before they begin.
+func Exponential(first, limit time.Duration, failures int) time.Duration {
+	limit = max(first, limit)
 	for d := first; ; d *= 2 {
 		if failures <= 0 || d <= 0 {
 			return d
 		}
-		if d >= most/2 {
-			return most
+		if d >= limit/2 {
+			return limit
 		}
 		failures--
 	}
 }
 
-// Sleep waits for d. It returns nil after that, or ctx's cause as soon as ctx ends.
+// Sleep waits for d and returns nil, or returns ctx's cause as soon as ctx ends.
 func Sleep(ctx context.Context, d time.Duration) error {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -128,7 +128,7 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 		cfg.Wait = DefaultWait
 	}
 	if cfg.Valid <= 0 {
-		cfg.Valid = api.ExecOrderLife
+		cfg.Valid = api.ExecOrderTTL
 	}
 	found, consul, err := targets(ctx, cfg)
 	switch {

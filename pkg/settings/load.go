@@ -134,7 +134,7 @@ func (in *reader) add(name string, m map[string]any) error {
 			in.remarks = append(in.remarks, name+": "+remark)
 		}
 	}
-	fitted, err := conf.Fit(name, m, in.schema)
+	fitted, err := conf.Check(name, m, in.schema)
 	if err != nil {
 		return err
 	}

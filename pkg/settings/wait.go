@@ -29,7 +29,7 @@ func ParseWait(v any) (*watch.Wait, error) {
 	var holder struct {
 		Wait quiescence `conf:"wait"`
 	}
-	fitted, err := conf.Fit("wait", map[string]any{"wait": v}, holder)
+	fitted, err := conf.Check("wait", map[string]any{"wait": v}, holder)
 	if err != nil {
 		return nil, err
 	}

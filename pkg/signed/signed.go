@@ -20,7 +20,7 @@ import (
 	"golang.org/x/crypto/ssh/agent"
 )
 
-// Key is a public key. Two that are equal have equal lines.
+// Key is a public key. Two keys are equal if their Lines are.
 type Key struct {
 	Comment string
 	public  ssh.PublicKey

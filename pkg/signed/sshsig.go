@@ -19,7 +19,7 @@ const (
 	armorType = "SSH SIGNATURE"
 )
 
-// signature is what lies, behind magic, between the lines of the armor.
+// signature is the armored data, after magic.
 type signature struct {
 	Version   uint32
 	PublicKey []byte
@@ -29,7 +29,7 @@ type signature struct {
 	Signature []byte
 }
 
-// signedData is what, behind magic, the key has signed.
+// signedData is the data that the key has signed, after magic.
 type signedData struct {
 	Namespace string
 	Reserved  string

@@ -217,12 +217,12 @@ func (e *engine) print(b bundle) error {
 		}
 		u.printed = hash
 		if _, err := fmt.Fprintf(e.cfg.Stdout, "> %s\n%s", u.Destination, u.out.Text); err != nil {
-			cli.DieOfPipe(err)
+			cli.ExitOnEPIPE(err)
 			return fmt.Errorf("print %s: %w", u.Source, err)
 		}
 		for _, f := range u.out.Files {
 			if _, err := fmt.Fprintf(e.cfg.Stdout, "> %s\n%s", f.Path, f.Content); err != nil {
-				cli.DieOfPipe(err)
+				cli.ExitOnEPIPE(err)
 				return fmt.Errorf("print %s: %w", f.Path, err)
 			}
 		}

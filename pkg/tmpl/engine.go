@@ -174,7 +174,7 @@ func (e *engine) interrupted() error {
 
 // take keeps a frame's results, and says which units they concern.
 func (e *engine) take(frame watch.Frame) []*unit {
-	changed := e.set.Take(frame)
+	changed := e.set.Accept(frame)
 	return e.unitsWith(func(u *unit) bool {
 		concerned := false
 		for q := range changed {

@@ -14,7 +14,7 @@ func (e *engine) paceOf(u *unit) watch.Pace {
 	if !e.complete || e.cfg.Once {
 		return watch.Pace{}
 	}
-	p := watch.Pace{Wait: e.waitOf(u), Interval: e.cfg.MinInterval, Jitter: watch.Share(e.cfg.Jitter)}
+	p := watch.Pace{Wait: e.waitOf(u), Interval: e.cfg.MinInterval, Jitter: watch.NodeJitter(e.cfg.Jitter)}
 	if u.MinInterval > 0 {
 		p.Interval = u.MinInterval
 	}

@@ -169,8 +169,8 @@ func TestMinInterval(t *testing.T) {
 }
 
 func TestJitterIsStable(t *testing.T) {
-	mine := watch.Share(time.Hour)
-	if mine != watch.Share(time.Hour) || mine < 0 || mine >= time.Hour || mine == 0 {
+	mine := watch.NodeJitter(time.Hour)
+	if mine != watch.NodeJitter(time.Hour) || mine < 0 || mine >= time.Hour || mine == 0 {
 		t.Fatalf("share %s", mine)
 	}
 	inBubble(t, func(t *testing.T, r *rig) {

@@ -13,8 +13,8 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// errDoubtful is the failure of an answer that no leader has confirmed.
-var errDoubtful = errors.New("the answer takes everything or most of it away and no leader has confirmed it")
+// errUnconfirmed is the failure of an answer that no leader has confirmed.
+var errUnconfirmed = errors.New("the answer takes everything or most of it away and no leader has confirmed it")
 
 // confirmTimeout is how long a leader may take to confirm answers.
 const confirmTimeout = 20 * time.Second
@@ -25,9 +25,9 @@ func suspicious(old, now Result) bool {
 	return now.Items < old.Items && (now.Empty || 2*now.Items < old.Items)
 }
 
-// arrival is one decoded result of a frame.
-type arrival struct {
-	f            *follower
+// frameResult is one decoded result of a frame.
+type frameResult struct {
+	f            *followed
 	result       Result
 	hash         [sha256.Size]byte
 	streamHash   string
@@ -38,18 +38,18 @@ type arrival struct {
 // acceptFrame stores a frame as a whole or not at all, so that its results are of one
 // index.
 func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Frame) error {
-	arrivals := make([]arrival, 0, len(frame.Results))
-	var doubtful []*arrival
+	results := make([]frameResult, 0, len(frame.Results))
+	var doubtful []*frameResult
 	for _, r := range frame.Results {
-		f := s.followers[r.ID]
+		f := s.requests[r.ID]
 		if f == nil {
 			return fmt.Errorf("subscription: a result for %q, which was not asked for", r.ID)
 		}
-		arrivals = append(arrivals, arrive(f, r))
+		results = append(results, decodeResult(f, r))
 	}
 	w.mu.Lock()
-	for i := range arrivals {
-		a := &arrivals[i]
+	for i := range results {
+		a := &results[i]
 		if a.failure == nil && a.f.answered && suspicious(a.f.result, a.result) {
 			doubtful = append(doubtful, a)
 		}
@@ -58,15 +58,15 @@ func (w *Watcher) acceptFrame(ctx context.Context, s *subscription, frame api.Fr
 	if err := w.confirmAll(ctx, doubtful); err != nil {
 		return err
 	}
-	recovered := w.storeFrame(s, frame.Index, arrivals)
-	w.logRefused(arrivals, recovered)
+	recovered := w.storeFrame(s, frame.Index, results)
+	w.logRefused(results, recovered)
 	return nil
 }
 
 // logRefused logs the requests that the server refuses, and those that it no longer refuses.
 // It would refuse them again, so one refusal uses up all attempts.
-func (w *Watcher) logRefused(arrivals []arrival, recovered []*follower) {
-	for _, a := range arrivals {
+func (w *Watcher) logRefused(results []frameResult, recovered []*followed) {
+	for _, a := range results {
 		if a.failure == nil || a.unstreamable {
 			continue
 		}
@@ -80,8 +80,8 @@ func (w *Watcher) logRefused(arrivals []arrival, recovered []*follower) {
 	}
 }
 
-func arrive(f *follower, r api.SubscribedResult) arrival {
-	a := arrival{f: f, streamHash: r.Hash}
+func decodeResult(f *followed, r api.SubscribedResult) frameResult {
+	a := frameResult{f: f, streamHash: r.Hash}
 	body := []byte(r.Body)
 	switch {
 	case r.Status == http.StatusOK:
@@ -110,18 +110,18 @@ func resultOf(q Request, body []byte, index uint64) (Result, error) {
 
 // storeFrame stores the results of a frame. recovered were refused before and have an
 // answer now.
-func (w *Watcher) storeFrame(s *subscription, index uint64, arrivals []arrival) (recovered []*follower) {
+func (w *Watcher) storeFrame(s *subscription, index uint64, results []frameResult) (recovered []*followed) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	defer w.notify()
-	failed := map[*follower]bool{}
+	failed := map[*followed]bool{}
 	w.index = index
-	for _, a := range arrivals {
+	for _, a := range results {
 		f := a.f
 		switch {
 		case a.unstreamable:
 			f.unstreamable = true
-			if f.cancel == nil && w.followers[f.request] == f {
+			if f.cancel == nil && w.requests[f.request] == f {
 				w.start(f)
 				w.updateRotation()
 			}
@@ -145,7 +145,7 @@ func (w *Watcher) storeFrame(s *subscription, index uint64, arrivals []arrival) 
 			w.dirtyAt = time.Now()
 		}
 	}
-	for _, f := range s.followers {
+	for _, f := range s.requests {
 		if !f.refused && !f.unstreamable && !failed[f] {
 			f.failure = nil
 		}
@@ -154,7 +154,7 @@ func (w *Watcher) storeFrame(s *subscription, index uint64, arrivals []arrival) 
 }
 
 // confirmAll asks the leader to confirm suspicious answers.
-func (w *Watcher) confirmAll(ctx context.Context, doubtful []*arrival) error {
+func (w *Watcher) confirmAll(ctx context.Context, doubtful []*frameResult) error {
 	if len(doubtful) == 0 {
 		return nil
 	}
@@ -164,7 +164,7 @@ func (w *Watcher) confirmAll(ctx context.Context, doubtful []*arrival) error {
 	errs := make([]error, len(doubtful))
 	for i, a := range doubtful {
 		if !w.reads.acquire(ctx) {
-			errs[i] = errDoubtful
+			errs[i] = errUnconfirmed
 			break
 		}
 		wg.Go(func() {
@@ -176,7 +176,7 @@ func (w *Watcher) confirmAll(ctx context.Context, doubtful []*arrival) error {
 	return errors.Join(errs...)
 }
 
-func (w *Watcher) confirm(ctx context.Context, f *follower) error {
+func (w *Watcher) confirm(ctx context.Context, f *followed) error {
 	o := w.options(f)
 	o.Consistent, o.Stale = true, false
 	var body []byte
@@ -185,9 +185,9 @@ func (w *Watcher) confirm(ctx context.Context, f *follower) error {
 	case isKV(f.request) && client.IsStatus(err, http.StatusNotFound):
 		body = nil
 	case err != nil:
-		return fmt.Errorf("%w: %w", errDoubtful, err)
+		return fmt.Errorf("%w: %w", errUnconfirmed, err)
 	case !meta.KnownLeader:
-		return errDoubtful
+		return errUnconfirmed
 	}
 	now, err := resultOf(f.request, body, meta.Index)
 	if err != nil {
@@ -197,7 +197,7 @@ func (w *Watcher) confirm(ctx context.Context, f *follower) error {
 	old := f.result
 	w.mu.Unlock()
 	if !suspicious(old, now) {
-		return errDoubtful
+		return errUnconfirmed
 	}
 	return nil
 }

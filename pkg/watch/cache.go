@@ -92,7 +92,7 @@ func (c *Cache) Load(now time.Time) error {
 	loaded := map[Request]Result{}
 	for _, r := range content.Results {
 		q := Request{Path: r.Path, Params: r.Params}
-		result, err := Restored(q, r.Body, r.Index)
+		result, err := DecodeStored(q, r.Body, r.Index)
 		if err != nil {
 			return fmt.Errorf("read cache %s: %w", c.Path, err)
 		}
@@ -102,7 +102,7 @@ func (c *Cache) Load(now time.Time) error {
 	return nil
 }
 
-// check is the reason why a file's results are not used.
+// check returns an error if a file's results must not be used.
 func (c *Cache) check(content cacheFile, now time.Time) error {
 	age := now.Sub(content.Saved)
 	switch {
@@ -220,18 +220,18 @@ func (c *Cache) Flush(results map[Request]Result, complete, failing bool) error 
 	return c.save(results, time.Now())
 }
 
-// Lookup is what the file held for q.
+// Lookup returns the result that the file has for q.
 func (c *Cache) Lookup(q Request) (Result, bool) {
 	r, ok := c.loaded[q]
 	return r, ok
 }
 
-// Used notes that some of it was used: from then on Tend does not wait. It returns when
-// the results were last known to be current.
+// Used notes that results of the file were used: Tend need not wait for the others any
+// more. It returns when the results were last known to be current.
 func (c *Cache) Used() time.Time {
 	c.due = time.Now()
 	return c.savedAt
 }
 
-// Forget drops what the file held.
+// Forget drops the results of the file.
 func (c *Cache) Forget() { c.loaded = nil }

@@ -104,15 +104,15 @@ func isEmpty(body []byte) bool {
 	}
 }
 
-// Restored decodes a result that Body has encoded.
-func Restored(q Request, body []byte, index uint64) (Result, error) {
+// DecodeStored decodes a result that Body has encoded.
+func DecodeStored(q Request, body []byte, index uint64) (Result, error) {
 	if string(body) == "null" && isKV(q) {
 		body = nil
 	}
 	return resultOf(q, body, index)
 }
 
-// Body encodes a result's value as the HTTP API does, for Restored.
+// Body encodes a result's value as the HTTP API does, for DecodeStored.
 func (r Result) Body() ([]byte, error) {
 	if pair, ok := r.Value.(*api.KVPair); ok && pair != nil {
 		return json.Marshal([]*api.KVPair{pair})

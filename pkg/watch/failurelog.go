@@ -19,21 +19,21 @@ type failureLog struct {
 
 	mu     sync.Mutex
 	kinds  map[string]*episode
-	kindOf map[*follower]string
+	kindOf map[*followed]string
 	retry  broadcast.Signal // an attempt may succeed now
 }
 
 type episode struct {
-	failing int // followers
+	failing int // requests
 	since   time.Time
 }
 
 func newFailureLog(log *slog.Logger) *failureLog {
-	return &failureLog{log: log, kinds: map[string]*episode{}, kindOf: map[*follower]string{}}
+	return &failureLog{log: log, kinds: map[string]*episode{}, kindOf: map[*followed]string{}}
 }
 
 // failed notes a failure. The channel is closed when it seems to be over.
-func (l *failureLog) failed(f *follower, err error, delay time.Duration) <-chan struct{} {
+func (l *failureLog) failed(f *followed, err error, delay time.Duration) <-chan struct{} {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k := kind(err)
@@ -62,8 +62,8 @@ func (l *failureLog) failed(f *follower, err error, delay time.Duration) <-chan 
 	return l.retry.Changed()
 }
 
-// answered notes that a follower has an answer after a failure.
-func (l *failureLog) answered(f *follower) {
+// answered notes that a followed request has an answer after a failure.
+func (l *failureLog) answered(f *followed) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	k, ok := l.kindOf[f]
@@ -78,8 +78,8 @@ func (l *failureLog) answered(f *follower) {
 	}
 }
 
-// forget drops a follower.
-func (l *failureLog) forget(f *follower) {
+// forget drops a followed request.
+func (l *failureLog) forget(f *followed) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if k, ok := l.kindOf[f]; ok {
@@ -87,8 +87,8 @@ func (l *failureLog) forget(f *follower) {
 	}
 }
 
-// remove removes a follower from its episode.
-func (l *failureLog) remove(f *follower, k string) {
+// remove removes a followed request from its episode.
+func (l *failureLog) remove(f *followed, k string) {
 	e := l.kinds[k]
 	delete(l.kindOf, f)
 	e.failing--

@@ -49,13 +49,14 @@ func ParseWait(s string) (Wait, error) {
 // Pace decides when a change takes effect.
 type Pace struct {
 	Wait
-	Jitter   time.Duration // of this node, see Share
-	Interval time.Duration // the least time since the last one
+	Jitter   time.Duration // of this node, see NodeJitter
+	Interval time.Duration // the least time between two changes that take effect
 }
 
-// Due is when changes take effect the first of which came at since and the newest
-// now: when nothing has changed for Min, at the latest Max after the first, not
-// before Jitter has passed, nor within Interval of last, which may be zero.
+// Due is when changes take effect, of which the first came at since and the newest at
+// now: when nothing has changed for Min, at the latest Max after the first. It is not
+// before Jitter has passed, nor within Interval of last, when the last one took effect;
+// last may be zero.
 func (p Pace) Due(since, now, last time.Time) time.Time {
 	due := now
 	later := func(t time.Time) {
@@ -76,9 +77,9 @@ func (p Pace) Due(since, now, last time.Time) time.Time {
 	return due
 }
 
-// Share is a part of max that is always the same on one node, and evenly spread
-// over many nodes.
-func Share(max time.Duration) time.Duration {
+// NodeJitter is a duration below max that depends on the host's name alone: always the
+// same on one node, evenly distributed over many.
+func NodeJitter(max time.Duration) time.Duration {
 	name, err := os.Hostname()
 	if err != nil || max <= 0 {
 		return 0

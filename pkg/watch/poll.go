@@ -39,15 +39,15 @@ const maxUnreachable = 5 * time.Second
 // slack is how much longer than its wait an answer may take.
 const slack = 15 * time.Second
 
-// follower is one followed request. The Watcher's mutex guards the fields from result
+// followed is one followed request. The Watcher's mutex guards the fields from result
 // on; those above belong to the goroutine in follow.
-type follower struct {
+type followed struct {
 	request Request
 	cancel  context.CancelFunc // set before the goroutine starts
 	index   uint64             // of the last answer: block until it is above this; 0: do not block
 	gap     time.Duration
 	sent    time.Time // when the last request was sent
-	recheck bool      // read consistently: the last answer was doubtful
+	recheck bool      // read consistently: the last answer was suspicious
 
 	result   Result
 	hash     [sha256.Size]byte
@@ -62,11 +62,11 @@ type follower struct {
 }
 
 // clone is a copy of f that no goroutine uses.
-func (f *follower) clone() *follower {
-	return &follower{request: f.request, result: f.result, hash: f.hash, answered: f.answered, dirty: f.dirty, unstreamable: f.unstreamable}
+func (f *followed) clone() *followed {
+	return &followed{request: f.request, result: f.result, hash: f.hash, answered: f.answered, dirty: f.dirty, unstreamable: f.unstreamable}
 }
 
-func (f *follower) stop() {
+func (f *followed) stop() {
 	if f.cancel != nil {
 		f.cancel()
 	}
@@ -79,7 +79,7 @@ type answer struct {
 }
 
 // follow polls until ctx ends.
-func (w *Watcher) follow(ctx context.Context, f *follower) {
+func (w *Watcher) follow(ctx context.Context, f *followed) {
 	defer w.failures.forget(f) // also where it failed after Follow had dropped it
 	for failures := 0; ; {
 		if retry.Sleep(ctx, f.gap-time.Since(f.sent)) != nil {
@@ -113,7 +113,7 @@ func (w *Watcher) follow(ctx context.Context, f *follower) {
 
 // ask sends one request when there is a slot for it. restart means that it was
 // canceled, to be sent again with another wait.
-func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, restart bool, err error) {
+func (w *Watcher) ask(ctx context.Context, f *followed) (a answer, restart bool, err error) {
 	blocks := f.index > 0
 	pool := &w.reads
 	if blocks {
@@ -166,7 +166,7 @@ func (w *Watcher) ask(ctx context.Context, f *follower) (a answer, restart bool,
 }
 
 // askLeader reads once more, at the leader: the stale answer was too old.
-func (w *Watcher) askLeader(ctx context.Context, f *follower, o *client.Options) (a answer, restart bool, err error) {
+func (w *Watcher) askLeader(ctx context.Context, f *followed, o *client.Options) (a answer, restart bool, err error) {
 	var body []byte
 	a.meta, err = w.cfg.Client.Get(ctx, f.request.Path, o, &body)
 	if err == nil {
@@ -177,7 +177,7 @@ func (w *Watcher) askLeader(ctx context.Context, f *follower, o *client.Options)
 	return a, false, err
 }
 
-func (w *Watcher) options(f *follower) *client.Options {
+func (w *Watcher) options(f *followed) *client.Options {
 	params, err := url.ParseQuery(f.request.Params)
 	if err != nil {
 		params = nil // cannot be: Params come from url.Values
@@ -206,7 +206,7 @@ func (w *Watcher) wait() (time.Duration, context.Context) {
 }
 
 // accept stores an answer. pause is the time before the next request.
-func (w *Watcher) accept(f *follower, a answer) (pause time.Duration, err error) {
+func (w *Watcher) accept(f *followed, a answer) (pause time.Duration, err error) {
 	hash := sha256.Sum256(a.body)
 	same := f.answered && hash == f.hash
 	var result Result
@@ -214,13 +214,13 @@ func (w *Watcher) accept(f *follower, a answer) (pause time.Duration, err error)
 		if result, err = resultOf(f.request, a.body, a.meta.Index); err != nil {
 			return 0, err
 		}
-		switch f.doubts(result, a.meta) {
-		case unsure:
+		switch f.verify(result, a.meta) {
+		case readAgain:
 			f.recheck, f.index = true, 0
 			return 0, nil
 		case unconfirmed:
 			f.recheck = true
-			return 0, errDoubtful
+			return 0, errUnconfirmed
 		}
 	}
 	f.recheck = false
@@ -237,30 +237,30 @@ func (w *Watcher) accept(f *follower, a answer) (pause time.Duration, err error)
 	return 0, nil
 }
 
-// doubt says what to do about a suspicious answer.
-type doubt int
+// verification says what to do about a suspicious answer.
+type verification int
 
 const (
-	none        doubt = iota
-	unsure            // read it again, at the leader
-	unconfirmed       // it was read again, and no leader confirmed it
+	accepted    verification = iota
+	readAgain                // read it again, at the leader
+	unconfirmed              // it was read again, and no leader confirmed it
 )
 
-func (f *follower) doubts(now Result, m client.Meta) doubt {
+func (f *followed) verify(now Result, m client.Meta) verification {
 	first := !f.answered && now.Empty && m.Index > 0 && !m.KnownLeader
 	switch {
 	case isEvents(f.request), !first && !(f.answered && suspicious(f.result, now)):
-		return none
+		return accepted
 	case !f.recheck:
-		return unsure
+		return readAgain
 	case !m.KnownLeader:
 		return unconfirmed
 	}
-	return none
+	return accepted
 }
 
 // pace sets the gap before the next request.
-func (f *follower) pace(same bool) {
+func (f *followed) pace(same bool) {
 	if !same || time.Since(f.sent) > maxGap {
 		f.gap = minGap
 		return
@@ -269,7 +269,7 @@ func (f *follower) pace(same bool) {
 }
 
 // store keeps a result for the next frame.
-func (w *Watcher) store(f *follower, r Result, hash [sha256.Size]byte, same bool) {
+func (w *Watcher) store(f *followed, r Result, hash [sha256.Size]byte, same bool) {
 	w.mu.Lock()
 	recovered := f.failure != nil
 	reconnected := recovered && kind(f.failure) == unreachable
@@ -294,7 +294,7 @@ func (w *Watcher) store(f *follower, r Result, hash [sha256.Size]byte, same bool
 }
 
 // failed notes a failure and waits before the next attempt. False: stop.
-func (w *Watcher) failed(ctx context.Context, f *follower, failures int, err error) bool {
+func (w *Watcher) failed(ctx context.Context, f *followed, failures int, err error) bool {
 	w.mu.Lock()
 	f.failure = err
 	w.mu.Unlock()
@@ -303,7 +303,7 @@ func (w *Watcher) failed(ctx context.Context, f *follower, failures int, err err
 }
 
 // pause waits before the next attempt. failures are those in a row. False: stop.
-func (w *Watcher) pause(ctx context.Context, f *follower, failures int, err error) bool {
+func (w *Watcher) pause(ctx context.Context, f *followed, failures int, err error) bool {
 	if n := w.cfg.Retry.Attempts; n > 0 && failures >= n {
 		w.giveUp(f.request, failures, err)
 		return false
@@ -330,7 +330,7 @@ func kind(err error) string {
 	if errors.As(err, &status) {
 		return fmt.Sprintf("%d %s", status.Code, status.Text)
 	}
-	if errors.Is(err, errDoubtful) {
+	if errors.Is(err, errUnconfirmed) {
 		return err.Error()
 	}
 	return unreachable

@@ -63,8 +63,8 @@ func canStream(q Request) bool {
 	return err == nil && !params.Has("dc") && !params.Has("near")
 }
 
-// streams reports whether the subscription carries a follower. Callers hold mu.
-func (w *Watcher) streams(f *follower) bool {
+// streams reports whether the subscription carries a followed request. Callers hold mu.
+func (w *Watcher) streams(f *followed) bool {
 	return !w.polling && !f.unstreamable && !f.overLimit && canStream(f.request)
 }
 
@@ -72,17 +72,17 @@ func (w *Watcher) streams(f *follower) bool {
 // It returns how many more the stream can carry. Callers hold mu.
 func (w *Watcher) fillStream() (free int) {
 	free = w.cfg.MaxStreamed
-	for q, f := range w.followers {
+	for q, f := range w.requests {
 		if canStream(q) && !f.unstreamable && !f.overLimit {
 			free--
 		}
 	}
 	moved := false
-	for q, f := range w.followers {
+	for q, f := range w.requests {
 		if f.overLimit && free > 0 {
 			f.stop()
 			now := f.clone()
-			w.followers[q] = now
+			w.requests[q] = now
 			if w.polling {
 				w.start(now)
 			}
@@ -108,23 +108,23 @@ func (w *Watcher) logOverflow(n int) {
 
 // subscription is the set of requests that one stream carries.
 type subscription struct {
-	followers map[string]*follower
-	body      api.Subscription
-	changed   <-chan struct{} // closed when the set changes
+	requests map[string]*followed
+	body     api.Subscription
+	changed  <-chan struct{} // closed when the set changes
 }
 
 // subscription is the set as it is now.
 func (w *Watcher) subscription() *subscription {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := &subscription{followers: map[string]*follower{}, changed: w.resubscribe.Changed()}
+	s := &subscription{requests: map[string]*followed{}, changed: w.resubscribe.Changed()}
 	s.body.Index = w.index
-	for _, f := range w.followers {
+	for _, f := range w.requests {
 		if f.unstreamable || f.overLimit || !canStream(f.request) {
 			continue
 		}
-		id := strconv.Itoa(len(s.followers))
-		s.followers[id] = f
+		id := strconv.Itoa(len(s.requests))
+		s.requests[id] = f
 		path := (&url.URL{Path: f.request.Path, RawQuery: f.request.Params}).RequestURI()
 		s.body.Queries = append(s.body.Queries, api.SubscribedQuery{ID: id, Path: path, Hash: f.streamHash})
 	}
@@ -135,17 +135,17 @@ func (w *Watcher) subscription() *subscription {
 // and when a stream breaks. While long-polls replace it, because the agent has no
 // subscriptions, it tries again after each reconnect.
 func (w *Watcher) subscribe(ctx context.Context) {
-	line := &follower{} // stands for the stream in the failure log
-	defer w.failures.forget(line)
+	entry := &followed{} // stands for the stream in the failure log
+	defer w.failures.forget(entry)
 	for failures := 0; ctx.Err() == nil; {
 		s := w.subscription()
-		if len(s.followers) == 0 {
+		if len(s.requests) == 0 {
 			await(ctx, s.changed)
 			continue
 		}
-		line.request = s.first()
+		entry.request = s.first()
 		began := time.Now()
-		frames, err := w.stream(ctx, s, func() { w.failures.answered(line) })
+		frames, err := w.stream(ctx, s, func() { w.failures.answered(entry) })
 		if frames > 0 {
 			failures = 0
 		}
@@ -155,13 +155,13 @@ func (w *Watcher) subscribe(ctx context.Context) {
 		case errors.Is(err, errSetChanged):
 			continue
 		case errors.Is(err, errNoSubscription):
-			w.failures.answered(line)
+			w.failures.answered(entry)
 			w.fallBack()
 			failures = 0
 			await(ctx, w.reconnected)
 			continue
 		case w.cfg.MaxStale > 0 && noLeader(err): // any server may answer, but only polls
-			w.failures.forget(line)
+			w.failures.forget(entry)
 			w.fallBack()
 			failures = 0
 			awaitFor(ctx, w.reconnected, streamRetry)
@@ -174,7 +174,7 @@ func (w *Watcher) subscribe(ctx context.Context) {
 		}
 		failures++
 		w.streamFailed(s, err)
-		if !w.pause(ctx, line, failures, err) {
+		if !w.pause(ctx, entry, failures, err) {
 			return
 		}
 	}
@@ -201,7 +201,7 @@ func (w *Watcher) stream(ctx context.Context, s *subscription, alive func()) (fr
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode != http.StatusOK {
-		return 0, causeOf(ctx, refusal(resp))
+		return 0, causeOf(ctx, statusError(resp))
 	}
 	w.resumeStream()
 	in := &limited{r: resp.Body}
@@ -231,9 +231,9 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-// refusal is the error of a status other than 200. Where the path is unknown or blocked, a
+// statusError is the error of a status other than 200. Where the path is unknown or blocked, a
 // followed path is blocked, or the subscription is too large, polls replace it.
-func refusal(resp *http.Response) error {
+func statusError(resp *http.Response) error {
 	switch resp.StatusCode {
 	case http.StatusForbidden, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented, http.StatusRequestEntityTooLarge:
 		return errNoSubscription
@@ -260,7 +260,7 @@ func (l *limited) Read(p []byte) (int, error) {
 // first is the request that stands for all of them in messages.
 func (s *subscription) first() Request {
 	var all []Request
-	for _, f := range s.followers {
+	for _, f := range s.requests {
 		all = append(all, f.request)
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].String() < all[j].String() })
@@ -301,7 +301,7 @@ func (w *Watcher) fallBack() {
 	}
 	w.cfg.Logger.Debug("the agent has no subscriptions, asking by long-polls")
 	w.polling, w.index = true, 0
-	for _, f := range w.followers {
+	for _, f := range w.requests {
 		if f.cancel == nil {
 			w.start(f)
 		}
@@ -310,7 +310,7 @@ func (w *Watcher) fallBack() {
 }
 
 // resumeStream ends the long-polls of what a stream now carries. The goroutine of a
-// stopped follower may still write to it, so the map gets a copy.
+// stopped request may still write to it, so the map gets a copy.
 func (w *Watcher) resumeStream() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -319,10 +319,10 @@ func (w *Watcher) resumeStream() {
 	}
 	w.cfg.Logger.Debug("the agent has subscriptions")
 	w.polling = false
-	for q, f := range w.followers {
+	for q, f := range w.requests {
 		if w.streams(f) {
 			f.stop()
-			w.followers[q] = f.clone()
+			w.requests[q] = f.clone()
 		}
 	}
 	w.updateRotation()
@@ -335,7 +335,7 @@ func (w *Watcher) streamFailed(s *subscription, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.index = 0
-	for _, f := range s.followers {
+	for _, f := range s.requests {
 		f.failure = err
 	}
 	w.notify()

@@ -17,9 +17,9 @@
 //
 // What it promises:
 //
-//   - A result stands until a newer answer replaces it. Outages, errors and doubtful
+//   - A result stays until a newer answer replaces it. Outages, errors and suspicious
 //     answers never remove it. An answer that removes everything, or more than half,
-//     is doubtful until a leader has confirmed it by a consistent read.
+//     is suspicious until a leader has confirmed it by a consistent read.
 //   - It retries for ever, with backoff (unless Retry.Attempts is set), and logs a
 //     failure once when it begins and once when it ends.
 //   - Equal content makes no frame, even if the index changed. An absent key is a
@@ -121,10 +121,10 @@ type Watcher struct {
 	reconnected chan struct{} // capacity 1: a poll succeeded after the agent was unreachable
 
 	mu          sync.Mutex      // locked before failureLog.mu
-	run         context.Context // nil until Run, which alone starts followers
+	run         context.Context // nil until Run, which alone starts requests
 	end         context.CancelFunc
 	wg          sync.WaitGroup
-	followers   map[Request]*follower
+	requests    map[Request]*followed
 	polling     bool             // the agent has no subscriptions
 	index       uint64           // of the last frame of a subscription
 	resubscribe broadcast.Signal // the stream has to carry another set
@@ -159,12 +159,12 @@ func New(cfg Config) *Watcher {
 		cfg.MaxStreamed = api.MaxSubscribedQueries
 	}
 	w := &Watcher{
-		cfg:       cfg,
-		polls:     newLimiter(cfg.MaxPolls),
-		reads:     newLimiter(cfg.MaxReads),
-		failures:  newFailureLog(cfg.Logger),
-		followers: map[Request]*follower{},
-		wake:      make(chan struct{}, 1),
+		cfg:      cfg,
+		polls:    newLimiter(cfg.MaxPolls),
+		reads:    newLimiter(cfg.MaxReads),
+		failures: newFailureLog(cfg.Logger),
+		requests: map[Request]*followed{},
+		wake:     make(chan struct{}, 1),
 
 		reconnected: make(chan struct{}, 1),
 	}
@@ -185,7 +185,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		return errors.New("watcher runs already")
 	}
 	w.run, w.end = ctx, cancel
-	for _, f := range w.followers {
+	for _, f := range w.requests {
 		if !w.streams(f) {
 			w.start(f)
 		}
@@ -217,26 +217,26 @@ func (w *Watcher) Follow(requests []Request) {
 	for _, q := range requests {
 		keep[q] = true
 	}
-	for q, f := range w.followers {
+	for q, f := range w.requests {
 		if !keep[q] {
 			changed = changed || canStream(q)
 			f.stop()
 			w.failures.forget(f)
-			delete(w.followers, q)
+			delete(w.requests, q)
 		}
 	}
 	free := w.fillStream()
 	for _, q := range requests {
-		if w.followers[q] != nil {
+		if w.requests[q] != nil {
 			continue
 		}
-		f := &follower{request: q}
+		f := &followed{request: q}
 		if canStream(q) {
 			f.overLimit = free <= 0
 			changed = changed || !f.overLimit
 			free--
 		}
-		w.followers[q] = f
+		w.requests[q] = f
 		if !w.streams(f) {
 			w.start(f)
 		}
@@ -252,8 +252,8 @@ func (w *Watcher) Follow(requests []Request) {
 // updateRotation sets rotating: there are more long-polls than the limiter allows at once, so
 // that each may wait only for a share of the time. Callers hold mu.
 func (w *Watcher) updateRotation() {
-	if crowded := w.polled() > w.polls.size(); crowded != w.rotating {
-		w.rotating = crowded
+	if rotate := w.polled() > w.polls.size(); rotate != w.rotating {
+		w.rotating = rotate
 		w.endPolls()
 		w.pollCtx, w.endPolls = context.WithCancel(context.Background())
 	}
@@ -262,7 +262,7 @@ func (w *Watcher) updateRotation() {
 // polled is the number of requests that use long-polls. Callers hold mu.
 func (w *Watcher) polled() int {
 	n := 0
-	for _, f := range w.followers {
+	for _, f := range w.requests {
 		if !w.streams(f) {
 			n++
 		}
@@ -315,7 +315,7 @@ func (w *Watcher) nextFrame() (Frame, time.Duration, error) {
 		return Frame{}, 0, w.err
 	}
 	dirty, open := 0, false
-	for _, f := range w.followers {
+	for _, f := range w.requests {
 		if f.dirty {
 			dirty++
 		}
@@ -329,7 +329,7 @@ func (w *Watcher) nextFrame() (Frame, time.Duration, error) {
 		return Frame{}, wait, nil
 	}
 	frame := Frame{Index: w.index, Results: make(map[Request]Result, dirty)}
-	for q, f := range w.followers {
+	for q, f := range w.requests {
 		if f.dirty {
 			if !w.streams(f) {
 				frame.Index = 0
@@ -347,7 +347,7 @@ func (w *Watcher) Failing() map[Request]error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	out := map[Request]error{}
-	for q, f := range w.followers {
+	for q, f := range w.requests {
 		if f.failure != nil {
 			out[q] = f.failure
 		}
@@ -371,8 +371,8 @@ func Failures(failing map[Request]error) []Failure {
 	return out
 }
 
-// start starts a follower. Callers hold mu.
-func (w *Watcher) start(f *follower) {
+// start starts a followed request. Callers hold mu.
+func (w *Watcher) start(f *followed) {
 	if w.run == nil || w.run.Err() != nil {
 		return
 	}

@@ -81,7 +81,7 @@ type Daemon struct {
 
 // Run runs app until a signal ends it, or the App ends.
 func (d *Daemon) Run(parent context.Context, app App) error {
-	cli.SurvivePipes()
+	cli.SurviveSIGPIPE()
 	d.got, d.others, d.nohup = make(chan os.Signal, 16), make(chan os.Signal, 16), signal.Ignored(syscall.SIGHUP)
 	d.common = app.Common()
 	d.log = d.common.Log(d.Stderr, &d.level, d.LogJSON)

@@ -85,7 +85,7 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 
 		DisableFlagsInUseLine: true,
 	}
-	start := file{Output: "text", Wait: rexec.DefaultWait, Valid: api.ExecOrderLife, Prefix: rexec.DefaultPrefix, WaitRepl: rexec.DefaultWaitRepl}
+	start := file{Output: "text", Wait: rexec.DefaultWait, Valid: api.ExecOrderTTL, Prefix: rexec.DefaultPrefix, WaitRepl: rexec.DefaultWaitRepl}
 	o.table = option.New(cmd.Flags(), start)
 	o.table.Add(o.rows()...)
 	o.table.Flags = cmd.PersistentFlags()
@@ -174,7 +174,7 @@ func (o *options) load() error {
 }
 
 func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error {
-	cli.SurvivePipes() // the reader of the output may end; the job is followed to its end
+	cli.SurviveSIGPIPE() // the reader of the output may end; the job is followed to its end
 	c := &o.cfg
 	printer, err := o.show()
 	if err != nil {

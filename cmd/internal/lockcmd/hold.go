@@ -51,7 +51,7 @@ func (o *options) prepare(cmd *cobra.Command, args, paths []string) (r *lock.Run
 	if len(args) > 1 && args[1] == "--" {
 		args = append([]string{args[0]}, args[2:]...)
 	}
-	cli.SurvivePipes() // a reader of our output that ends does not end the command
+	cli.SurviveSIGPIPE() // a reader of our output that ends does not end the command
 	values, agent, err := connect.Open(o.table, "lock", paths, cmd.ErrOrStderr())
 	if err != nil {
 		return nil, nil, err

@@ -14,12 +14,12 @@ import (
 	"github.com/muster-dev/muster/pkg/handlers"
 )
 
-const long = `Watch follows a view of the data (a key, keys, services, nodes, the instances of a
+const long = `Watch follows some of the data (a key, keys, services, nodes, the instances of a
 service, checks, events) and runs a handler when it changes. The handler gets the
 new state as JSON on its standard input, in the shapes of Consul's watch, and its
 index as CONSUL_INDEX. It works with muster and with Consul.
 
-A handler runs when the view differs from what was delivered last, which is
+A handler runs when the data differs from what was delivered last, which is
 remembered on disk: a restart runs nothing. A handler that fails is run again until
 it has ended with 0. It runs below a guard and ends with watch, even by kill -9.
 
@@ -83,7 +83,7 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 	o := &options{stdout: stdout, stderr: stderr}
 	cmd := &cobra.Command{
 		Use:     "watch -type TYPE [flags] [HANDLER [ARGUMENT...]]",
-		Short:   "run a handler when a view of the data changes",
+		Short:   "run a handler when data changes",
 		Long:    long,
 		Example: fmt.Sprintf(examples, name),
 

@@ -132,7 +132,7 @@ type Config struct {
 	ACL       ACL       `conf:"acl,unused"` // acl.enabled is refused: see validateHonoured
 	UI        UI        `conf:"ui_config,unused"`
 	Telemetry Telemetry `conf:"telemetry"`
-	Watches   []Watch   `conf:"watches,reload"` // as set; the package deliver knows their keys
+	Watches   []Watch   `conf:"watches,reload"` // as set; package handlers knows their keys
 
 	// The fields below are no keys. Load fills them in.
 

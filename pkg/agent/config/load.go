@@ -138,7 +138,7 @@ func (in *sources) read(src Sources) error {
 }
 
 func (in *sources) add(name string, m map[string]any) error {
-	fitted, err := conf.Fit(name, m, document{})
+	fitted, err := conf.Check(name, m, document{})
 	if err != nil {
 		return err
 	}

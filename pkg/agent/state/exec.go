@@ -332,7 +332,7 @@ func (x *tx) stopJob(id string) bool {
 
 func (x *tx) reapJobs() {
 	for j := range scan[job](x.reader, tableJobs, "id_prefix", nil) {
-		if j.Ended != 0 && j.Ended+int64(api.ExecKept) <= x.now {
+		if j.Ended != 0 && j.Ended+int64(api.ExecRetention) <= x.now {
 			x.deleteJob(j)
 		}
 	}

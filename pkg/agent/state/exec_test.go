@@ -388,7 +388,7 @@ func TestCallsThatAreOverGo(t *testing.T) {
 		"reported": func(l *lab) []Touch { return l.must(ended(uuid1, "a", api.ExecStopped)) },
 		"forgotten": func(l *lab) []Touch {
 			l.index++
-			data, err := Encode(&JobReap{}, labTime.Add(2*api.ExecKept), Level)
+			data, err := Encode(&JobReap{}, labTime.Add(2*api.ExecRetention), Level)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -121,7 +121,7 @@ func (sn *Snapshot) NextJobReap() time.Time {
 	if first == 0 {
 		return time.Time{}
 	}
-	return unixTime(first).Add(api.ExecKept)
+	return unixTime(first).Add(api.ExecRetention)
 }
 
 // ExecFilter selects nodes by name, and by an instance whose service name or id

@@ -61,7 +61,7 @@ func (e *echo) pass(sig syscall.Signal) {
 }
 
 // rings is when something may be due.
-func (e *echo) rings() <-chan time.Time {
+func (e *echo) fired() <-chan time.Time {
 	if e.timer == nil {
 		return nil
 	}

@@ -61,11 +61,11 @@ func TestInputOfNothing(t *testing.T) {
 
 func bodyOf(t *testing.T, spec Spec, answer []byte) []byte {
 	t.Helper()
-	result, err := watch.Restored(spec.Request(), answer, 1)
+	result, err := watch.DecodeStored(spec.Request(), answer, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := viewOf(result)
+	v, err := updateOf(result)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func bodyOf(t *testing.T, spec Spec, answer []byte) []byte {
 
 func TestChanges(t *testing.T) {
 	was := []item{{Key: "a", Data: []byte(`1`)}, {Key: "b", Data: []byte(`2`)}, {Key: "c", Data: []byte(`3`)}}
-	now := view{index: 9, form: list, items: []item{{Key: "b", Data: []byte(`2`)}, {Key: "c", Data: []byte(`4`)}, {Key: "d", Data: []byte(`5`)}}}
+	now := update{index: 9, form: list, items: []item{{Key: "b", Data: []byte(`2`)}, {Key: "c", Data: []byte(`4`)}, {Key: "d", Data: []byte(`5`)}}}
 	got, err := lines(changes(was, "", now))
 	want := `{"op":"modify","key":"c","old":3,"new":4,"index":9}
 {"op":"add","key":"d","old":null,"new":5,"index":9}

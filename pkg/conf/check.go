@@ -11,8 +11,8 @@ import (
 // maxReported bounds how many mistakes one error lists.
 const maxReported = 10
 
-// Fitted is a file that was found to fit.
-type Fitted struct {
+// Checked is a file without mistakes.
+type Checked struct {
 	// Map has the keys as the tags spell them, values of the fields' types, no
 	// nulls, and objects where the struct has objects.
 	Map map[string]any
@@ -20,39 +20,38 @@ type Fitted struct {
 	Ignored []string
 }
 
-// Fit checks a parsed file against the struct that schema is, or points to. The
-// error names the file and every key that is unknown or has a value of the wrong
-// type. A list of objects where the struct has one object is merged into one
-// (that is what HCL makes of a block); a single value where it has a list is a
-// list of one.
-func Fit(name string, m map[string]any, schema any) (Fitted, error) {
+// Check compares a parsed file with a struct: schema, or what schema points to. The error
+// names the file and every key that is unknown or has a value of the wrong type. Where
+// the struct has one object, a list of objects is merged into one (HCL makes a list of
+// every block); where it has a list, a single value becomes a list of one.
+func Check(name string, m map[string]any, schema any) (Checked, error) {
 	t := reflect.TypeOf(schema)
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
-	f := fitter{root: t}
+	f := checker{root: t}
 	out := f.object("", m, t)
 	if len(f.errs) > 0 {
 		if extra := len(f.errs) - maxReported; extra > 0 {
 			f.errs = append(f.errs[:maxReported], fmt.Sprintf("and %d more", extra))
 		}
-		return Fitted{}, fmt.Errorf("failed to parse %s: %s", name, strings.Join(f.errs, "; "))
+		return Checked{}, fmt.Errorf("failed to parse %s: %s", name, strings.Join(f.errs, "; "))
 	}
 	slices.Sort(f.ignored)
-	return Fitted{Map: out, Ignored: slices.Compact(f.ignored)}, nil
+	return Checked{Map: out, Ignored: slices.Compact(f.ignored)}, nil
 }
 
-type fitter struct {
+type checker struct {
 	root    reflect.Type
 	ignored []string
 	errs    []string
 }
 
-func (f *fitter) fail(format string, args ...any) {
+func (f *checker) fail(format string, args ...any) {
 	f.errs = append(f.errs, fmt.Sprintf(format, args...))
 }
 
-func (f *fitter) value(path string, v any, t reflect.Type) any {
+func (f *checker) value(path string, v any, t reflect.Type) any {
 	if v == nil {
 		return nil
 	}
@@ -81,7 +80,7 @@ func (f *fitter) value(path string, v any, t reflect.Type) any {
 	return leaf.Interface()
 }
 
-func (f *fitter) list(path string, v any, elem reflect.Type) any {
+func (f *checker) list(path string, v any, elem reflect.Type) any {
 	list, ok := v.([]any)
 	if !ok {
 		list = []any{v}
@@ -95,7 +94,7 @@ func (f *fitter) list(path string, v any, elem reflect.Type) any {
 	return out
 }
 
-func (f *fitter) object(path string, m map[string]any, t reflect.Type) map[string]any {
+func (f *checker) object(path string, m map[string]any, t reflect.Type) map[string]any {
 	out := make(map[string]any, len(m))
 	if t.Kind() == reflect.Map {
 		for key, v := range m {
@@ -123,7 +122,7 @@ func (f *fitter) object(path string, m map[string]any, t reflect.Type) map[strin
 	return out
 }
 
-func (f *fitter) setting(path string, v any, fl field, out map[string]any) {
+func (f *checker) setting(path string, v any, fl field, out map[string]any) {
 	if (fl.ignored || fl.unused) && !isEmpty(v) {
 		f.ignored = append(f.ignored, path)
 	}
@@ -135,7 +134,7 @@ func (f *fitter) setting(path string, v any, fl field, out map[string]any) {
 	}
 }
 
-func (f *fitter) unknown(path, key string, fields []field) {
+func (f *checker) unknown(path, key string, fields []field) {
 	text := "invalid config key " + join(path, key)
 	var names []string
 	for _, fl := range fields {
@@ -149,7 +148,7 @@ func (f *fitter) unknown(path, key string, fields []field) {
 	f.errs = append(f.errs, text)
 }
 
-// asObject takes an object, or a list of them, which it merges.
+// asObject returns v as an object. A list of objects is merged.
 func asObject(v any) (map[string]any, bool) {
 	switch v := v.(type) {
 	case map[string]any:

@@ -10,15 +10,15 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// view is a state of the watched data, or some events, in the form that handlers get.
-// It is immutable.
-type view struct {
+// update is what one result brings: the new state of the watched data, or events, in the
+// form that handlers get. It is immutable.
+type update struct {
 	index uint64
 	items []item
 	form  form
 }
 
-// item is one element of a view: a key, a service, a check.
+// item is one element of an update: a key, a service, a check.
 type item struct {
 	Key  string          // its name in changes
 	Data json.RawMessage `json:",omitempty"` // in the form of the reference's handlers
@@ -26,7 +26,7 @@ type item struct {
 	at   uint64          // of a durable event: its index
 }
 
-// form is how a view is written.
+// form is how an update is written.
 type form uint8
 
 const (
@@ -36,8 +36,8 @@ const (
 	object                 // an object, by the items' keys
 )
 
-// body is the JSON of a view.
-func (v view) body() []byte {
+// body is the JSON of an update.
+func (v update) body() []byte {
 	switch {
 	case len(v.items) == 0 && (v.form == one || v.form == listOrNull):
 		return []byte("null")
@@ -65,8 +65,8 @@ func (v view) body() []byte {
 	return b.Bytes()
 }
 
-// The types below are the input of the reference's handlers: its client's structs, in
-// their order, which is not that of the HTTP API.
+// The types below are the input of the reference's handlers. They are the structs of its
+// client: their fields have another order than in the HTTP API.
 
 type kvPair struct {
 	Key         string
@@ -133,9 +133,9 @@ type serviceInstance struct {
 	Connect api.Empty
 }
 
-// viewOf is the view of a result.
-func viewOf(r watch.Result) (view, error) {
-	v := view{index: r.Index, form: list}
+// updateOf makes the update of a result.
+func updateOf(r watch.Result) (update, error) {
+	v := update{index: r.Index, form: list}
 	var err error
 	switch value := r.Value.(type) {
 	case *api.KVPair:
@@ -168,11 +168,11 @@ func viewOf(r watch.Result) (view, error) {
 	return v, err
 }
 
-// itemsOf encodes elements.
-func itemsOf[T any](from []T, shape func(T) (string, any)) ([]item, error) {
+// itemsOf encodes elements; convert gives the key and the value to encode.
+func itemsOf[T any](from []T, convert func(T) (string, any)) ([]item, error) {
 	out := make([]item, 0, len(from))
 	for _, t := range from {
-		key, value := shape(t)
+		key, value := convert(t)
 		data, err := json.Marshal(value)
 		if err != nil {
 			return nil, fmt.Errorf("encode %q: %w", key, err)
