@@ -3,12 +3,11 @@
 // keys are those of Consul, so that a configuration written for it starts a
 // muster agent.
 //
-// [Load] takes the sources in order of precedence (defaults, -dev defaults, files
-// and directories in flag order, -hcl fragments, flags) and returns one [Config]
-// in which everything is decided: derived defaults are filled in, address
-// templates are resolved, and [Config.Validate] has passed. A key that is unknown
-// is an error that names the file and the nearest key. A key that Consul knows
-// and muster does not act on is accepted, and listed in one warning.
+// [Load] merges the sources: defaults, -dev defaults, files and directories in flag
+// order, -hcl fragments, flags. A later source wins. It returns one complete [Config]:
+// derived defaults are filled in, address templates are evaluated, and [Config.Validate]
+// has passed. An unknown key is an error that names the file and the nearest key. A key
+// that Consul knows and muster does not act on is accepted, and listed in one warning.
 //
 // Packages of the agent do not import this one: pkg/agent fills their small
 // Configs from it.
@@ -58,7 +57,7 @@ type Config struct {
 
 	RetryJoin                 []string      `conf:"retry_join"`
 	RetryInterval             time.Duration `conf:"retry_interval,min=1ms"`
-	RetryMax                  int           `conf:"retry_max,min=0"` // 0: for ever
+	RetryMax                  int           `conf:"retry_max,min=0"` // 0 is no limit
 	RetryJoinWAN              []string      `conf:"retry_join_wan,unused"`
 	RetryIntervalWAN          time.Duration `conf:"retry_interval_wan,unused"`
 	RetryMaxWAN               int           `conf:"retry_max_wan,unused"`
@@ -114,7 +113,7 @@ type Config struct {
 	DiscoveryMaxStale time.Duration `conf:"discovery_max_stale"`
 
 	SessionTTLMin time.Duration `conf:"session_ttl_min,min=1ms"`
-	// SessionTTLMultiplier is how many TTLs a session lives without renewal.
+	// A session that is not renewed ends after its TTL times SessionTTLMultiplier.
 	SessionTTLMultiplier float64 `conf:"session_ttl_multiplier"`
 
 	LogLevel          string        `conf:"log_level,reload"`
@@ -130,12 +129,12 @@ type Config struct {
 	EnableDebug       bool          `conf:"enable_debug,reload"`
 	AutoReloadConfig  bool          `conf:"auto_reload_config"`
 
-	ACL       ACL       `conf:"acl,unused"` // switched on, it is refused: see validateHonoured
+	ACL       ACL       `conf:"acl,unused"` // acl.enabled is refused: see validateHonoured
 	UI        UI        `conf:"ui_config,unused"`
 	Telemetry Telemetry `conf:"telemetry"`
 	Watches   []Watch   `conf:"watches,reload"` // as set; package handlers knows their keys
 
-	// What follows is no key of its own: Load works it out.
+	// The fields below are no keys. Load fills them in.
 
 	Dev        bool // -dev: one server, in memory
 	Services   []*api.AgentServiceRegistration
@@ -146,11 +145,11 @@ type Config struct {
 	Advertise  netip.Addr
 	Listen     Listen
 
-	notes []string // for warnings
+	notes []string // warnings found on the way
 }
 
-// Listen says where the client-facing ports listen: "host:port", IPv6 hosts in
-// brackets, or "unix:///path". An empty list is a port that is off.
+// Listen has the addresses of the HTTP and DNS listeners: "host:port", IPv6 hosts in
+// brackets, or "unix:///path". An empty list means that the listener is off.
 type Listen struct {
 	HTTP []string
 	DNS  []string

@@ -17,7 +17,7 @@ import (
 	"github.com/muster-dev/muster/pkg/conf"
 )
 
-// normalize brings what was set into the form that the agent uses.
+// normalize converts the settings to the form that the agent uses.
 func (c *Config) normalize() error {
 	if err := c.zeroIsDefault(); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (c *Config) normalize() error {
 	return c.resolveAddresses()
 }
 
-// rooted gives a domain in lower case with its final dot.
+// rooted returns a domain in lower case with its final dot.
 func rooted(domain string) string {
 	if domain == "" {
 		return ""
@@ -77,7 +77,7 @@ func (p *Ports) all() []namedPort {
 	}
 }
 
-// Validate says what is wrong with a configuration, the first thing first.
+// Validate returns the first fault that it finds.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
 		c.validateIdentity, c.validateServer, c.validatePorts, c.validateNodeMeta, c.validateDNS, c.validateNumbers, c.validateExec, c.validateRest, c.validateHonoured,
@@ -182,7 +182,7 @@ func (c *Config) validateDNS() error {
 	return nil
 }
 
-// recursorAddr completes an address with the DNS port.
+// recursorAddr adds the DNS port to an address that has none.
 func recursorAddr(s string) (string, error) {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		return ap.String(), nil
@@ -251,7 +251,7 @@ func parseMode(s string) (os.FileMode, error) {
 	return os.FileMode(mode), nil
 }
 
-// warnings are about what is allowed but probably not meant.
+// warnings are about settings that are allowed but probably mistakes.
 func (c *Config) warnings() []string {
 	out := slices.Clone(c.notes)
 	if c.Bootstrap && !c.Dev {
