@@ -1,20 +1,20 @@
-// Package agent assembles one muster agent, server or client, from its parts.
-// Run reads top to bottom: what is opened first is closed last.
+// Package agent assembles one muster agent, server or client, from its parts. Run starts
+// them from top to bottom and stops them in the opposite order.
 //
 //	server                          client
 //	------                          ------
 //	data directory: lock, node id   data directory: lock, node id
 //	gossip                          gossip
-//	server port: raft, HTTP/2       (requests go to a server's)
-//	raft, state, leader's duties
+//	server port: raft, HTTP/2       (requests go to the port of a server)
+//	raft, state, leader duties
 //	own services and checks         own services and checks
 //	DNS                             DNS
 //	HTTP                            HTTP
 //
-// It promises that ports which cannot be opened, and data that cannot be used,
-// are found before anything else happens; that at shutdown clients are turned
-// away first and raft and gossip end last; and that Run returns when nothing of
-// the agent runs any more.
+// It promises that an HTTP, server or gossip port that cannot be opened, or data that
+// cannot be used, stops the start before the agent joins others; that a shutdown closes
+// the client ports first, and raft and gossip last; and that Run returns after
+// everything that it started has ended.
 package agent
 
 import (
@@ -52,7 +52,7 @@ import (
 	"github.com/muster-dev/muster/pkg/handlers"
 )
 
-// userAgent is how an agent calls itself in what it asks of others.
+// userAgent is the User-Agent of the requests of an agent.
 const userAgent = "muster-agent"
 
 // leaveTimeout bounds a graceful leave.
@@ -64,9 +64,10 @@ type Options struct {
 	Level    *slog.LevelVar // changed by a reload; may be nil
 	Version  string
 	Revision string
-	// Reload reads the configuration again, for SIGHUP and PUT /v1/agent/reload.
+	// Reload reads the configuration again: for SIGHUP, PUT /v1/agent/reload and
+	// auto_reload_config.
 	Reload func() (*config.Config, []string, error)
-	// Files are what Reload reads, for auto_reload_config.
+	// Files are the files and directories that Reload reads, for auto_reload_config.
 	Files []string
 	// Ready is called once every port is open; may be nil.
 	Ready func()
@@ -82,7 +83,7 @@ type Agent struct {
 	id   string
 
 	identity *clusterid.Identity // nil on a client
-	joined   chan struct{}       // closed once those to join were tried
+	joined   chan struct{}       // closed once every address to join was tried
 
 	pool     *gossip.Pool
 	bus      *bus.Bus
@@ -99,15 +100,15 @@ type Agent struct {
 	watches   *handlers.Set // nil until the API is made
 	telemetry *telemetry
 
-	servers atomic.Int32 // others that live, as gossip last said
-	ready   atomic.Bool  // every part is made
+	servers atomic.Int32 // number of other living servers, as last reported by gossip
+	ready   atomic.Bool  // every part has been made
 
-	// live is the configuration as the last reload left it; what only a restart
-	// changes is in cfg.
+	// live is the configuration of the last reload. Settings that need a restart are read
+	// from cfg.
 	live atomic.Pointer[config.Config]
 
 	leaving sync.Once
-	left    chan struct{} // closed once the agent has left, or is to stop before it has joined
+	left    chan struct{} // closed once the agent has left, or is to stop during its start
 
 	phase phase
 }
@@ -123,7 +124,7 @@ func New(cfg *config.Config, opts Options) *Agent {
 func (a *Agent) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { // what waits while the agent starts ends with a Leave, too
+	go func() { // Leave also ends the waits of the start
 		select {
 		case <-a.left:
 			cancel()
@@ -132,7 +133,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	}()
 	err := a.run(ctx)
 	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		return nil // it was asked to stop before it had started
+		return nil // it was stopped during the start
 	}
 	return err
 }
@@ -188,9 +189,9 @@ func (a *Agent) run(ctx context.Context) (err error) {
 		return err
 	}
 	if !a.phase.begin() {
-		return a.pool.Leave() // asked for while we started: who knows us from before is told
+		return a.pool.Leave() // Leave was called during the start: tell members that know this node from before
 	}
-	a.startEdges(parts)
+	a.startRest(parts)
 	if err := a.awaitOpen(ctx, parts); err != nil {
 		return err
 	}
@@ -204,8 +205,8 @@ func (a *Agent) run(ctx context.Context) (err error) {
 	}
 }
 
-// identify makes sure that the configuration may run, takes the data directory, and finds
-// out who this agent is. release gives the directory back, after an error too.
+// identify validates the configuration, locks the data directory, and reads or makes the
+// ids of this agent. release unlocks the directory; it must be called after an error, too.
 func (a *Agent) identify(ctx context.Context) (release func(), err error) {
 	release = func() {}
 	if err := Validate(a.cfg); err != nil {
@@ -235,8 +236,8 @@ func (a *Agent) identify(ctx context.Context) (release func(), err error) {
 	return release, err
 }
 
-// startEdges starts what stands above gossip, the server and the own services.
-func (a *Agent) startEdges(parts *stack) {
+// startRest starts the parts that need gossip, the server and the local state.
+func (a *Agent) startRest(parts *stack) {
 	parts.start("bus", a.bus.Run)
 	parts.start("remote execution", a.runner.Run)
 	parts.start("join", a.joiner().Run)
@@ -248,7 +249,7 @@ func (a *Agent) startEdges(parts *stack) {
 	parts.start("http", func(ctx context.Context) error {
 		return a.http.Run(ctx, a.withProfiles(a.api.Public()), a.cfg.HTTP.MaxHeaderBytes, a.log)
 	})
-	parts.start("watches", a.watches.Run) // above HTTP, which handlers may ask
+	parts.start("watches", a.watches.Run) // after HTTP, because handlers may send requests to it
 	if a.cfg.AutoReloadConfig && len(a.opts.Files) > 0 {
 		parts.start("auto-reload", func(ctx context.Context) error {
 			return config.WatchFiles(ctx, a.opts.Files, a.Reload, a.log)
@@ -256,12 +257,11 @@ func (a *Agent) startEdges(parts *stack) {
 	}
 }
 
-// awaitGossip waits until the gossip port is open: the server needs to know
-// which it got.
+// awaitGossip waits until the gossip port is open, because the server needs its number.
 func (a *Agent) awaitGossip(ctx context.Context, parts *stack) error {
 	if err := a.pool.AwaitUp(ctx); err != nil {
 		select {
-		case failed := <-parts.failed: // says it better
+		case failed := <-parts.failed: // its error has the cause
 			return failed
 		default:
 			return err
@@ -270,7 +270,7 @@ func (a *Agent) awaitGossip(ctx context.Context, parts *stack) error {
 	return nil
 }
 
-// awaitOpen waits until DNS listens too, and tells whoever wants to know.
+// awaitOpen waits until DNS listens, then calls Options.Ready.
 func (a *Agent) awaitOpen(ctx context.Context, parts *stack) error {
 	opened := make(chan error, 1)
 	wait, cancel := context.WithCancel(ctx)
@@ -305,7 +305,7 @@ func (a *Agent) listenServer() (net.Listener, error) {
 	return ln, nil
 }
 
-// makeAPI makes what answers requests, and what sends them on.
+// makeAPI makes the API, and the parts that it needs or that send requests to it.
 func (a *Agent) makeAPI(transport http.RoundTripper) error {
 	router := forward.New(forward.Config{
 		Transport:   transport,
@@ -313,8 +313,8 @@ func (a *Agent) makeAPI(transport http.RoundTripper) error {
 		HoldTimeout: a.cfg.Performance.RPCHoldTimeout,
 		Logger:      a.log,
 	})
-	// The API and the local state need each other: the state reaches the catalog
-	// through the API, the API shows the state.
+	// The API and the local state need each other: the state reads and writes the catalog
+	// through the API, and the API shows the state.
 	self := &loopback.Transport{}
 	own, err := client.New(client.Config{Transport: self, UserAgent: userAgent})
 	if err != nil {
@@ -365,7 +365,7 @@ func (a *Agent) joiner() *retryjoin.Joiner {
 	})
 }
 
-// cluster is the id of the cluster that this agent belongs to, "" while it knows none.
+// cluster returns the id of the cluster of this agent, "" while it is unknown.
 func (a *Agent) cluster() string {
 	if a.identity != nil {
 		if id := a.identity.Confirmed(); id != "" {
@@ -375,7 +375,7 @@ func (a *Agent) cluster() string {
 	return a.pool.Cluster()
 }
 
-// membersChanged is called by gossip, one call at a time.
+// membersChanged is called by gossip, never concurrently.
 func (a *Agent) membersChanged() {
 	if a.server != nil {
 		a.server.MembersChanged()
@@ -383,11 +383,11 @@ func (a *Agent) membersChanged() {
 	a.bus.MembersChanged()
 	servers := len(a.otherServers())
 	if known := a.servers.Swap(int32(servers)); int32(servers) > known && a.ready.Load() {
-		a.local.SyncSoon() // what could not be told before perhaps can be now
+		a.local.SyncSoon() // a push that failed before may succeed now
 	}
 }
 
-// otherServers are the addresses of the living servers but this one.
+// otherServers returns the addresses of the other living servers.
 func (a *Agent) otherServers() []string {
 	var out []string
 	for _, s := range a.pool.Servers() {
@@ -398,9 +398,8 @@ func (a *Agent) otherServers() []string {
 	return out
 }
 
-// Leave leaves the cluster gracefully and ends Run: others see this node as
-// gone, not as failed. An agent that is still starting stops instead: it has
-// joined nobody yet.
+// Leave leaves the cluster gracefully and ends Run: others see this node as left, not as
+// failed. An agent that is still starting stops instead, because it has not joined yet.
 func (a *Agent) Leave(ctx context.Context) error {
 	defer a.leaving.Do(func() { close(a.left) })
 	if !a.phase.leave() {
@@ -422,8 +421,8 @@ func (a *Agent) Leave(ctx context.Context) error {
 	return err
 }
 
-// drain goes on answering for a while after a server has left (leave_drain_time):
-// clients that have not heard of it yet get answers, not errors.
+// drain keeps the server answering for leave_drain_time after it has left, for clients
+// that do not know it yet.
 func (a *Agent) drain(ctx context.Context) {
 	select {
 	case <-time.After(a.cfg.Performance.LeaveDrainTime):

@@ -8,7 +8,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// makeBus makes the bus and its receivers. Messages may arrive before the agent is
+// makeBus makes the bus and its receivers. They must expect messages before the agent is
 // ready.
 func (a *Agent) makeBus(transport http.RoundTripper) {
 	a.bus = bus.New(bus.Config{
@@ -35,7 +35,7 @@ func (a *Agent) makeBus(transport http.RoundTripper) {
 	})
 }
 
-// ownServices are the services of this agent; none until it is ready.
+// ownServices returns the services of this agent; none until it is ready.
 func (a *Agent) ownServices() map[string]*api.AgentService {
 	if !a.ready.Load() {
 		return nil

@@ -8,8 +8,8 @@ import (
 
 const profilesPath = "/debug/pprof/"
 
-// withProfiles adds Go's profiles to the client addresses while enable_debug
-// says so. They show what the agent does, and cost it time.
+// withProfiles adds Go's profiles to the client addresses while enable_debug is set. It
+// is off by default because profiles show internals and cost time.
 func (a *Agent) withProfiles(next http.Handler) http.Handler {
 	profiles := map[string]http.HandlerFunc{
 		"cmdline": pprof.Cmdline,

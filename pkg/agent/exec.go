@@ -12,20 +12,20 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// callName is the message that calls nodes to a job. A node that misses it finds the
-// job by its blocking query.
+// callName is the name of the message that tells nodes of a job. A node that misses it
+// finds the job by its blocking query.
 const (
 	callName = "muster:exec"
-	maxCall  = 400 // bytes of its payload
+	maxCall  = 400 // bytes of the payload
 )
 
-// jobCall is the payload. The job's id makes each message unique.
+// jobCall is the payload of the message. The id of the job makes each message unique.
 type jobCall struct {
 	Job   string
-	Nodes []string `json:",omitempty"` // empty if they are too many for a message: then it is for all
+	Nodes []string `json:",omitempty"` // empty if the names do not fit into a message; then all nodes look
 }
 
-// makeRunner makes the runner of jobs.
+// makeRunner makes the runner of remote execution.
 func (a *Agent) makeRunner(own *client.Client) error {
 	policy, err := a.execPolicy(a.cfg)
 	if err != nil {
@@ -37,7 +37,7 @@ func (a *Agent) makeRunner(own *client.Client) error {
 	return nil
 }
 
-// execPolicy is the policy of a configuration.
+// execPolicy makes the policy of remote execution from a configuration.
 func (a *Agent) execPolicy(cfg *config.Config) (exec.Policy, error) {
 	out := exec.Policy{Enabled: cfg.RemoteExec(), Datacenter: a.cfg.Datacenter, Node: a.cfg.NodeName, Jobs: map[string]exec.NamedJob{}}
 	var err error
@@ -54,7 +54,7 @@ func (a *Agent) execPolicy(cfg *config.Config) (exec.Policy, error) {
 	return out, nil
 }
 
-// call calls nodes to a job.
+// call tells nodes of a job.
 func (a *Agent) call(job string, nodes []string) {
 	if err := a.bus.Publish(callName, encodeCall(job, nodes)); err != nil {
 		a.log.Debug("could not call the targets of a job: they find it by themselves", "job", job, "error", err)
@@ -72,14 +72,15 @@ func encodeCall(job string, nodes []string) []byte {
 	return payload
 }
 
-// called handles a call.
+// called receives the message of a job.
 func (a *Agent) called(m bus.Message) {
 	if a.ready.Load() && isCalled(m.Payload, a.cfg.NodeName) {
 		a.runner.Look()
 	}
 }
 
-// isCalled says whether a call may be for a node. A call of an unknown version may be.
+// isCalled says whether a message may be for a node. A payload that cannot be decoded may
+// be, because a newer version may have sent it.
 func isCalled(payload []byte, node string) bool {
 	var c jobCall
 	if json.Unmarshal(payload, &c) != nil || len(c.Nodes) == 0 {

@@ -44,7 +44,7 @@ func TestPartsGetFilledConfigs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	door, err := a.apiConfig(nil)
+	apiConf, err := a.apiConfig(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func TestPartsGetFilledConfigs(t *testing.T) {
 	for name, part := range map[string]any{
 		"port": a.portConfig(ln, identity), "gossip": a.gossipConfig(), "local": a.localConfig(nil),
 		"server": a.serverConfig(mux.New(a.portConfig(ln, identity)), mux.NewDialer(identity, dialTimeout), nil),
-		"dns":    a.dnsConfig(cfg), "api": door,
+		"dns":    a.dnsConfig(cfg), "api": apiConf,
 	} {
 		zero = append(zero, zeroNumbers(name, reflect.ValueOf(part))...)
 	}

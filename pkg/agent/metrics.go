@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	metricsInterval = 10 * time.Second // of one set of figures
+	metricsInterval = 10 * time.Second // one set of metrics covers this time
 	metricsRetain   = time.Minute
 )
 
-// telemetry collects what raft, serf and we count. The libraries count into one
-// global place, so agents that share a process share their figures.
+// telemetry collects the metrics of raft, serf and muster. The libraries use one global
+// registry, so agents in one process share their metrics.
 type telemetry struct {
 	recent *metrics.InmemSink
 	prom   http.Handler // nil unless switched on
 }
 
-// newTelemetry starts counting; names begin with prefix. A positive retention
-// also keeps the figures for Prometheus.
+// newTelemetry installs the global metrics; their names begin with prefix. A positive
+// retention also keeps them for Prometheus.
 func newTelemetry(prefix string, retention time.Duration) (*telemetry, error) {
 	t := &telemetry{recent: metrics.NewInmemSink(metricsInterval, metricsRetain)}
 	sinks := metrics.FanoutSink{t.recent}
@@ -39,12 +39,12 @@ func newTelemetry(prefix string, retention time.Duration) (*telemetry, error) {
 	}
 	conf := metrics.DefaultConfig(prefix)
 	conf.EnableHostname = false
-	conf.EnableRuntimeMetrics = false // it would start a goroutine that nobody owns
+	conf.EnableRuntimeMetrics = false // it would start a goroutine that never ends
 	if _, err := metrics.NewGlobal(conf, sinks); err != nil {
 		return nil, fmt.Errorf("set up metrics: %w", err)
 	}
 	return t, nil
 }
 
-// summary is the JSON form of /v1/agent/metrics: the last full interval.
+// summary returns the metrics of the last full interval, for /v1/agent/metrics.
 func (t *telemetry) summary() (any, error) { return t.recent.DisplayMetrics(nil, nil) }

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -27,21 +28,21 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// This file fills each part's small Config from the agent's large one. What no key of
-// the configuration changes stands here.
+// This file fills the Config of each part from the agent's configuration. The constants
+// are settings without a configuration key.
 const (
-	dialTimeout       = 5 * time.Second // to another agent's server port, TLS included
-	maxHandshakes     = 256             // of the server port, at a time
-	maxServerConns    = 8192            // of the server port
-	serverConnsPerIP  = 256             // an agent has one, a server a few
-	reconcileInterval = time.Minute     // of the leader, between the catalog and gossip
-	healthInterval    = 2 * time.Second // of the leader, between questions for the servers' health
-	promoteInterval   = 10 * time.Second
+	dialTimeout       = 5 * time.Second  // of connections to a server port, with the TLS handshake
+	maxHandshakes     = 256              // concurrent TLS handshakes at the server port
+	maxServerConns    = 8192             // connections at the server port
+	serverConnsPerIP  = 256              // an agent has one, a server a few
+	reconcileInterval = time.Minute      // how often the leader compares the catalog with gossip
+	healthInterval    = 2 * time.Second  // how often autopilot reads the health of the servers
+	promoteInterval   = 10 * time.Second // how often autopilot promotes and removes servers
 )
 
 func (a *Agent) build() string { return buildTag(a.opts.Version, a.opts.Revision) }
 
-// buildTag is what the members read of each other's versions: N.N.N first.
+// buildTag is the version that members show each other. It must begin with N.N.N.
 func buildTag(version, revision string) string {
 	if len(revision) > 8 {
 		revision = revision[:8]
@@ -51,18 +52,10 @@ func buildTag(version, revision string) string {
 
 func (a *Agent) tlsFiles() mux.Files {
 	rpc, all := a.cfg.TLS.InternalRPC, a.cfg.TLS.Defaults
-	first := func(values ...string) string {
-		for _, v := range values {
-			if v != "" {
-				return v
-			}
-		}
-		return ""
-	}
 	f := mux.Files{
-		CA:   first(rpc.CAFile, all.CAFile),
-		Cert: first(rpc.CertFile, all.CertFile),
-		Key:  first(rpc.KeyFile, all.KeyFile),
+		CA:   cmp.Or(rpc.CAFile, all.CAFile),
+		Cert: cmp.Or(rpc.CertFile, all.CertFile),
+		Key:  cmp.Or(rpc.KeyFile, all.KeyFile),
 	}
 	if rpc.VerifyServerHostname || all.VerifyServerHostname {
 		f.ServerName = "server." + a.cfg.Datacenter + "." + strings.TrimSuffix(a.cfg.Domain, ".")
@@ -204,8 +197,8 @@ func (a *Agent) taggedAddresses() map[string]string {
 	return out
 }
 
-// makeLookup is how DNS reaches the catalog: on a server its own state, on a
-// client its own API.
+// makeLookup makes the source of DNS answers: on a server its state, on a client a cache
+// that reads through the own API.
 func (a *Agent) makeLookup(self http.RoundTripper) (dns.Lookup, error) {
 	if a.server != nil {
 		return lookup.Server{Datacenter: a.cfg.Datacenter, Views: a.server.Views(), Await: a.server.AwaitStale}, nil
@@ -221,8 +214,8 @@ func lookupRules(cfg *config.Config) lookup.Rules {
 	return lookup.Rules{AllowStale: cfg.DNS.AllowStale, MaxStale: cfg.DNS.MaxStale}
 }
 
-// dnsConfig takes the settings that a reload can change from cfg, the rest from
-// what the agent was started with.
+// dnsConfig takes the settings that a reload can change from cfg, and the others from the
+// configuration of the start.
 func (a *Agent) dnsConfig(cfg *config.Config) dns.Config {
 	d := cfg.DNS
 	if a.dnsCache != nil {
@@ -303,7 +296,7 @@ func prefixes(texts []string) ([]netip.Prefix, error) {
 // cluster is the server as the API sees it.
 type cluster struct{ *server.Server }
 
-// AwaitLeader says whether this server leads, or the address of who does.
+// AwaitLeader says whether this server is the leader, and else returns its address.
 func (c cluster) AwaitLeader(ctx context.Context) (self bool, addr string, err error) {
 	l, err := c.Server.AwaitLeader(ctx)
 	return l.Self, l.Addr, err

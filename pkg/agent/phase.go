@@ -2,38 +2,38 @@ package agent
 
 import "sync"
 
-// phase says how far the start has come to those who may call at any time: the
-// parts of an agent are made while it starts, and are nil before. Whoever was told
-// by it that the agent runs sees them all.
+// phase says whether an agent is still starting. The parts of an agent are nil until
+// they are made, so methods that may be called at any time ask phase first. After begin
+// every part is set and visible to all goroutines.
 //
 //	          begin                 leave
-//	starting -------> running          (the parts leave)
+//	starting -------> running          (leaves the cluster)
 //	    |
 //	    | leave
 //	    v
-//	  given up        begin says so: the start ends here
+//	  canceled        begin returns false: the start ends
 //
-// A reload that comes while the agent starts is done when it runs: the files may
-// have been read before they changed.
+// A reload during the start is done after it, because the files may have changed after
+// they were read.
 type phase struct {
 	sync.Mutex // held during a reload, so that there is one at a time
 	running    bool
-	givenUp    bool
+	canceled   bool
 	reload     bool // asked for while starting
 }
 
-// begin says that every part is made; false if the agent is not to go on.
+// begin is called when every part is made. False means that the agent must stop.
 func (p *phase) begin() bool {
 	p.Lock()
 	defer p.Unlock()
-	p.running = !p.givenUp
+	p.running = !p.canceled
 	return p.running
 }
 
-// leave says whether there is something that can leave; if not, begin will fail.
+// leave says whether the agent runs and can leave. If not, begin will return false.
 func (p *phase) leave() bool {
 	p.Lock()
 	defer p.Unlock()
-	p.givenUp = !p.running
+	p.canceled = !p.running
 	return p.running
 }

@@ -13,11 +13,11 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// Reload reads the configuration again and puts into effect what may change
-// while the agent runs: services, checks, node metadata, watches, jobs, DNS settings,
-// when raft takes snapshots, the log level, profiles and the connection limit. What
-// did not change is not touched. An error leaves everything as it was. While the
-// agent starts it is noted, and done when the agent runs.
+// Reload reads the configuration again and applies what can change while the agent runs:
+// services, checks, node metadata, watches, jobs, DNS settings, the snapshot settings of
+// raft, the log level, profiles and the connection limit. Unchanged settings are not
+// touched. After an error nothing has changed. During the start it only records the
+// request, and the reload follows when the agent runs.
 func (a *Agent) Reload() error {
 	a.phase.Lock()
 	defer a.phase.Unlock()
@@ -29,7 +29,7 @@ func (a *Agent) Reload() error {
 	return a.reload()
 }
 
-// reloadIfAsked does what Reload put off.
+// reloadIfAsked does the reload that was requested during the start.
 func (a *Agent) reloadIfAsked() {
 	a.phase.Lock()
 	defer a.phase.Unlock()
@@ -41,7 +41,7 @@ func (a *Agent) reloadIfAsked() {
 	}
 }
 
-// next is a configuration that was found good in every part.
+// next is a new configuration, validated and parsed.
 type next struct {
 	cfg     *config.Config
 	watches []handlers.Spec
@@ -59,18 +59,18 @@ func (a *Agent) reload() error {
 	}
 	n, err := a.prepare(fresh)
 	if err != nil {
-		// Its status is meant for those who register over HTTP.
+		// err may have the status of a registration over HTTP, which does not fit here.
 		return api.Errorf(http.StatusInternalServerError, "reload configuration: %v", err)
 	}
-	// The two that touch the disk can still fail: the watches change as a whole or not at
-	// all, and are put back if the services and checks do not.
+	// Only the two steps that write to disk can still fail. The watches change as a whole
+	// or not at all, and are restored if services and checks cannot change.
 	if err := a.watches.Replace(n.watches); err != nil {
 		return api.Errorf(http.StatusInternalServerError, "reload watches: %v", err)
 	}
 	if err := a.local.Reload(fresh.Services, fresh.Checks, fresh.NodeMeta); err != nil {
 		return api.Errorf(http.StatusInternalServerError, "reload services and checks: %v", errors.Join(err, a.restoreWatches()))
 	}
-	a.change(n)
+	a.apply(n)
 	for _, w := range warnings {
 		a.log.Warn(w)
 	}
@@ -81,7 +81,7 @@ func (a *Agent) reload() error {
 	return nil
 }
 
-// prepare changes nothing.
+// prepare validates and parses a new configuration. It changes nothing.
 func (a *Agent) prepare(fresh *config.Config) (n next, err error) {
 	n.cfg = fresh
 	if n.watches, err = readWatches(fresh); err != nil {
@@ -107,8 +107,8 @@ func (a *Agent) restoreWatches() error {
 	return nil
 }
 
-// change puts into effect what cannot fail.
-func (a *Agent) change(n next) {
+// apply applies the settings whose change cannot fail.
+func (a *Agent) apply(n next) {
 	a.live.Store(n.cfg)
 	if a.opts.Level != nil {
 		a.opts.Level.Set(n.level)
@@ -121,7 +121,7 @@ func (a *Agent) change(n next) {
 		return
 	}
 	err := a.server.SetSnapshots(uint64(n.cfg.RaftSnapshotThreshold), n.cfg.RaftSnapshotInterval, uint64(n.cfg.RaftTrailingLogs))
-	if err != nil { // raft has stopped, and so does the agent
+	if err != nil { // raft has stopped, so the agent stops too
 		a.log.Warn("raft keeps its settings", "error", err)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/httpapi"
 )
 
-// Self is what the agent says of itself (/v1/agent/self).
+// Self returns the answer of /v1/agent/self.
 func (a *Agent) Self() httpapi.Self {
 	live := a.live.Load()
 	return httpapi.Self{
@@ -64,5 +64,5 @@ func (a *Agent) stats() map[string]map[string]string {
 	return out
 }
 
-// Metrics are the figures of the last full interval.
+// Metrics returns the metrics of the last full interval.
 func (a *Agent) Metrics() (any, error) { return a.telemetry.summary() }

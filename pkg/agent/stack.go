@@ -7,12 +7,12 @@ import (
 	"log/slog"
 )
 
-// stack runs components and ends them in the opposite order of their start,
-// each only after the one above it has ended. One that ends by itself with an
-// error brings the others down.
+// stack runs components and stops them in the opposite order of their start, each after
+// the later ones have ended. If one ends with an error, failed has it, and the owner is
+// to stop them all.
 type stack struct {
 	log    *slog.Logger
-	failed chan error // holds the first failure
+	failed chan error // has the first error; capacity 1
 	runs   []running
 }
 
@@ -26,7 +26,7 @@ func newStack(log *slog.Logger) *stack {
 	return &stack{log: log, failed: make(chan error, 1)}
 }
 
-// start runs a component until its turn in stop.
+// start runs a component until stop cancels it.
 func (s *stack) start(name string, run func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	r := running{name: name, cancel: cancel, done: make(chan struct{})}
@@ -34,9 +34,6 @@ func (s *stack) start(name string, run func(context.Context) error) {
 	go func() {
 		defer close(r.done)
 		err := run(ctx)
-		if ctx.Err() == nil && err == nil {
-			return // it had nothing more to do
-		}
 		if err == nil || ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			return
 		}
@@ -48,7 +45,7 @@ func (s *stack) start(name string, run func(context.Context) error) {
 	}()
 }
 
-// stop ends everything that was started, the newest first.
+// stop stops all components, the last started first.
 func (s *stack) stop() {
 	for i := len(s.runs) - 1; i >= 0; i-- {
 		s.log.Debug("stopping", "component", s.runs[i].name)

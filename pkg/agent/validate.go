@@ -11,10 +11,10 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// Validate checks what config.Load cannot, because it is other packages' matter:
-// watches, services, checks, named jobs, TLS files. Run does the same first, so that
-// a configuration that was called valid starts, as far as that does not depend on
-// ports and disks. It opens nothing and changes nothing.
+// Validate checks the parts of a configuration that config.Load cannot, because other
+// packages define them: watches, services, checks, named jobs, TLS files. Run calls it
+// first, so a valid configuration can only fail to start because of ports or disks. It
+// opens no port and changes nothing.
 func Validate(cfg *config.Config) error {
 	a := New(cfg, Options{Logger: logx.Discard()})
 	if _, err := readWatches(cfg); err != nil {
@@ -29,9 +29,9 @@ func Validate(cfg *config.Config) error {
 	return checkDefinitions(cfg)
 }
 
-// checkDefinitions is what the local state will say of the services and checks. It
-// reads the data directory: a check may belong to a service that was registered over
-// HTTP and is kept there.
+// checkDefinitions validates services and checks as the local state does at the start.
+// It reads the data directory, because a check may belong to a service that was
+// registered over HTTP and is saved there.
 func checkDefinitions(cfg *config.Config) error {
 	return local.New(local.Config{
 		Node: api.Node{Node: cfg.NodeName, Datacenter: cfg.Datacenter}, DataDir: cfg.DataDir, Logger: logx.Discard(),
@@ -40,8 +40,8 @@ func checkDefinitions(cfg *config.Config) error {
 	}).Check(cfg.Services, cfg.Checks)
 }
 
-// warnOfOutsiders says once what whoever reaches the ports can do, as long as
-// something could be done about it.
+// warnOfOutsiders logs one warning about what anyone who reaches the ports can do, and
+// the settings that would prevent it.
 func warnOfOutsiders(log *slog.Logger, encrypted, verified, alone bool) {
 	if alone {
 		return // a development agent on 127.0.0.1

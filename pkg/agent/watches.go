@@ -36,8 +36,8 @@ func readWatches(cfg *config.Config) ([]handlers.Spec, error) {
 	return specs, nil
 }
 
-// makeWatches makes what delivers the watches of the configuration: the same engine
-// as the watch tool, which asks this agent by self.
+// makeWatches makes the handlers of the watches in the configuration. They use the engine
+// of the watch tool, and send their requests to this agent through self.
 func (a *Agent) makeWatches(self http.RoundTripper) (*handlers.Set, error) {
 	specs, err := readWatches(a.cfg)
 	if err != nil {

@@ -13,7 +13,7 @@ func (s *Bound) Changed() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.asked++
-	poke(s.change)
+	notify(s.change)
 }
 
 // takeChanges is how many changes there are, all of which what comes now knows of.
@@ -33,7 +33,7 @@ func (s *Bound) follows(changes int) {
 	defer s.mu.Unlock()
 	s.followed = changes
 	s.moved.Notify()
-	poke(s.news)
+	notify(s.news)
 }
 
 // Behind says whether there is a change that the child does not know: it was neither

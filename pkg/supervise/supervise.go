@@ -130,7 +130,7 @@ func (b *base) splay() time.Duration {
 	return rand.N(b.spec.Splay)
 }
 
-func poke(c chan struct{}) {
+func notify(c chan struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

@@ -8,7 +8,7 @@ import "github.com/muster-dev/muster/pkg/render"
 const maxJournal = 8
 
 // journal is what was replaced since the -exec command has last accepted the
-// files. Its versions are numbered: seal ends one.
+// files. Its versions are numbered: endVersion ends one.
 type journal struct {
 	seq     int
 	entries map[string][]journalEntry // by path, oldest first
@@ -23,8 +23,8 @@ type journalEntry struct {
 
 func newJournal() *journal { return &journal{entries: map[string][]journalEntry{}} }
 
-// seal ends a version and gives its number.
-func (j *journal) seal() int {
+// endVersion ends a version and gives its number.
+func (j *journal) endVersion() int {
 	j.seq++
 	return j.seq
 }

@@ -26,9 +26,9 @@ func TestJournalRestoresWhatWasAcceptedLast(t *testing.T) {
 		j := newJournal()
 		j.add(u, replaced("a", "0"))
 		j.add(u, replaced("b", "0"))
-		j.seal() // 1
+		j.endVersion() // 1
 		j.add(u, replaced("a", "1"))
-		j.seal() // 2
+		j.endVersion() // 2
 		return j
 	}
 	if got := oldest(fill()); got != "a=0 b=0 " {
@@ -52,7 +52,7 @@ func TestJournalRestoresWhatWasAcceptedLast(t *testing.T) {
 	j = newJournal()
 	for i := range 100 {
 		j.add(u, replaced("a", fmt.Sprint(i)))
-		j.seal()
+		j.endVersion()
 	}
 	if n := len(j.entries["a"]); n != maxJournal {
 		t.Errorf("%d versions", n)

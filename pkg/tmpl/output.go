@@ -93,7 +93,7 @@ type spent struct {
 	done map[string]bool // by path
 }
 
-// written says whether a piece of an output needs no writing any more. Before the first
+// spentOn says whether a piece of an output needs no writing any more. Before the first
 // render of this process an earlier one may have added what there is to add.
 func (u *unit) spentOn(of fingerprint, p piece) bool {
 	if u.spent.of == of && u.spent.done[p.Path] {

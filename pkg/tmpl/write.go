@@ -124,7 +124,7 @@ func (e *engine) tellOthers(replaced []*unit, first bool, now time.Time) {
 	due := !e.execRetry.IsZero() && !now.Before(e.execRetry)
 	if first || len(replaced) > 0 || due {
 		e.execRetry = time.Time{}
-		e.execSeq = e.journal.seal()
+		e.execSeq = e.journal.endVersion()
 		e.exec.Tell(supervise.Order{Kind: kind, Seq: e.execSeq})
 	}
 }

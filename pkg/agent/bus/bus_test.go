@@ -18,37 +18,37 @@ import (
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
-// house is a few agents with a network and a gossip of their own.
-type house struct {
+// testNet is a few agents with a network and a gossip of their own.
+type testNet struct {
 	mu      sync.Mutex
-	agents  map[string]*resident // by address
-	silent  bool                 // no gossip but to oneself
-	hanging map[string]bool      // servers that say nothing any more
+	agents  map[string]*testAgent // by address
+	silent  bool                  // no gossip but to oneself
+	hanging map[string]bool       // servers that say nothing any more
 	ctx     context.Context
 	stop    context.CancelFunc
 	running sync.WaitGroup
 }
 
-type resident struct {
+type testAgent struct {
 	*Bus
-	house *house
-	addr  string
-	life  context.Context // of it and what it serves
-	down  context.CancelFunc
+	net  *testNet
+	addr string
+	life context.Context // of it and what it serves
+	down context.CancelFunc
 
 	mu  sync.Mutex
 	got []string
 }
 
-func newHouse() *house {
-	h := &house{agents: map[string]*resident{}, hanging: map[string]bool{}}
+func newTestNet() *testNet {
+	h := &testNet{agents: map[string]*testAgent{}, hanging: map[string]bool{}}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	return h
 }
 
 // add runs an agent. Servers are those whose address begins with s.
-func (h *house) add(addr string) *resident {
-	r := &resident{house: h, addr: addr}
+func (h *testNet) add(addr string) *testAgent {
+	r := &testAgent{net: h, addr: addr}
 	r.Bus = New(Config{
 		Server: strings.HasPrefix(addr, "s"), Gossip: r, Transport: r, Servers: r.servers,
 		Receivers: []Receiver{{"test:", r.receive}}, Logger: logx.Discard(),
@@ -66,21 +66,21 @@ func (h *house) add(addr string) *resident {
 	return r
 }
 
-func (h *house) remove(addr string) {
+func (h *testNet) remove(addr string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.agents, addr)
 }
 
-func (h *house) end() {
+func (h *testNet) end() {
 	h.stop()
 	h.running.Wait()
 }
 
-func (h *house) others(addr string) []*resident {
+func (h *testNet) others(addr string) []*testAgent {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var out []*resident
+	var out []*testAgent
 	for _, r := range h.agents {
 		if r.addr != addr {
 			out = append(out, r)
@@ -89,9 +89,9 @@ func (h *house) others(addr string) []*resident {
 	return out
 }
 
-func (r *resident) servers() []string {
+func (r *testAgent) servers() []string {
 	var out []string
-	for _, o := range r.house.others(r.addr) {
+	for _, o := range r.net.others(r.addr) {
 		if o.cfg.Server {
 			out = append(out, o.addr)
 		}
@@ -100,17 +100,17 @@ func (r *resident) servers() []string {
 }
 
 // UserEvent is gossip: at once to ourselves, a while later to the others.
-func (r *resident) UserEvent(name string, payload []byte) error {
+func (r *testAgent) UserEvent(name string, payload []byte) error {
 	if len(payload) > 400 {
 		return errors.New("too large")
 	}
 	m := Message{Name: name, Payload: payload, LTime: 7}
 	r.Heard(m, false)
-	if r.house.silent {
+	if r.net.silent {
 		return nil
 	}
-	for _, o := range r.house.others(r.addr) {
-		r.house.running.Go(func() {
+	for _, o := range r.net.others(r.addr) {
+		r.net.running.Go(func() {
 			time.Sleep(50 * time.Millisecond)
 			o.Heard(m, false)
 		})
@@ -118,13 +118,13 @@ func (r *resident) UserEvent(name string, payload []byte) error {
 	return nil
 }
 
-func (r *resident) receive(m Message) {
+func (r *testAgent) receive(m Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.got = append(r.got, fmt.Sprintf("%s %s %d", m.Name, m.Payload, m.LTime))
 }
 
-func (r *resident) has(want ...string) error {
+func (r *testAgent) has(want ...string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !slices.Equal(r.got, want) {
@@ -134,8 +134,8 @@ func (r *resident) has(want ...string) error {
 }
 
 // RoundTrip is the network.
-func (r *resident) RoundTrip(req *http.Request) (*http.Response, error) {
-	h := r.house
+func (r *testAgent) RoundTrip(req *http.Request) (*http.Response, error) {
+	h := r.net
 	h.mu.Lock()
 	to, hangs := h.agents[req.URL.Host], h.hanging[req.URL.Host]
 	h.mu.Unlock()
@@ -186,10 +186,10 @@ func must(t *testing.T, errs ...error) {
 
 func TestStreamsReachEveryAgentWithoutGossip(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse()
+		h := newTestNet()
 		defer h.end()
 		h.silent = true
-		var all []*resident
+		var all []*testAgent
 		for _, addr := range []string{"s1", "s2", "s3", "c1", "c2", "c3", "c4"} {
 			all = append(all, h.add(addr))
 		}
@@ -215,7 +215,7 @@ func TestStreamsReachEveryAgentWithoutGossip(t *testing.T) {
 
 func TestEachCarrierOnceEachMessageOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse()
+		h := newTestNet()
 		defer h.end()
 		s, c, alone := h.add("s1"), h.add("c1"), h.add("c2")
 		time.Sleep(time.Second)
@@ -227,7 +227,7 @@ func TestEachCarrierOnceEachMessageOnce(t *testing.T) {
 
 func TestGossipCarriesWithoutServers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse()
+		h := newTestNet()
 		defer h.end()
 		a, b := h.add("c1"), h.add("c2")
 		time.Sleep(time.Minute)
@@ -239,7 +239,7 @@ func TestGossipCarriesWithoutServers(t *testing.T) {
 
 func TestAnotherServerIsFoundAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse()
+		h := newTestNet()
 		defer h.end()
 		h.silent = true
 		s1 := h.add("s1")
@@ -268,7 +268,7 @@ func TestAnotherServerIsFoundAtOnce(t *testing.T) {
 // a while; meanwhile messages to it go to the next one.
 func TestSilentServerIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse()
+		h := newTestNet()
 		defer h.end()
 		h.silent = true
 		h.hanging["s1"] = true
@@ -293,7 +293,7 @@ func TestSilentServerIsLeft(t *testing.T) {
 
 func TestQuietStreamStands(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse()
+		h := newTestNet()
 		defer h.end()
 		h.silent = true
 		s, c := h.add("s1"), h.add("c1")
@@ -307,8 +307,8 @@ func TestQuietStreamStands(t *testing.T) {
 }
 
 func TestPublishSaysWhatGossipSays(t *testing.T) {
-	h := newHouse()
-	r := &resident{house: h, addr: "c1"}
+	h := newTestNet()
+	r := &testAgent{net: h, addr: "c1"}
 	r.Bus = New(Config{Gossip: r, Receivers: []Receiver{{"test:", r.receive}}, Logger: logx.Discard()})
 	if err := r.Publish("test:a", make([]byte, 401)); err == nil || err.Error() != "too large" {
 		t.Errorf("got %v", err)
@@ -343,8 +343,8 @@ func TestRecentIsBounded(t *testing.T) {
 }
 
 func TestAcceptRefusesWhatIsNoMessage(t *testing.T) {
-	h := newHouse()
-	r := &resident{house: h, addr: "s1"}
+	h := newTestNet()
+	r := &testAgent{net: h, addr: "s1"}
 	r.Bus = New(Config{Server: true, Gossip: r, Receivers: []Receiver{{"test:", r.receive}}, Logger: logx.Discard()})
 	for _, body := range []string{"x", "{}{", "[]", string(Message{Name: "test:" + strings.Repeat("x", MaxMessage)}.line())} {
 		if err := r.Accept([]byte(body)); err == nil {
@@ -400,7 +400,7 @@ func TestPlan(t *testing.T) {
 // what it sends itself always is.
 func TestOldMessagesAreRemembered(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHouse()
+		h := newTestNet()
 		defer h.end()
 		r := h.add("c1")
 		m := Message{Name: "test:a", Payload: []byte("1"), LTime: 7}

@@ -9,30 +9,29 @@ import (
 )
 
 const (
-	aliasRefresh  = time.Minute      // an unchanged target is looked at again
-	aliasRetryMin = time.Second      // after an error, doubling
-	aliasRetryMax = 30 * time.Second // to this
+	aliasRefresh  = time.Minute      // an unchanged target is read again after this
+	aliasRetryMin = time.Second      // pause after an error; it doubles
+	aliasRetryMax = 30 * time.Second // and grows no longer than this
 )
 
-// Aliased tells alias checks of their targets.
+// Aliased is where alias checks read the checks of their targets.
 type Aliased interface {
-	// AliasedChecks returns the checks that decide on a service of a node (node
-	// "" is our own; service "" is the node alone), leaving out the check named
-	// by except. Found is false when the service does not exist. It blocks while
-	// nothing changed since the given index, but no longer than wait.
+	// AliasedChecks returns the checks that decide the health of t, without t.Except. It
+	// blocks until something has changed since the given index, but no longer than wait.
 	AliasedChecks(ctx context.Context, t AliasTarget, since uint64, wait time.Duration) (AliasState, error)
 }
 
-// AliasTarget names what an alias check mirrors.
+// AliasTarget names what an alias check mirrors. An empty Node is this agent's; an empty
+// Service means the node alone.
 type AliasTarget struct {
 	Node, Service string
 	Except        string // the alias check itself
 }
 
-// AliasState is what was found there.
+// AliasState is the present state of a target.
 type AliasState struct {
 	Checks []*api.HealthCheck
-	Found  bool
+	Found  bool // false if the service does not exist
 	Index  uint64
 }
 
@@ -62,7 +61,7 @@ func (a *alias) Run(ctx context.Context) error {
 		retry, index = aliasRetryMin, state.Index
 		status, output := a.aggregate(state)
 		if len(output) > a.o.OutputMax {
-			output = output[:a.o.OutputMax] // two aliases of each other would grow without end
+			output = output[:a.o.OutputMax] // else the outputs of two aliases of each other would grow without limit
 		}
 		a.report(status, output)
 	}

@@ -1,14 +1,12 @@
-// Package check runs the health checks of one agent. A Checker runs one check
-// and reports what it found; who keeps the result, and who hears of it, is the
-// caller's business (package local).
+// Package check runs the health checks of one agent. A Checker runs one check and
+// reports its results; the caller (package local) keeps them.
 //
-// It promises: runs of one check never overlap; the next comes Interval after
-// the end of the one before; the first comes after a random part of the
-// interval, so that a restarted agent does not run everything at once; output
-// is bounded; nothing a check does outlives its timeout, the processes of a
-// script included.
+// It promises: runs of one check never overlap; the next run begins Interval after the
+// end of the one before; the first begins after a random part of the interval, so that a
+// restarted agent does not run all checks at once; output is limited; a check ends at
+// its timeout, with all processes of a script.
 //
-// Kinds: script, http, tcp, udp, ttl, alias. Others are refused (Supported).
+// The types are script, http, tcp, udp, ttl and alias. Supported refuses others.
 package check
 
 import (
@@ -20,22 +18,22 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// MinInterval is the shortest interval at which a check runs, whatever its
-// definition says.
+// MinInterval is the shortest interval at which a check runs. It replaces a shorter one
+// in a definition.
 const MinInterval = time.Second
 
 const defaultTimeout = 10 * time.Second
 
-// Options are what a check needs to know beside its definition.
+// Options are what a check needs beside its definition.
 type Options struct {
 	ID        string
 	Logger    *slog.Logger
-	OutputMax int     // bytes, the agent's limit; 0 is api.MaxCheckOutput
-	Aliased   Aliased // needed by alias checks only
+	OutputMax int     // bytes, the agent's limit (check_output_max_size)
+	Aliased   Aliased // for alias checks only
 }
 
-// Report receives what a check found. It is called on the Checker's goroutine
-// and must return quickly.
+// Report receives the result of a check. It is called on the Checker's goroutine and
+// must return quickly.
 type Report func(status, output string)
 
 // Checker runs one check.
@@ -44,8 +42,8 @@ type Checker interface {
 	Run(ctx context.Context) error
 }
 
-// New makes the Checker of a definition that Validate and Supported accepted.
-// It starts nothing. The one of a TTL check is a *TTL.
+// New makes the Checker of a definition that Validate and Supported accept. It starts
+// nothing. The Checker of a TTL check is a *TTL.
 func New(def *api.CheckDefinition, o Options, report Report) Checker {
 	o.OutputMax = outputMax(def, o.OutputMax)
 	switch Type(def) {
@@ -70,12 +68,12 @@ func New(def *api.CheckDefinition, o Options, report Report) Checker {
 	return &poller{probe: p, interval: max(def.Interval.D(), MinInterval), count: newCounter(def), report: report}
 }
 
-// probe looks once.
+// probe runs a check once.
 type probe interface {
 	run(ctx context.Context) (status, output string)
 }
 
-// refused stands for a check that should never have been registered.
+// refused is the probe of a check that should not have been registered.
 type refused struct{ err error }
 
 func (r refused) run(context.Context) (string, string) {
@@ -104,7 +102,7 @@ func (p *poller) Run(ctx context.Context) error {
 		}
 		status, output := p.probe.run(ctx)
 		if ctx.Err() != nil {
-			return nil // what was found may be our own doing
+			return nil // the end of ctx may be the cause of the result
 		}
 		if status, ok := p.count.apply(status); ok {
 			p.report(status, output)
@@ -113,8 +111,8 @@ func (p *poller) Run(ctx context.Context) error {
 	}
 }
 
-// counter is the thresholds of a check. It starts at them, so that the very
-// first result counts.
+// counter counts results until they reach the thresholds of a check. It starts at the
+// thresholds, so that the first result takes effect at once.
 type counter struct {
 	beforePassing, beforeWarning, beforeCritical int
 	successes, failures                          int
@@ -133,8 +131,8 @@ func newCounter(def *api.CheckDefinition) counter {
 	return c
 }
 
-// apply counts one result and says which status it amounts to; false means
-// that nothing changes yet.
+// apply counts one result and returns the status that follows from it. False means that
+// the status does not change yet.
 func (c *counter) apply(status string) (string, bool) {
 	if status == api.HealthPassing || status == api.HealthWarning {
 		c.successes++
@@ -152,20 +150,17 @@ func (c *counter) apply(status string) (string, bool) {
 	return "", false
 }
 
-func timeoutOf(def *api.CheckDefinition, other time.Duration) time.Duration {
+func timeoutOf(def *api.CheckDefinition, fallback time.Duration) time.Duration {
 	if def.Timeout > 0 {
 		return def.Timeout.D()
 	}
-	return other
+	return fallback
 }
 
-// outputMax is the smaller of the agent's limit and the check's own.
+// outputMax returns the smaller of the agent's limit and the check's, if it has one.
 func outputMax(def *api.CheckDefinition, limit int) int {
-	if limit <= 0 {
-		limit = api.MaxCheckOutput
-	}
-	if def.OutputMaxSize > 0 && def.OutputMaxSize < limit {
-		return def.OutputMaxSize
+	if def.OutputMaxSize > 0 {
+		return min(def.OutputMaxSize, limit)
 	}
 	return limit
 }

@@ -184,7 +184,7 @@ func TestShortIntervalIsASecond(t *testing.T) {
 func TestTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		reports := make(chan string, 8)
-		c := New(&api.CheckDefinition{TTL: api.Duration(10 * time.Second)}, Options{}, func(status, output string) {
+		c := New(&api.CheckDefinition{TTL: api.Duration(10 * time.Second)}, Options{OutputMax: api.MaxCheckOutput}, func(status, output string) {
 			reports <- status + " " + output
 		}).(*TTL)
 		ctx, cancel := context.WithCancel(t.Context())
@@ -270,7 +270,7 @@ func TestAlias(t *testing.T) {
 			`critical Aliased check "c-critical" failing: out`,
 		}
 		var got []string
-		c := New(&api.CheckDefinition{AliasNode: "n2", AliasService: "web"}, Options{Aliased: fake, Logger: logx.Discard()},
+		c := New(&api.CheckDefinition{AliasNode: "n2", AliasService: "web"}, Options{OutputMax: api.MaxCheckOutput, Aliased: fake, Logger: logx.Discard()},
 			func(status, output string) { got = append(got, status+" "+output) })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

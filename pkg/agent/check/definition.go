@@ -24,8 +24,8 @@ const (
 	TypeMaintenance = "maintenance"
 )
 
-// Type names a definition's type; the first of several that are set wins, in
-// this order. Empty for none.
+// Type returns the type of a definition, "" if it has none. If several are set, the first
+// in this order counts.
 func Type(def *api.CheckDefinition) string {
 	switch {
 	case def.GRPC != "":
@@ -60,14 +60,14 @@ func isDocker(def *api.CheckDefinition) bool {
 	return def.DockerContainerID != "" && len(def.ScriptArgs) > 0
 }
 
-// polled says whether some kind that runs at an interval is set.
+// polled says whether a definition has a type that runs at an interval.
 func polled(def *api.CheckDefinition) bool {
 	return def.GRPC != "" || def.HTTP != "" || def.TCP != "" || def.UDP != "" ||
 		len(def.ScriptArgs) > 0 || def.H2PING != "" || def.OSService != ""
 }
 
-// Validate says what is wrong with a definition. The texts are part of the
-// API; callers put "Invalid check: " before them.
+// Validate returns the first fault of a definition. The texts are part of the API;
+// callers put "Invalid check: " before them.
 func Validate(def *api.CheckDefinition) error {
 	switch {
 	case def.Interval > 0 && def.TTL > 0:
@@ -88,7 +88,7 @@ func Validate(def *api.CheckDefinition) error {
 	return nil
 }
 
-// Supported refuses the types that this agent cannot run.
+// Supported returns an error for the types that this agent cannot run.
 func Supported(def *api.CheckDefinition) error {
 	switch t := Type(def); t {
 	case TypeOSService:
@@ -103,7 +103,7 @@ func Supported(def *api.CheckDefinition) error {
 // IsScript says whether the check runs a program on this machine.
 func IsScript(def *api.CheckDefinition) bool { return len(def.ScriptArgs) > 0 }
 
-// ValidStatus says whether an agent's check may have this status.
+// ValidStatus says whether a check of an agent may have this status.
 func ValidStatus(s string) bool {
 	return s == api.HealthPassing || s == api.HealthWarning || s == api.HealthCritical
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-const userAgent = "Consul Health Check" // what servers' access rules know
+const userAgent = "Consul Health Check" // existing access rules of servers allow this name
 
-// httpProbe asks a URL: 2xx passes, 429 warns, everything else is critical.
+// httpProbe requests a URL: 2xx is passing, 429 warning, anything else critical.
 type httpProbe struct {
 	def    *api.CheckDefinition
 	client *http.Client
@@ -24,9 +24,9 @@ type httpProbe struct {
 
 func newHTTP(def *api.CheckDefinition, o Options) *httpProbe {
 	client := &http.Client{
-		Timeout: timeoutOf(def, defaultTimeout), // the only one, so that the error text is always the same
-		// No proxy: a running agent reads no environment. No kept connection:
-		// the check shall notice a listener that is gone.
+		Timeout: timeoutOf(def, defaultTimeout), // the only timeout, so that the error text is always the same
+		// There is no proxy, because a running agent does not read its environment, and no
+		// keep-alive, so that the check notices when nothing listens any more.
 		Transport: &http.Transport{
 			DialContext:            (&net.Dialer{}).DialContext,
 			TLSClientConfig:        tlsConfig(def),
@@ -83,9 +83,9 @@ func (p *httpProbe) setHeader(req *http.Request) {
 	}
 }
 
-// readTail reads all there is, in bounded memory and under the client's
-// timeout, and returns the last n bytes. A body that breaks off does not make
-// the answer's status another one.
+// readTail reads to the end and returns the last n bytes; it keeps little more than that
+// in memory. The client's timeout limits it. A read error ends the body and does not
+// change the result of the check.
 func readTail(r io.Reader, n int) []byte {
 	var kept []byte
 	chunk := make([]byte, 4096)
@@ -101,7 +101,7 @@ func readTail(r io.Reader, n int) []byte {
 	}
 }
 
-// tlsConfig is what a check over TLS uses.
+// tlsConfig is the TLS configuration of a check.
 func tlsConfig(def *api.CheckDefinition) *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: def.TLSSkipVerify, ServerName: def.TLSServerName}
 }
@@ -114,7 +114,7 @@ func newTCP(def *api.CheckDefinition) tcpProbe {
 	return p
 }
 
-// tcpProbe passes when somebody accepts the connection, and the handshake.
+// tcpProbe passes when the connection, and with TLS the handshake, succeeds.
 type tcpProbe struct {
 	addr    string
 	timeout time.Duration
@@ -139,8 +139,8 @@ func (p tcpProbe) run(ctx context.Context) (string, string) {
 	return api.HealthPassing, fmt.Sprintf("%s %s: Success", what, p.addr)
 }
 
-// udpProbe sends an empty datagram. A reply passes, and so does silence: only a
-// refusal (ICMP) is proof that nobody is there.
+// udpProbe sends an empty datagram. It passes with a reply and without one: only an ICMP
+// error proves that nothing listens there.
 type udpProbe struct {
 	addr    string
 	timeout time.Duration

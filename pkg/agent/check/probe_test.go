@@ -20,6 +20,9 @@ import (
 func look(t *testing.T, def api.CheckDefinition, o Options) (status, output string) {
 	t.Helper()
 	def.Interval = minute
+	if o.OutputMax == 0 {
+		o.OutputMax = api.MaxCheckOutput
+	}
 	if err := Validate(&def); err != nil {
 		t.Fatal(err)
 	}

@@ -13,8 +13,8 @@ import (
 
 const scriptTimeout = 30 * time.Second
 
-// scriptProbe runs a program, without a shell, by the Nagios convention: exit 0
-// passes, 1 warns, everything else is critical.
+// scriptProbe runs a program without a shell. By the Nagios convention exit code 0 is
+// passing, 1 warning, anything else critical.
 type scriptProbe struct {
 	argv    []string
 	timeout time.Duration
@@ -42,7 +42,7 @@ func (p scriptProbe) run(ctx context.Context) (string, string) {
 	return api.HealthCritical, output
 }
 
-// captured is the output, with a line before it when it is only the end.
+// captured returns the output. If only its end was kept, a line before it says so.
 func captured(res proc.Result) string {
 	if int64(len(res.Output)) < res.Total {
 		end := fromRune(res.Output)
@@ -51,7 +51,7 @@ func captured(res proc.Result) string {
 	return string(res.Output)
 }
 
-// fromRune drops the rest of a character at the beginning of what was cut there.
+// fromRune drops the bytes of a UTF-8 character that was cut at the beginning of b.
 func fromRune(b []byte) []byte {
 	for i := range min(len(b), utf8.UTFMax) {
 		if utf8.RuneStart(b[i]) {
@@ -61,5 +61,5 @@ func fromRune(b []byte) []byte {
 	if len(b) < utf8.UTFMax {
 		return nil
 	}
-	return b // no text
+	return b // not UTF-8
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// TTL is a check whose state is set from outside and turns critical when it is
-// not set again in time.
+// TTL is a check whose status clients set. It turns critical if they do not set it again
+// within the TTL.
 type TTL struct {
 	ttl    time.Duration
 	max    int
@@ -19,21 +19,21 @@ type TTL struct {
 
 	mu      sync.Mutex
 	last    string        // the output of the last Set
-	expires time.Time     // zero: counts from the start of Run
-	changed chan struct{} // holds one token when expires moved
+	expires time.Time     // zero: Run sets it to its start plus the TTL
+	changed chan struct{} // holds one token when expires has changed
 }
 
 func newTTL(def *api.CheckDefinition, o Options, report Report) *TTL {
 	return &TTL{ttl: def.TTL.D(), max: o.OutputMax, report: report, changed: make(chan struct{}, 1)}
 }
 
-// Set starts the time anew. It returns the output as it is to be kept, cut to
-// the check's limit, and when the check expires. It does not call the report.
+// Set restarts the TTL. It returns the output cut to the check's limit, and when the
+// check expires. It does not call the report.
 func (t *TTL) Set(output string) (kept string, expires time.Time) {
 	if n := len(output); n > t.max {
 		cut := t.max
 		for cut > max(0, t.max-utf8.UTFMax) && !utf8.RuneStart(output[cut]) {
-			cut-- // never through a character
+			cut-- // do not cut a UTF-8 character
 		}
 		output = fmt.Sprintf("%s ... (captured %d of %d bytes)", output[:cut], cut, n)
 	}
@@ -42,7 +42,7 @@ func (t *TTL) Set(output string) (kept string, expires time.Time) {
 	return output, expires
 }
 
-// Resume takes up what an earlier run of the agent kept.
+// Resume restores the output and the expiry that an earlier run of the agent saved.
 func (t *TTL) Resume(output string, expires time.Time) {
 	t.mu.Lock()
 	t.last, t.expires = output, expires
@@ -53,7 +53,7 @@ func (t *TTL) Resume(output string, expires time.Time) {
 	}
 }
 
-// Restart starts the time anew and keeps the output.
+// Restart restarts the TTL and keeps the output.
 func (t *TTL) Restart() {
 	t.mu.Lock()
 	last := t.last
@@ -61,8 +61,8 @@ func (t *TTL) Restart() {
 	t.Resume(last, time.Now().Add(t.ttl))
 }
 
-// Expired says whether the time is over. A receiver of the report asks again
-// under its own lock, because a Set may have come between.
+// Expired says whether the TTL is over. The receiver of a report must ask again under its
+// own lock, because Set may have been called in between.
 func (t *TTL) Expired() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -12,9 +13,9 @@ import (
 	"github.com/hashicorp/go-sockaddr/template"
 )
 
-// resolveAddresses evaluates templates and fills in what follows from what:
-// gossip binds where raft does, an agent advertises what it binds to, clients
-// are served on client_addr.
+// resolveAddresses evaluates templates and fills in the addresses that were not set:
+// gossip binds to the address of raft, an agent advertises the address it binds to, and
+// clients connect to client_addr.
 func (c *Config) resolveAddresses() (err error) {
 	if c.Bind, err = oneIP("bind_addr", c.BindAddr); err != nil {
 		return err
@@ -58,7 +59,7 @@ func (c *Config) resolveAddresses() (err error) {
 	return nil
 }
 
-// advertise picks the address under which others reach this agent.
+// advertise returns the address at which others reach this agent.
 func (c *Config) advertise() (netip.Addr, error) {
 	value := c.AdvertiseAddr
 	if value == "" && c.Bind.Is4() {
@@ -87,8 +88,9 @@ func (c *Config) advertise() (netip.Addr, error) {
 	return pickAdvertise(local, c.Bind.Is6())
 }
 
-// pickAdvertise takes the only address that others can be expected to reach: a
-// private IPv4 one, or with IPv6 a global one.
+// pickAdvertise returns the one address of this machine that others can be expected to
+// reach: a private IPv4 address, or with v6 a global IPv6 address. None or several is an
+// error.
 func pickAdvertise(local []netip.Addr, v6 bool) (netip.Addr, error) {
 	kind, fits := "private IPv4", func(a netip.Addr) bool { return a.Is4() && (a.IsPrivate() || isCarrierNAT(a)) }
 	if v6 {
@@ -113,7 +115,7 @@ func isCarrierNAT(a netip.Addr) bool {
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{100, 64}), 10).Contains(a)
 }
 
-// localAddresses lists those of interfaces that are up and connected.
+// localAddresses lists the addresses of the interfaces that are up and connected.
 func localAddresses() ([]netip.Addr, error) {
 	interfaces, err := net.Interfaces()
 	if err != nil {
@@ -137,7 +139,8 @@ func localAddresses() ([]netip.Addr, error) {
 	return out, nil
 }
 
-// tagAddresses completes tagged_addresses: what the user set stays.
+// tagAddresses adds the standard entries to tagged_addresses. An entry that the user set
+// is kept.
 func (c *Config) tagAddresses() error {
 	wan := c.Advertise
 	var err error
@@ -169,14 +172,12 @@ func (c *Config) tagAddresses() error {
 		}
 		tags[key] = addr.String()
 	}
-	for key, value := range c.TaggedAddresses {
-		tags[key] = value
-	}
+	maps.Copy(tags, c.TaggedAddresses)
 	c.TaggedAddresses = tags
 	return nil
 }
 
-// expand evaluates a go-sockaddr template, if value is one.
+// expand evaluates value if it is a go-sockaddr template.
 func expand(key, value string) (string, error) {
 	if !strings.Contains(value, "{{") {
 		return value, nil
@@ -204,7 +205,7 @@ func oneIP(key, value string) (netip.Addr, error) {
 	return addr.Unmap(), nil
 }
 
-// listenOn makes the list of a listener's addresses; a port that is off has none.
+// listenOn returns the addresses that a listener listens on; none if its port is off.
 func listenOn(key, value string, port int) ([]string, error) {
 	if port <= 0 {
 		return nil, nil

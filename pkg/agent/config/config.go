@@ -3,12 +3,11 @@
 // keys are those of Consul, so that a configuration written for it starts a
 // muster agent.
 //
-// [Load] takes the sources in order of precedence (defaults, -dev defaults, files
-// and directories in flag order, -hcl fragments, flags) and returns one [Config]
-// in which everything is decided: derived defaults are filled in, address
-// templates are resolved, and [Config.Validate] has passed. A key that is unknown
-// is an error that names the file and the nearest key. A key that Consul knows
-// and muster does not act on is accepted, and listed in one warning.
+// [Load] merges the sources: defaults, -dev defaults, files and directories in flag
+// order, -hcl fragments, flags. A later source wins. It returns one complete [Config]:
+// derived defaults are filled in, address templates are evaluated, and [Config.Validate]
+// has passed. An unknown key is an error that names the file and the nearest key. A key
+// that Consul knows and muster does not act on is accepted, and listed in one warning.
 //
 // Packages of the agent do not import this one: pkg/agent fills their small
 // Configs from it.
@@ -22,8 +21,11 @@ import (
 )
 
 // Config is the whole configuration of an agent. Fields with a conf tag are the
-// keys that users set; its options are those of package conf, and "reload" marks
-// what a reload can change.
+// keys that users set. Beside the options of package conf a tag may have:
+//
+//	reload        a reload can change the key
+//	min=N         its least value
+//	zero=default  0 means the default
 type Config struct {
 	Server          bool   `conf:"server"`
 	Bootstrap       bool   `conf:"bootstrap"`
@@ -54,15 +56,15 @@ type Config struct {
 	SerfWANCIDRs      []string          `conf:"serf_wan_allowed_cidrs,unused"`
 
 	RetryJoin                 []string      `conf:"retry_join"`
-	RetryInterval             time.Duration `conf:"retry_interval"`
-	RetryMax                  int           `conf:"retry_max"` // 0: for ever
+	RetryInterval             time.Duration `conf:"retry_interval,min=1ms"`
+	RetryMax                  int           `conf:"retry_max,min=0"` // 0 is no limit
 	RetryJoinWAN              []string      `conf:"retry_join_wan,unused"`
 	RetryIntervalWAN          time.Duration `conf:"retry_interval_wan,unused"`
 	RetryMaxWAN               int           `conf:"retry_max_wan,unused"`
 	RejoinAfterLeave          bool          `conf:"rejoin_after_leave"`
 	LeaveOnTerminate          bool          `conf:"leave_on_terminate"`
 	SkipLeaveOnInterrupt      bool          `conf:"skip_leave_on_interrupt"`
-	ReconnectTimeout          time.Duration `conf:"reconnect_timeout"`
+	ReconnectTimeout          time.Duration `conf:"reconnect_timeout,min=1s"`
 	ReconnectTimeoutWAN       time.Duration `conf:"reconnect_timeout_wan,unused"`
 	AdvertiseReconnectTimeout time.Duration `conf:"advertise_reconnect_timeout,unused"`
 	ServerRejoinAgeMax        time.Duration `conf:"server_rejoin_age_max,unused"`
@@ -75,9 +77,9 @@ type Config struct {
 	GossipWAN             Gossip        `conf:"gossip_wan,unused"`
 	Protocol              int           `conf:"protocol,unused"`
 	RaftProtocol          int           `conf:"raft_protocol,unused"`
-	RaftSnapshotThreshold int           `conf:"raft_snapshot_threshold,reload"`
-	RaftSnapshotInterval  time.Duration `conf:"raft_snapshot_interval,reload"`
-	RaftTrailingLogs      int           `conf:"raft_trailing_logs,reload"`
+	RaftSnapshotThreshold int           `conf:"raft_snapshot_threshold,reload,min=1"`
+	RaftSnapshotInterval  time.Duration `conf:"raft_snapshot_interval,reload,min=5ms"` // raft refuses less
+	RaftTrailingLogs      int           `conf:"raft_trailing_logs,reload,min=1"`
 	RaftLogStore          RaftLogStore  `conf:"raft_logstore"`
 	Performance           Performance   `conf:"performance"`
 	Autopilot             Autopilot     `conf:"autopilot"`
@@ -86,8 +88,8 @@ type Config struct {
 	AutoConfig            AutoConfig    `conf:"auto_config"`
 	ServerName            string        `conf:"server_name,unused"`
 
-	CheckUpdateInterval     time.Duration `conf:"check_update_interval"`
-	CheckOutputMaxSize      int           `conf:"check_output_max_size"`
+	CheckUpdateInterval     time.Duration `conf:"check_update_interval,min=0s"`
+	CheckOutputMaxSize      int           `conf:"check_output_max_size,min=1"`
 	DiscardCheckOutput      bool          `conf:"discard_check_output,reload"`
 	EnableScriptChecks      bool          `conf:"enable_script_checks"`
 	EnableLocalScriptChecks bool          `conf:"enable_local_script_checks"`
@@ -106,12 +108,12 @@ type Config struct {
 
 	HTTP              HTTP          `conf:"http_config"`
 	Limits            Limits        `conf:"limits"`
-	DefaultQueryTime  time.Duration `conf:"default_query_time"`
-	MaxQueryTime      time.Duration `conf:"max_query_time"`
+	DefaultQueryTime  time.Duration `conf:"default_query_time,min=1ms"`
+	MaxQueryTime      time.Duration `conf:"max_query_time,min=1ms"`
 	DiscoveryMaxStale time.Duration `conf:"discovery_max_stale"`
 
-	SessionTTLMin time.Duration `conf:"session_ttl_min"`
-	// SessionTTLMultiplier is how many TTLs a session lives without renewal.
+	SessionTTLMin time.Duration `conf:"session_ttl_min,min=1ms"`
+	// A session that is not renewed ends after its TTL times SessionTTLMultiplier.
 	SessionTTLMultiplier float64 `conf:"session_ttl_multiplier"`
 
 	LogLevel          string        `conf:"log_level,reload"`
@@ -127,12 +129,12 @@ type Config struct {
 	EnableDebug       bool          `conf:"enable_debug,reload"`
 	AutoReloadConfig  bool          `conf:"auto_reload_config"`
 
-	ACL       ACL       `conf:"acl,unused"` // switched on, it is refused: see validateHonoured
+	ACL       ACL       `conf:"acl,unused"` // acl.enabled is refused: see validateHonoured
 	UI        UI        `conf:"ui_config,unused"`
 	Telemetry Telemetry `conf:"telemetry"`
-	Watches   []Watch   `conf:"watches,reload"` // as set; the package deliver knows their keys
+	Watches   []Watch   `conf:"watches,reload"` // as set; package handlers knows their keys
 
-	// What follows is no key of its own: Load works it out.
+	// The fields below are no keys. Load fills them in.
 
 	Dev        bool // -dev: one server, in memory
 	Services   []*api.AgentServiceRegistration
@@ -143,11 +145,11 @@ type Config struct {
 	Advertise  netip.Addr
 	Listen     Listen
 
-	notes []string // for warnings
+	notes []string // warnings found on the way
 }
 
-// Listen says where the client-facing ports listen: "host:port", IPv6 hosts in
-// brackets, or "unix:///path". An empty list is a port that is off.
+// Listen has the addresses of the HTTP and DNS listeners: "host:port", IPv6 hosts in
+// brackets, or "unix:///path". An empty list means that the listener is off.
 type Listen struct {
 	HTTP []string
 	DNS  []string

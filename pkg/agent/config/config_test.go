@@ -273,6 +273,7 @@ func TestMistakes(t *testing.T) {
 		"recursor itself":   {flags: map[string]any{"recursors": []string{"127.0.0.1:8600"}}, want: "recursors: 127.0.0.1:8600 is this agent itself"},
 		"deprecated ttl":    {file: `{"acl_ttl": "long"}`, want: `x.json: acl_ttl: "long" is not a duration`},
 		"recursor":          {flags: map[string]any{"recursors": []string{"dns.example"}}, want: `recursors: "dns.example" is not an IP address`},
+		"short":             {flags: map[string]any{"gossip_lan.probe_interval": "1us"}, want: "gossip_lan.probe_interval cannot be 1µs. Must be greater than or equal to 1ms"},
 		"negative":          {flags: map[string]any{"dns_config.udp_answer_limit": -1}, want: "dns_config.udp_answer_limit cannot be -1. Must be greater than or equal to 0"},
 		"log level":         {flags: map[string]any{"log_level": "loud"}, want: `log_level "loud" is invalid`},
 		"zero interval":     {flags: map[string]any{"gossip_lan.gossip_interval": "0s"}, want: "gossip_lan.gossip_interval cannot be 0s"},

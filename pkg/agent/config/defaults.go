@@ -1,15 +1,15 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/muster-dev/muster/pkg/conf"
 )
 
-// defaults are written as a file would write them. Those that depend on other
-// settings are in derive.
+// defaults returns the default of every key, in the form of a configuration file.
+// Defaults that depend on other settings are in derive.
 func defaults() map[string]any {
 	return map[string]any{
 		"datacenter":  "dc1",
@@ -24,9 +24,10 @@ func defaults() map[string]any {
 		"retry_interval": "30s", "retry_interval_wan": "30s",
 		"reconnect_timeout": "72h", "reconnect_timeout_wan": "72h", "server_rejoin_age_max": "168h",
 		"encrypt_verify_incoming": true, "encrypt_verify_outgoing": true,
-		// A dead member is noticed in 2.5 s, of ten in 4 s at most; a pause of 2 s is
-		// forgiven: probed for 300 ms and suspected for 1.8 s, nobody is dead before. What
-		// varies is when somebody probes it next, so probes are frequent.
+		// A dead member is usually found within 2.5 s, in a cluster of ten within 4 s. A
+		// member that pauses for 2 s is not declared dead: a probe takes 300 ms, and the
+		// suspicion lasts 1.8 s. Probes are frequent because the time until the next probe
+		// of a member is what varies most.
 		"gossip_lan": map[string]any{
 			"gossip_nodes": 3, "gossip_interval": "100ms", "probe_interval": "300ms", "probe_timeout": "150ms",
 			"suspicion_mult": 6, "retransmit_mult": 8,
@@ -71,7 +72,8 @@ func defaults() map[string]any {
 	}
 }
 
-// devDefaults are what -dev adds: one server in memory that is ready at once.
+// devDefaults are the defaults that -dev changes: one server without a data directory
+// that is ready at once.
 func devDefaults() map[string]any {
 	return map[string]any{
 		"server": true, "bootstrap": true, "bind_addr": "127.0.0.1",
@@ -85,8 +87,8 @@ func devDefaults() map[string]any {
 	}
 }
 
-// derive adds the defaults that depend on what was set; it works on the merged
-// map because there "not set" and "set to false" differ.
+// derive adds the defaults that depend on other settings. It works on the merged map,
+// because only there "not set" differs from "set to false".
 func derive(m map[string]any) map[string]any {
 	server, _ := m["server"].(bool)
 	derived := map[string]any{
@@ -99,20 +101,21 @@ func derive(m map[string]any) map[string]any {
 	}
 	if name, err := os.Hostname(); err == nil {
 		derived["node_name"] = name
-	} // without one Validate asks for node_name
+	} // if the host has no name, Validate asks for node_name
 	return conf.Merge(derived, m)
 }
 
-// zeroIsDefault gives those keys their defaults again of which 0 means that.
+// zeroIsDefault gives every key marked "zero=default" its default where it is 0.
 func (c *Config) zeroIsDefault() error {
 	var usual document
 	if err := conf.Decode(defaults(), &usual); err != nil {
 		return fmt.Errorf("read the defaults: %w", err)
 	}
-	c.Performance.RPCHoldTimeout = cmp.Or(c.Performance.RPCHoldTimeout, usual.Performance.RPCHoldTimeout)
-	c.Limits.RPCHandshakeTimeout = cmp.Or(c.Limits.RPCHandshakeTimeout, usual.Limits.RPCHandshakeTimeout)
-	c.Autopilot.LastContactThreshold = cmp.Or(c.Autopilot.LastContactThreshold, usual.Autopilot.LastContactThreshold)
-	c.Autopilot.MaxTrailingLogs = cmp.Or(c.Autopilot.MaxTrailingLogs, usual.Autopilot.MaxTrailingLogs)
-	c.Autopilot.ServerStabilizationTime = cmp.Or(c.Autopilot.ServerStabilizationTime, usual.Autopilot.ServerStabilizationTime)
+	values := conf.Walk(&usual.Config)
+	for i, p := range conf.Walk(c) {
+		if p.Value.IsZero() && slices.Contains(p.Options, "zero=default") {
+			p.Value.Set(values[i].Value)
+		}
+	}
 	return nil
 }

@@ -9,15 +9,15 @@ import (
 	"github.com/muster-dev/muster/pkg/conf"
 )
 
-// document is what a file may hold: the keys of Config, the definitions, the old
-// names of keys, and the keys of what muster leaves alone.
+// document has every key that a file may have: the keys of Config, service and check
+// definitions, deprecated keys, and the keys of features that muster does not have.
 type document struct {
 	Config `conf:",squash"`
 
 	Services []serviceDef `conf:"services"`
 	Checks   []checkDef   `conf:"checks"`
 
-	// Other spellings: moved by table to the keys that they stand for.
+	// Deprecated keys and second spellings: migrateKeys replaces them.
 	Service                []serviceDef  `conf:"service"`
 	Check                  []checkDef    `conf:"check"`
 	StartJoin              []string      `conf:"start_join"`
@@ -48,20 +48,20 @@ type document struct {
 	UIDir                  string        `conf:"ui_dir,unused"`
 	UIContentPath          string        `conf:"ui_content_path,unused"`
 
-	// Features that are not muster's, or not yet.
+	// Features that muster does not have.
 	_ any `conf:"connect|peering|config_entries|xds|cloud|node_locality|locality,ignored"`
 	_ any `conf:"segment|segments|partition|audit|license_path|reporting|read_replica|non_voting_server|primary_gateways,ignored"`
 	_ any `conf:"primary_gateway|primary_gateways_interval|cache|rpc|default_intention_policy,ignored"`
 	_ any `conf:"tls_prefer_server_cipher_suites|enable_central_service_config|use_streaming_backend|experiments,ignored"`
 	_ any `conf:"ae_interval|check_reap_interval|check_deregister_interval_min|sync_coordinate_rate_target,ignored"`
 	_ any `conf:"sync_coordinate_interval_min|acl_disabled_ttl,ignored"`
-	// Labels of the file, not settings; and what muster always does: it asks nobody for
-	// updates, and makes node ids at random.
+	// Labels of the file, which set nothing, and settings that muster has no need of: it
+	// never checks for updates, and node ids are random.
 	_ any `conf:"version|version_prerelease|version_metadata|revision|build_date|disable_update_check,silent"`
 	_ any `conf:"disable_anonymous_signature|disable_host_node_id,silent"`
 }
 
-// move says that one key stands for another.
+// move maps a deprecated key, or a second spelling, to the key that replaces it.
 type move struct {
 	from, to string
 	quiet    bool // a second spelling, not a deprecated one
@@ -101,8 +101,8 @@ func moves() []move {
 	}
 }
 
-// migrateKeys gives m with every moved key in its new place, and one note for each
-// deprecated one. Where a file has both, the new key wins; lists are appended.
+// migrateKeys returns a copy of m in which new keys replace the old ones, and a note for
+// each deprecated key. If a file has both keys, the new one wins; lists are appended.
 func migrateKeys(m map[string]any) (map[string]any, []string) {
 	moved, kept := make(map[string]any), conf.Merge(nil, m)
 	var notes []string

@@ -9,18 +9,19 @@ import (
 	"github.com/muster-dev/muster/pkg/signed"
 )
 
-// ExecJob is one named job that others may have run here.
+// ExecJob is a named job that remote execution may run on this node.
 type ExecJob struct {
 	Argv    []string      `conf:"argv"`
 	User    string        `conf:"user"`
-	Args    string        `conf:"args"` // expression that each argument must match in whole
+	Args    string        `conf:"args"` // regular expression that each whole argument must match
 	Timeout time.Duration `conf:"timeout"`
 }
 
-// RemoteExec says whether remote execution is on, by either of its two keys.
+// RemoteExec says whether remote execution is on. Either of its two keys switches it on.
 func (c *Config) RemoteExec() bool { return c.EnableRemoteExec || !c.DisableRemoteExec }
 
-// ArgsExpression matches a whole argument; nil where none are taken.
+// ArgsExpression compiles Args so that it matches whole arguments only. It is nil if the
+// job takes no arguments.
 func (j ExecJob) ArgsExpression() (*regexp.Regexp, error) {
 	if j.Args == "" {
 		return nil, nil
@@ -28,7 +29,7 @@ func (j ExecJob) ArgsExpression() (*regexp.Regexp, error) {
 	return regexp.Compile(`\A(?:` + j.Args + `)\z`)
 }
 
-// ExecKeys are the keys of exec_authorized_keys.
+// ExecKeys parses exec_authorized_keys.
 func (c *Config) ExecKeys() ([]signed.Key, error) {
 	var out []signed.Key
 	for _, line := range c.ExecAuthorizedKeys {

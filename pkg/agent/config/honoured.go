@@ -6,14 +6,14 @@ import (
 	"strings"
 )
 
-// notBuilt refuses a key that keeps somebody out, or something secret, in the
-// reference and does nothing of the kind here: an agent that starts all the same
-// would be open where its owner believes it closed.
+// notBuilt is the error for a key that protects something in Consul and would have no
+// effect here. If the agent started, its owner would believe in a protection that is not
+// there.
 func notBuilt(key, why string) error {
 	return fmt.Errorf("%s is not built yet in this version: %s", spellings(key), why)
 }
 
-// spellings names a key, and the older one that may stand in the file for it.
+// spellings names a key and the deprecated key that the file may have used for it.
 func spellings(key string) string {
 	for _, mv := range moves() {
 		if mv.to == key {
@@ -26,8 +26,8 @@ func spellings(key string) string {
 	return key
 }
 
-// validateHonoured refuses every setting about who is let in or believed that this
-// version does not act on. What is harmless without effect is only warned of.
+// validateHonoured refuses every security setting that this version does not act on. A
+// setting that is harmless without effect only causes a warning.
 func (c *Config) validateHonoured() error {
 	https := c.TLS.HTTPS
 	for _, r := range []struct {
@@ -56,9 +56,9 @@ func (c *Config) validateHonoured() error {
 	return c.validateTLS()
 }
 
-// validateTLS holds the settings of the server port to each other: what is to be
-// verified needs a CA, and agents show each other the same certificate that they
-// verify with.
+// validateTLS checks that the TLS settings of the server port fit together: to verify,
+// an agent needs a CA, and with a CA it needs a certificate, because agents verify each
+// other in both directions.
 func (c *Config) validateTLS() error {
 	all, rpc := c.TLS.Defaults, c.TLS.InternalRPC
 	ca := all.CAFile != "" || rpc.CAFile != ""
@@ -93,8 +93,8 @@ func (c *Config) validateTLS() error {
 	return nil
 }
 
-// minVersions are the names of versions that the reference takes. The server port
-// is TLS 1.3 always, so that each of them is honoured.
+// minVersions are the TLS versions that Consul accepts. The server port always uses
+// TLS 1.3, which satisfies each of them.
 func minVersions() []string {
 	return []string{"", "TLS_AUTO", "TLSv1_0", "TLSv1_1", "TLSv1_2", "TLSv1_3", "tls10", "tls11", "tls12", "tls13"}
 }

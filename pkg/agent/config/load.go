@@ -11,20 +11,19 @@ import (
 	"github.com/muster-dev/muster/pkg/conf"
 )
 
-// Sources are where the configuration comes from; a later one wins.
+// Sources are the places that the configuration is read from; a later one wins.
 type Sources struct {
 	Dev       bool     // -dev
 	Paths     []string // -config-file and -config-dir, in the order of the command line
-	Format    string   // -config-format: "" is by the extension
+	Format    string   // -config-format; "" goes by the file name
 	Fragments []string // -hcl
-	// Flags are settings by their dotted key ("ports.http"), from the command
-	// line. Lists are appended to those of the files, as everywhere.
+	// Flags are the settings of the command line by dotted key ("ports.http"). Lists are
+	// appended to the lists of earlier sources, as for every source.
 	Flags map[string]any
 }
 
-// Load reads every source and returns the configuration that they amount to. The
-// warnings are for the log; there is at most one about keys without effect and
-// at most one about deprecated keys.
+// Load reads all sources and returns the merged configuration, and warnings for the log.
+// At most one warning is about keys without effect, and one about deprecated keys.
 func Load(src Sources) (*Config, []string, error) {
 	in := sources{merged: defaults()}
 	if src.Dev {
@@ -51,17 +50,17 @@ func Load(src Sources) (*Config, []string, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, nil, err
 	}
-	// A file that is meant for many agents, or made by a test suite, may name the port
-	// without a certificate to show there. Who types it expects it open.
+	// A file that is shared by many agents may set the port without a certificate, so that
+	// is only a warning. Whoever sets it on the command line expects an open port.
 	if port, ok := src.Flags["ports.https"].(int); ok && port > 0 {
 		return nil, nil, notBuilt("ports.https", "-https-port would open nothing: serve HTTP, and let a proxy add TLS")
 	}
 	return cfg, append(in.warnings(), cfg.warnings()...), nil
 }
 
-// validText refuses what the catalog cannot hold as it stands: JSON carries UTF-8
-// alone, and what it changes would never be equal to what is configured. Names of
-// files may be any bytes.
+// validText refuses texts of the catalog that are not UTF-8. JSON would change them, so
+// the catalog's copy would never equal the configured one. Other keys, such as file
+// names, may have any bytes.
 func validText(path string, v any) error {
 	switch v := v.(type) {
 	case string:
@@ -93,7 +92,7 @@ func validText(path string, v any) error {
 	return nil
 }
 
-// sources collects what the Sources say.
+// sources collects the merged keys of the Sources, and what to warn about.
 type sources struct {
 	merged     map[string]any
 	ignored    []string
@@ -164,7 +163,7 @@ func (in *sources) warnings() []string {
 	} {
 		if len(w.keys) > 0 {
 			for i, key := range w.keys {
-				w.keys[i] = inList.ReplaceAllString(key, "[]") // once, however many services have it
+				w.keys[i] = inList.ReplaceAllString(key, "[]") // list a key once, however many services have it
 			}
 			slices.Sort(w.keys)
 			out = append(out, w.text+strings.Join(slices.Compact(w.keys), ", "))

@@ -7,9 +7,9 @@ import (
 	"github.com/muster-dev/muster/pkg/conf"
 )
 
-// NotReloadable lists the keys that differ between the running configuration and
-// a new one, and that only a restart can change. Keys without effect are left out:
-// they have their own warning.
+// NotReloadable lists the keys that differ between the running and the next
+// configuration but need a restart to take effect. Keys without any effect are left out:
+// Load warns about them.
 func NotReloadable(running, next *Config) []string {
 	before, after := conf.Walk(running), conf.Walk(next)
 	var out []string
@@ -22,7 +22,7 @@ func NotReloadable(running, next *Config) []string {
 	return out
 }
 
-// same takes an empty list or map for an absent one.
+// same says whether two values are equal. An empty list or map equals an absent one.
 func same(a, b reflect.Value) bool {
 	switch a.Kind() {
 	case reflect.Slice, reflect.Map:

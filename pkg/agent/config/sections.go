@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Addresses overrides client_addr for one listener each; several addresses are
-// separated by blanks.
+// Addresses overrides client_addr for single listeners. Spaces separate several
+// addresses.
 type Addresses struct {
 	DNS     string `conf:"dns"`
 	HTTP    string `conf:"http"`
@@ -15,7 +15,7 @@ type Addresses struct {
 	GRPCTLS string `conf:"grpc_tls,unused"`
 }
 
-// Ports are the ports; -1 is off. HTTPS opens nothing yet: see validateHonoured.
+// Ports are the port numbers; -1 is off. HTTPS is not implemented: see validateHonoured.
 type Ports struct {
 	DNS     int `conf:"dns"`
 	HTTP    int `conf:"http"`
@@ -31,15 +31,15 @@ type Ports struct {
 
 // Gossip is the timing of one gossip pool.
 type Gossip struct {
-	Nodes          int           `conf:"gossip_nodes"`
-	Interval       time.Duration `conf:"gossip_interval"`
-	ProbeInterval  time.Duration `conf:"probe_interval"`
-	ProbeTimeout   time.Duration `conf:"probe_timeout"`
-	SuspicionMult  int           `conf:"suspicion_mult"`
-	RetransmitMult int           `conf:"retransmit_mult"`
+	Nodes          int           `conf:"gossip_nodes,min=1"`
+	Interval       time.Duration `conf:"gossip_interval,min=1ms"`
+	ProbeInterval  time.Duration `conf:"probe_interval,min=1ms"`
+	ProbeTimeout   time.Duration `conf:"probe_timeout,min=1ms"`
+	SuspicionMult  int           `conf:"suspicion_mult,min=1"`
+	RetransmitMult int           `conf:"retransmit_mult,min=1"`
 }
 
-// RaftLogStore chooses and tunes the store behind raft.
+// RaftLogStore has Consul's settings of the raft log store; none has an effect.
 type RaftLogStore struct {
 	Backend         string `conf:"backend,unused"`
 	DisableLogCache bool   `conf:"disable_log_cache,unused"`
@@ -55,12 +55,12 @@ type RaftLogStore struct {
 	} `conf:"wal"`
 }
 
-// Performance scales the timing of raft and of leaving.
+// Performance is the timing of raft, of forwarded requests and of a graceful leave.
 type Performance struct {
 	RaftMultiplier   int           `conf:"raft_multiplier"`
-	LeaderProbe      bool          `conf:"leader_probe"` // muster's own: a dead leader is looked for at its port
-	LeaveDrainTime   time.Duration `conf:"leave_drain_time"`
-	RPCHoldTimeout   time.Duration `conf:"rpc_hold_timeout"`
+	LeaderProbe      bool          `conf:"leader_probe"` // muster only: probe a silent leader's port to notice sooner that it failed
+	LeaveDrainTime   time.Duration `conf:"leave_drain_time,min=0s"`
+	RPCHoldTimeout   time.Duration `conf:"rpc_hold_timeout,min=0s,zero=default"`
 	GRPCKeepInterval time.Duration `conf:"grpc_keepalive_interval,unused"`
 	GRPCKeepTimeout  time.Duration `conf:"grpc_keepalive_timeout,unused"`
 }
@@ -68,16 +68,16 @@ type Performance struct {
 // Autopilot is how the leader promotes and removes servers.
 type Autopilot struct {
 	CleanupDeadServers      bool          `conf:"cleanup_dead_servers"`
-	LastContactThreshold    time.Duration `conf:"last_contact_threshold"`
-	MaxTrailingLogs         int           `conf:"max_trailing_logs"`
-	MinQuorum               int           `conf:"min_quorum"`
-	ServerStabilizationTime time.Duration `conf:"server_stabilization_time"`
+	LastContactThreshold    time.Duration `conf:"last_contact_threshold,min=0s,zero=default"`
+	MaxTrailingLogs         int           `conf:"max_trailing_logs,min=0,zero=default"`
+	MinQuorum               int           `conf:"min_quorum,min=0"`
+	ServerStabilizationTime time.Duration `conf:"server_stabilization_time,min=0s,zero=default"`
 
 	_ any `conf:"disable_upgrade_migration|redundancy_zone_tag|upgrade_version_tag,ignored"`
 }
 
-// TLS has one set of settings for every listener and one for each. The server
-// port uses InternalRPC, completed from Defaults.
+// TLS has settings for each listener, and defaults for what a listener does not set. The
+// server port uses InternalRPC.
 type TLS struct {
 	Defaults    TLSSettings `conf:"defaults"`
 	InternalRPC TLSSettings `conf:"internal_rpc"`
@@ -100,18 +100,18 @@ type TLSSettings struct {
 	_ any `conf:"use_auto_cert,ignored"`
 }
 
-// DNS is how DNS questions are answered.
+// DNS has the settings of the DNS interface.
 type DNS struct {
 	AllowStale                  bool                     `conf:"allow_stale,reload"`
-	MaxStale                    time.Duration            `conf:"max_stale,reload"`
-	NodeTTL                     time.Duration            `conf:"node_ttl,reload"`
-	ServiceTTL                  map[string]time.Duration `conf:"service_ttl,reload"` // by name or "prefix*"
+	MaxStale                    time.Duration            `conf:"max_stale,reload,min=0s"`
+	NodeTTL                     time.Duration            `conf:"node_ttl,reload,min=0s"`
+	ServiceTTL                  map[string]time.Duration `conf:"service_ttl,reload"` // by service name or "prefix*"
 	EnableTruncate              bool                     `conf:"enable_truncate,reload"`
 	OnlyPassing                 bool                     `conf:"only_passing,reload"`
-	UDPAnswerLimit              int                      `conf:"udp_answer_limit,reload"`
-	ARecordLimit                int                      `conf:"a_record_limit,reload"`
+	UDPAnswerLimit              int                      `conf:"udp_answer_limit,reload,min=0"`
+	ARecordLimit                int                      `conf:"a_record_limit,reload,min=0"`
 	DisableCompression          bool                     `conf:"disable_compression,reload"`
-	RecursorTimeout             time.Duration            `conf:"recursor_timeout,reload"`
+	RecursorTimeout             time.Duration            `conf:"recursor_timeout,reload,min=1ms"`
 	RecursorStrategy            string                   `conf:"recursor_strategy,reload"`
 	EnableAdditionalNodeMetaTXT bool                     `conf:"enable_additional_node_meta_txt,reload"`
 	SOA                         SOA                      `conf:"soa,reload"`
@@ -121,7 +121,7 @@ type DNS struct {
 	_ any `conf:"prefer_namespace,ignored"`
 }
 
-// SOA is the timing in the start-of-authority record, in seconds.
+// SOA has the times of the start-of-authority record, in seconds.
 type SOA struct {
 	Refresh uint32 `conf:"refresh"`
 	Retry   uint32 `conf:"retry"`
@@ -129,7 +129,7 @@ type SOA struct {
 	MinTTL  uint32 `conf:"min_ttl"`
 }
 
-// HTTP is how the HTTP API behaves.
+// HTTP has the settings of the HTTP API.
 type HTTP struct {
 	BlockEndpoints     []string          `conf:"block_endpoints"`
 	AllowWriteHTTPFrom []string          `conf:"allow_write_http_from"`
@@ -138,17 +138,17 @@ type HTTP struct {
 	MaxHeaderBytes     int               `conf:"max_header_bytes"`
 }
 
-// Limits bound what clients may ask for.
+// Limits are limits of connections and requests.
 type Limits struct {
-	HTTPMaxConnsPerClient int           `conf:"http_max_conns_per_client,reload"`
+	HTTPMaxConnsPerClient int           `conf:"http_max_conns_per_client,reload,min=0"`
 	HTTPSHandshakeTimeout time.Duration `conf:"https_handshake_timeout,unused"`
-	RPCHandshakeTimeout   time.Duration `conf:"rpc_handshake_timeout"`
+	RPCHandshakeTimeout   time.Duration `conf:"rpc_handshake_timeout,zero=default"`
 	RPCClientTimeout      time.Duration `conf:"rpc_client_timeout,unused"`
 	RPCMaxConnsPerClient  int           `conf:"rpc_max_conns_per_client,unused"`
 	RPCRate               float64       `conf:"rpc_rate,unused"`
 	RPCMaxBurst           int           `conf:"rpc_max_burst,unused"`
-	KVMaxValueSize        int           `conf:"kv_max_value_size"`
-	TxnMaxReqLen          int           `conf:"txn_max_req_len"`
+	KVMaxValueSize        int           `conf:"kv_max_value_size,min=1"`
+	TxnMaxReqLen          int           `conf:"txn_max_req_len,min=1"`
 	RequestLimits         struct {
 		Mode      string  `conf:"mode"`
 		ReadRate  float64 `conf:"read_rate,unused"`
@@ -156,7 +156,7 @@ type Limits struct {
 	} `conf:"request_limits"`
 }
 
-// AutoEncrypt is how clients get certificates from the servers.
+// AutoEncrypt would give clients certificates from the servers; it is refused.
 type AutoEncrypt struct {
 	TLS      bool `conf:"tls"`
 	AllowTLS bool `conf:"allow_tls"`
@@ -164,21 +164,21 @@ type AutoEncrypt struct {
 	_ any `conf:"dns_san|ip_san,ignored"`
 }
 
-// AutoConfig is how clients get their configuration from the servers.
+// AutoConfig would give clients their configuration from the servers; it is refused.
 type AutoConfig struct {
 	Enabled bool `conf:"enabled"`
 
 	_ any `conf:"intro_token|intro_token_file|server_addresses|dns_sans|ip_sans|authorization,ignored"`
 }
 
-// UnixSockets is who owns the sockets of "unix://" listeners.
+// UnixSockets sets owner and mode of the sockets of "unix://" listeners.
 type UnixSockets struct {
 	User  string `conf:"user"`
 	Group string `conf:"group"`
 	Mode  string `conf:"mode"` // octal
 }
 
-// ACL is who may do what.
+// ACL has the settings of access control, which is not implemented.
 type ACL struct {
 	Enabled                bool          `conf:"enabled"`
 	DefaultPolicy          string        `conf:"default_policy"`
@@ -194,7 +194,7 @@ type ACL struct {
 	_ any `conf:"disabled_ttl|msp_disable_bootstrap,silent"`
 }
 
-// ACLTokens are the tokens that the agent itself uses.
+// ACLTokens are the tokens of the agent itself.
 type ACLTokens struct {
 	InitialManagement             string `conf:"initial_management|master"`
 	Default                       string `conf:"default"`
@@ -207,7 +207,7 @@ type ACLTokens struct {
 	_ any `conf:"managed_service_provider,silent"`
 }
 
-// UI is the web interface.
+// UI has the settings of the web interface, which is not implemented.
 type UI struct {
 	Enabled     bool   `conf:"enabled"`
 	Dir         string `conf:"dir"`
@@ -216,7 +216,7 @@ type UI struct {
 	_ any `conf:"metrics_provider|metrics_provider_files|metrics_provider_options_json|metrics_proxy|dashboard_url_templates|hcp_enabled,silent"`
 }
 
-// Telemetry is where metrics go.
+// Telemetry has the settings of metrics.
 type Telemetry struct {
 	DisableHostname         bool          `conf:"disable_hostname,unused"`
 	StatsdAddr              string        `conf:"statsd_address,unused"`
@@ -237,5 +237,5 @@ type Telemetry struct {
 // Watch is one entry of watches; its parameters depend on its type.
 type Watch map[string]any
 
-// FileMode reads Mode; 0 is unset.
+// FileMode parses Mode; 0 means not set.
 func (u UnixSockets) FileMode() (os.FileMode, error) { return parseMode(u.Mode) }

@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/pkg/conf"
 )
 
-// serviceDef is a service definition as files write it.
+// serviceDef is a service definition of a configuration file.
 type serviceDef struct {
 	api.AgentServiceRegistration `conf:",squash"`
 
@@ -20,13 +20,13 @@ type serviceDef struct {
 	_ any `conf:"connect|proxy|locality|namespace|partition|ports,ignored"`
 }
 
-// weightsDef tells a weight that is not given, which is 1, from one that is 0.
+// weightsDef distinguishes a weight that is not set, which is 1, from one that is 0.
 type weightsDef struct {
 	Passing *int `conf:"passing"`
 	Warning *int `conf:"warning"`
 }
 
-// checkDef is a check definition as files write it.
+// checkDef is a check definition of a configuration file.
 type checkDef struct {
 	api.CheckDefinition `conf:",squash"`
 
@@ -35,9 +35,8 @@ type checkDef struct {
 	_ any `conf:"namespace|partition,ignored"`
 }
 
-// ReadServices reads the service definitions of files, and of the files of
-// directories, as Load would, but needs nothing else to be right. The warnings
-// are those of Load.
+// ReadServices reads the service definitions of files and directories as Load does, but
+// does not validate other keys. The warnings are those of Load.
 func ReadServices(paths []string) ([]*api.AgentServiceRegistration, []string, error) {
 	var in sources
 	if err := in.read(Sources{Paths: paths}); err != nil {
@@ -54,7 +53,7 @@ func ReadServices(paths []string) ([]*api.AgentServiceRegistration, []string, er
 	return out, in.warnings(), nil
 }
 
-// definitions turns what the files say into what the HTTP API would register.
+// definitions converts the definitions of files to registrations of the HTTP API.
 func (c *Config) definitions(doc *document) error {
 	for i, def := range doc.Services {
 		if def.Name == "" {
@@ -100,7 +99,7 @@ func (d *serviceDef) registration() *api.AgentServiceRegistration {
 	return &reg
 }
 
-// inService names the id as the API does inside a service.
+// inService is a check of a service; there the API names its id CheckID.
 func (d *checkDef) inService() *api.CheckDefinition {
 	check := d.CheckDefinition
 	check.CheckID = d.ID

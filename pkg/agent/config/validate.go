@@ -14,9 +14,10 @@ import (
 
 	"github.com/muster-dev/muster/pkg/agent/datadir"
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/conf"
 )
 
-// normalize brings what was set into the form that the agent uses.
+// normalize converts the settings to the form that the agent uses.
 func (c *Config) normalize() error {
 	if err := c.zeroIsDefault(); err != nil {
 		return err
@@ -56,7 +57,7 @@ func (c *Config) normalize() error {
 	return c.resolveAddresses()
 }
 
-// rooted gives a domain in lower case with its final dot.
+// rooted returns a domain in lower case with its final dot.
 func rooted(domain string) string {
 	if domain == "" {
 		return ""
@@ -76,7 +77,7 @@ func (p *Ports) all() []namedPort {
 	}
 }
 
-// Validate says what is wrong with a configuration, the first thing first.
+// Validate returns the first fault that it finds.
 func (c *Config) Validate() error {
 	for _, check := range []func() error{
 		c.validateIdentity, c.validateServer, c.validatePorts, c.validateNodeMeta, c.validateDNS, c.validateNumbers, c.validateExec, c.validateRest, c.validateHonoured,
@@ -181,7 +182,7 @@ func (c *Config) validateDNS() error {
 	return nil
 }
 
-// recursorAddr completes an address with the DNS port.
+// recursorAddr adds the DNS port to an address that has none.
 func recursorAddr(s string) (string, error) {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		return ap.String(), nil
@@ -193,55 +194,28 @@ func recursorAddr(s string) (string, error) {
 	return netip.AddrPortFrom(addr, 53).String(), nil
 }
 
-// validateNumbers checks what must not be below some number.
+// validateNumbers checks every number against the "min" of its key.
 func (c *Config) validateNumbers() error {
-	for _, limit := range []struct {
-		key        string
-		value, min int
-	}{
-		{"dns_config.udp_answer_limit", c.DNS.UDPAnswerLimit, 0},
-		{"dns_config.a_record_limit", c.DNS.ARecordLimit, 0},
-		{"check_output_max_size", c.CheckOutputMaxSize, 1},
-		{"retry_max", c.RetryMax, 0},
-		{"raft_snapshot_threshold", c.RaftSnapshotThreshold, 1},
-		{"raft_trailing_logs", c.RaftTrailingLogs, 1},
-		{"autopilot.max_trailing_logs", c.Autopilot.MaxTrailingLogs, 0},
-		{"autopilot.min_quorum", c.Autopilot.MinQuorum, 0},
-		{"limits.http_max_conns_per_client", c.Limits.HTTPMaxConnsPerClient, 0},
-		{"limits.kv_max_value_size", c.Limits.KVMaxValueSize, 1},
-		{"limits.txn_max_req_len", c.Limits.TxnMaxReqLen, 1},
-		{"gossip_lan.gossip_nodes", c.GossipLAN.Nodes, 1},
-		{"gossip_lan.suspicion_mult", c.GossipLAN.SuspicionMult, 1},
-		{"gossip_lan.retransmit_mult", c.GossipLAN.RetransmitMult, 1},
-	} {
-		if limit.value < limit.min {
-			return fmt.Errorf("%s cannot be %d. Must be greater than or equal to %d", limit.key, limit.value, limit.min)
+	for _, p := range conf.Walk(c) {
+		i := slices.IndexFunc(p.Options, func(option string) bool { return strings.HasPrefix(option, "min=") })
+		if i < 0 || slices.Contains(p.Options, "unused") {
+			continue
 		}
-	}
-	for _, limit := range []struct {
-		key        string
-		value, min time.Duration
-	}{
-		{"retry_interval", c.RetryInterval, time.Millisecond},
-		{"reconnect_timeout", c.ReconnectTimeout, time.Second},
-		{"raft_snapshot_interval", c.RaftSnapshotInterval, 5 * time.Millisecond}, // raft refuses less
-		{"performance.leave_drain_time", c.Performance.LeaveDrainTime, 0},
-		{"performance.rpc_hold_timeout", c.Performance.RPCHoldTimeout, 0},
-		{"autopilot.server_stabilization_time", c.Autopilot.ServerStabilizationTime, 0},
-		{"autopilot.last_contact_threshold", c.Autopilot.LastContactThreshold, 0},
-		{"check_update_interval", c.CheckUpdateInterval, 0},
-		{"dns_config.node_ttl", c.DNS.NodeTTL, 0},
-		{"dns_config.max_stale", c.DNS.MaxStale, 0},
-		{"dns_config.recursor_timeout", c.DNS.RecursorTimeout, time.Millisecond},
-		{"default_query_time", c.DefaultQueryTime, time.Millisecond},
-		{"max_query_time", c.MaxQueryTime, time.Millisecond},
-		{"session_ttl_min", c.SessionTTLMin, time.Millisecond},
-		{"gossip_lan.gossip_interval", c.GossipLAN.Interval, time.Millisecond},
-		{"gossip_lan.probe_interval", c.GossipLAN.ProbeInterval, time.Millisecond},
-		{"gossip_lan.probe_timeout", c.GossipLAN.ProbeTimeout, time.Millisecond},
-	} {
-		if limit.value < limit.min {
-			return fmt.Errorf("%s cannot be %s. Must be greater than or equal to %s", limit.key, limit.value, limit.min)
+		least := strings.TrimPrefix(p.Options[i], "min=")
+		var number int64
+		var err error
+		if _, ok := p.Value.Interface().(time.Duration); ok {
+			var d time.Duration
+			d, err = time.ParseDuration(least)
+			number = int64(d)
+		} else {
+			number, err = strconv.ParseInt(least, 10, 64)
+		}
+		if err != nil {
+			return fmt.Errorf("tag of %s: %w", p.Key, err)
+		}
+		if p.Value.Int() < number {
+			return fmt.Errorf("%s cannot be %v. Must be greater than or equal to %s", p.Key, p.Value, least)
 		}
 	}
 	return nil
@@ -277,7 +251,7 @@ func parseMode(s string) (os.FileMode, error) {
 	return os.FileMode(mode), nil
 }
 
-// warnings are about what is allowed but probably not meant.
+// warnings are about settings that are allowed but probably mistakes.
 func (c *Config) warnings() []string {
 	out := slices.Clone(c.notes)
 	if c.Bootstrap && !c.Dev {

@@ -10,13 +10,13 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
-// quietTime is how long the files must be quiet before they are read:
+// quietTime is how long the files must stay unchanged before they are read, because
 // editors and package managers write several times.
 const quietTime = 200 * time.Millisecond
 
-// WatchFiles calls reload after the files and directories of a configuration have
-// changed, until ctx ends (auto_reload_config). It watches directories, since a file
-// that is replaced is another one under the same name.
+// WatchFiles calls reload after the configuration's files or directories have changed,
+// until ctx ends (auto_reload_config). It also watches the parent directories, because a
+// watch of a file ends when another file replaces it.
 func WatchFiles(ctx context.Context, paths []string, reload func() error, log *slog.Logger) error {
 	watcher, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -27,7 +27,7 @@ func WatchFiles(ctx context.Context, paths []string, reload func() error, log *s
 	for _, path := range paths {
 		path = filepath.Clean(path)
 		named[path] = true
-		// For a directory both: itself for its files, its parent for itself.
+		// A directory is watched for its files, and its parent for the directory.
 		for _, dir := range []string{path, filepath.Dir(path)} {
 			if err := watcher.Add(dir); err != nil {
 				return fmt.Errorf("watch configuration file %s: %w", path, err)
@@ -49,7 +49,7 @@ func WatchFiles(ctx context.Context, paths []string, reload func() error, log *s
 			log.Warn("watching configuration files", "error", err)
 		case <-quiet.C:
 			for path := range named {
-				_ = watcher.Add(path) // a file that was replaced is watched anew
+				_ = watcher.Add(path) // the watch of a replaced file has ended
 			}
 			if err := reload(); err != nil {
 				log.Error("reload failed, nothing changed", "error", err)

@@ -158,19 +158,19 @@ func (f *filterTransport) forwardPackets() {
 // tokenBucket limits a rate. One goroutine uses it.
 type tokenBucket struct {
 	rate, burst float64
-	level       float64 // what has been used
+	used        float64 // tokens
 	last        time.Time
 }
 
 // allow uses n up, or says that it is too much.
 func (b *tokenBucket) allow(n int, now time.Time) bool {
-	if past := now.Sub(b.last).Seconds(); past > 0 {
-		b.level = max(0, b.level-past*b.rate)
+	if elapsed := now.Sub(b.last).Seconds(); elapsed > 0 {
+		b.used = max(0, b.used-elapsed*b.rate)
 		b.last = now
 	}
-	if b.level+float64(n) > b.burst {
+	if b.used+float64(n) > b.burst {
 		return false
 	}
-	b.level += float64(n)
+	b.used += float64(n)
 	return true
 }

@@ -42,8 +42,8 @@ func forged(name string) []byte {
 }
 
 var (
-	memberAt   = netip.MustParseAddr("10.0.0.1")
-	strangerAt = netip.MustParseAddr("10.9.9.9")
+	memberAt  = netip.MustParseAddr("10.0.0.1")
+	unknownAt = netip.MustParseAddr("10.9.9.9")
 )
 
 // deafFilter passes nothing on; its admit is under test.
@@ -105,21 +105,21 @@ func TestStrangersAreHeardAtABoundedRate(t *testing.T) {
 	}
 	alive := func(i int) []byte { return forged(fmt.Sprint("x", i)) }
 	user := func(int) []byte { return []byte{msgUser, 1} }
-	sealed := func(int) []byte { return append([]byte{1}, make([]byte, 40)...) }
+	encrypted := func(int) []byte { return append([]byte{1}, make([]byte, 40)...) }
 	for name, c := range map[string]struct {
 		encrypted bool
 		from      netip.Addr
 		msg       func(int) []byte
 		want      int
 	}{
-		"a member's":            {false, memberAt, user, 3000},
-		"a member introduces":   {false, memberAt, alive, newNamesBurst},
-		"a stranger's":          {false, strangerAt, user, unknownBurst},
-		"a stranger introduces": {false, strangerAt, alive, newNamesBurst},
-		"about a known member":  {false, strangerAt, func(int) []byte { return forged("n1") }, unknownBurst},
-		"sealed, a member's":    {true, memberAt, sealed, 3000},
-		"sealed, a stranger's":  {true, strangerAt, sealed, unknownBurst},
-		"plain where sealed":    {true, memberAt, user, 0},
+		"a member's":                  {false, memberAt, user, 3000},
+		"a member introduces":         {false, memberAt, alive, newNamesBurst},
+		"an unknown one's":            {false, unknownAt, user, unknownBurst},
+		"a stranger introduces":       {false, unknownAt, alive, newNamesBurst},
+		"about a known member":        {false, unknownAt, func(int) []byte { return forged("n1") }, unknownBurst},
+		"encrypted, a member's":       {true, memberAt, encrypted, 3000},
+		"encrypted, an unknown one's": {true, unknownAt, encrypted, unknownBurst},
+		"plain where encrypted":       {true, memberAt, user, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := count(deafFilter(c.encrypted), c.from, c.msg); got != c.want {
@@ -153,7 +153,7 @@ func FuzzPackets(f *testing.F) {
 		if again := deafFilter(false).filterPacket(out, memberAt, now); !bytes.Equal(again, out) {
 			t.Fatalf("%x at first, then %x", out, again)
 		}
-		deafFilter(false).filterPacket(in, strangerAt, now)
+		deafFilter(false).filterPacket(in, unknownAt, now)
 	})
 }
 
@@ -170,20 +170,20 @@ func TestStreamHeads(t *testing.T) {
 		encrypted    bool
 		good, enough bool
 	}{
-		"exchange":               {exchange(3, 100), false, true, true},
-		"half a header":          {exchange(3, 100)[:6], false, false, false},
-		"a million nodes":        {exchange(1<<20, 0), false, false, true},
-		"fewer than none":        {exchange(-1, 0), false, false, true},
-		"20 MB of state":         {exchange(1, 20<<20), false, false, true},
-		"ping":                   {[]byte{msgPing}, false, true, true},
-		"user message":           {[]byte{msgUser, 0x81}, false, false, true},
-		"compressed":             {[]byte{9, 0x82}, false, false, true},
-		"label":                  {[]byte{244}, false, false, true},
-		"sealed, for us plain":   {[]byte{msgEncrypt}, false, true, true},
-		"plain, for us sealed":   {[]byte{msgPushPull}, true, true, true},
-		"sealed":                 {size(100), true, true, true},
-		"sealed, size to come":   {size(100)[:4], true, false, false},
-		"sealed, more than fits": {size(maxStreamBytes + 1), true, false, true},
+		"exchange":                  {exchange(3, 100), false, true, true},
+		"half a header":             {exchange(3, 100)[:6], false, false, false},
+		"a million nodes":           {exchange(1<<20, 0), false, false, true},
+		"fewer than none":           {exchange(-1, 0), false, false, true},
+		"20 MB of state":            {exchange(1, 20<<20), false, false, true},
+		"ping":                      {[]byte{msgPing}, false, true, true},
+		"user message":              {[]byte{msgUser, 0x81}, false, false, true},
+		"compressed":                {[]byte{9, 0x82}, false, false, true},
+		"label":                     {[]byte{244}, false, false, true},
+		"encrypted, for us plain":   {[]byte{msgEncrypt}, false, true, true},
+		"plain, for us encrypted":   {[]byte{msgPushPull}, true, true, true},
+		"encrypted":                 {size(100), true, true, true},
+		"encrypted, size to come":   {size(100)[:4], true, false, false},
+		"encrypted, more than fits": {size(maxStreamBytes + 1), true, false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if good, enough := checkHead(c.head, c.encrypted); good != c.good || enough != c.enough {

@@ -32,7 +32,7 @@ func TestScale(t *testing.T) {
 }
 
 func measure(t *testing.T, size int) {
-	f := newFleet(t)
+	f := newBigPool(t)
 	defer f.end()
 	n := float64(size)
 	quiet, events, kills := 60.0, 5, 5
@@ -110,7 +110,7 @@ func measure(t *testing.T, size int) {
 }
 
 // settle waits until nothing waits to be gossiped.
-func (f *fleet) settle() {
+func (f *bigPool) settle() {
 	f.t.Helper()
 	for range 600 {
 		time.Sleep(time.Second)

@@ -132,7 +132,7 @@ func (rq *request) reason(text string) {
 	}, text))
 }
 
-// wantsText tells the two ways of asking for a bare status.
+// wantsText says whether the request asks for a bare status: there are two ways.
 func (rq *request) wantsText() bool {
 	if format := rq.param("format"); format != "" {
 		return format == "text"

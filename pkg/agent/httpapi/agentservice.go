@@ -39,8 +39,8 @@ func (a *API) agentChecks(rq *request) (any, error) {
 	return checks, nil
 }
 
-// agentService answers with one service; given the hash of an earlier answer it
-// waits for another one.
+// agentService answers with one service. Given the hash of an earlier answer, it waits
+// until the hash differs.
 func (a *API) agentService(rq *request) (any, error) {
 	if err := rq.parseWait(); err != nil {
 		return nil, err
@@ -68,7 +68,7 @@ func (a *API) agentService(rq *request) (any, error) {
 	return &shown, nil
 }
 
-// contentHash tells two definitions of a service apart.
+// contentHash returns a hash that differs between two definitions of a service.
 func contentHash(svc *api.AgentService) string {
 	plain := *svc
 	plain.ContentHash, plain.CreateIndex, plain.ModifyIndex = "", 0, 0

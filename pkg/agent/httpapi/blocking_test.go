@@ -137,7 +137,7 @@ func TestBlockingReadEnds(t *testing.T) {
 			t.Fatal("did not block")
 		}
 		hangUp()
-		if b.answered() == nil || r.cluster.board.Waiting() != 0 {
+		if b.answered() == nil || r.cluster.views.Waiting() != 0 {
 			t.Error("a client that hung up is still waited for")
 		}
 		stop, cancel := context.WithCancelCause(context.Background())

@@ -13,9 +13,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// decode reads the first JSON value of a body into v. Unknown fields are
-// errors: a misspelt field must not be a silent default. What the shape says is
-// applied first; a nil one says nothing.
+// decode decodes the first JSON value of a body into v. Unknown fields are errors, so
+// that a misspelt field is noticed. The shape, if not nil, is applied first.
 func decode(body []byte, s *shape, v any) error {
 	err := decodeStrictly(body, s, v)
 	if err != nil {
@@ -43,13 +42,13 @@ func decodeStrictly(body []byte, s *shape, v any) error {
 	return nil
 }
 
-// shape describes what the JSON of a body may look like beyond its Go type. It
-// names keys in lower case, because fields are matched without regard to case.
-// Maps with keys of the user's are not described, so they keep them.
+// shape describes how the JSON of a body may differ from its Go type. Its keys are in
+// lower case, because fields are matched without regard to case. Maps whose keys are the
+// user's have no shape, so their keys are kept.
 type shape struct {
 	alias  map[string]string // snake-case key -> field
 	drop   []string          // accepted and ignored
-	refuse []string          // fields of the Go type that do not belong here
+	refuse []string          // fields of the Go type that are not allowed here
 	sub    map[string]*shape // field -> shape of its object, or of each in its list
 }
 
@@ -84,7 +83,7 @@ func (s *shape) rewriteObject(raw json.RawMessage) (json.RawMessage, error) {
 	}
 	out := make(map[string]json.RawMessage, len(fields))
 	keys := sortedKeys(fields)
-	// Aliases first, so that the real name wins where both are given.
+	// Aliases come first, so that the field name wins if both are given.
 	slices.SortStableFunc(keys, func(x, y string) int { return s.aliased(y) - s.aliased(x) })
 	for _, key := range keys {
 		value, lower := fields[key], strings.ToLower(key)
@@ -115,7 +114,7 @@ func (s *shape) aliased(key string) int {
 	return 0
 }
 
-// aliases are the spellings of configuration files for the fields of a T.
+// aliases maps the keys that configuration files use for the fields of T to those fields.
 func aliases[T any]() map[string]string {
 	out := map[string]string{}
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
@@ -131,26 +130,26 @@ func aliases[T any]() map[string]string {
 
 // The shapes of bodies.
 var (
-	// In agent/check/register the id is ID.
+	// At agent/check/register the id is in ID.
 	checkShape = &shape{alias: aliases[api.CheckDefinition](), refuse: []string{"checkid"}}
 
-	// In the checks of a service the id is CheckID, and they belong to the service
-	// whatever they say.
+	// In a check of a service the id is in CheckID. Its ServiceID is ignored, because the
+	// check belongs to the service.
 	checkInService = &shape{alias: checkShape.alias, refuse: []string{"id"}}
 
-	// The objects of the reference's mesh are ignored.
+	// Consul's settings of its service mesh are ignored.
 	serviceShape = &shape{
 		alias: aliases[api.AgentServiceRegistration](),
 		drop:  []string{"connect", "proxy", "locality"},
 		sub:   map[string]*shape{"check": checkInService, "checks": checkInService},
 	}
 
-	// Clients send back what they have read, with its indexes, and their token.
+	// Clients may send a token, and objects as they read them, with their indexes.
 	catalogShape = &shape{
 		drop: []string{"locality", "token", "createindex", "modifyindex"},
 		sub:  map[string]*shape{"service": {drop: []string{"locality", "datacenter", "contenthash"}}},
 	}
 
-	// Old clients send an Address, and a token.
+	// Old clients send an Address and a token.
 	deregisterShape = &shape{drop: []string{"address", "token"}}
 )

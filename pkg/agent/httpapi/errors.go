@@ -10,7 +10,7 @@ import (
 )
 
 // statusOf maps an error to an HTTP status and a body; nothing else does. A StatusError
-// has its own status. Some texts, which another agent has answered with, mean one.
+// has its own status. So have some texts that another agent has answered with.
 // Anything else is a 500.
 func statusOf(err error) (int, string) {
 	text := err.Error()

@@ -42,7 +42,7 @@ func filterFor[T any](rq *request) (*filter[T], error) {
 
 func (f *filter[T]) one(row T) bool { return f == nil || f.match(reflect.ValueOf(row)) }
 
-// rows never gives nil.
+// rows returns an empty list rather than nil.
 func (f *filter[T]) rows(all []T) []T {
 	if f == nil {
 		return list(all)
@@ -96,7 +96,7 @@ func compileNode(node grammar.Expression, t reflect.Type) (predicate, error) {
 	return nil, fmt.Errorf("collection expressions (any, all) are not supported")
 }
 
-// operator is a match operator without its negation.
+// operator is a match operator; that it is negated is kept apart.
 type operator uint8
 
 const (

@@ -74,7 +74,7 @@ func newForm(status int, failure string, body []byte, borrowed bool) view.Encode
 	return out
 }
 
-// lines writes JSON, a value a line, each at once.
+// lines writes one JSON value per line, and flushes each.
 type lines struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
@@ -92,7 +92,7 @@ func (l *lines) send(v any) error {
 	return l.control.Flush()
 }
 
-// allow sets the time in which so many bytes must be taken.
+// allow sets the deadline by which the client must have read so many bytes.
 func (l *lines) allow(n int) {
 	limit := WriteGrace + time.Duration(n/slowestClient)*time.Second
 	_ = l.control.SetWriteDeadline(time.Now().Add(limit))

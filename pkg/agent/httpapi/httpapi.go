@@ -113,7 +113,7 @@ type Forwarder interface {
 	ToLeader(w http.ResponseWriter, r *http.Request, safe bool, addr string) error
 }
 
-// Config of an API. Zero limits and times mean the defaults.
+// Config is what an API needs. Every limit and time must be set.
 type Config struct {
 	Datacenter string
 	NodeName   string // of this agent

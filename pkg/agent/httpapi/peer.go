@@ -18,8 +18,8 @@ const (
 	HelloPath       = "/v1/internal/hello"        // the cluster and start that a server is of
 )
 
-// Peer answers these questions. An error is a 503: who asks tries another server, or
-// comes again.
+// Peer answers these questions. An error is a 503: the asking server tries another one,
+// or tries again.
 type Peer interface {
 	// RaftRunning says whether raft has started. Before, there is an answer to Hello only.
 	RaftRunning() bool

@@ -34,7 +34,7 @@ type fakeCluster struct {
 
 	mu    sync.Mutex
 	store *state.Store
-	board *view.Views
+	views *view.Views
 	index uint64
 
 	follower   string // the leader's address; "" while this server leads
@@ -56,7 +56,7 @@ type fakeCluster struct {
 
 func newFakeCluster() *fakeCluster {
 	store := state.New()
-	return &fakeCluster{store: store, board: view.New(store.Snapshot()), known: true}
+	return &fakeCluster{store: store, views: view.New(store.Snapshot()), known: true}
 }
 
 func (c *fakeCluster) set(change func(*fakeCluster)) {
@@ -114,7 +114,7 @@ func (c *fakeCluster) RenewSession(ctx context.Context, id string) (*api.Session
 	if err := c.VerifyLeader(ctx); err != nil {
 		return nil, err
 	}
-	s, _ := c.board.Snapshot().Session(id)
+	s, _ := c.views.Snapshot().Session(id)
 	return s, nil
 }
 
@@ -186,11 +186,11 @@ func (c *fakeCluster) apply(cmd state.Command) (any, error) {
 	}
 	c.index++
 	results, touched := c.store.ApplyBatch([]state.Entry{{Index: c.index, Data: data}})
-	c.board.Publish(c.store.Snapshot(), touched)
+	c.views.Publish(c.store.Snapshot(), touched)
 	return results[0], nil
 }
 
-func (c *fakeCluster) Views() *view.Views   { return c.board }
+func (c *fakeCluster) Views() *view.Views   { return c.views }
 func (c *fakeCluster) StatusLeader() string { return "10.0.0.1:8300" }
 func (c *fakeCluster) Peers() []string      { return []string{"10.0.0.1:8300"} }
 

@@ -60,7 +60,7 @@ type traits struct {
 
 	readsIf  func(*request) bool                      // changes nothing if so
 	unshared func(*request) bool                      // is cheaper to ask than to share
-	complete func(*request) error                     // adds what only the agent knows that was asked; or refuses
+	complete func(*request) error                     // adds what only the first agent knows, or refuses
 	limit    func(*Config) (bytes int64, hint string) // of the body; nil: api.MaxBodySize
 }
 
@@ -100,9 +100,9 @@ func (rt *route) allows(method string) bool {
 
 func (rt *route) allow() string { return "OPTIONS," + rt.methods }
 
-// served tells whether a request that came from there finds this route: the server
-// port has no agent's own endpoints, the client addresses have nothing inside, and
-// what is of one server's port alone this agent does not ask itself.
+// served says whether a request of that origin finds this route: the server port does
+// not serve an agent's own endpoints, the client addresses do not serve internal routes,
+// and this agent itself asks no route that is of the server port alone.
 func (rt *route) served(from origin) bool {
 	switch rt.where {
 	case here:

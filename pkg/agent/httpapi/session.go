@@ -35,8 +35,8 @@ type sessionBody struct {
 	ServiceChecks []api.SessionServiceCheck
 }
 
-// lockDelay reads a duration string or a number. What comes to less than 1000 ns
-// was meant in seconds.
+// lockDelay reads a duration string or a number. A value below 1000 ns is in seconds, as
+// in the reference.
 type lockDelay time.Duration
 
 func (d *lockDelay) UnmarshalJSON(data []byte) error {
@@ -69,8 +69,8 @@ func nameNode(rq *request) error {
 	return nil
 }
 
-// decodeSession gives what was asked for, with the defaults filled in. What it
-// gives reads back, as JSON, as the same.
+// decodeSession returns the session that the body asks for, with the defaults filled
+// in. Encoded as JSON and decoded again, the result is the same.
 func decodeSession(body []byte) (*api.Session, error) {
 	var in sessionBody
 	if err := json.NewDecoder(bytes.NewReader(body)).Decode(&in); err != nil && err != io.EOF {

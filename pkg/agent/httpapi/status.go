@@ -16,15 +16,15 @@ func (a *API) operatorRaft(*request) (any, error) {
 	return conf, nil
 }
 
-// nothing answers the reads of what muster does not have, such as the mesh's
-// lists, for clients that ask all the same.
+// nothing answers reads of things that muster does not have, such as the lists of the
+// mesh, with an empty list: some clients read these always.
 func (a *API) nothing(rq *request) (any, error) {
 	return asks(func(*state.Snapshot) view.Answer {
 		return view.Answer{Value: []struct{}{}, Meta: state.Meta{Index: 1}}
 	})
 }
 
-// coordinateDatacenters knows of no coordinates yet.
+// coordinateDatacenters answers without coordinates: there are none yet.
 func (a *API) coordinateDatacenters(*request) (any, error) {
 	type area struct {
 		Datacenter  string

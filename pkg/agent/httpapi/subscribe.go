@@ -12,12 +12,12 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// heartbeat is how often a quiet stream says that it lives.
+// heartbeat is how often a stream without changes sends an empty frame.
 const heartbeat = 10 * time.Second
 
 // subscribe follows many reads in one stream; see api.Subscription.
 //
-// Each query is the very read that its route's handler makes for a GET, so that a
+// Each query is the read that its route's handler returns for a GET, so that a
 // result is byte for byte what a GET would have answered at that index, and shares
 // its view with those GETs and with all other streams.
 func (a *API) subscribe(rq *request) (any, error) {
@@ -110,8 +110,8 @@ func (s *stream) serve(w http.ResponseWriter, _ *http.Request) {
 	}
 }
 
-// endOf is the last frame's text: who subscribes again elsewhere needs to know
-// that it is not the network.
+// endOf is the text of the last frame. It tells the client why the stream ends, so that
+// it does not take that for a fault of the network.
 func endOf(ctx context.Context) string {
 	if cause := context.Cause(ctx); isNoLeader(cause) {
 		return api.TextNoLeader
@@ -119,8 +119,8 @@ func endOf(ctx context.Context) string {
 	return ErrStopping.Error()
 }
 
-// follow begins to follow all queries. Those whose path cannot be followed have
-// their results already: the others on the stream are no worse for it.
+// follow begins to follow all queries, but for those whose path cannot be followed:
+// they have an error as their result already.
 func (s *stream) follow(f *view.Follower) (failed []result) {
 	for _, id := range sortedKeys(s.queries) {
 		q := s.queries[id]
@@ -161,7 +161,7 @@ func (s *stream) form(path string, ans view.Answer) (*view.Encoded, error) {
 	})
 }
 
-// add puts into a frame what the client has not.
+// add puts into a frame the results that the client does not have yet.
 func (s *stream) add(out *frame, changes []view.Change) error {
 	for _, c := range changes {
 		q := s.queries[c.Name]
@@ -224,7 +224,8 @@ func (a *API) follow(u *url.URL) (*route, string) {
 	return rt, name
 }
 
-// discard takes the headers of answers that are part of a frame.
+// discard is the http.ResponseWriter of answers that are part of a frame: only their
+// headers are read.
 type discard struct{}
 
 func (discard) Header() http.Header         { return http.Header{} }

@@ -131,12 +131,12 @@ func TestSubscriptionGrowsAndShrinks(t *testing.T) {
 			changed[fmt.Sprint(i)] = true
 		}
 	}
-	board := r.cluster.board
-	for wait := 0; board.Waiting() > 0; wait++ {
+	views := r.cluster.views
+	for wait := 0; views.Waiting() > 0; wait++ {
 		if wait > 5000 {
-			t.Fatalf("%d queries are waited for, and nobody is there", board.Waiting())
+			t.Fatalf("%d queries are waited for, and nobody is there", views.Waiting())
 		}
-		_, _ = board.Read(t.Context(), "", func(*state.Snapshot) view.Answer { return view.Answer{} }, 1, time.Millisecond)
+		_, _ = views.Read(t.Context(), "", func(*state.Snapshot) view.Answer { return view.Answer{} }, 1, time.Millisecond)
 	}
 }
 

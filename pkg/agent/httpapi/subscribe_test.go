@@ -185,7 +185,7 @@ func TestSubscribeSharesEncodings(t *testing.T) {
 		for _, p := range paths {
 			s.queries[p] = &subscribed{path: p}
 		}
-		f := r.cluster.board.Follow()
+		f := r.cluster.views.Follow()
 		defer f.Close()
 		s.follow(f)
 		_, changes, err := f.Next(t.Context(), time.Minute)
@@ -203,7 +203,7 @@ func TestSubscribeSharesEncodings(t *testing.T) {
 	rq := &request{api: r.api, r: newRequest(t, "/v1/kv/a?index=1"), ctx: t.Context()}
 	rq.route, rq.name, _ = r.api.table.find("/v1/kv/a")
 	rq.values = rq.r.URL.Query()
-	ans, _ := r.cluster.board.Read(t.Context(), rq.viewKey(), nil, 0, 0) // it has been asked: nil is not called
+	ans, _ := r.cluster.views.Read(t.Context(), rq.viewKey(), nil, 0, 0) // it has been asked: nil is not called
 	body, err := ans.Encoding.Make(view.Body, nil)
 	if err != nil || &body.Body[0] != &forms[0][0].Body[0] {
 		t.Errorf("a GET has bytes of its own: %v", err)

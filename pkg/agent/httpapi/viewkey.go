@@ -2,9 +2,9 @@ package httpapi
 
 import "net/url"
 
-// shareKey is equal for reads that must have the same answer: those of one path
-// with the same parameters, but for when and how they want it. It is "" for what
-// is cheaper to ask than to share.
+// shareKey is equal for reads that must have the same answer: reads of one path whose
+// parameters are equal, except those of presentation. It is "" for reads that are cheaper
+// to answer than to share.
 func (rq *request) shareKey() string {
 	if alone := rq.route.unshared; alone != nil && alone(rq) {
 		return ""
@@ -30,12 +30,12 @@ func viewKey(values url.Values, path string) string {
 	if len(values) == 0 {
 		return path
 	}
-	// Any byte may be in a path, a "?" of its key too; no blank is in what Encode makes.
+	// The blank keeps path and parameters apart: a path may hold a "?", Encode writes no blank.
 	return values.Encode() + " " + path
 }
 
-// presentation tells the parameters that say when, from whom and in what form an
-// answer is wanted, and leave it what it is.
+// presentation says whether a parameter changes only when, by whom and in what form an
+// answer is given, not the answer.
 func presentation(name string) bool {
 	switch name {
 	case "index", "wait", "stale", "consistent", "leader", "max_stale", "cached", "pretty", "token", "dc", "datacenter", "near":

@@ -7,11 +7,11 @@ import (
 	"github.com/muster-dev/muster/pkg/agent/check"
 )
 
-// remotePoll is how often an alias check looks at a service of another node.
+// remotePoll is how often an alias check reads a service of another node.
 const remotePoll = 10 * time.Second
 
-// aliased tells alias checks of their targets: our own node's from memory, as
-// soon as they change, another's from the catalog.
+// aliased implements check.Aliased. Targets on this node are in memory, and a change is
+// seen at once; targets on other nodes are read from the catalog.
 type aliased struct{ s *State }
 
 func (a aliased) AliasedChecks(ctx context.Context, t check.AliasTarget, since uint64, wait time.Duration) (check.AliasState, error) {
@@ -35,8 +35,8 @@ func (a aliased) AliasedChecks(ctx context.Context, t check.AliasTarget, since u
 	}
 }
 
-// own is the present state of a target on this node, and what closes when
-// anything changes.
+// own returns the present state of a target on this node, and a channel that is closed
+// at the next change.
 func (a aliased) own(t check.AliasTarget) (check.AliasState, <-chan struct{}) {
 	s := a.s
 	s.mu.Lock()

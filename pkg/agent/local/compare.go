@@ -12,8 +12,9 @@ import (
 // consulService is the service that the leader registers for each server.
 const consulService = "consul"
 
-// compareAll asks what the catalog has of this node and marks what differs.
-// Ours wins: what we do not know is to go, except what the leader keeps there.
+// compareAll reads what the catalog has of this node, and marks what differs. The
+// agent's own state wins: what only the catalog has is to be deregistered, except the
+// entries that the leader maintains.
 func (s *State) compareAll(ctx context.Context) error {
 	services, err := s.nodeServices(ctx, s.cfg.Node.Node)
 	if err != nil {
@@ -36,8 +37,6 @@ func (s *State) compareAll(ctx context.Context) error {
 	return nil
 }
 
-// Each call of the catalog has a time limit.
-
 func (s *State) nodeServices(ctx context.Context, node string) (*api.NodeServices, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -56,7 +55,7 @@ func (s *State) compareNode(remote *api.Node) {
 	n := &s.node
 	equal := remote != nil && remote.ID == n.ID && remote.Address == n.Address &&
 		maps.Equal(remote.TaggedAddresses, n.TaggedAddresses) && maps.Equal(remote.Meta, n.Meta)
-	n.settleIf(equal)
+	n.setEqual(equal)
 }
 
 func (s *State) compareServices(remote map[string]*api.NodeService) {
@@ -73,7 +72,7 @@ func (s *State) compareServices(remote map[string]*api.NodeService) {
 	for id, svc := range s.services {
 		r := remote[id]
 		if r == nil {
-			svc.settleIf(false)
+			svc.setEqual(false)
 			continue
 		}
 		if svc.def.EnableTagOverride && !slices.Equal(r.Tags, svc.def.Tags) {
@@ -81,14 +80,14 @@ func (s *State) compareServices(remote map[string]*api.NodeService) {
 			c.Tags = append([]string{}, r.Tags...)
 			svc.def = &c
 			s.renameTags(svc)
-			s.note()
+			s.notify()
 		}
-		svc.settleIf(sameService(svc.def, r))
+		svc.setEqual(sameService(svc.def, r))
 	}
 }
 
-// renameTags shows tags that were edited in the catalog on the service's
-// checks, where the catalog has them already. Called with mu held.
+// renameTags copies a service's tags, which were edited in the catalog, to its checks.
+// The catalog did the same, so the checks need no push. Called with mu held.
 func (s *State) renameTags(svc *service) {
 	for _, e := range s.checks {
 		if e.health.ServiceID == svc.def.ID {
@@ -112,15 +111,15 @@ func (s *State) compareChecks(remote []*api.HealthCheck) {
 	}
 	for id, e := range s.checks {
 		r := byID[id]
-		e.settleIf(r != nil && sameCheck(&e.health, r, e.deferred != nil))
+		e.setEqual(r != nil && sameCheck(&e.health, r, e.deferred != nil))
 	}
 }
 
-// settleIf records what a comparison found.
-func (m *mark) settleIf(equal bool) {
+// setEqual records whether a comparison found the object equal in the catalog.
+func (m *mark) setEqual(equal bool) {
 	switch {
 	case equal:
-		m.settle(m.rev)
+		m.setPushed(m.rev)
 	case !m.isDirty():
 		m.touch()
 	}
@@ -133,8 +132,8 @@ func sameService(a, b *api.NodeService) bool {
 		a.EnableTagOverride == b.EnableTagOverride
 }
 
-// sameCheck compares what we decide on; the service's name and tags are the
-// catalog's to fill in.
+// sameCheck compares the fields that the agent decides. The catalog fills in the service's
+// name and tags.
 func sameCheck(a, b *api.HealthCheck, anyOutput bool) bool {
 	return a.Name == b.Name && a.Status == b.Status && a.Notes == b.Notes && (anyOutput || a.Output == b.Output) &&
 		a.ServiceID == b.ServiceID && a.Type == b.Type && a.Interval == b.Interval && a.Timeout == b.Timeout

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	reapInterval = 30 * time.Second // how often critical services are looked at
+	reapInterval = 30 * time.Second // how often services are checked for DeregisterCriticalServiceAfter
 	reapMinimum  = time.Minute      // DeregisterCriticalServiceAfter is at least this
 )
 
@@ -46,8 +46,8 @@ func (s *State) DeregisterCheck(id string) error {
 	return s.removeCheck(id)
 }
 
-// removeService forgets a service on disk, then in memory: what cannot be
-// forgotten on disk would come back. Called with disk held.
+// removeService removes a service from disk, then from memory: if its file stayed, it
+// would come back after a restart. Called with disk held.
 func (s *State) removeService(id string) error {
 	ids := s.checksOf(id)
 	if err := s.forget(id, ids); err != nil {
@@ -56,11 +56,11 @@ func (s *State) removeService(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dropService(id)
-	s.kick()
+	s.wakeSync()
 	return nil
 }
 
-// dropService takes a service and its checks out of memory and has them removed
+// dropService removes a service and its checks from memory, and marks them for removal
 // from the catalog. Called with mu held.
 func (s *State) dropService(id string) {
 	delete(s.services, id)
@@ -70,7 +70,7 @@ func (s *State) dropService(id string) {
 			s.dropCheck(c)
 		}
 	}
-	s.note()
+	s.notify()
 }
 
 func (s *State) checksOf(serviceID string) []string {
@@ -85,7 +85,7 @@ func (s *State) checksOf(serviceID string) []string {
 	return ids
 }
 
-// removeCheck forgets a check on disk and in memory. Called with disk held.
+// removeCheck removes a check from disk, then from memory. Called with disk held.
 func (s *State) removeCheck(id string) error {
 	if err := s.forget("", []string{id}); err != nil {
 		return err
@@ -93,11 +93,11 @@ func (s *State) removeCheck(id string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.dropCheck(id)
-	s.kick()
+	s.wakeSync()
 	return nil
 }
 
-// dropCheck ends a check and has it removed from the catalog. Called with mu held.
+// dropCheck stops a check, and marks it for removal from the catalog. Called with mu held.
 func (s *State) dropCheck(id string) {
 	e := s.checks[id]
 	if e == nil {
@@ -107,11 +107,11 @@ func (s *State) dropCheck(id string) {
 	e.cancelDeferred()
 	delete(s.checks, id)
 	s.goneChecks[id] = e.health.ServiceID
-	s.note()
+	s.notify()
 }
 
-// reapLoop deregisters services that were critical for longer than one of
-// their checks allows.
+// reapLoop deregisters services with a check that has been critical for longer than its
+// DeregisterCriticalServiceAfter.
 func (s *State) reapLoop(ctx context.Context) {
 	ticker := time.NewTicker(reapInterval)
 	defer ticker.Stop()
@@ -132,7 +132,7 @@ func (s *State) reapLoop(ctx context.Context) {
 	}
 }
 
-// overdue are the services to be reaped, with the check that says so.
+// overdue returns the services to deregister, each with the check that is the reason.
 func (s *State) overdue(now time.Time) map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -11,10 +11,10 @@ import (
 // hashLen is the length of a registration's file name.
 const hashLen = 64
 
-// Load reads the registrations that an earlier run kept on disk. It is called
-// once, before Run and after the definitions of the configuration files are in
-// (Reload): those win over kept ones of the same id, which are then deleted. A
-// file that cannot be used is logged and left alone; the others are loaded.
+// Load reads the registrations that an earlier run saved on disk. It is called once,
+// after the first Reload and before Run. A definition of a configuration file replaces a
+// saved one with the same id, which is deleted. A file that cannot be used is logged and
+// left as it is; the others are loaded.
 func (s *State) Load() error {
 	if s.cfg.DataDir == "" {
 		return nil
@@ -82,7 +82,7 @@ func (s *State) loadCheck(path string) error {
 	}
 	p := &preparedCheck{def: saved.Check, inService: saved.InService, maintenance: saved.Maintenance}
 	if !saved.Maintenance {
-		if err := s.admit(saved.Check, false); err != nil {
+		if err := s.validateCheck(saved.Check, false); err != nil {
 			return err
 		}
 		p.state = s.ttlState(saved.Check)

@@ -1,21 +1,20 @@
-// Package local is what one agent knows of itself: the services and checks of
-// its own node, whether they came from configuration files or over HTTP, and
-// the work that keeps the catalog equal to them (anti-entropy).
+// Package local holds the services and checks of one agent's node, from configuration
+// files and from the HTTP API, and keeps the catalog equal to them (anti-entropy).
 //
 // It promises:
 //
-//   - What was registered over HTTP is on disk before the call returns, and is
-//     there after a restart; what was deregistered stays so.
-//   - A change of a check's status is pushed to the servers at once and once; a
-//     change of its output alone only after a while; nothing is pushed when
-//     nothing changed.
-//   - No call waits for a server: one goroutine of Run speaks to the catalog,
-//     and retries for ever.
-//   - A reload touches what the new definitions change and nothing else.
+//   - A registration over HTTP is on disk before the call returns, and survives a
+//     restart; so does a deregistration.
+//   - A change of a check's status is pushed to the servers at once, and only once. A
+//     change of the output alone is pushed after about CheckUpdateInterval. Nothing is
+//     pushed without a change.
+//   - No call waits for a server: one goroutine of Run writes to the catalog, and
+//     retries without end.
+//   - A reload changes only what differs in the new definitions.
 //
-// Names of files: register.go, prepare.go, deregister.go and reload.go change
-// the set; running.go runs its checks; persist.go and load.go keep it on disk;
-// sync.go, compare.go and push.go bring it to the catalog.
+// The files: register.go, prepare.go, deregister.go and reload.go change the set of
+// services and checks; running.go runs the checks; persist.go and load.go save and load
+// registrations; sync.go, compare.go and push.go update the catalog.
 package local
 
 import (
@@ -32,8 +31,8 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// Catalog is the cluster's catalog: *client.Client. Each call ends when its context
-// does. What is passed in is the receiver's to keep.
+// Catalog is the cluster's catalog; *client.Client implements it. Each call ends when its
+// context ends. The receiver may keep its arguments.
 type Catalog interface {
 	CatalogRegister(ctx context.Context, r *api.CatalogRegistration) error
 	CatalogDeregister(ctx context.Context, d *api.CatalogDeregistration) error
@@ -42,29 +41,29 @@ type Catalog interface {
 	HealthNode(ctx context.Context, node string, o *client.Options) ([]*api.HealthCheck, client.Meta, error)
 }
 
-// Config is what the state of one agent starts from.
+// Config has the settings of a State.
 type Config struct {
 	Node    api.Node // ID, Node (the name), Address, Datacenter, TaggedAddresses, Meta
-	DataDir string   // "" keeps nothing on disk
+	DataDir string   // "": nothing is saved
 	Catalog Catalog
 	Logger  *slog.Logger
 
-	// CheckUpdateInterval is about how long a change of output alone waits; 0
-	// pushes it at once.
+	// CheckUpdateInterval is about how long a change of a check's output alone waits until
+	// it is pushed; 0 is not at all.
 	CheckUpdateInterval time.Duration
 	CheckOutputMaxSize  int  // bytes
 	DiscardCheckOutput  bool // see SetDiscardCheckOutput
 
-	EnableScriptChecks      bool // from the HTTP API and from files
-	EnableLocalScriptChecks bool // from files
+	EnableScriptChecks      bool // allows script checks from the HTTP API and from files
+	EnableLocalScriptChecks bool // allows script checks from files
 
-	ClusterSize func() int // members of the cluster
+	ClusterSize func() int // number of members
 }
 
-// Options say how a registration is meant.
+// Options are options of a registration.
 type Options struct {
-	FromConfig            bool // from a configuration file: not kept on disk by us
-	ReplaceExistingChecks bool // the service's checks that the request lacks go
+	FromConfig            bool // from a configuration file, so it is not saved
+	ReplaceExistingChecks bool // removes the service's checks that are not in the registration
 }
 
 // State is the agent's own services and checks. Its methods may be called at
@@ -74,18 +73,18 @@ type State struct {
 	cfg Config
 	log *slog.Logger
 
-	// disk serialises what changes the set, so that the files follow the same
-	// order as memory. It is taken before mu and held over file I/O; mu never is.
+	// disk serialises changes of the set, so that files and memory change in the same
+	// order. It is locked before mu and held during file I/O; mu is never held there.
 	disk sync.Mutex
 
-	mu           sync.Mutex // guards what follows
+	mu           sync.Mutex // guards the fields below
 	node         nodeEntry
 	services     map[string]*service
 	checks       map[string]*checkEntry
 	goneServices map[string]bool   // to be deregistered in the catalog
 	goneChecks   map[string]string // likewise, with the service each belonged to
-	version      uint64            // raised by every change that can be seen
-	changed      chan struct{}     // closed, and replaced, with it
+	version      uint64            // raised by every visible change
+	changed      chan struct{}     // closed and replaced when version is raised
 	running      context.Context   // nil unless Run runs
 	discard      bool              // discard_check_output
 	wg           sync.WaitGroup    // the checks that run; Add only while running
@@ -94,12 +93,12 @@ type State struct {
 	soon  chan struct{} // holds one token when SyncSoon was called
 }
 
-// mark says how far the catalog knows an object.
+// mark compares the revision of an object with the one that was last pushed to the catalog.
 type mark struct{ rev, pushed uint64 }
 
-func (m *mark) touch()            { m.rev++ }
-func (m *mark) settle(rev uint64) { m.pushed = rev }
-func (m *mark) isDirty() bool     { return m.rev != m.pushed }
+func (m *mark) touch()               { m.rev++ }
+func (m *mark) setPushed(rev uint64) { m.pushed = rev }
+func (m *mark) isDirty() bool        { return m.rev != m.pushed }
 
 type nodeEntry struct {
 	mark
@@ -109,7 +108,7 @@ type nodeEntry struct {
 type service struct {
 	mark
 	def        *api.NodeService // immutable; replaced on a change
-	tags       []string         // as registered, while def may hold the catalog's
+	tags       []string         // as registered; def may have tags that were edited in the catalog
 	token      string
 	fromConfig bool
 }
@@ -187,8 +186,7 @@ func (s *State) Checks() map[string]*api.HealthCheck {
 	return out
 }
 
-// SetDiscardCheckOutput says whether what checks find is kept beside their status
-// from now on.
+// SetDiscardCheckOutput says whether the output of checks is dropped from now on.
 func (s *State) SetDiscardCheckOutput(discard bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -199,7 +197,7 @@ func (s *State) SetDiscardCheckOutput(discard bool) {
 // or a leader appeared.
 func (s *State) SyncSoon() { signal(s.soon) }
 
-// Stats are the numbers of agent/self's section "agent".
+// Stats returns the section "agent" of /v1/agent/self.
 func (s *State) Stats() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -220,15 +218,14 @@ func (s *State) Stats() map[string]string {
 	}
 }
 
-// note wakes who waits for a change. Called with mu held.
-func (s *State) note() {
+// notify wakes all who wait for a change. Called with mu held.
+func (s *State) notify() {
 	s.version++
 	close(s.changed)
 	s.changed = make(chan struct{})
 }
 
-// Await asks ok now and after every change that can be seen, until it says yes
-// or ctx ends.
+// Await calls ok now and after every visible change, until it returns true or ctx ends.
 func (s *State) Await(ctx context.Context, ok func() bool) error {
 	for {
 		s.mu.Lock()
@@ -245,7 +242,7 @@ func (s *State) Await(ctx context.Context, ok func() bool) error {
 	}
 }
 
-// signal leaves one token in a channel that holds one.
+// signal puts a token into a channel of capacity 1, unless one is there.
 func signal(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:

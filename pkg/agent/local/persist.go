@@ -16,16 +16,17 @@ import (
 	"github.com/muster-dev/muster/pkg/durable"
 )
 
-// What was registered over HTTP lies in the data directory, one JSON file each:
+// Registrations over HTTP are saved in the data directory, each in a JSON file:
 //
 //	services/<sha256 of the id>       savedService
-//	checks/<sha256 of the id>         savedCheck, those of services too
+//	checks/<sha256 of the id>         savedCheck, also for checks of services
 //	checks/state/<sha256 of the id>   savedState of a TTL check
-//	checks/state/<...>.beat           what it was told since, if only the same again
+//	checks/state/<...>.beat           savedState of a later heartbeat
 //
-// A file is replaced as a whole: written beside it, fsynced, renamed, and the
-// directory fsynced. Only a beat is not fsynced: a power cut may leave it empty, so
-// it never takes the place of a file that was. Names that are no hash are left alone.
+// A file is replaced as a whole: a new one is written and fsynced, then renamed, and the
+// directory is fsynced. Only heartbeats are not fsynced. A power cut may leave such a
+// file empty, so a heartbeat never replaces the file of the state. Files whose names are
+// no hash are ignored.
 const savedVersion = 1
 
 type savedService struct {
@@ -46,7 +47,7 @@ type savedState struct {
 	Status  string
 	Output  string
 	Expires time.Time
-	Told    time.Time // when; the later of state and beat counts
+	Told    time.Time // when the client set it; the later of state and heartbeat counts
 }
 
 const (
@@ -61,8 +62,8 @@ func (s *State) path(dir, id string) string {
 	return filepath.Join(s.cfg.DataDir, dir, hex.EncodeToString(sum[:]))
 }
 
-// saveService keeps a service, and its checks, on disk. Called with disk held,
-// as everything here.
+// saveService saves a service and its checks. Called with disk held, as all functions of
+// this file.
 func (s *State) saveService(reg *api.AgentServiceRegistration, p *prepared) error {
 	kept := *reg
 	kept.Check, kept.Checks, kept.Token = nil, nil, ""
@@ -81,9 +82,9 @@ func (s *State) saveCheck(p *preparedCheck) error {
 	})
 }
 
-// saveState keeps what a TTL check was told. Heartbeats are frequent, so one that
-// says the same again is a beat, until half of the time is over that the state on
-// disk has: what a power cut takes is at most that a check has less time left.
+// saveState saves the state of a TTL check. Heartbeats are frequent, so one that repeats
+// the status is written without fsync, as long as the state that is safe on disk has at
+// least half of its time left. After a power cut a check may then expire earlier.
 func (s *State) saveState(state *savedState, durably bool) error {
 	if durably {
 		return s.save(statesDir, state.CheckID, state)
@@ -119,13 +120,13 @@ func (s *State) save(dir, id string, v any) error {
 	return nil
 }
 
-// unsave removes the files of registrations that now come from configuration
-// files; what is known of TTL checks stays.
+// unsave removes the files of registrations that configuration files define now. The
+// state of TTL checks stays.
 func (s *State) unsave(serviceID string, checkIDs []string) error {
 	return s.remove(serviceID, checkIDs, false)
 }
 
-// forget removes everything known of a service ("" for none) and of checks.
+// forget removes all files of a service ("" for none) and of checks.
 func (s *State) forget(serviceID string, checkIDs []string) error {
 	return s.remove(serviceID, checkIDs, true)
 }
@@ -152,7 +153,8 @@ func (s *State) remove(serviceID string, checkIDs []string, states bool) error {
 	return nil
 }
 
-// ttlState is what an earlier run kept of a TTL check, if it still counts.
+// ttlState returns the state of a TTL check that an earlier run saved; nil if there is
+// none or it has expired.
 func (s *State) ttlState(d *api.CheckDefinition) *savedState {
 	if s.cfg.DataDir == "" || check.Type(d) != check.TypeTTL {
 		return nil
@@ -161,7 +163,7 @@ func (s *State) ttlState(d *api.CheckDefinition) *savedState {
 	path := s.path(statesDir, d.ID)
 	err := readJSON(path, &state)
 	if readJSON(path+beatSuffix, &beat) == nil && beat.CheckID == d.ID && beat.Told.After(state.Told) {
-		state, err = beat, nil // what a power cut left of it counts for nothing
+		state, err = beat, nil // a heartbeat that a power cut damaged is ignored
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -187,10 +189,10 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
-// replaceBeat puts data at path so that a reader sees the old or the new content and
-// nothing between, as long as the machine runs.
+// replaceBeat replaces the file at path. As long as the machine runs, a reader sees the
+// old or the new content.
 func replaceBeat(path string, data []byte) error {
-	// The name is shared by all who come here, one at a time.
+	// One name is enough, because disk is held.
 	staged := filepath.Join(filepath.Dir(path), ".staged")
 	if err := os.WriteFile(staged, data, 0o600); err != nil {
 		return err

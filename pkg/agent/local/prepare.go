@@ -2,9 +2,11 @@ package local
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -15,7 +17,7 @@ import (
 
 // The texts in this file are part of the API.
 
-// prepared is a registration that was found good and given its defaults.
+// prepared is a valid registration with its defaults filled in.
 type prepared struct {
 	svc    *service
 	checks []*preparedCheck
@@ -23,10 +25,10 @@ type prepared struct {
 
 type preparedCheck struct {
 	def         *api.CheckDefinition // our own copy; ID and Name are set
-	inService   bool                 // came inside a service's registration
+	inService   bool                 // part of a service's registration
 	fromConfig  bool
 	maintenance bool
-	state       *savedState // what an earlier run kept of a TTL check
+	state       *savedState // of a TTL check, saved by an earlier run; may be nil
 }
 
 func (s *State) prepareService(reg *api.AgentServiceRegistration, fromConfig bool) (*prepared, error) {
@@ -51,7 +53,7 @@ func (s *State) prepareService(reg *api.AgentServiceRegistration, fromConfig boo
 		if d.Status != "" && !check.ValidStatus(d.Status) {
 			return nil, api.Errorf(http.StatusBadRequest, "Status for checks must 'passing', 'warning', 'critical'")
 		}
-		if err := s.admit(d, fromConfig); err != nil {
+		if err := s.validateCheck(d, fromConfig); err != nil {
 			return nil, err
 		}
 		p.checks = append(p.checks, &preparedCheck{def: d, inService: true, fromConfig: fromConfig, state: s.ttlState(d)})
@@ -67,16 +69,16 @@ func (s *State) prepareCheck(def *api.CheckDefinition, fromConfig bool) (*prepar
 		return nil, api.Errorf(http.StatusBadRequest, "Bad check status")
 	}
 	d := cloneJSON(def)
-	d.ID = firstOf(def.ID, def.CheckID, def.Name)
+	d.ID = cmp.Or(def.ID, def.CheckID, def.Name)
 	d.CheckID = ""
-	if err := s.admit(d, fromConfig); err != nil {
+	if err := s.validateCheck(d, fromConfig); err != nil {
 		return nil, err
 	}
 	return &preparedCheck{def: d, fromConfig: fromConfig, state: s.ttlState(d)}, nil
 }
 
-// admit says whether a check may run here.
-func (s *State) admit(d *api.CheckDefinition, fromConfig bool) error {
+// validateCheck says why a check may not run on this agent; nil if it may.
+func (s *State) validateCheck(d *api.CheckDefinition, fromConfig bool) error {
 	if err := check.Validate(d); err != nil {
 		return api.Errorf(http.StatusBadRequest, "Invalid check: %v", err)
 	}
@@ -97,17 +99,15 @@ func (s *State) admit(d *api.CheckDefinition, fromConfig bool) error {
 	return nil
 }
 
-// serviceDef is a registration as the catalog will have it.
+// serviceDef converts a registration to what the catalog stores.
 func serviceDef(reg *api.AgentServiceRegistration) *api.NodeService {
-	reg = cloneJSON(reg) // our own copy, and every text as it will be stored
+	reg = cloneJSON(reg) // a copy, with every text as the catalog stores it
 	def := &api.NodeService{
-		Kind: reg.Kind, ID: firstOf(reg.ID, reg.Name), Service: reg.Name,
+		Kind: reg.Kind, ID: cmp.Or(reg.ID, reg.Name), Service: reg.Name,
 		Tags: append([]string{}, reg.Tags...), Address: reg.Address, Port: reg.Port, SocketPath: reg.SocketPath,
 		Meta: map[string]string{}, Weights: api.Weights{Passing: 1, Warning: 1}, EnableTagOverride: reg.EnableTagOverride,
 	}
-	for k, v := range reg.Meta {
-		def.Meta[k] = v
-	}
+	maps.Copy(def.Meta, reg.Meta)
 	if reg.Weights != nil {
 		def.Weights = *reg.Weights
 	}
@@ -120,17 +120,15 @@ func serviceDef(reg *api.AgentServiceRegistration) *api.NodeService {
 		own := api.ServiceAddress{Address: reg.Address, Port: reg.Port}
 		tagged["lan_"+family], tagged["wan_"+family] = own, own
 	}
-	for k, v := range reg.TaggedAddresses {
-		tagged[k] = v
-	}
+	maps.Copy(tagged, reg.TaggedAddresses)
 	if len(tagged) > 0 {
 		def.TaggedAddresses = tagged
 	}
 	return def
 }
 
-// serviceChecks are copies of a registration's checks with ids and names: the
-// single one first, an empty one left out.
+// serviceChecks returns copies of a registration's checks with ids and names filled in.
+// The single Check comes first, unless it is empty.
 func serviceChecks(reg *api.AgentServiceRegistration, svc *api.NodeService) []*api.CheckDefinition {
 	var given []*api.CheckDefinition
 	if reg.Check != nil && !sameJSON(reg.Check, &api.CheckDefinition{}) {
@@ -140,10 +138,10 @@ func serviceChecks(reg *api.AgentServiceRegistration, svc *api.NodeService) []*a
 	out := make([]*api.CheckDefinition, 0, len(given))
 	for i, g := range given {
 		if g == nil {
-			g = &api.CheckDefinition{} // an error later on
+			g = &api.CheckDefinition{} // validateCheck refuses it
 		}
 		d := cloneJSON(g)
-		d.ID = firstOf(g.CheckID, g.ID)
+		d.ID = cmp.Or(g.CheckID, g.ID)
 		if d.ID == "" {
 			d.ID = "service:" + svc.ID
 			if len(given) > 1 {
@@ -151,7 +149,7 @@ func serviceChecks(reg *api.AgentServiceRegistration, svc *api.NodeService) []*a
 			}
 		}
 		d.CheckID, d.ServiceID = "", svc.ID
-		d.Name = firstOf(d.Name, fmt.Sprintf("Service '%s' check", svc.Service))
+		d.Name = cmp.Or(d.Name, fmt.Sprintf("Service '%s' check", svc.Service))
 		out = append(out, d)
 	}
 	return out
@@ -192,7 +190,7 @@ func validateTagged(tagged map[string]api.ServiceAddress) error {
 	return nil
 }
 
-// validateMeta holds a service's meta map to the limits of a node's.
+// validateMeta checks a service's metadata. Its limits are those of node metadata.
 func validateMeta(meta map[string]string) error {
 	if len(meta) > api.MaxMetaPairs {
 		return fmt.Errorf("Node metadata cannot contain more than %d key/value pairs", api.MaxMetaPairs) //nolint:staticcheck // API text
@@ -222,29 +220,20 @@ func badMetaRune(r rune) bool {
 	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_')
 }
 
-func firstOf(values ...string) string {
-	for _, v := range values {
-		if v != "" {
-			return v
-		}
-	}
-	return ""
-}
-
-// sameJSON compares what two values say, so that nil and empty are equal where
-// they are written alike.
+// sameJSON says whether two values have the same JSON, so that nil and empty are equal
+// where they encode alike.
 func sameJSON(a, b any) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-// asStored is a text as it comes back from the catalog, to which it travels as JSON:
-// bytes that are not UTF-8 do not survive that. Kept as they came, they would differ
-// from the catalog's for ever, and be pushed again at each comparison.
+// asStored returns a text as the catalog stores it. Texts are sent as JSON, which
+// replaces bytes that are not UTF-8. If such bytes were kept here, the text would always
+// differ from the catalog's, and every comparison would push it again.
 func asStored(text string) string { return strings.ToValidUTF8(text, "\uFFFD") }
 
-// cloneJSON copies one of our own plain structures, all of it.
+// cloneJSON makes a deep copy of a value that encodes to JSON.
 func cloneJSON[T any](v *T) *T {
 	data, err := json.Marshal(v)
 	if err == nil {

@@ -10,13 +10,13 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// maxFailures is how many calls in a row may fail before a push gives up until
-// the next attempt: one bad definition does not hold up the others, an absent
-// server does.
+// maxFailures is how many calls in a row may fail before a push ends until the next
+// attempt. So one bad definition does not stop the others, but an unreachable server
+// ends the push.
 const maxFailures = 3
 
-// push brings to the catalog what it does not know yet. What changes meanwhile
-// marks itself dirty again, and comes with the next push.
+// push writes to the catalog what is dirty. What changes meanwhile is dirty again and
+// part of the next push.
 func (s *State) push(ctx context.Context) error {
 	var errs []error
 	inRow := 0
@@ -34,9 +34,9 @@ func (s *State) push(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// plan lists the calls to make: what goes, then each service with those of its
-// checks that changed, then the node's own checks. Each step looks at the state
-// again when its turn comes.
+// plan lists the calls to make: first deregistrations, then the node's own checks and
+// each service, with those of its checks that are dirty. Each step reads the state again
+// when it runs.
 func (s *State) plan() []func(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -46,7 +46,7 @@ func (s *State) plan() []func(context.Context) error {
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.goneChecks)) {
 		if s.goneServices[s.goneChecks[id]] {
-			continue // goes with its service
+			continue // removed with its service
 		}
 		steps = append(steps, func(ctx context.Context) error { return s.pushGoneCheck(ctx, id) })
 	}
@@ -75,7 +75,7 @@ func (s *State) pushGoneService(ctx context.Context, id string) error {
 	gone := s.goneServices[id]
 	s.mu.Unlock()
 	if !gone {
-		return nil // registered again
+		return nil // registered again meanwhile
 	}
 	if err := s.deregister(ctx, &api.CatalogDeregistration{ServiceID: id}); err != nil {
 		return fmt.Errorf("deregister service %q: %w", id, err)
@@ -89,12 +89,12 @@ func (s *State) pushGoneService(ctx context.Context, id string) error {
 		}
 	}
 	if svc := s.services[id]; svc != nil {
-		s.touchAll(svc) // registered again while we removed it
+		s.touchAll(svc) // registered again during the call
 	}
 	return nil
 }
 
-// touchAll has a service pushed with all its checks. Called with mu held.
+// touchAll marks a service and all its checks as dirty. Called with mu held.
 func (s *State) touchAll(svc *service) {
 	svc.touch()
 	for _, e := range s.checks {
@@ -102,7 +102,7 @@ func (s *State) touchAll(svc *service) {
 			e.touch()
 		}
 	}
-	s.kick()
+	s.wakeSync()
 }
 
 func (s *State) pushGoneCheck(ctx context.Context, id string) error {
@@ -120,7 +120,7 @@ func (s *State) pushGoneCheck(ctx context.Context, id string) error {
 	delete(s.goneChecks, id)
 	if e := s.checks[id]; e != nil {
 		e.touch()
-		s.kick()
+		s.wakeSync()
 	}
 	return nil
 }
@@ -132,10 +132,10 @@ func (s *State) deregister(ctx context.Context, d *api.CatalogDeregistration) er
 	return s.cfg.Catalog.CatalogDeregister(ctx, d)
 }
 
-// pushOwner registers, in one call, what is dirty of one service and its
-// checks, or of the node's own checks (id ""). The node's record goes along.
+// pushOwner registers in one call the dirty parts of a service with its checks, or of
+// the node's own checks (id ""). The call includes the node.
 func (s *State) pushOwner(ctx context.Context, id string) error {
-	reg, settle := s.registration(id)
+	reg, done := s.registration(id)
 	if reg == nil {
 		return nil
 	}
@@ -147,12 +147,12 @@ func (s *State) pushOwner(ctx context.Context, id string) error {
 		}
 		return fmt.Errorf("register service %q: %w", id, err)
 	}
-	settle()
+	done()
 	return nil
 }
 
-// registration is what is to be pushed for an owner, and what to do once it
-// was; nil if nothing is left to push.
+// registration returns what to push for an owner, nil if nothing is dirty, and a function
+// to call after it was pushed.
 func (s *State) registration(id string) (*api.CatalogRegistration, func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -176,7 +176,7 @@ func (s *State) registration(id string) (*api.CatalogRegistration, func()) {
 	for _, cid := range slices.Sorted(maps.Keys(s.checks)) {
 		e := s.checks[cid]
 		if e.health.ServiceID == id && e.isDirty() {
-			e.cancelDeferred() // the output goes along
+			e.cancelDeferred() // this push includes the output
 			reg.Checks = append(reg.Checks, cloneHealth(&e.health))
 			add(&e.mark)
 		}
@@ -188,7 +188,7 @@ func (s *State) registration(id string) (*api.CatalogRegistration, func()) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for i, m := range pushed {
-			m.settle(revs[i])
+			m.setPushed(revs[i])
 		}
 	}
 }

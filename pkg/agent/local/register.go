@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"time"
@@ -9,8 +10,8 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// RegisterService adds or replaces a service with its checks. Checks that exist
-// keep their status; those the request lacks stay unless o says otherwise.
+// RegisterService adds or replaces a service with its checks. Existing checks keep their
+// status. Checks that are not in reg stay, unless o.ReplaceExistingChecks is set.
 func (s *State) RegisterService(reg *api.AgentServiceRegistration, o Options) error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
@@ -39,11 +40,11 @@ func (s *State) RegisterService(reg *api.AgentServiceRegistration, o Options) er
 	for _, id := range old {
 		s.dropCheck(id)
 	}
-	s.kick()
+	s.wakeSync()
 	return nil
 }
 
-// RegisterCheck adds or replaces a check, of the node or of a service that exists.
+// RegisterCheck adds or replaces a check of the node or of an existing service.
 func (s *State) RegisterCheck(def *api.CheckDefinition, o Options) error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
@@ -65,7 +66,7 @@ func (s *State) RegisterCheck(def *api.CheckDefinition, o Options) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.putCheck(p)
-	s.kick()
+	s.wakeSync()
 	return nil
 }
 
@@ -83,8 +84,8 @@ func (s *State) hasService(id string) bool {
 	return s.services[id] != nil
 }
 
-// otherChecks are the checks that a service has beyond those of a new
-// registration. Its maintenance is not part of a registration.
+// otherChecks returns the checks of a service that are not in a new registration. The
+// maintenance check is never part of a registration, so it is left out.
 func (s *State) otherChecks(p *prepared) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -98,7 +99,7 @@ func (s *State) otherChecks(p *prepared) []string {
 	return ids
 }
 
-// putService takes a prepared service into memory. Called with mu held.
+// putService stores a prepared service in memory. Called with mu held.
 func (s *State) putService(p *prepared) {
 	id := p.svc.def.ID
 	old := s.services[id]
@@ -110,7 +111,7 @@ func (s *State) putService(p *prepared) {
 		def := p.svc.def
 		if def.EnableTagOverride && slices.Equal(old.tags, p.svc.tags) {
 			c := *def
-			c.Tags = old.def.Tags // may be the catalog's
+			c.Tags = old.def.Tags // may have been edited in the catalog
 			def = &c
 		}
 		if !sameJSON(old.def, def) {
@@ -122,10 +123,10 @@ func (s *State) putService(p *prepared) {
 		s.putCheck(c)
 	}
 	s.nameChecks(s.services[id])
-	s.note()
+	s.notify()
 }
 
-// nameChecks writes what a service's checks say of it. Called with mu held.
+// nameChecks updates the name and tags of a service in its checks. Called with mu held.
 func (s *State) nameChecks(svc *service) {
 	for _, e := range s.checks {
 		if e.health.ServiceID != svc.def.ID {
@@ -139,9 +140,8 @@ func (s *State) nameChecks(svc *service) {
 	}
 }
 
-// putCheck takes a prepared check into memory. One that exists keeps its
-// status, and goes on running unless what it does is another thing now. Called
-// with mu held.
+// putCheck stores a prepared check in memory. An existing check keeps its status, and its
+// runner unless the new definition runs differently. Called with mu held.
 func (s *State) putCheck(p *preparedCheck) {
 	health := s.health(p)
 	e := s.checks[p.def.ID]
@@ -162,13 +162,13 @@ func (s *State) putCheck(p *preparedCheck) {
 			s.stopCheck(e)
 			s.setRunner(e)
 		case e.ttl() != nil && !p.fromConfig:
-			e.ttl().Restart() // clients that register again and again count on it
+			e.ttl().Restart() // clients that register repeatedly rely on this
 		}
 	}
-	s.note()
+	s.notify()
 }
 
-// howItRuns is the part of a definition that, changed, needs a new runner.
+// howItRuns returns the part of a definition whose change requires a new runner.
 func howItRuns(def *api.CheckDefinition) *api.CheckDefinition {
 	d := *def
 	d.Name, d.Notes, d.ServiceID, d.Status, d.Token = "", "", "", "", ""
@@ -176,8 +176,8 @@ func howItRuns(def *api.CheckDefinition) *api.CheckDefinition {
 	return &d
 }
 
-// health is a check as the catalog will have it before its first run. Called
-// with mu held.
+// health returns a check in the form of the catalog, before its first run. Called with
+// mu held.
 func (s *State) health(p *preparedCheck) api.HealthCheck {
 	d := p.def
 	unset := "0s"
@@ -185,7 +185,7 @@ func (s *State) health(p *preparedCheck) api.HealthCheck {
 		unset = ""
 	}
 	h := api.HealthCheck{
-		Node: s.node.Node.Node, CheckID: d.ID, Name: d.Name, Status: firstOf(d.Status, api.HealthCritical),
+		Node: s.node.Node.Node, CheckID: d.ID, Name: d.Name, Status: cmp.Or(d.Status, api.HealthCritical),
 		Notes: d.Notes, ServiceID: d.ServiceID, ServiceTags: []string{}, Type: check.Type(d),
 		Interval: durationText(d.Interval, unset), Timeout: durationText(d.Timeout, unset),
 	}
@@ -206,7 +206,7 @@ func durationText(d api.Duration, unset string) string {
 	return d.String()
 }
 
-// UpdateTTL sets the state of a TTL check.
+// UpdateTTL sets the status and output of a TTL check.
 func (s *State) UpdateTTL(id, status, output string) error {
 	if !check.ValidStatus(status) {
 		return api.Errorf(http.StatusBadRequest, "Invalid check status: '%s'", status)
@@ -223,7 +223,8 @@ func (s *State) UpdateTTL(id, status, output string) error {
 	return nil
 }
 
-// setTTL gives what is to be kept, and whether that is more than another heartbeat.
+// setTTL sets a TTL check. It returns the state to save, and whether to save it durably:
+// a heartbeat that repeats the status is saved without fsync.
 func (s *State) setTTL(id, status, output string) (state *savedState, durably bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,23 +253,23 @@ const (
 	serviceMaintenanceText = "Maintenance mode is enabled for this service, but no reason was provided. This is a default message."
 )
 
-// SetNodeMaintenance switches the node's maintenance mode.
+// SetNodeMaintenance switches the maintenance mode of the node.
 func (s *State) SetNodeMaintenance(on bool, reason string) error {
 	return s.setMaintenance(on, &api.CheckDefinition{
-		ID: api.NodeMaintenanceID, Name: "Node Maintenance Mode", Notes: firstOf(reason, nodeMaintenanceText),
+		ID: api.NodeMaintenanceID, Name: "Node Maintenance Mode", Notes: cmp.Or(reason, nodeMaintenanceText),
 	})
 }
 
-// SetServiceMaintenance switches a service's maintenance mode.
+// SetServiceMaintenance switches the maintenance mode of a service.
 func (s *State) SetServiceMaintenance(id string, on bool, reason string) error {
 	return s.setMaintenance(on, &api.CheckDefinition{
 		ID: api.ServiceMaintenancePrefix + id, Name: "Service Maintenance Mode", ServiceID: id,
-		Notes: firstOf(reason, serviceMaintenanceText),
+		Notes: cmp.Or(reason, serviceMaintenanceText),
 	})
 }
 
-// setMaintenance adds or removes a check that is always critical. One that is
-// there already keeps its reason.
+// setMaintenance adds or removes a check that is always critical. An existing one keeps
+// its reason.
 func (s *State) setMaintenance(on bool, def *api.CheckDefinition) error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
@@ -293,6 +294,6 @@ func (s *State) setMaintenance(on bool, def *api.CheckDefinition) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.putCheck(p)
-	s.kick()
+	s.wakeSync()
 	return nil
 }

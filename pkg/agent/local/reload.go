@@ -1,6 +1,7 @@
 package local
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,24 +12,23 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// definitions are what configuration files say, found good.
+// definitions are the valid definitions of configuration files.
 type definitions struct {
 	services map[string]*prepared
 	checks   map[string]*preparedCheck // those outside services
 	inside   map[string]bool           // ids of checks inside services
 }
 
-// Check says what is wrong with definitions that are to come from configuration
-// files. It changes nothing.
+// Check returns the first fault of the definitions of configuration files. It changes
+// nothing.
 func (s *State) Check(services []*api.AgentServiceRegistration, checks []*api.CheckDefinition) error {
 	_, err := s.prepareAll(services, checks)
 	return err
 }
 
-// Reload makes these the definitions that come from configuration files. What
-// is the same as before is not touched, what is gone is deregistered, and what
-// was registered over HTTP stays, except where a file defines the same id. After
-// an error nothing has changed.
+// Reload replaces the definitions that came from configuration files. An unchanged
+// definition is not touched, and one that is gone is deregistered. Registrations over
+// HTTP stay, except where a file defines the same id. After an error nothing has changed.
 func (s *State) Reload(services []*api.AgentServiceRegistration, checks []*api.CheckDefinition, meta map[string]string) error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
@@ -36,9 +36,9 @@ func (s *State) Reload(services []*api.AgentServiceRegistration, checks []*api.C
 	if err != nil {
 		return err
 	}
-	// What cannot be forgotten on disk would come back, so that comes before memory.
-	// It has no file of its own, unless one was left behind: an error halfway takes
-	// nothing away but what TTL checks were last told.
+	// Files are removed before memory changes, because a service whose file stays would
+	// come back. Definitions of configuration files normally have only the states of
+	// TTL checks on disk, so an error halfway loses nothing else.
 	gone, goneChecks := s.missing(defs)
 	for _, id := range gone {
 		if err := s.forget(id, s.checksOf(id)); err != nil {
@@ -53,7 +53,7 @@ func (s *State) Reload(services []*api.AgentServiceRegistration, checks []*api.C
 	return nil
 }
 
-// swap changes memory.
+// swap replaces the definitions in memory.
 func (s *State) swap(gone, goneChecks []string, defs *definitions, meta map[string]string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,12 +73,11 @@ func (s *State) swap(gone, goneChecks []string, defs *definitions, meta map[stri
 		s.node.Meta = maps.Clone(meta)
 		s.node.touch()
 	}
-	s.kick()
+	s.wakeSync()
 }
 
-// unsaveAll removes the files of what was registered over HTTP under an id that a
-// configuration file has now. One that stays is no harm: it yields at the next start,
-// too.
+// unsaveAll removes the files of registrations over HTTP whose ids configuration files
+// define now. A file that stays does no harm: Load removes it at the next start.
 func (s *State) unsaveAll(defs *definitions) {
 	var err error
 	for id, p := range defs.services {
@@ -95,7 +94,7 @@ func (s *State) prepareAll(services []*api.AgentServiceRegistration, checks []*a
 	for _, reg := range services {
 		p, err := s.prepareService(reg, true)
 		if err != nil {
-			return nil, fmt.Errorf("service %q: %w", firstOf(reg.ID, reg.Name), err)
+			return nil, fmt.Errorf("service %q: %w", cmp.Or(reg.ID, reg.Name), err)
 		}
 		d.services[p.svc.def.ID] = p
 		for _, id := range p.checkIDs() {
@@ -105,7 +104,7 @@ func (s *State) prepareAll(services []*api.AgentServiceRegistration, checks []*a
 	for _, def := range checks {
 		p, err := s.prepareCheck(def, true)
 		if err != nil {
-			return nil, fmt.Errorf("check %q: %w", firstOf(def.ID, def.Name), err)
+			return nil, fmt.Errorf("check %q: %w", cmp.Or(def.ID, def.Name), err)
 		}
 		if id := p.def.ServiceID; id != "" && d.services[id] == nil && !s.staysWithoutConfig(id) {
 			return nil, fmt.Errorf("check %q: %w", p.def.ID, api.Errorf(http.StatusNotFound, "ServiceID %q does not exist", id))
@@ -115,8 +114,8 @@ func (s *State) prepareAll(services []*api.AgentServiceRegistration, checks []*a
 	return d, nil
 }
 
-// staysWithoutConfig says whether a service is there whatever the files say: it was
-// registered over HTTP, now or, at a start, in an earlier run.
+// staysWithoutConfig says whether a service was registered over HTTP, so that it exists
+// without a configuration file. At a start it may be saved on disk and not loaded yet.
 func (s *State) staysWithoutConfig(id string) bool {
 	s.mu.Lock()
 	svc := s.services[id]
@@ -131,8 +130,8 @@ func (s *State) staysWithoutConfig(id string) bool {
 	return err == nil
 }
 
-// missing is what came from configuration files and is no longer in them: services,
-// and checks that do not go with one of these.
+// missing returns the services that configuration files no longer define, and the checks
+// that they no longer define and that are not removed with a service.
 func (s *State) missing(d *definitions) (services, checks []string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

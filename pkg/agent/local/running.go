@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// checkEntry is one check: what was asked for, what it found, and what runs it.
+// checkEntry is one check: its definition, its result and its runner.
 //
 //	         putCheck             Run, or at once while it runs
 //	(none) ------------> waiting ------------------------------> running
@@ -19,8 +19,8 @@ import (
 //	                                                                  v
 //	                                                               stopped
 //
-// A runner that was replaced or stopped may still report once; setRunner's
-// closure sees that it is no longer the entry's own, and drops the report.
+// A runner that was replaced or stopped may still report once. report sees that it is no
+// longer the runner of the entry, and drops the result.
 type checkEntry struct {
 	mark
 	def           *api.CheckDefinition
@@ -29,9 +29,9 @@ type checkEntry struct {
 	inService     bool
 	maintenance   bool
 	criticalSince time.Time
-	keptUntil     time.Time   // when the state of a TTL check that is safe on disk expires
+	keptUntil     time.Time   // when the durably saved state of a TTL check expires
 	runner        *runner     // nil for maintenance
-	deferred      *time.Timer // a change of output alone waits for it
+	deferred      *time.Timer // pushes a change of the output alone
 }
 
 type runner struct {
@@ -48,7 +48,7 @@ func (e *checkEntry) ttl() *check.TTL {
 	return t
 }
 
-// newCheck makes the entry of a check that was not there. Called with mu held.
+// newCheck makes the entry of a new check. Called with mu held.
 func (s *State) newCheck(p *preparedCheck, health api.HealthCheck) *checkEntry {
 	if p.state != nil {
 		health.Status, health.Output = p.state.Status, p.state.Output
@@ -65,8 +65,8 @@ func (s *State) newCheck(p *preparedCheck, health api.HealthCheck) *checkEntry {
 	return e
 }
 
-// setRunner gives an entry a runner for its present definition, and starts it
-// if Run runs. Called with mu held.
+// setRunner makes a runner for the present definition of an entry, and starts it if Run
+// runs. Called with mu held.
 func (s *State) setRunner(e *checkEntry) {
 	if e.maintenance {
 		return
@@ -79,7 +79,8 @@ func (s *State) setRunner(e *checkEntry) {
 	s.startCheck(e)
 }
 
-// startCheck runs an entry's runner if it does not run yet. Called with mu held.
+// startCheck starts the runner of an entry, if Run runs and the runner does not. Called
+// with mu held.
 func (s *State) startCheck(e *checkEntry) {
 	if s.running == nil || e.runner == nil || e.runner.cancel != nil {
 		return
@@ -94,7 +95,7 @@ func (s *State) startCheck(e *checkEntry) {
 	})
 }
 
-// stopCheck ends an entry's runner, without waiting for it. Called with mu held.
+// stopCheck stops the runner of an entry without waiting for its end. Called with mu held.
 func (s *State) stopCheck(e *checkEntry) {
 	if e.runner != nil && e.runner.cancel != nil {
 		e.runner.cancel()
@@ -109,7 +110,7 @@ func (e *checkEntry) cancelDeferred() {
 	}
 }
 
-// report takes what a runner found.
+// report receives the result of a runner.
 func (s *State) report(e *checkEntry, r *runner, status, output string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,13 +118,13 @@ func (s *State) report(e *checkEntry, r *runner, status, output string) {
 		return // replaced or stopped meanwhile
 	}
 	if t, ok := r.checker.(*check.TTL); ok && !t.Expired() {
-		return // set meanwhile
+		return // a client set it meanwhile
 	}
 	s.setHealth(e, status, output)
 }
 
-// setHealth changes a check's status and output. All that checks find and clients
-// tell of them passes here. Called with mu held.
+// setHealth changes the status and output of a check. Every result of a runner and every
+// update by a client comes here. Called with mu held.
 func (s *State) setHealth(e *checkEntry, status, output string) {
 	output = asStored(output)
 	if s.discard {
@@ -141,18 +142,18 @@ func (s *State) setHealth(e *checkEntry, status, output string) {
 		}
 	}
 	e.health.Status, e.health.Output = status, output
-	s.note()
+	s.notify()
 	if turned || s.cfg.CheckUpdateInterval <= 0 {
 		e.cancelDeferred()
 		e.touch()
-		s.kick()
+		s.wakeSync()
 		return
 	}
 	s.deferPush(e)
 }
 
-// deferPush has a change of output alone pushed later, together with those that
-// come until then. Called with mu held.
+// deferPush schedules one push for this change of the output and for those that follow
+// before it. Called with mu held.
 func (s *State) deferPush(e *checkEntry) {
 	if e.deferred != nil {
 		return
@@ -167,7 +168,7 @@ func (s *State) deferPush(e *checkEntry) {
 		}
 		e.deferred = nil
 		e.touch()
-		s.kick()
+		s.wakeSync()
 	})
 	e.deferred = timer
 }

@@ -8,35 +8,36 @@ import (
 )
 
 const (
-	fullInterval = time.Minute      // a full comparison, scaled by the size of the cluster
-	retryFirst   = time.Second      // after a failure, doubling
-	retryLast    = 15 * time.Second // to this, plus as much again at random
+	fullInterval = time.Minute      // between full comparisons, scaled by the size of the cluster
+	retryFirst   = time.Second      // pause after a failure; it doubles
+	retryLast    = 15 * time.Second // up to this; as much again is added at random
 	soonStagger  = 3 * time.Second  // SyncSoon spreads the agents of a cluster over this
-	failingGap   = time.Second      // between attempts that changes cause while the catalog fails
+	failingGap   = time.Second      // least pause between attempts caused by changes, while attempts fail
 	callTimeout  = 30 * time.Second // for one call of the catalog
 )
 
-// syncer is the state of the loop that speaks to the catalog.
+// syncer is the state of syncLoop.
 //
 //	      an attempt failed
 //	good -------------------> failing
 //	     <-------------------
 //	      an attempt succeeded
 //
-// good: a change is pushed at once; everything is compared every minute or two.
-// failing: everything is compared after 1, 2, 4, 8, 15, 15 ... seconds plus as
-// much again at random; a change brings an attempt forward, at most one a second.
+// good: a change is pushed at once; a full comparison runs every one to two minutes,
+// less often in large clusters.
+// failing: a full comparison runs after 1, 2, 4, 8, 15, 15 ... seconds plus as much again
+// at random; a change causes an earlier attempt, at most one a second.
 type syncer struct {
 	s        *State
-	compared bool // at least once: before that, tags edited in the catalog are not known
+	compared bool // at least once; before that, tags edited in the catalog are unknown
 	failures int
 	nextFull time.Time
 	lastTry  time.Time
 }
 
-// syncLoop keeps the catalog in step until ctx ends. It alone calls
-// Config.Catalog's writing methods, one after the other: what is registered and
-// then deregistered reaches the catalog in that order.
+// syncLoop keeps the catalog equal to the state until ctx ends. Only this loop writes to
+// the catalog, one call after the other, so registrations and deregistrations reach it
+// in order.
 func (s *State) syncLoop(ctx context.Context) {
 	y := &syncer{s: s, nextFull: time.Now()}
 	timer := time.NewTimer(0)
@@ -47,10 +48,10 @@ func (s *State) syncLoop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-s.soon:
-			y.bring(time.Now().Add(y.stagger()))
+			y.compareBy(time.Now().Add(y.stagger()))
 		case <-s.dirty:
 			if y.failures > 0 && time.Since(y.lastTry) < failingGap {
-				y.bring(y.lastTry.Add(failingGap))
+				y.compareBy(y.lastTry.Add(failingGap))
 				continue
 			}
 			y.attempt(ctx, !y.compared)
@@ -60,15 +61,15 @@ func (s *State) syncLoop(ctx context.Context) {
 	}
 }
 
-// bring moves the next full comparison forward to t.
-func (y *syncer) bring(t time.Time) {
+// compareBy moves the next full comparison forward to t, if it is later.
+func (y *syncer) compareBy(t time.Time) {
 	if t.Before(y.nextFull) {
 		y.nextFull = t
 	}
 }
 
-// stagger is how long a full comparison that was asked for waits: not at all
-// while something is out of step.
+// stagger returns the delay of a full comparison that SyncSoon asked for: none after a
+// failure and before the first comparison.
 func (y *syncer) stagger() time.Duration {
 	if y.failures > 0 || !y.compared {
 		return 0
@@ -117,7 +118,7 @@ func retryDelay(failures int) time.Duration {
 	return d + rand.N(d)
 }
 
-// scale is 1 for up to 128 members and grows by one with each doubling.
+// scale is 1 for up to 128 members, and one more for each doubling.
 func scale(members int) int {
 	if members <= 128 {
 		return 1
@@ -125,5 +126,5 @@ func scale(members int) int {
 	return 1 + bits.Len(uint(members-1)/128)
 }
 
-// kick wakes the loop. Called with mu held, or not.
-func (s *State) kick() { signal(s.dirty) }
+// wakeSync wakes syncLoop. It may be called with or without mu.
+func (s *State) wakeSync() { signal(s.dirty) }

@@ -45,7 +45,7 @@ type entry struct {
 
 func newAnswers() *answers { return &answers{byQuery: map[watch.Request]*entry{}} }
 
-// get gives the answer that is kept.
+// get returns the answer that is kept.
 func (s *answers) get(q watch.Request, now time.Time) (value any, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -57,8 +57,8 @@ func (s *answers) get(q watch.Request, now time.Time) (value any, ok bool) {
 	return e.value, true
 }
 
-// missed notes a question that somebody else answered, with how many instances. It
-// says whether there is something new to follow.
+// miss notes a question that was not answered from here, and how many instances the
+// answer had. It says whether there is something new to follow.
 func (s *answers) miss(q watch.Request, instances int, now time.Time) (follow bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,7 +77,7 @@ func (s *answers) miss(q watch.Request, instances int, now time.Time) (follow bo
 	return e.list != &s.once && !e.followed
 }
 
-// home is where an answer belongs.
+// listFor is the list that an entry belongs to.
 func (s *answers) listFor(e *entry) *list.List {
 	switch {
 	case e.instances > 0:
@@ -88,7 +88,7 @@ func (s *answers) listFor(e *entry) *list.List {
 	return &s.once
 }
 
-// take puts an answer in that the stream has brought. It says whether that is no
+// update stores an answer that the stream has brought. It says whether its name is no
 // longer to be followed.
 func (s *answers) update(q watch.Request, value any, instances int) (unfollow bool) {
 	s.mu.Lock()
@@ -111,8 +111,8 @@ func (s *answers) update(q watch.Request, value any, instances int) (unfollow bo
 	return e.list == nil
 }
 
-// follow gives all that is to be followed from now on, and forgets the rest; and
-// whether that is another set than before.
+// follow returns the names to follow from now on, drops the others, and says whether
+// the set has changed.
 func (s *answers) follow(now time.Time) (all []watch.Request, changed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -133,7 +133,7 @@ func (s *answers) follow(now time.Time) (all []watch.Request, changed bool) {
 	return all, changed
 }
 
-// put puts an answer in front of where it belongs, and makes room.
+// touch moves an entry to the front of its list, and evicts what is too much.
 func (s *answers) touch(e *entry, now time.Time) {
 	e.used = now
 	switch l := s.listFor(e); e.list {
@@ -149,7 +149,7 @@ func (s *answers) touch(e *entry, now time.Time) {
 	s.evict()
 }
 
-// resize notes how much an answer holds now.
+// resize sets the number of instances of an entry.
 func (s *answers) resize(e *entry, instances int) {
 	if e.list != nil {
 		s.instances += instances - e.instances
@@ -168,8 +168,8 @@ func (s *answers) evict() {
 	}
 }
 
-// drop takes an answer out. While it is still followed it stays at hand: it may be
-// asked for again before the stream leaves it out.
+// remove takes an entry off its list. While its name is followed it stays in byQuery: it
+// may be asked for again before the stream ends for it.
 func (s *answers) remove(e *entry) {
 	if e.list == nil {
 		return

@@ -30,18 +30,14 @@ const (
 	ProtoRaft = "raft"
 )
 
+// Backoff after an error of Accept that does not close the listener, such as too
+// many open files.
 const (
-	defaultHandshakeTimeout = 5 * time.Second
-	defaultMaxHandshakes    = 256
-	defaultMaxConns         = 8192
-
-	// Backoff after an error of Accept that does not close the listener, such as too
-	// many open files.
 	minBackoff = 5 * time.Millisecond
 	maxBackoff = time.Second
 )
 
-// Config is what a Mux needs. Zero values take the defaults.
+// Config is what a Mux needs.
 type Config struct {
 	Listener net.Listener // TCP; Run closes it
 	Identity *Identity

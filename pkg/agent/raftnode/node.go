@@ -47,8 +47,7 @@ var ErrNotRunning = errors.New("raft is not running")
 // goroutine, and so are Snapshot and Restore.
 type FSM = raft.BatchingFSM
 
-// Config says who this server is and what it works with. Zero values of the
-// numbers take the defaults.
+// Config says who this server is and what it works with.
 type Config struct {
 	ID      string // stable: it stays in the data directory while addresses change
 	Address string // ip:port at which the others reach this server

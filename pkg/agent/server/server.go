@@ -17,7 +17,7 @@
 // The files: server.go has the parts and their life; fsm.go applies raft's entries to the
 // state and publishes it; reads.go and readindex.go say who may answer when; status.go
 // reports on the servers. leader.go runs the leader's duties, which are in reconcile.go,
-// missing.go, session.go, jobs.go and autopilot.go. bootstrap.go founds a cluster;
+// missing.go, session.go, exec.go and autopilot.go. bootstrap.go founds a cluster;
 // identity.go knows which cluster this is; level.go keeps the log readable for older
 // servers; lostvote.go keeps a server that has lost its vote out of raft; repair.go
 // replaces a damaged one; peers.go and digest.go are what servers ask each other.

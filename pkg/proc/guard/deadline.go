@@ -25,12 +25,12 @@ func parseDeadline(s string) (Deadline, bool) {
 
 func (g *guard) setDeadline(d Deadline) {
 	g.deadline = d
-	if g.alarm != nil || d != (Deadline{}) {
+	if g.timer != nil || d != (Deadline{}) {
 		g.setAlarm()
 	}
 }
 
-// keepDeadline does what is due. Time is read again because an alarm may ring
+// keepDeadline does what is due. Time is read again because a timer may fire
 // for a deadline that was put off meanwhile.
 func (g *guard) keepDeadline() {
 	now := BootTime()
@@ -46,28 +46,28 @@ func (g *guard) keepDeadline() {
 }
 
 func (g *guard) setAlarm() {
-	if g.alarm == nil {
-		g.alarm = newAlarm()
+	if g.timer == nil {
+		g.timer = newBootTimer()
 	}
 	next := g.deadline.Kill
 	if d := g.deadline; d.Term > 0 && !g.termed && (d.Kill == 0 || d.Term < d.Kill) {
 		next = d.Term
 	}
-	g.alarm.set(next)
+	g.timer.set(next)
 }
 
-// rings is where an alarm is heard; one that was never set never rings.
-func (a *alarm) rings() <-chan struct{} {
-	if a == nil {
+// fired yields when the time has come; a timer that was never set never fires.
+func (t *bootTimer) fired() <-chan struct{} {
+	if t == nil {
 		return nil
 	}
-	return a.ring
+	return t.c
 }
 
-// pollAlarm rings all the time, for where nothing better is to be had.
-func pollAlarm(ring chan<- struct{}) {
+// pollTimer rings all the time, for where nothing better is to be had.
+func pollTimer(c chan<- struct{}) {
 	for {
 		time.Sleep(100 * time.Millisecond)
-		ring <- struct{}{}
+		c <- struct{}{}
 	}
 }

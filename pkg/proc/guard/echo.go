@@ -60,8 +60,8 @@ func (e *echo) pass(sig syscall.Signal) {
 	e.timer.Reset(echoTime)
 }
 
-// rings is when something may be due.
-func (e *echo) rings() <-chan time.Time {
+// fired yields when something may be due.
+func (e *echo) fired() <-chan time.Time {
 	if e.timer == nil {
 		return nil
 	}

@@ -74,7 +74,7 @@ type guard struct {
 
 	deadline Deadline
 	termed   bool
-	alarm    *alarm // nil until there is a deadline
+	timer    *bootTimer // nil until there is a deadline
 }
 
 func (g *guard) run() int {
@@ -152,11 +152,11 @@ func (g *guard) serve() bool {
 			g.reap()
 		case sig := <-g.others:
 			g.echo.hear(sig.(syscall.Signal))
-		case <-g.echo.rings():
+		case <-g.echo.fired():
 			for _, sig := range g.echo.due() {
 				g.signal(sig)
 			}
-		case <-g.alarm.rings():
+		case <-g.timer.fired():
 			g.keepDeadline()
 		case o, ok := <-g.orders:
 			if !ok { // so is everything

@@ -16,9 +16,9 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// fleet is a pool of many members in one process and in virtual time, with the
+// bigPool is a pool of many members in one process and in virtual time, with the
 // timing and the tags of real agents.
-type fleet struct {
+type bigPool struct {
 	t    *testing.T
 	net  *memNet
 	all  []*node
@@ -28,12 +28,12 @@ type fleet struct {
 	heard []time.Time // of the last event, one entry a member
 }
 
-func newFleet(t *testing.T) *fleet {
-	return &fleet{t: t, net: newMemNet(), gone: map[string]bool{}}
+func newBigPool(t *testing.T) *bigPool {
+	return &bigPool{t: t, net: newMemNet(), gone: map[string]bool{}}
 }
 
 // grow starts members who know nobody yet; their ticks are not in step.
-func (f *fleet) grow(count int) []*node {
+func (f *bigPool) grow(count int) []*node {
 	f.t.Helper()
 	for range count {
 		i := len(f.all) + 1
@@ -47,7 +47,7 @@ func (f *fleet) grow(count int) []*node {
 	return f.all[len(f.all)-count:]
 }
 
-func (f *fleet) event(Event) {
+func (f *bigPool) event(Event) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.heard = append(f.heard, time.Now())
@@ -55,9 +55,9 @@ func (f *fleet) event(Event) {
 
 // joinAll has members join one of the first three each, all at once and with
 // an agent's retries. It returns when each has been taken in.
-func (f *fleet) joinAll(some []*node) { f.join(some, min(3, len(f.all)-len(some))) }
+func (f *bigPool) joinAll(some []*node) { f.join(some, min(3, len(f.all)-len(some))) }
 
-func (f *fleet) join(some []*node, targets int) {
+func (f *bigPool) join(some []*node, targets int) {
 	var joining sync.WaitGroup
 	for _, n := range some {
 		joining.Go(func() {
@@ -73,8 +73,8 @@ func (f *fleet) join(some []*node, targets int) {
 	joining.Wait()
 }
 
-// build brings the fleet to its size, in stages.
-func (f *fleet) build(size, stage int) {
+// build brings the bigPool to its size, in stages.
+func (f *bigPool) build(size, stage int) {
 	f.t.Helper()
 	f.grow(1)
 	for len(f.all) < size {
@@ -83,10 +83,10 @@ func (f *fleet) build(size, stage int) {
 	}
 }
 
-// fill builds a fleet too large for build: joins by streams only, without what
+// fill builds a pool too large for build: joins by streams only, without what
 // gossip says of each. Everybody joins the first one twice, the second time when it
 // knows all.
-func (f *fleet) fill(size int) {
+func (f *bigPool) fill(size int) {
 	f.t.Helper()
 	f.grow(1)
 	f.net.mute.Store(true)
@@ -104,7 +104,7 @@ func (f *fleet) fill(size int) {
 }
 
 // forget empties every queue of what is to be gossiped.
-func (f *fleet) forget() {
+func (f *bigPool) forget() {
 	for _, n := range f.all {
 		s := n.serf.Load()
 		for _, of := range []any{s, s.Memberlist()} {
@@ -115,7 +115,7 @@ func (f *fleet) forget() {
 }
 
 // converged returns how long it took until everybody knows everybody, all alive.
-func (f *fleet) converged(limit time.Duration) time.Duration {
+func (f *bigPool) converged(limit time.Duration) time.Duration {
 	f.t.Helper()
 	began := time.Now()
 	for {
@@ -140,7 +140,7 @@ func (n *node) alive() int { return len(n.view.Load().byID) }
 
 // fire sends an event from a random member and returns how long it took to the
 // last; lost is how many it did not reach.
-func (f *fleet) fire() (last time.Duration, lost int) {
+func (f *bigPool) fire() (last time.Duration, lost int) {
 	f.t.Helper()
 	f.mu.Lock()
 	f.heard = nil
@@ -160,7 +160,7 @@ func (f *fleet) fire() (last time.Duration, lost int) {
 
 // kill ends the last member and returns when the first and the last of the others
 // have seen that it failed.
-func (f *fleet) kill() (first, last time.Duration) {
+func (f *bigPool) kill() (first, last time.Duration) {
 	f.t.Helper()
 	victim := f.all[len(f.all)-1]
 	f.all = f.all[:len(f.all)-1]
@@ -187,7 +187,7 @@ func (f *fleet) kill() (first, last time.Duration) {
 }
 
 // falseFailures is how many of the living are seen as failed, by how many together.
-func (f *fleet) falseFailures() int {
+func (f *bigPool) falseFailures() int {
 	wrong := 0
 	for _, n := range f.all {
 		if n.alive() == len(f.all) {
@@ -202,7 +202,7 @@ func (f *fleet) falseFailures() int {
 	return wrong
 }
 
-func (f *fleet) end() { endAll(f.all) }
+func (f *bigPool) end() { endAll(f.all) }
 
 // cost is what a stretch of virtual time took.
 type cost struct {
@@ -210,7 +210,7 @@ type cost struct {
 	packets, packetBytes, streams, streamBytes int64
 }
 
-func (f *fleet) books() cost {
+func (f *bigPool) books() cost {
 	var r syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &r); err != nil {
 		f.t.Fatal(err)
@@ -219,7 +219,7 @@ func (f *fleet) books() cost {
 	return cost{time.Duration(r.Utime.Nano() + r.Stime.Nano()), c.packets.Load(), c.packetBytes.Load(), c.streams.Load(), c.streamBytes.Load()}
 }
 
-func (f *fleet) since(was cost) cost {
+func (f *bigPool) since(was cost) cost {
 	now := f.books()
 	return cost{now.cpu - was.cpu, now.packets - was.packets, now.packetBytes - was.packetBytes,
 		now.streams - was.streams, now.streamBytes - was.streamBytes}

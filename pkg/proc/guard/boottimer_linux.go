@@ -23,38 +23,38 @@ func BootTime() time.Duration {
 	return time.Duration(ts.Nano())
 }
 
-// alarm rings at a BootTime, at once when the machine wakes after it. A timer of
+// bootTimer fires at a BootTime, at once when the machine wakes after it. A timer of
 // Go's would count its sleep as no time.
-type alarm struct {
-	fd   *os.File
-	ring chan struct{}
+type bootTimer struct {
+	fd *os.File
+	c  chan struct{}
 }
 
-func newAlarm() *alarm {
-	a := &alarm{ring: make(chan struct{}, 1)}
+func newBootTimer() *bootTimer {
+	t := &bootTimer{c: make(chan struct{}, 1)}
 	fd, _, err := syscall.RawSyscall(syscall.SYS_TIMERFD_CREATE, clockBoottime, syscall.O_CLOEXEC|syscall.O_NONBLOCK, 0)
 	if err != 0 { // no descriptors left: rather look too often than too late
-		go pollAlarm(a.ring)
-		return a
+		go pollTimer(t.c)
+		return t
 	}
-	a.fd = os.NewFile(fd, "timerfd")
+	t.fd = os.NewFile(fd, "timerfd")
 	go func() {
 		for buf := make([]byte, 8); ; {
-			if _, err := a.fd.Read(buf); err != nil {
+			if _, err := t.fd.Read(buf); err != nil {
 				return
 			}
-			a.ring <- struct{}{}
+			t.c <- struct{}{}
 		}
 	}()
-	return a
+	return t
 }
 
-// set makes the alarm ring at a time instead of any other; 0 is never.
-func (a *alarm) set(at time.Duration) {
-	if a.fd == nil {
+// set makes the timer fire at a time instead of any other; 0 is never.
+func (t *bootTimer) set(at time.Duration) {
+	if t.fd == nil {
 		return
 	}
-	raw, err := a.fd.SyscallConn()
+	raw, err := t.fd.SyscallConn()
 	if err != nil {
 		return
 	}

@@ -18,7 +18,7 @@ func TestStormOfJoinsConverges(t *testing.T) {
 		}
 	}
 	bubble(t, func(t *testing.T) {
-		f := newFleet(t)
+		f := newBigPool(t)
 		defer f.end()
 		f.build(3, 3)
 		was := f.books()

@@ -8,12 +8,12 @@ import "time"
 // is the wall clock: whoever sets that moves deadlines.
 func BootTime() time.Duration { return time.Duration(time.Now().UnixNano()) }
 
-type alarm struct{ ring chan struct{} }
+type bootTimer struct{ c chan struct{} }
 
-func newAlarm() *alarm {
-	a := &alarm{ring: make(chan struct{}, 1)}
-	go pollAlarm(a.ring)
-	return a
+func newBootTimer() *bootTimer {
+	t := &bootTimer{c: make(chan struct{}, 1)}
+	go pollTimer(t.c)
+	return t
 }
 
-func (a *alarm) set(time.Duration) {}
+func (t *bootTimer) set(time.Duration) {}
