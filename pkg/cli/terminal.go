@@ -32,8 +32,13 @@ func Width(w io.Writer) int {
 // Colours reports whether to write colours to w: it is a terminal that has them, and
 // NO_COLOR (https://no-color.org) is not set.
 func Colours(w io.Writer) bool {
+	return Terminal(w) && os.Getenv("NO_COLOR") == ""
+}
+
+// Terminal reports whether w is a terminal that understands control sequences.
+func Terminal(w io.Writer) bool {
 	_, ok := terminal(w)
-	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
+	return ok && os.Getenv("TERM") != "dumb"
 }
 
 // Bold is text in bold type where w has colours.

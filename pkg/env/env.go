@@ -1,10 +1,10 @@
 // Package env turns keys and values into environment variables and prints them. It
 // is pure: no I/O, no clock.
 //
-// What it promises: the same data give the same variables in the same order; a
-// later source wins over an earlier one, and the winner says whom it hides; two keys of
-// one source that come to the same name are an error that names both; no variable
-// is made that an environment cannot hold.
+// It promises that the same data give the same variables in the same order; that a later
+// source wins over an earlier one, and the variable says which keys it hides; that two
+// keys of one source with the same name are an error that names both; and that an
+// environment can hold every variable.
 package env
 
 import (
@@ -34,7 +34,7 @@ type Pair struct {
 type Source struct {
 	Name     string // for people
 	Pairs    []Pair
-	Prepend  string // stands before each key, with a _
+	Prepend  string // put before each key, with a _
 	Format   *Format
 	Expand   bool // a value that is a JSON object becomes a variable for each of its members
 	LastWins bool // several pairs may have one name; otherwise that is an error
@@ -104,24 +104,24 @@ func (s Source) vars(rules Rules) (map[string]Var, error) {
 	for _, p := range pairs {
 		name, err := s.name(p.Key, rules)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", Shown(p.From), err)
+			return nil, fmt.Errorf("%s: %w", Printable(p.From), err)
 		}
 		if name == "" {
 			continue
 		}
 		if err := valid(name, p.Value); err != nil {
-			return nil, fmt.Errorf("%s: %w", Shown(p.From), err)
+			return nil, fmt.Errorf("%s: %w", Printable(p.From), err)
 		}
 		if other, twice := out[name]; twice && !s.LastWins {
 			return nil, fmt.Errorf("%s and %s both become %s: rename one of the keys, or give one a format or a prefix of its own",
-				Shown(other.From), Shown(p.From), Shown(name))
+				Printable(other.From), Printable(p.From), Printable(name))
 		}
 		out[name] = Var{Name: name, Value: p.Value, From: p.From, Source: s.Name}
 	}
 	return out, nil
 }
 
-// valid is why an environment cannot hold a variable.
+// valid returns an error if an environment cannot hold a variable.
 func valid(name, value string) error {
 	switch {
 	case strings.ContainsAny(name, "=\x00"):
@@ -134,7 +134,7 @@ func valid(name, value string) error {
 	return nil
 }
 
-// Environ are the variables as a program gets them.
+// Environ returns the variables as NAME=value.
 func Environ(vars []Var) []string {
 	out := make([]string, len(vars))
 	for i, v := range vars {

@@ -17,8 +17,8 @@ import (
 const maxDepth = 16
 
 // Object makes pairs of the members of a JSON object: "db/host" of
-// {"db": {"host": ...}}. Strings are taken as they are, numbers and truth values as they are
-// written, null as "", lists as JSON.
+// {"db": {"host": ...}}. A string is its value, a number or boolean is its JSON text, null
+// is "", a list is JSON.
 func Object(text, from string) ([]Pair, error) {
 	m, err := parseObject(text)
 	if err != nil {

@@ -38,7 +38,7 @@ func funcs(service, key string) template.FuncMap {
 	}
 }
 
-// Execute is the name for a key by the format.
+// Execute formats a key.
 func (f *Format) Execute(service, key string) (string, error) {
 	t, err := f.tmpl.Clone()
 	if err != nil {
@@ -78,7 +78,7 @@ func (s Source) name(key string, rules Rules) (string, error) {
 	return key, nil
 }
 
-// Sanitize makes a _ of every character outside [A-Za-z0-9_].
+// Sanitize replaces every character outside [A-Za-z0-9_] by _.
 func Sanitize(s string) string {
 	return strings.Map(func(r rune) rune {
 		if isWord(r) {

@@ -2,14 +2,14 @@ package env
 
 import "strings"
 
-// Instance is one of a service.
+// Instance is one instance of a service.
 type Instance struct {
 	Service, ID, Name, Address, Port string
 	Tags                             []string
 }
 
-// ServiceFormats are the names of what is known of an instance; nil is
-// "<service>/id" and the like. In them key is "id" and the like.
+// ServiceFormats are the formats of the keys of an instance; a nil one gives
+// "<service>/id", "<service>/name" and so on. In a format, key is "id", "name" and so on.
 type ServiceFormats struct{ ID, Name, Address, Tag, Port *Format }
 
 // Pairs are the data of instances, for a Source whose LastWins is set.

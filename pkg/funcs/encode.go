@@ -114,8 +114,8 @@ func parseYAML(s string) (any, error) {
 	return ofYAML(v), nil
 }
 
-// ofYAML makes maps whose keys are all texts those that the functions for maps and
-// JSON take.
+// ofYAML converts a map whose keys are all strings to map[string]any, which the functions
+// for maps and JSON accept.
 func ofYAML(v any) any {
 	switch v := v.(type) {
 	case []any:

@@ -51,7 +51,7 @@ func keyFor(f *fragment, dot any, args []any) (key textKey, ok bool) {
 }
 
 // valid repeats a fragment's look-ups and reports whether all answers are the same.
-func (p *pass) valid(made *madeText) bool {
+func (p *pass) valid(made *cachedText) bool {
 	for _, was := range made.from {
 		if value, ok := p.src.Lookup(was.query); !ok || !unchanged(value, was.value) {
 			return false
@@ -61,8 +61,8 @@ func (p *pass) valid(made *madeText) bool {
 }
 
 // run executes a fragment; whole means that no answer was missing.
-func (p *pass) run(f *fragment, bound template.FuncMap, dot any, args []any) (made *madeText, whole bool, err error) {
-	made = &madeText{}
+func (p *pass) run(f *fragment, bound template.FuncMap, dot any, args []any) (made *cachedText, whole bool, err error) {
+	made = &cachedText{}
 	body := p.bodies[f]
 	if body == nil {
 		if body, err = f.body.Clone(); err != nil {
@@ -73,7 +73,7 @@ func (p *pass) run(f *fragment, bound template.FuncMap, dot any, args []any) (ma
 	}
 	before := p.complete
 	p.complete, p.args, p.recorded = true, args, &made.from
-	buf := &bounded{}
+	buf := &limitedBuffer{}
 	if err = body.Execute(buf, dot); err != nil {
 		err = &fragmentError{err}
 	}

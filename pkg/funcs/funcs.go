@@ -5,8 +5,9 @@
 // dependency function (key, service, tree, ...) turns its argument into a Query,
 // looks it up in the Source, and uses the present answer. Without an answer it
 // returns an empty value and the pass is incomplete: its text must not be written,
-// but its queries are recorded, so that the next pass gets further. The caller repeats passes until one is complete; nested look-ups
-// (range services, then service .Name) need two or more.
+// but its queries are recorded, so that the next pass gets further. The caller repeats
+// passes until one is complete; nested look-ups (range services, then service .Name)
+// need two or more.
 //
 // The package promises: the same answers give the same text (clock and random
 // functions apart), an incomplete pass has no effects (no plugin runs, no file

@@ -137,8 +137,8 @@ func unsupported() template.FuncMap {
 
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
-// number turns any integer into an int64, so that a function does not care
-// whether its argument is a constant, a len or the result of parseInt.
+// number converts any integer to an int64: an argument may be a constant, a len or the
+// result of parseInt.
 func number(v any) (int64, error) {
 	r := reflect.ValueOf(v)
 	switch {

@@ -127,7 +127,7 @@ func byKey(pairs []*KeyPair) map[string]map[string]*KeyPair {
 func explode(pairs []*KeyPair) (map[string]any, error) {
 	root := map[string]any{}
 	for _, pair := range pairs {
-		if err := plant(root, pair.Key, pair.Value); err != nil {
+		if err := setNested(root, pair.Key, pair.Value); err != nil {
 			return nil, err
 		}
 	}
@@ -138,15 +138,15 @@ func explode(pairs []*KeyPair) (map[string]any, error) {
 func explodeMap(m map[string]any) (map[string]any, error) {
 	root := map[string]any{}
 	for _, key := range sortedKeys(m) {
-		if err := plant(root, key, m[key]); err != nil {
+		if err := setNested(root, key, m[key]); err != nil {
 			return nil, err
 		}
 	}
 	return root, nil
 }
 
-// plant puts value where key's segments lead.
-func plant(root map[string]any, key string, value any) error {
+// setNested sets the value of a key with segments in nested maps, which it creates.
+func setNested(root map[string]any, key string, value any) error {
 	at := root
 	segments := strings.Split(key, "/")
 	last := len(segments) - 1

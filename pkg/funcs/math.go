@@ -27,7 +27,7 @@ func multiply(b, a any) (any, error) {
 // divide by an integer that is zero is an error; by a float it is infinite.
 func divide(b, a any) (any, error) {
 	x, y := reflect.ValueOf(a), reflect.ValueOf(b)
-	if exact(a) || exact(b) {
+	if isWhole(a) || isWhole(b) {
 		if i, j, ok := wholes(a, b); ok && j != 0 && i%j == 0 {
 			return wholeNumber(i / j), nil
 		}
@@ -56,7 +56,7 @@ func arith(name string, a, b any, ints func(x, y int64) int64, floats func(x, y 
 	if !isNumber(x) || !isNumber(y) {
 		return nil, fmt.Errorf("%s: %v (%T) and %v (%T) are not both numbers", name, a, a, b, b)
 	}
-	if i, j, ok := wholes(a, b); ok && (exact(a) || exact(b)) {
+	if i, j, ok := wholes(a, b); ok && (isWhole(a) || isWhole(b)) {
 		if floats == nil || fits(floats(float64(i), float64(j))) {
 			return wholeNumber(ints(i, j)), nil
 		}
@@ -79,7 +79,7 @@ func arith(name string, a, b any, ints func(x, y int64) int64, floats func(x, y 
 // wholes are two numbers as integers, if both are: a float is none, whatever its value.
 func wholes(a, b any) (i, j int64, ok bool) {
 	for _, v := range []any{a, b} {
-		if r := reflect.ValueOf(v); !isNumber(r) || r.CanFloat() && !exact(v) {
+		if r := reflect.ValueOf(v); !isNumber(r) || r.CanFloat() && !isWhole(v) {
 			return 0, 0, false
 		}
 	}

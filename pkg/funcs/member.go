@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// in reports whether v is an element of list, or a part of the string list. In
-// what is neither nothing is.
+// in reports whether v is an element of list, or a part of it if list is a string. It is
+// false if list is neither a list nor a string.
 func in(list, v any) bool {
 	l := reflect.ValueOf(list)
 	switch l.Kind() {
@@ -44,22 +44,22 @@ func same(a, b reflect.Value) bool {
 }
 
 func containsAll(wanted, list any) (bool, error) {
-	missing, err := some(wanted, list, false)
+	missing, err := anyOf(wanted, list, false)
 	return !missing, err
 }
 
-func containsAny(wanted, list any) (bool, error) { return some(wanted, list, true) }
+func containsAny(wanted, list any) (bool, error) { return anyOf(wanted, list, true) }
 
 func containsNone(wanted, list any) (bool, error) {
-	found, err := some(wanted, list, true)
+	found, err := anyOf(wanted, list, true)
 	return !found, err
 }
 
-func containsNotAll(wanted, list any) (bool, error) { return some(wanted, list, false) }
+func containsNotAll(wanted, list any) (bool, error) { return anyOf(wanted, list, false) }
 
-// some reports whether list holds (or lacks, if present is false) some element of
+// anyOf reports whether list contains (or lacks, if present is false) some element of
 // wanted.
-func some(wanted, list any, present bool) (bool, error) {
+func anyOf(wanted, list any, present bool) (bool, error) {
 	w := reflect.ValueOf(wanted)
 	if !w.IsValid() {
 		return false, nil

@@ -12,10 +12,10 @@ import (
 // fragment, and what service and services return. It holds only what the last pass
 // used. It belongs to one template and one goroutine; the zero value is empty.
 type Memo struct {
-	services map[string]*madeServices // by argument, of the pass before
-	used     map[string]*madeServices // of this pass
+	services map[string]*cachedServices // by argument, of the pass before
+	used     map[string]*cachedServices // of this pass
 
-	texts, usedTexts map[textKey]*madeText
+	texts, usedTexts map[textKey]*cachedText
 	listed           map[string]*CatalogSnippet // what services returned last, by name
 }
 
@@ -26,8 +26,8 @@ type textKey struct {
 	args [maxArgs]any
 }
 
-// madeText is the text of a fragment, and the answers that it was made from.
-type madeText struct {
+// cachedText is the text of a fragment, and the answers that it was made from.
+type cachedText struct {
 	text string
 	from []answer
 }
@@ -37,19 +37,19 @@ type answer struct {
 	value any
 }
 
-// madeServices is what service returns for one answer.
-type madeServices struct {
+// cachedServices is what service returns for one answer.
+type cachedServices struct {
 	query   query.Query
 	filters []string
 	from    []*api.CheckServiceNode
 	out     []*HealthService
-	dotted  *madeServices // of the service whose name is tag and name together
+	dotted  *cachedServices // of the service whose name is tag and name together
 }
 
 // begin starts a pass.
 func (m *Memo) begin() {
-	m.used = make(map[string]*madeServices, len(m.services))
-	m.usedTexts = make(map[textKey]*madeText, len(m.texts))
+	m.used = make(map[string]*cachedServices, len(m.services))
+	m.usedTexts = make(map[textKey]*cachedText, len(m.texts))
 }
 
 // end drops what the pass has not used.
@@ -59,7 +59,7 @@ func (m *Memo) end() {
 }
 
 // text is the text of a fragment in this pass or the one before.
-func (m *Memo) text(key textKey) *madeText {
+func (m *Memo) text(key textKey) *cachedText {
 	if made := m.usedTexts[key]; made != nil {
 		return made
 	}
@@ -76,7 +76,7 @@ func (m *Memo) snippet(name string, tags ServiceTags) *CatalogSnippet {
 }
 
 // service is the entry of an argument, which may be of an older answer.
-func (m *Memo) service(arg string) *madeServices {
+func (m *Memo) service(arg string) *cachedServices {
 	if made := m.used[arg]; made != nil {
 		return made
 	}
@@ -113,8 +113,8 @@ func unchanged(a, b any) bool {
 	}
 }
 
-// keyOf is a value as a part of a key, if it can be one: a plain value, or a pointer that
-// stays the same as long as the answer does.
+// keyOf returns a value as a part of a key, if it can be one: a plain value, or a pointer
+// that stays the same as long as the answer does.
 func keyOf(v any) (key any, is bool) {
 	switch v := v.(type) {
 	case nil, string, bool, int, int64, uint64, whole, large, *HealthService, *CatalogSnippet:

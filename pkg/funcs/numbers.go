@@ -50,8 +50,8 @@ func wholeNumber(n int64) any {
 	return large(n)
 }
 
-// exact reports whether v is a whole number of JSON.
-func exact(v any) bool {
+// isWhole reports whether v is a whole number of JSON.
+func isWhole(v any) bool {
 	switch v.(type) {
 	case whole, large:
 		return true

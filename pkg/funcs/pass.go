@@ -109,7 +109,7 @@ func (p *pass) executeTemplate(name string, data ...any) (string, error) {
 	if len(data) == 1 {
 		dot = data[0]
 	}
-	buf := &bounded{}
+	buf := &limitedBuffer{}
 	err := p.set.ExecuteTemplate(buf, name, dot)
 	return buf.String(), err
 }

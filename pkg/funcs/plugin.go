@@ -17,9 +17,9 @@ const (
 	pluginMaxStderr = 4 << 10
 )
 
-// plugin runs a program and returns its output. It runs only while the pass is
-// complete: a program that acts on its input must never be given the
-// emptiness of an answer that is still to come.
+// plugin runs a program and returns its output. It does nothing once the pass is
+// incomplete: a program that acts on its input must never get the empty value of an
+// answer that is missing.
 func (p *pass) plugin(name string, args ...any) (string, error) {
 	if name == "" {
 		return "", nil
@@ -39,10 +39,10 @@ func (p *pass) plugin(name string, args ...any) (string, error) {
 		return "", fmt.Errorf("plugin %s: %w", name, err)
 	}
 	defer read.Close()
-	said := make(chan []byte, 1)
+	stderrHead := make(chan []byte, 1)
 	go func() {
 		head, _ := io.ReadAll(io.LimitReader(read, pluginMaxStderr))
-		said <- head
+		stderrHead <- head
 		_, _ = io.Copy(io.Discard, read)
 	}()
 	res, err := proc.Command{
@@ -51,19 +51,19 @@ func (p *pass) plugin(name string, args ...any) (string, error) {
 	// A process that the plugin started may still hold the pipe: stop reading it.
 	write.Close()
 	_ = read.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-	stderr := strings.TrimSpace(string(<-said))
+	stderr := strings.TrimSpace(string(<-stderrHead))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("plugin %s: %w%s", name, err, quoted(stderr))
+		return "", fmt.Errorf("plugin %s: %w%s", name, err, withStderr(stderr))
 	case res.Code != 0:
-		return "", fmt.Errorf("plugin %s: exit code %d%s", name, res.Code, quoted(stderr))
+		return "", fmt.Errorf("plugin %s: exit code %d%s", name, res.Code, withStderr(stderr))
 	case res.Total > int64(len(res.Output)):
 		return "", fmt.Errorf("plugin %s: printed %d bytes, more than the limit of %d", name, res.Total, pluginMaxOutput)
 	}
 	return string(bytes.TrimSpace(res.Output)), nil
 }
 
-func quoted(stderr string) string {
+func withStderr(stderr string) string {
 	if stderr == "" {
 		return ""
 	}

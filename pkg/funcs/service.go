@@ -54,7 +54,7 @@ func (p *pass) service(args ...string) ([]*HealthService, error) {
 	if len(args) == 0 || args[0] == "" {
 		return []*HealthService{}, nil
 	}
-	made, err := p.meant(strings.Join(args, "|"))
+	made, err := p.resolveArgument(strings.Join(args, "|"))
 	if err != nil || made == nil {
 		return []*HealthService{}, err
 	}
@@ -65,19 +65,20 @@ func (p *pass) service(args ...string) ([]*HealthService, error) {
 	if made.dotted == nil {
 		named := made.query
 		named.Name, named.Tag = named.Tag+"."+named.Name, ""
-		made.dotted = &madeServices{query: named, filters: made.filters}
+		made.dotted = &cachedServices{query: named, filters: made.filters}
 	}
 	out, _, err = p.instances(made.dotted)
 	return out, err
 }
 
-// meant reads an argument of service; it returns nil while that depends on an answer.
+// resolveArgument parses an argument of service. It returns nil while the result depends on
+// an answer that is missing.
 //
 // A name from services may contain characters of the grammar. It is taken literally
 // where the grammar gives no meaning: user@host, unless there is a datacenter host. A
 // registration of such a name must not fail every template that shows all services, nor
 // may web@dc2 replace the web of dc2.
-func (p *pass) meant(arg string) (*madeServices, error) {
+func (p *pass) resolveArgument(arg string) (*cachedServices, error) {
 	made, err := p.read(arg, arg, "")
 	if err == nil && made.query.Datacenter == "" {
 		return made, nil
@@ -98,8 +99,9 @@ func (p *pass) meant(arg string) (*madeServices, error) {
 	return p.read("\x00"+arg, "name"+filter, name)
 }
 
-// read parses what the memo does not know; a name that is given replaces that in arg.
-func (p *pass) read(entry, arg, name string) (*madeServices, error) {
+// read parses arg, unless the memo has the entry; name, if it is not "", replaces the one
+// in arg.
+func (p *pass) read(entry, arg, name string) (*cachedServices, error) {
 	if made := p.memo.service(entry); made != nil {
 		return made, nil
 	}
@@ -110,7 +112,7 @@ func (p *pass) read(entry, arg, name string) (*madeServices, error) {
 	if name != "" {
 		q.Name = name
 	}
-	made := &madeServices{query: q, filters: filters}
+	made := &cachedServices{query: q, filters: filters}
 	p.memo.used[entry] = made
 	return made, nil
 }
@@ -128,8 +130,8 @@ func (p *pass) listedName(arg string) (name, filter string, is bool) {
 	return "", "", false
 }
 
-// instances asks for those of one query; ok is false where there is no answer yet.
-func (p *pass) instances(made *madeServices) (out []*HealthService, ok bool, err error) {
+// instances looks up the instances of one query; ok is false if there is no answer yet.
+func (p *pass) instances(made *cachedServices) (out []*HealthService, ok bool, err error) {
 	instances, ok, err := lookup[[]*api.CheckServiceNode](p, made.query)
 	if err != nil || !ok {
 		return []*HealthService{}, false, err
@@ -140,8 +142,8 @@ func (p *pass) instances(made *madeServices) (out []*HealthService, ok bool, err
 	return slices.Clip(made.out), true, nil
 }
 
-// make picks and sorts the instances that the filters let through.
-func (m *madeServices) make(instances []*api.CheckServiceNode) []*HealthService {
+// make selects the instances by the filters, and sorts them.
+func (m *cachedServices) make(instances []*api.CheckServiceNode) []*HealthService {
 	out := make([]*HealthService, 0, len(instances))
 	everything := slices.Contains(m.filters, "any")
 	for _, in := range instances {

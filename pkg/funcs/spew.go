@@ -7,14 +7,14 @@ import (
 	"github.com/davecgh/go-spew/spew"
 )
 
-// spewer is go-spew as consul-template uses it, but without addresses and with maps in
+// spewConfig is go-spew as consul-template uses it, but without addresses and with maps in
 // order: the same data must give the same text in every pass.
-func spewer() *spew.ConfigState {
+func spewConfig() *spew.ConfigState {
 	return &spew.ConfigState{Indent: " ", MaxDepth: 12, DisablePointerAddresses: true, SortKeys: true, SpewKeys: true}
 }
 
 func (p *pass) spewDump(values ...any) string {
-	spewer().Fdump(p.opts.Stdout, values...)
+	spewConfig().Fdump(p.opts.Stdout, values...)
 	return ""
 }
 
@@ -23,11 +23,11 @@ func (p *pass) spewPrintf(format string, values ...any) (string, error) {
 	return "", err
 }
 
-func spewSdump(values ...any) string { return spewer().Sdump(values...) }
+func spewSdump(values ...any) string { return spewConfig().Sdump(values...) }
 
 // address is how %+v shows the address of what it follows, whatever is configured.
 var address = regexp.MustCompile(`([>)])\(0x[0-9a-f]+(?:->0x[0-9a-f]+)*\)`)
 
 func spewSprintf(format string, values ...any) string {
-	return address.ReplaceAllString(spewer().Sprintf(format, values...), "$1")
+	return address.ReplaceAllString(spewConfig().Sprintf(format, values...), "$1")
 }

@@ -57,8 +57,7 @@ func Parse(name, text string, o Options) (*Template, error) {
 	return t, nil
 }
 
-// parseWhole reads a template and leaves it in one piece. It returns the functions,
-// too.
+// parseWhole parses a template, without fragments. It also returns the functions.
 func parseWhole(name, text string, o Options) (*Template, template.FuncMap, error) {
 	if o.Stdout == nil {
 		o.Stdout = io.Discard
@@ -121,7 +120,7 @@ func (t *Template) ExecuteWith(ctx context.Context, src Source, memo *Memo) (*Ou
 		return &Output{}, fmt.Errorf("%s: %w", t.name, err)
 	}
 	p.set = run.Funcs(bound)
-	buf := &bounded{}
+	buf := &limitedBuffer{}
 	err = p.set.Execute(buf, nil)
 	out := &Output{Text: buf.Bytes(), Complete: p.complete, Files: p.files}
 	if inner := new(fragmentError); errors.As(err, &inner) {
@@ -167,10 +166,10 @@ type templateError struct {
 func (e *templateError) Error() string { return e.text }
 func (e *templateError) Unwrap() error { return e.err }
 
-// bounded is a buffer that refuses to grow past MaxOutput.
-type bounded struct{ bytes.Buffer }
+// limitedBuffer is a buffer that refuses to grow past MaxOutput.
+type limitedBuffer struct{ bytes.Buffer }
 
-func (b *bounded) Write(p []byte) (int, error) {
+func (b *limitedBuffer) Write(p []byte) (int, error) {
 	if b.Len()+len(p) > MaxOutput {
 		return 0, fmt.Errorf("template writes more than %d MiB", MaxOutput>>20)
 	}

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// toTOML writes what consul-template's toTOML writes, byte for byte: a file is not to
-// change because another tool renders it. Keys come sorted, those with plain values
-// before tables, tables are indented by two blanks for each level. What is no map is
-// written as a lone value, which is no TOML but useful in a line of it.
+// toTOML writes what consul-template's toTOML writes, byte for byte: a file must not
+// change because another tool renders it. Keys are sorted, those with plain values come
+// before tables, tables are indented by two blanks for each level. A value that is no
+// map is written alone, which is no TOML document but useful in a line of one.
 func toTOML(v any) (string, error) {
 	w := &tomlWriter{}
 	if err := w.document(tomlValue(reflect.ValueOf(v))); err != nil {

@@ -25,10 +25,10 @@ const lostGrace = 5 * time.Second
 //	                  ending ----------------------+
 type Command struct {
 	Spec      proc.Spec        // the lock's variables are added to its Env
-	Guard     *proc.Guard      // made while the lock was waited for; nil: it is made now
+	Guard     *proc.Guard      // started while waiting for the lock; nil: Run starts one
 	Signals   <-chan os.Signal // go to the child's group; INT and TERM end it
 	KillAfter time.Duration    // from INT, TERM or the end of ctx to SIGKILL
-	OnStop    func()           // called when Ctrl-Z has stopped it and we are about to be; nil: nobody cares
+	OnStop    func()           // called when Ctrl-Z has stopped it, before it stops us; may be nil
 }
 
 // Run starts the child and waits for its end; it gives its code. When ctx ends
@@ -81,8 +81,8 @@ func (c Command) Run(ctx context.Context, h *Held) (code int, err error) {
 	}
 }
 
-// start starts the child below the guard that stands ready; below a new one where
-// somebody has killed that while the lock was waited for.
+// start starts the child below c.Guard; below a new guard if there is none, or if that
+// was killed while waiting for the lock.
 func (c Command) start(spec proc.Spec) (*proc.Child, error) {
 	if c.Guard == nil {
 		return proc.Start(spec)
@@ -94,8 +94,8 @@ func (c Command) start(spec proc.Spec) (*proc.Child, error) {
 	return child, err
 }
 
-// lost gives the child's end to its guard: TERM now, KILL while nobody else can
-// have the lock yet.
+// lost makes the guard end the child: TERM now, KILL before anybody else can have the
+// lock.
 func (c Command) lost(child *proc.Child, h *Held) {
 	h.session.setOnRenew(nil)
 	d, now := h.Deadline(), proc.BootTime()

@@ -17,10 +17,10 @@ type Held struct {
 // Key is the key that our session holds: the lock's, or that of our slot.
 func (h *Held) Key() string { return h.key }
 
-// Session is the id of the session that holds it.
+// Session is the id of our session.
 func (h *Held) Session() string { return h.sid }
 
-// Token is the index at which it was acquired.
+// Token is the fencing token: the index at which the lock was acquired.
 func (h *Held) Token() uint64 { return h.token }
 
 // Deadline is when the work under the lock has to end unless the lock is renewed
@@ -41,8 +41,8 @@ func (h *Held) Left() time.Duration {
 	return max(0, d.Term-proc.BootTime())
 }
 
-// Lost is ErrLost when the lock was not renewed in time. After this process was stopped
-// it says so before the context of the work ends.
+// Lost is ErrLost if the lock was not renewed in time. After this process was stopped, it
+// is that before the context of the work has ended.
 func (h *Held) Lost() error { return h.session.expired() }
 
 // Environ is the lock's part of a child's environment. LOCK_DEADLINE is when the child

@@ -19,8 +19,8 @@ const (
 
 func lockKey(prefix string) string { return prefix + "/" + lockName }
 
-// Holder is what a holder writes into its key, for people; the reference's tool writes
-// nothing.
+// Holder describes a holder to people. It is the value of the holder's key, which the
+// reference's tool leaves empty.
 type Holder struct {
 	Host    string    `json:",omitempty"`
 	PID     int       `json:",omitempty"`
@@ -34,7 +34,7 @@ func (h Holder) encode() []byte {
 	h.Since = time.Now().UTC().Truncate(time.Millisecond)
 	data, err := json.Marshal(h)
 	if err != nil {
-		return nil // a year of five digits
+		return nil // impossible before the year 10000
 	}
 	return data
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// ErrNotHeld says that a lock is not held, or not by whom was asked for.
+// ErrNotHeld says that a lock is not held, or not by that session or token.
 var ErrNotHeld = errors.New("lock not held")
 
 // Status is the state of one lock.
@@ -65,9 +65,9 @@ func List(ctx context.Context, c *client.Client, prefix string) ([]Status, error
 		return nil, fmt.Errorf("list keys below %q: %w", prefix, err)
 	}
 	var keys []string
-	there := map[string]bool{}
+	exists := map[string]bool{}
 	for _, name := range names {
-		there[name] = true
+		exists[name] = true
 		if path.Base(name) == lockName {
 			keys = append(keys, name)
 		}
@@ -76,21 +76,22 @@ func List(ctx context.Context, c *client.Client, prefix string) ([]Status, error
 	if err != nil {
 		return nil, err
 	}
-	held, err := read(ctx, c, slices.DeleteFunc(slotKeys(locks), func(key string) bool { return !there[key] }))
+	held, err := read(ctx, c, slices.DeleteFunc(slotKeys(locks), func(key string) bool { return !exists[key] }))
 	if err != nil {
 		return nil, err
 	}
 	return withSessions(ctx, c, append(locks, held...), strings.Trim(prefix, "/"))
 }
 
-// Show tells of one lock, which may be given by its prefix, by its key or by that of a
-// slot; ErrNotHeld when nobody holds it or waits for it.
+// Show returns the state of one lock. name is its prefix, its key or the key of a slot.
+// The error is ErrNotHeld if nobody holds the lock or waits for it.
 func Show(ctx context.Context, c *client.Client, name string) (Status, error) {
 	s, _, err := find(ctx, c, name)
 	return s, err
 }
 
-// find also gives the session that a slot's key names, "" where name is none.
+// find is Show. It also returns the session that the key of a slot names; "" if name is
+// no such key.
 func find(ctx context.Context, c *client.Client, name string) (s Status, session string, err error) {
 	clean, err := cleanPrefix(name)
 	if err != nil {
@@ -153,7 +154,7 @@ func read(ctx context.Context, c *client.Client, keys []string) ([]*api.KVPair, 
 	all.Wait()
 	for _, err := range errs {
 		if err != nil {
-			return nil, err // the others are like it
+			return nil, err // the others are probably the same
 		}
 	}
 	return slices.DeleteFunc(pairs, func(p *api.KVPair) bool { return p == nil }), nil
@@ -162,18 +163,18 @@ func read(ctx context.Context, c *client.Client, keys []string) ([]*api.KVPair, 
 // slotKeys are the keys of all holders that semaphores list.
 func slotKeys(locks []*api.KVPair) (keys []string) {
 	for _, p := range locks {
-		is, _ := semaphoreOf(p)
-		for id := range is.Holders {
+		v, _ := semaphoreOf(p)
+		for id := range v.Holders {
 			keys = append(keys, path.Dir(p.Key)+"/"+id)
 		}
 	}
 	return keys
 }
 
-// semaphoreOf decodes a semaphore's key; false: it is none.
-func semaphoreOf(p *api.KVPair) (is semaphoreValue, ok bool) {
-	ok = path.Base(p.Key) == lockName && p.Flags == semaphoreFlags && json.Unmarshal(p.Value, &is) == nil
-	return is, ok
+// semaphoreOf decodes a semaphore's key; it returns false for any other key.
+func semaphoreOf(p *api.KVPair) (v semaphoreValue, ok bool) {
+	ok = path.Base(p.Key) == lockName && p.Flags == semaphoreFlags && json.Unmarshal(p.Value, &v) == nil
+	return v, ok
 }
 
 func withSessions(ctx context.Context, c *client.Client, pairs []*api.KVPair, below string) ([]Status, error) {
@@ -200,37 +201,37 @@ func statuses(pairs []*api.KVPair, sessions []*api.Session, below string) []Stat
 	add := func(p *api.KVPair) {
 		s := get(path.Dir(p.Key))
 		h := HolderStatus{Holder: decodeHolder(p.Value), Key: p.Key, Session: p.Session, Token: p.ModifyIndex}
-		if is := byID[p.Session]; is != nil {
-			h.Name, h.Node, h.TTL = is.Name, is.Node, is.TTL
+		if session := byID[p.Session]; session != nil {
+			h.Name, h.Node, h.TTL = session.Name, session.Node, session.TTL
 		}
 		s.Holders, holds[p.Session] = append(s.Holders, h), true
 	}
-	members := map[string]semaphoreValue{} // of semaphores, by prefix
+	semaphores := map[string]semaphoreValue{} // by prefix
 	for _, p := range pairs {
 		if path.Base(p.Key) == lockName && p.Flags == lockFlags && p.Session != "" {
 			add(p)
 		}
-		if is, ok := semaphoreOf(p); ok {
-			members[path.Dir(p.Key)] = is
+		if v, ok := semaphoreOf(p); ok {
+			semaphores[path.Dir(p.Key)] = v
 		}
 	}
 	for _, p := range pairs {
-		if is, ok := members[path.Dir(p.Key)]; ok && p.Session != "" && path.Base(p.Key) == p.Session && is.Holders[p.Session] {
+		if v, ok := semaphores[path.Dir(p.Key)]; ok && p.Session != "" && path.Base(p.Key) == p.Session && v.Holders[p.Session] {
 			add(p)
 		}
 	}
-	for _, is := range sessions {
-		prefix := prefixOf(is.Name)
-		if prefix == "" || holds[is.ID] || prefix != below && below != "" && !strings.HasPrefix(prefix, below) {
+	for _, session := range sessions {
+		prefix := prefixOf(session.Name)
+		if prefix == "" || holds[session.ID] || prefix != below && below != "" && !strings.HasPrefix(prefix, below) {
 			continue
 		}
 		s := get(prefix)
-		s.Waiters = append(s.Waiters, HolderStatus{Session: is.ID, Name: is.Name, Node: is.Node, TTL: is.TTL})
+		s.Waiters = append(s.Waiters, HolderStatus{Session: session.ID, Name: session.Name, Node: session.Node, TTL: session.TTL})
 	}
 	out := []Status{}
 	for _, s := range found {
-		if is, ok := members[s.Prefix]; ok { // also where nobody holds it
-			s.Slots = is.Limit
+		if v, ok := semaphores[s.Prefix]; ok { // also if nobody holds it
+			s.Slots = v.Limit
 		}
 		slices.SortFunc(s.Holders, func(a, b HolderStatus) int { return int(int64(a.Token - b.Token)) })
 		out = append(out, *s)
@@ -266,9 +267,9 @@ func Break(ctx context.Context, c *client.Client, name, session string, token ui
 	return broken, nil
 }
 
-// Verify reads consistently whether the acquisition with that token, and session where one
-// is given, holds key, which may also be the lock's prefix. ErrNotHeld says that it does
-// not.
+// Verify reads consistently whether the acquisition with that token, and that session if it
+// is not "", holds the lock; key is the lock's key or prefix. The error is ErrNotHeld if it
+// does not.
 func Verify(ctx context.Context, c *client.Client, key, session string, token uint64) error {
 	consistent := &client.Options{Consistent: true}
 	pair, _, err := c.KVGet(ctx, key, consistent)

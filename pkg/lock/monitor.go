@@ -17,7 +17,7 @@ const monitorAfter = 100 * time.Millisecond
 // not hold the key any more. A read that fails changes nothing: keep decides when
 // missing contact means a loss.
 func (l *Lock) monitor(ctx context.Context, g grant) error {
-	index, fault := g.token, newBackoff()
+	index, errBackoff := g.token, newBackoff()
 	if retry.Sleep(ctx, monitorAfter) != nil {
 		return nil
 	}
@@ -27,7 +27,7 @@ func (l *Lock) monitor(ctx context.Context, g grant) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			if fault.Sleep(ctx) != nil {
+			if errBackoff.Sleep(ctx) != nil {
 				return nil
 			}
 			continue
@@ -39,6 +39,6 @@ func (l *Lock) monitor(ctx context.Context, g grant) error {
 			return fmt.Errorf("%w: %s is held by session %s", ErrLost, g.key, pair.Session)
 		}
 		index = meta.Index
-		fault.Reset()
+		errBackoff.Reset()
 	}
 }

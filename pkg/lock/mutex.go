@@ -30,10 +30,10 @@ func (m *mutex) behavior() string { return api.SessionRelease }
 func (m *mutex) acquire(ctx context.Context, s *session) (grant, error) {
 	key := lockKey(m.cfg.Prefix)
 	var (
-		pair  *api.KVPair                                                // as last read; the first attempt assumes that there is none
-		index uint64                                                     // of the last read, for the next blocking query
-		delay = retry.Backoff{First: firstBackoff, Max: maxDelayBackoff} // under a lock-delay
-		fault = newBackoff()
+		pair       *api.KVPair                                                // as last read; the first attempt assumes that there is none
+		index      uint64                                                     // of the last read, for the next blocking query
+		delay      = retry.Backoff{First: firstBackoff, Max: maxDelayBackoff} // under a lock-delay
+		errBackoff = newBackoff()
 	)
 	// failed pauses after an error, or returns it where it is permanent.
 	failed := func(err error) error {
@@ -42,11 +42,11 @@ func (m *mutex) acquire(ctx context.Context, s *session) (grant, error) {
 			return context.Cause(ctx)
 		case permanent(err):
 			return err
-		case fault.Failures() == 0:
+		case errBackoff.Failures() == 0:
 			m.log.Warn("could not ask for the lock; trying again", "key", key, "error", err)
 		}
 		index = 0
-		return fault.Sleep(ctx)
+		return errBackoff.Sleep(ctx)
 	}
 	for free := true; ; {
 		if free {
@@ -76,7 +76,7 @@ func (m *mutex) acquire(ctx context.Context, s *session) (grant, error) {
 			free = false
 			continue
 		}
-		fault.Reset()
+		errBackoff.Reset()
 		pair, index = found, meta.Index
 		switch {
 		case pair == nil:

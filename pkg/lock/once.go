@@ -12,10 +12,10 @@ import (
 
 const onceName = ".once"
 
-// OncePer says when work that has succeeded on some machine is not done again: while
-// the last success is younger than Age, or was for the same Value; with both set,
-// both must hold. The zero value means that it is always done. Ages are measured by the
-// machines' wall clocks, which have to agree that well.
+// OncePer says when work that has succeeded on some machine is skipped: while the last
+// success is younger than Age, or was for the same Value; with both set, both must hold.
+// The zero value skips nothing. Ages are measured by the machines' wall clocks, which have
+// to agree well enough for that.
 type OncePer struct {
 	Value string
 	Age   time.Duration
@@ -41,26 +41,26 @@ func ParseOncePer(s string) (OncePer, error) {
 	return OncePer{Value: value, Age: age}, nil
 }
 
-// Success is the note of a success.
+// Success is the record of a success, as JSON in its key.
 type Success struct {
 	Value string `json:",omitempty"`
 	Time  time.Time
 	Host  string `json:",omitempty"`
 }
 
-// Seen is what Look has found.
-type Seen struct {
-	Done *Success    // the success for which the work is not done again; nil: it must be done
-	pair *api.KVPair // the key of the note, as read
+// LastSuccess is what FindSuccess has found.
+type LastSuccess struct {
+	Done *Success    // the success for which the work is skipped; nil: it must be done
+	pair *api.KVPair // the key of the record, as read
 }
 
-// Look reads the note of the last success. Errors that are not permanent are retried
-// until ctx ends; the error is ctx's cause then.
-func (l *Lock) Look(ctx context.Context, o OncePer) (Seen, error) {
+// FindSuccess reads the record of the last success. Errors that are not permanent are
+// retried until ctx ends; the error is ctx's cause then.
+func (l *Lock) FindSuccess(ctx context.Context, o OncePer) (LastSuccess, error) {
 	if o == (OncePer{}) {
-		return Seen{}, nil
+		return LastSuccess{}, nil
 	}
-	var seen Seen
+	var seen LastSuccess
 	key := l.onceKey()
 	err := l.retry(ctx, "look for an earlier success", func() (err error) {
 		seen.pair, _, err = l.cfg.Client.KVGet(ctx, key, nil)
@@ -79,11 +79,10 @@ func (l *Lock) Look(ctx context.Context, o OncePer) (Seen, error) {
 	return seen, nil
 }
 
-// Note writes a note of a success, even if the lock was lost meanwhile, but does not
-// replace a note that somebody else has written since seen. Errors that are not
-// permanent are retried until ctx ends: without a note the work would be done again
-// elsewhere.
-func (l *Lock) Note(ctx context.Context, o OncePer, seen Seen) error {
+// RecordSuccess records a success, even if the lock was lost meanwhile, but does not
+// replace a record that is newer than seen. Errors that are not permanent are retried
+// until ctx ends: without a record the work would be done again elsewhere.
+func (l *Lock) RecordSuccess(ctx context.Context, o OncePer, seen LastSuccess) error {
 	if o == (OncePer{}) {
 		return nil
 	}
@@ -93,7 +92,8 @@ func (l *Lock) Note(ctx context.Context, o OncePer, seen Seen) error {
 	}
 	key := l.onceKey()
 	err = l.retry(ctx, "note the success", func() error {
-		// A transaction that is refused is no error: there is a newer note, perhaps our own.
+		// A transaction that is rolled back is no error: there is a newer record, perhaps our
+		// own.
 		_, err := l.cfg.Client.Txn(ctx, []*api.TxnOp{
 			unchanged(key, seen.pair),
 			kv(api.TxnKVOp{Verb: "set", Key: key, Value: data}),

@@ -24,15 +24,15 @@ func TestOnceIsRetriedDuringAnOutage(t *testing.T) {
 			})
 		}
 		outage()
-		seen, err := l.Look(t.Context(), once)
+		seen, err := l.FindSuccess(t.Context(), once)
 		if err != nil || seen.Done != nil {
 			t.Fatalf("%+v, %v", seen, err)
 		}
 		outage()
-		if err := l.Note(t.Context(), once, seen); err != nil {
+		if err := l.RecordSuccess(t.Context(), once, seen); err != nil {
 			t.Fatal(err)
 		}
-		if seen, err = l.Look(t.Context(), once); err != nil || seen.Done == nil {
+		if seen, err = l.FindSuccess(t.Context(), once); err != nil || seen.Done == nil {
 			t.Fatalf("the note is not found: %+v, %v", seen, err)
 		}
 	})
@@ -46,7 +46,7 @@ func TestNoteAfterLoss(t *testing.T) {
 			f, once := newFake(), OncePer{Value: "v1"}
 			l := newLock(t, f)
 			err := l.Do(t.Context(), func(ctx context.Context, _ *Held) error {
-				seen, err := l.Look(ctx, once)
+				seen, err := l.FindSuccess(ctx, once)
 				if err != nil {
 					return err
 				}
@@ -54,11 +54,11 @@ func TestNoteAfterLoss(t *testing.T) {
 				<-ctx.Done() // lost
 				f.setDown(false)
 				if other {
-					if err := l.Note(t.Context(), OncePer{Value: "v2"}, seen); err != nil {
+					if err := l.RecordSuccess(t.Context(), OncePer{Value: "v2"}, seen); err != nil {
 						return err
 					}
 				}
-				return l.Note(t.Context(), once, seen)
+				return l.RecordSuccess(t.Context(), once, seen)
 			})
 			if !errors.Is(err, ErrLost) {
 				t.Fatal(err)
@@ -82,7 +82,7 @@ func TestLookEndsWithItsContext(t *testing.T) {
 		late := errors.New("too late")
 		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Minute, late)
 		defer cancel()
-		if _, err := newLock(t, f).Look(ctx, OncePer{Age: time.Hour}); !errors.Is(err, late) {
+		if _, err := newLock(t, f).FindSuccess(ctx, OncePer{Age: time.Hour}); !errors.Is(err, late) {
 			t.Errorf("error %v", err)
 		}
 	})

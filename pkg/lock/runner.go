@@ -16,8 +16,8 @@ import (
 var (
 	// ErrTimeout says that a Runner did not get the lock within its Timeout.
 	ErrTimeout = errors.New("lock not acquired in time")
-	// ErrNotNoted says that the command has succeeded, but that its success is not noted.
-	ErrNotNoted = errors.New("the command has succeeded, but others do not know")
+	// ErrNotRecorded says that the command has succeeded, but its success is not recorded.
+	ErrNotRecorded = errors.New("the command has succeeded, but others do not know")
 )
 
 // Runner runs a command while it holds a lock.
@@ -28,7 +28,7 @@ var (
 //	   +-------------------+ lost, before the command began or with Elect
 type Runner struct {
 	Lock      *Lock
-	Once      OncePer          // runs nothing if that has succeeded already
+	Once      OncePer          // when to skip the command
 	Timeout   time.Duration    // of the wait for the lock, until the command first begins; 0: none
 	Elect     bool             // wait for the lock again after a loss
 	Spec      proc.Spec        // of the command, see Command
@@ -45,7 +45,7 @@ type Runner struct {
 func (r *Runner) Run(parent context.Context) (code int, err error) {
 	ctx, cancel := context.WithCancelCause(parent)
 	defer cancel(nil)
-	h := &holding{Runner: r, endWait: cancel, until: time.Now().Add(r.Timeout), child: make(chan os.Signal, 16)}
+	h := &runState{Runner: r, endWait: cancel, until: time.Now().Add(r.Timeout), child: make(chan os.Signal, 16)}
 	quit := make(chan struct{})
 	var dispatcher sync.WaitGroup
 	defer dispatcher.Wait()
@@ -55,8 +55,8 @@ func (r *Runner) Run(parent context.Context) (code int, err error) {
 	err = h.run(ctx)
 	var by *cli.Interrupt
 	switch {
-	case h.noteErr != nil:
-		return 0, fmt.Errorf("%w: %w", ErrNotNoted, h.noteErr)
+	case h.recordErr != nil:
+		return 0, fmt.Errorf("%w: %w", ErrNotRecorded, h.recordErr)
 	case err == nil, h.ended && errors.Is(err, ErrLost): // lost after the command's own end
 		r.Progress("Cleanup succeeded")
 		return h.code, nil
@@ -68,16 +68,16 @@ func (r *Runner) Run(parent context.Context) (code int, err error) {
 	return 0, err
 }
 
-// holding is one Run.
-type holding struct {
+// runState is the state of one Run.
+type runState struct {
 	*Runner
-	until   time.Time               // the end of Timeout
-	child   chan os.Signal          // signals for the command
-	endWait context.CancelCauseFunc // ends the wait for the lock
-	started bool                    // the command was, at least once
-	ended   bool                    // the command did, by itself and under the lock
-	code    int                     // of the command
-	noteErr error                   // why its success is not noted
+	until     time.Time               // the end of Timeout
+	child     chan os.Signal          // signals for the command
+	endWait   context.CancelCauseFunc // ends the wait for the lock
+	started   bool                    // the command was, at least once
+	ended     bool                    // the command did, by itself and under the lock
+	code      int                     // of the command
+	recordErr error                   // why its success is not recorded
 
 	mu      sync.Mutex
 	holds   bool   // signals are for the command
@@ -85,7 +85,7 @@ type holding struct {
 	onStop  func() // warns that a stopped process loses the lock
 }
 
-func (h *holding) run(ctx context.Context) error {
+func (h *runState) run(ctx context.Context) error {
 	if done, err := h.doneBefore(ctx); err != nil || done {
 		return err
 	}
@@ -107,24 +107,24 @@ func (h *holding) run(ctx context.Context) error {
 }
 
 // doneBefore reports whether Once leaves nothing to do.
-func (h *holding) doneBefore(parent context.Context) (bool, error) {
+func (h *runState) doneBefore(parent context.Context) (bool, error) {
 	ctx, inTime, end := h.withTimeout(parent)
 	defer end()
 	defer inTime()
-	seen, err := h.Lock.Look(ctx, h.Once)
-	return err == nil && h.spared(seen), err
+	seen, err := h.Lock.FindSuccess(ctx, h.Once)
+	return err == nil && h.alreadyDone(seen), err
 }
 
-func (h *holding) spared(seen Seen) bool {
+func (h *runState) alreadyDone(seen LastSuccess) bool {
 	if seen.Done != nil {
 		h.Progress("Done already at %s by %s", seen.Done.Time.Local().Format(time.RFC3339), seen.Done.Host)
 	}
 	return seen.Done != nil
 }
 
-// withTimeout is a context that ends after Timeout unless stop is called before, which
-// reports whether it came in time. Once the command has begun there is no limit.
-func (h *holding) withTimeout(parent context.Context) (ctx context.Context, stop func() bool, end func()) {
+// withTimeout returns a context that ends after Timeout unless stop is called before; stop
+// reports whether it was called in time. Once the command has begun there is no limit.
+func (h *runState) withTimeout(parent context.Context) (ctx context.Context, stop func() bool, end func()) {
 	ctx, cancel := context.WithCancelCause(parent)
 	end = func() { cancel(nil) }
 	if h.Timeout == 0 || h.started {
@@ -135,7 +135,7 @@ func (h *holding) withTimeout(parent context.Context) (ctx context.Context, stop
 }
 
 // hold acquires the lock, runs the command, and releases the lock.
-func (h *holding) hold(parent context.Context) error {
+func (h *runState) hold(parent context.Context) error {
 	ctx, inTime, end := h.withTimeout(parent)
 	defer end()
 	h.Progress("Attempting lock acquisition")
@@ -145,25 +145,25 @@ func (h *holding) hold(parent context.Context) error {
 	}
 	defer guard.Close()
 	return h.Lock.Do(ctx, func(ctx context.Context, held *Held) error {
-		seen, err := h.Lock.Look(ctx, h.Once)
+		seen, err := h.Lock.FindSuccess(ctx, h.Once)
 		switch {
 		case err != nil:
 			return err
 		case !inTime():
 			return ErrTimeout
-		case h.spared(seen):
+		case h.alreadyDone(seen):
 			return nil
 		}
 		if err := h.runChild(ctx, held, guard); err != nil || !h.ended || h.code != 0 {
 			return err
 		}
 		// It has succeeded, even if the lock is lost while this is retried.
-		h.noteErr = h.Lock.Note(parent, h.Once, seen)
+		h.recordErr = h.Lock.RecordSuccess(parent, h.Once, seen)
 		return nil
 	})
 }
 
-func (h *holding) runChild(ctx context.Context, held *Held, guard *proc.Guard) error {
+func (h *runState) runChild(ctx context.Context, held *Held, guard *proc.Guard) error {
 	onStop := func() { h.warnOfStop(held) }
 	h.setHolds(onStop)
 	defer h.setHolds(nil)
@@ -182,8 +182,8 @@ func (h *holding) runChild(ctx context.Context, held *Held, guard *proc.Guard) e
 	return nil
 }
 
-// warnOfStop says what it means that we are about to be stopped (SIGTSTP).
-func (h *holding) warnOfStop(held *Held) {
+// warnOfStop warns what happens to the lock while this process is stopped (SIGTSTP).
+func (h *runState) warnOfStop(held *Held) {
 	if h.Lock.cfg.Safe {
 		h.Warn("stopped: %s stays held", held.Key())
 		return
@@ -192,7 +192,7 @@ func (h *holding) warnOfStop(held *Held) {
 }
 
 // dispatch handles signals until quit is closed.
-func (h *holding) dispatch(quit <-chan struct{}) {
+func (h *runState) dispatch(quit <-chan struct{}) {
 	for {
 		select {
 		case <-quit:
@@ -203,7 +203,7 @@ func (h *holding) dispatch(quit <-chan struct{}) {
 	}
 }
 
-func (h *holding) signal(sig os.Signal) {
+func (h *runState) signal(sig os.Signal) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -226,7 +226,7 @@ func (h *holding) signal(sig os.Signal) {
 
 // setHolds says that signals are for the command (onStop is not nil), or not. Those for
 // an earlier command are dropped.
-func (h *holding) setHolds(onStop func()) {
+func (h *runState) setHolds(onStop func()) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.holds, h.onStop = onStop != nil, onStop
@@ -235,7 +235,7 @@ func (h *holding) setHolds(onStop func()) {
 	}
 }
 
-func (h *holding) toldToStop() bool {
+func (h *runState) toldToStop() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.stopped

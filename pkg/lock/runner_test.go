@@ -215,7 +215,7 @@ func TestRunnerReportsASuccessThatIsNotNoted(t *testing.T) {
 	r.stdin.Close()
 	<-w.ch
 	r.cancel(errors.New("enough"))
-	if _, err := r.end(); !errors.Is(err, ErrNotNoted) {
+	if _, err := r.end(); !errors.Is(err, ErrNotRecorded) {
 		t.Errorf("%v, want ErrNotNoted", err)
 	}
 }

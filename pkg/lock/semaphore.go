@@ -29,7 +29,7 @@ func (m *semaphore) behavior() string { return api.SessionDelete }
 func (m *semaphore) acquire(ctx context.Context, s *session) (grant, error) {
 	own := m.cfg.Prefix + "/" + s.id
 	var index uint64
-	fault := newBackoff()
+	errBackoff := newBackoff()
 	for {
 		g, next, err := m.tryAcquire(ctx, s, own, index)
 		switch {
@@ -37,17 +37,17 @@ func (m *semaphore) acquire(ctx context.Context, s *session) (grant, error) {
 			return g, nil
 		case err == nil:
 			index = next
-			fault.Reset()
+			errBackoff.Reset()
 			continue
 		case ctx.Err() != nil:
 			return grant{}, context.Cause(ctx)
 		case permanent(err):
 			return grant{}, err
-		case fault.Failures() == 0:
+		case errBackoff.Failures() == 0:
 			m.log.Warn("could not ask for a slot; trying again", "prefix", m.cfg.Prefix, "error", err)
 		}
 		index = 0
-		if err := fault.Sleep(ctx); err != nil {
+		if err := errBackoff.Sleep(ctx); err != nil {
 			return grant{}, err
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// Info prints the figures that the agent gives of itself, by section.
+// Info prints the agent's statistics, by section.
 func Info(ctx context.Context, c *client.Client, out io.Writer) error {
 	self, err := c.AgentSelf(ctx)
 	if err != nil {
@@ -21,7 +21,7 @@ func Info(ctx context.Context, c *client.Client, out io.Writer) error {
 	}
 	stats := self["Stats"]
 	if stats == nil {
-		return refuse("Error querying Consul agent: its answer has no Stats")
+		return refused("Error querying Consul agent: its answer has no Stats")
 	}
 	for _, section := range sortedKeys(stats) {
 		fmt.Fprintf(out, "%s:\n", section)
@@ -49,16 +49,16 @@ type MaintChange struct {
 	Service         string // its id; "" is the node
 }
 
-// Maint takes the node or a service out of service, puts it back, or lists what
-// is out.
+// Maint puts the node or a service into maintenance mode, ends that, or lists what is in
+// maintenance mode.
 func Maint(ctx context.Context, c *client.Client, out io.Writer, ch MaintChange) error {
 	switch {
 	case ch.Enable && ch.Disable:
-		return refuse("Only one of -enable or -disable may be provided")
+		return refused("Only one of -enable or -disable may be provided")
 	case !ch.Enable && ch.Reason != "":
-		return refuse("Reason may only be provided with -enable")
+		return refused("Reason may only be provided with -enable")
 	case !ch.Enable && !ch.Disable && ch.Service != "":
-		return refuse("Service requires either -enable or -disable")
+		return refused("Service requires either -enable or -disable")
 	case !ch.Enable && !ch.Disable:
 		return listMaintenance(ctx, c, out)
 	}
@@ -105,7 +105,7 @@ const keySize = 32
 // Keygen prints a new key for gossip encryption.
 func Keygen(out io.Writer) {
 	key := make([]byte, keySize)
-	_, _ = rand.Read(key) // never fails: the program would end
+	_, _ = rand.Read(key) // returns no error: if it fails, the program ends
 	fmt.Fprintln(out, base64.StdEncoding.EncodeToString(key))
 }
 
@@ -140,13 +140,13 @@ func Version(out io.Writer, b Build, format string) error {
 		}
 		fmt.Fprintf(out, "%s\n", text)
 	default:
-		return refuse("Unknown format %q: use text or json", format)
+		return refused("Unknown format %q: use text or json", format)
 	}
 	return nil
 }
 
-// splitVersion parts 1.2.3 from what follows it. Drivers compare the first, so
-// it has that form even for a build that was given another name.
+// splitVersion splits 1.2.3-rc1 into 1.2.3 and rc1. Drivers compare the first, so it has
+// that form even for a build whose version is some other text.
 func splitVersion(full string) (version, prerelease string) {
 	full = strings.TrimPrefix(full, "v")
 	version, prerelease, _ = strings.Cut(full, "-")

@@ -33,7 +33,7 @@ type NodesQuery struct {
 	Options  client.Options
 }
 
-// Nodes lists the catalog's nodes; warn is told when none match.
+// Nodes lists the catalog's nodes, or prints to warn that none match.
 func Nodes(ctx context.Context, c *client.Client, out, warn io.Writer, q NodesQuery) error {
 	nodes, err := findNodes(ctx, c, q)
 	if err != nil {
@@ -89,8 +89,7 @@ type ServicesQuery struct {
 	Options client.Options
 }
 
-// Services lists the names of the catalog's services; warn is told when none
-// match.
+// Services lists the names of the catalog's services, or prints to warn that none match.
 func Services(ctx context.Context, c *client.Client, out, warn io.Writer, q ServicesQuery) error {
 	services, err := findServices(ctx, c, q)
 	if err != nil {

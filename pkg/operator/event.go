@@ -25,23 +25,23 @@ type EventFlags struct {
 func (f EventFlags) check(args []string) error {
 	switch {
 	case f.Log && (len(args) > 0 || f.Durable || f.TTL != 0 || f.filtered()):
-		return refuse("-log takes -name and nothing else")
+		return refused("-log takes -name and nothing else")
 	case f.Log:
 		return nil
 	case f.Name == "":
-		return refuse("Event name must be specified")
+		return refused("Event name must be specified")
 	case len(args) > 1:
-		return refuse("Too many command line arguments.")
+		return refused("Too many command line arguments.")
 	case f.Tag != "" && f.Service == "":
-		return refuse("Cannot provide tag filter without service filter.")
+		return refused("Cannot provide tag filter without service filter.")
 	case f.Durable && f.filtered():
-		return refuse("A durable event has no filters: its readers choose it by name.")
+		return refused("A durable event has no filters: its readers choose it by name.")
 	case f.TTL != 0 && !f.Durable:
-		return refuse("-ttl is for durable events: give -durable too.")
+		return refused("-ttl is for durable events: give -durable too.")
 	}
 	for _, filter := range []struct{ what, text string }{{"node", f.Node}, {"service", f.Service}, {"tag", f.Tag}} {
 		if _, err := regexp.Compile(filter.text); err != nil {
-			return refuse("Failed to compile %s filter regexp: %v", filter.what, err)
+			return refused("Failed to compile %s filter regexp: %v", filter.what, err)
 		}
 	}
 	return nil

@@ -54,18 +54,18 @@ func KVGet(ctx context.Context, c *client.Client, out io.Writer, q KVQuery) erro
 		printPairs(out, pairs, q)
 		return nil
 	case key == "":
-		return refuse(missingKey)
+		return refused(missingKey)
 	}
 	pair, _, err := c.KVGet(ctx, key, &q.Options)
 	switch {
 	case err != nil:
 		return queryFailed(err)
 	case pair == nil:
-		return refuse("Error! No key exists at: %s", key)
+		return refused("Error! No key exists at: %s", key)
 	case q.Detailed:
 		printPair(out, pair, q.Base64)
 	default:
-		_, _ = out.Write(append(shownValue(pair, q.Base64), '\n'))
+		_, _ = out.Write(append(printedValue(pair, q.Base64), '\n'))
 	}
 	return nil
 }
@@ -74,7 +74,7 @@ func printPairs(out io.Writer, pairs []*api.KVPair, q KVQuery) {
 	for i, pair := range pairs {
 		switch {
 		case !q.Detailed:
-			fmt.Fprintf(out, "%s:%s\n", pair.Key, shownValue(pair, q.Base64))
+			fmt.Fprintf(out, "%s:%s\n", pair.Key, printedValue(pair, q.Base64))
 			continue
 		case i > 0:
 			fmt.Fprintln(out)
@@ -98,13 +98,13 @@ func printPair(out io.Writer, pair *api.KVPair, encoded bool) {
 		{"LockIndex", pair.LockIndex},
 		{"ModifyIndex", pair.ModifyIndex},
 		{"Session", session},
-		{"Value", string(shownValue(pair, encoded))},
+		{"Value", string(printedValue(pair, encoded))},
 	} {
 		fmt.Fprintf(out, "%-17s%v\n", line.name, line.value)
 	}
 }
 
-func shownValue(pair *api.KVPair, encoded bool) []byte {
+func printedValue(pair *api.KVPair, encoded bool) []byte {
 	if encoded {
 		return []byte(base64.StdEncoding.EncodeToString(pair.Value))
 	}
@@ -130,15 +130,15 @@ type KVChange struct {
 func KVPut(ctx context.Context, c *client.Client, in io.Reader, out io.Writer, ch KVChange) error {
 	switch {
 	case ch.Key == "":
-		return refuse(missingKey)
+		return refused(missingKey)
 	case strings.HasPrefix(ch.Key, "/"):
-		return refuse("Error! Failed writing data: Invalid key. Key must not begin with a '/': %s", ch.Key)
+		return refused("Error! Failed writing data: Invalid key. Key must not begin with a '/': %s", ch.Key)
 	case ch.Key != api.CleanKey(ch.Key):
-		return refuse("Error! Failed writing data: Invalid key. %s: %s", uncleanKey, ch.Key)
+		return refused("Error! Failed writing data: Invalid key. %s: %s", uncleanKey, ch.Key)
 	case (ch.Acquire || ch.Release) && ch.Session == "":
-		return refuse("Error! Missing -session (required with -acquire and -release)")
+		return refused("Error! Missing -session (required with -acquire and -release)")
 	case ch.ModifyIndex != 0 && !ch.CAS:
-		return refuse("Cannot specify -modify-index without -cas!")
+		return refused("Cannot specify -modify-index without -cas!")
 	}
 	value, err := readData(in, ch.Data)
 	if err != nil {
@@ -175,15 +175,15 @@ func reportPut(out io.Writer, ch KVChange, ok bool) error {
 	case ok:
 		fmt.Fprintf(out, "Success! Data written to: %s\n", ch.Key)
 	case ch.Acquire:
-		return refuse("Error! Did not acquire lock")
+		return refused("Error! Did not acquire lock")
 	case ch.Release:
-		return refuse("Error! Did not release lock")
+		return refused("Error! Did not release lock")
 	case ch.CAS && ch.ModifyIndex == 0:
-		return refuse("Error! Did not write to %s: CAS performed with index=0 and key already exists.", ch.Key)
+		return refused("Error! Did not write to %s: CAS performed with index=0 and key already exists.", ch.Key)
 	case ch.CAS:
-		return refuse("Error! Did not write to %s: CAS failed", ch.Key)
+		return refused("Error! Did not write to %s: CAS failed", ch.Key)
 	default:
-		return refuse("Error! Did not write to %s: the agent refused it without a reason", ch.Key)
+		return refused("Error! Did not write to %s: the agent refused it without a reason", ch.Key)
 	}
 	return nil
 }
@@ -205,15 +205,15 @@ func KVDelete(ctx context.Context, c *client.Client, out io.Writer, ch KVChange)
 	key := strings.TrimPrefix(ch.Key, "/")
 	switch {
 	case ch.CAS && ch.Recurse:
-		return refuse("Cannot specify both -cas and -recurse!")
+		return refused("Cannot specify both -cas and -recurse!")
 	case ch.ModifyIndex != 0 && !ch.CAS:
-		return refuse("Cannot specify -modify-index without -cas!")
+		return refused("Cannot specify -modify-index without -cas!")
 	case ch.CAS && ch.ModifyIndex == 0:
-		return refuse("Cannot delete a key that does not exist. Provide a -modify-index greater than than 0.")
+		return refused("Cannot delete a key that does not exist. Provide a -modify-index greater than than 0.")
 	case key == "" && !ch.Recurse:
-		return refuse(missingKey)
+		return refused(missingKey)
 	case key != api.CleanKey(key):
-		return refuse("Error! Did not delete key %s: %s", key, uncleanKey)
+		return refused("Error! Did not delete key %s: %s", key, uncleanKey)
 	}
 	w := client.KVWrite{Recurse: ch.Recurse}
 	if ch.CAS {
@@ -226,7 +226,7 @@ func KVDelete(ctx context.Context, c *client.Client, out io.Writer, ch KVChange)
 	case err != nil:
 		return failed(err, "Error! Did not delete key %s", key)
 	case !ok:
-		return refuse("Error! Did not delete key %s: CAS failed", key)
+		return refused("Error! Did not delete key %s: CAS failed", key)
 	case ch.Recurse:
 		fmt.Fprintf(out, "Success! Deleted keys with prefix: %s\n", key)
 	default:

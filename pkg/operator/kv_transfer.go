@@ -42,7 +42,7 @@ func KVExport(ctx context.Context, c *client.Client, out io.Writer, prefix strin
 // for standard input. Nothing is written unless all of it can be read.
 func KVImport(ctx context.Context, c *client.Client, in io.Reader, out io.Writer, data, prefix string, o client.Options) error {
 	if data == "" {
-		return refuse("Error! Missing DATA argument")
+		return refused("Error! Missing DATA argument")
 	}
 	text, err := readData(in, data)
 	if err != nil {
@@ -58,8 +58,8 @@ func KVImport(ctx context.Context, c *client.Client, in io.Reader, out io.Writer
 		if values[i], err = base64.StdEncoding.DecodeString(e.Value); err != nil {
 			return failed(err, "Error! Cannot base 64 decode value of key %s", e.Key)
 		}
-		if e.Key = under(prefix, e.Key); e.Key == "" || e.Key != api.CleanKey(e.Key) {
-			return refuse("Error! Failed writing data: Invalid key %q in entry %d", e.Key, i+1)
+		if e.Key = joinPrefix(prefix, e.Key); e.Key == "" || e.Key != api.CleanKey(e.Key) {
+			return refused("Error! Failed writing data: Invalid key %q in entry %d", e.Key, i+1)
 		}
 	}
 	for i, e := range list {
@@ -68,15 +68,15 @@ func KVImport(ctx context.Context, c *client.Client, in io.Reader, out io.Writer
 		case err != nil:
 			return failed(err, "Error! Failed writing data for key %s", e.Key)
 		case !ok:
-			return refuse("Error! Failed writing data for key %s", e.Key)
+			return refused("Error! Failed writing data for key %s", e.Key)
 		}
 		fmt.Fprintf(out, "Imported: %s\n", e.Key)
 	}
 	return nil
 }
 
-// under puts a key below a prefix. The slash at its end means a folder.
-func under(prefix, key string) string {
+// joinPrefix puts a key below a prefix. It keeps a slash at the end, which means a folder.
+func joinPrefix(prefix, key string) string {
 	if prefix == "" {
 		return key
 	}

@@ -123,8 +123,8 @@ func memberStatus(status int) string {
 	return "unknown"
 }
 
-// Join makes the agent join the cluster of each address; warn is told of those
-// that did not answer. One that did is enough.
+// Join makes the agent join the cluster of each address. It prints to warn which of them
+// did not answer; one that did is enough.
 func Join(ctx context.Context, c *client.Client, out, warn io.Writer, addrs []string, wan bool) error {
 	joined := 0
 	var last error
@@ -156,7 +156,7 @@ func Leave(ctx context.Context, c *client.Client, out io.Writer) error {
 // it at once.
 func ForceLeave(ctx context.Context, c *client.Client, node string, prune, wan bool) error {
 	if node == "" {
-		return refuse("A node name must be specified to force leave.")
+		return refused("A node name must be specified to force leave.")
 	}
 	if err := c.ForceLeave(ctx, node, prune, wan); err != nil {
 		return failed(err, "Error force leaving")

@@ -4,11 +4,10 @@
 // There is one function for each subcommand. It takes a client, where to write,
 // and the flags as a small struct; it knows nothing of command lines.
 //
-// Scripts read the output, so it is the reference's, and so are the texts of
-// the errors: they are sentences to be shown as they stand, without a prefix.
-// An error carries its exit code where that is not 1 (package cli). Functions
-// do not look at the errors of writing: give them a bufio.Writer, whose Flush
-// reports the first.
+// Scripts read the output, so it is the reference's, and so are the texts of the errors:
+// they are whole sentences, to be printed without a prefix. An error has an exit code if
+// that is not 1 (package cli). Functions ignore the errors of writing: give them a
+// bufio.Writer, whose Flush reports the first one.
 package operator
 
 import (
@@ -32,18 +31,19 @@ type failure struct {
 func (f *failure) Error() string { return f.text }
 func (f *failure) Unwrap() error { return f.cause }
 
-// refuse is an error for a request that was not sent.
-func refuse(format string, args ...any) error {
+// refused is the error of a command that is refused before or without an error of the
+// agent.
+func refused(format string, args ...any) error {
 	return &failure{text: fmt.Sprintf(format, args...)}
 }
 
-// failed is the agent's error with what was tried in front.
+// failed is an error of a request; format says what was tried.
 func failed(err error, format string, args ...any) error {
-	return &failure{text: fmt.Sprintf(format, args...) + ": " + said(err), cause: err}
+	return &failure{text: fmt.Sprintf(format, args...) + ": " + errorText(err), cause: err}
 }
 
-// said is an error in the words of the reference's client.
-func said(err error) string {
+// errorText is the text of an error as the reference's client has it.
+func errorText(err error) string {
 	var status *api.StatusError
 	if errors.As(err, &status) {
 		return fmt.Sprintf("Unexpected response code: %d (%s)", status.Code, status.Text)
@@ -54,8 +54,8 @@ func said(err error) string {
 // queryFailed is the usual error of a read.
 func queryFailed(err error) error { return failed(err, "Error querying Consul agent") }
 
-// table prints rows in columns that at least two blanks separate. Names come
-// from anybody, so what could steer a terminal is not printed.
+// table prints rows in columns that at least two blanks separate. Anybody can choose a
+// name, so control characters are replaced.
 func table(w io.Writer, rows [][]string) {
 	var b bytes.Buffer
 	tw := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)

@@ -24,7 +24,7 @@ func RaftPeers(ctx context.Context, c *client.Client, out io.Writer, o client.Op
 	}
 	rows := [][]string{{"Node", "ID", "Address", "State", "Voter", "RaftProtocol", "Commit Index", "Trails Leader By"}}
 	for _, s := range conf.Servers {
-		state, trails := "follower", fmt.Sprintf("%d commits", behind(newest, s.LastIndex))
+		state, trails := "follower", fmt.Sprintf("%d commits", lag(newest, s.LastIndex))
 		if s.Leader {
 			state, trails = "leader", "-"
 		}
@@ -37,7 +37,7 @@ func RaftPeers(ctx context.Context, c *client.Client, out io.Writer, o client.Op
 	return nil
 }
 
-func behind(newest, index uint64) uint64 {
+func lag(newest, index uint64) uint64 {
 	if index > newest {
 		return 0 // no leader known, or it fell behind while it was asked
 	}

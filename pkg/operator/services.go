@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// ServiceFlags are a service given on the command line.
+// ServiceFlags are the flags that describe a service.
 type ServiceFlags struct {
 	ID, Name, Kind  string
 	Address, Socket string
@@ -27,7 +27,7 @@ type ServiceFlags struct {
 // Registration is the service that the flags describe.
 func (f ServiceFlags) Registration() (*api.AgentServiceRegistration, error) {
 	if f.Port < 0 || f.Port > 65535 {
-		return nil, refuse("Error! Invalid -port %d: must be between 0 and 65535", f.Port)
+		return nil, refused("Error! Invalid -port %d: must be between 0 and 65535", f.Port)
 	}
 	reg := &api.AgentServiceRegistration{
 		ID: f.ID, Name: f.Name, Kind: f.Kind, Address: f.Address, SocketPath: f.Socket, Port: f.Port, Tags: f.Tags,
@@ -58,7 +58,7 @@ func Pairs(flag string, values []string) (map[string]string, error) {
 	for _, v := range values {
 		key, value, ok := strings.Cut(v, "=")
 		if !ok || key == "" {
-			return nil, refuse("Error! Invalid value %q for flag -%s: it is not key=value", v, flag)
+			return nil, refused("Error! Invalid value %q for flag -%s: it is not key=value", v, flag)
 		}
 		if out == nil {
 			out = map[string]string{}

@@ -8,14 +8,14 @@ import (
 	"path/filepath"
 )
 
-// Append adds f.Content at the end of a file, which is made if it is not there; mode
-// and owner are those of f then. It adds all of it or, on an error, nothing. Backup has
-// no effect, and there is nothing that Result.Restore would put back.
+// Append appends f.Content to a file. A missing file is created with the mode and owner
+// of f. It appends all of the content or, on an error, nothing. f.Backup has no effect,
+// and Result.Restore restores nothing.
 func Append(f File) (Result, error) {
-	d, err := follow(f.Path)
+	d, err := resolve(f.Path)
 	res := Result{Path: d.path}
 	if err == nil {
-		err = add(d, f)
+		err = appendTo(d, f)
 	}
 	if err != nil {
 		return res, fmt.Errorf("append to %s: %w", f.Path, err)
@@ -24,7 +24,7 @@ func Append(f File) (Result, error) {
 	return res, nil
 }
 
-func add(d destination, f File) error {
+func appendTo(d destination, f File) error {
 	if d.stream {
 		return d.send(f.Content)
 	}
@@ -53,7 +53,8 @@ func add(d destination, f File) error {
 	return errors.Join(err, file.Close())
 }
 
-// appendAll undoes a partial write, as on a full disk: a retry would otherwise repeat it.
+// appendAll appends content, and undoes a partial write, as on a full disk: a retry would
+// repeat that part.
 func appendAll(file *os.File, content []byte) error {
 	info, err := file.Stat()
 	if err != nil {
@@ -70,7 +71,7 @@ func appendAll(file *os.File, content []byte) error {
 
 // EndsWith reports whether the file at path, which may be missing, ends with content.
 func EndsWith(path string, content []byte) bool {
-	d, err := follow(path)
+	d, err := resolve(path)
 	if err != nil || d.stream {
 		return false
 	}

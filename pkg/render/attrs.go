@@ -12,11 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fill writes a staged file with its owner, attributes and mode, in this order: a change
-// of owner clears bits of the mode, and an access list changes it.
-func fill(temp *os.File, content []byte, p Previous, path string, uid, gid int, mode fs.FileMode) error {
+// writeStaged writes a staged file, then sets its owner, attributes and mode, in this order:
+// a change of owner clears bits of the mode, and an access list changes it.
+func writeStaged(temp *os.File, content []byte, p Previous, path string, uid, gid int, mode fs.FileMode) error {
 	if _, err := temp.Write(content); err != nil {
-		return fmt.Errorf("stage: %w", nameless(err))
+		return fmt.Errorf("stage: %w", withoutPath(err))
 	}
 	if err := chown(temp, uid, gid); err != nil {
 		return err
@@ -27,24 +27,24 @@ func fill(temp *os.File, content []byte, p Previous, path string, uid, gid int, 
 		}
 	}
 	if err := temp.Chmod(mode); err != nil {
-		return fmt.Errorf("set mode %v: %w", mode, nameless(err))
+		return fmt.Errorf("set mode %v: %w", mode, withoutPath(err))
 	}
 	if err := temp.Sync(); err != nil {
-		return fmt.Errorf("stage: %w", nameless(err))
+		return fmt.Errorf("stage: %w", withoutPath(err))
 	}
 	return nil
 }
 
-// nameless removes the name of the hidden file from an error: the next attempt has
-// another name, and the same error would look like a new one.
-func nameless(err error) error {
+// withoutPath removes the name of the staged file from an error: that name differs at
+// each attempt, and the same error would look like a new one.
+func withoutPath(err error) error {
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
 		return at.Err
 	}
 	return err
 }
 
-// owner returns the ids that the file shall have, -1 for those it gets anyway.
+// owner returns the ids that the file must have; -1 for an id that it has as a new file.
 func owner(f File, p Previous) (uid, gid int, err error) {
 	uid, gid = p.UID, p.GID
 	if f.User != "" {
@@ -108,7 +108,7 @@ func chown(temp *os.File, uid, gid int) error {
 		if errors.Is(err, fs.ErrPermission) {
 			hint = " (only root may give files away: run as root, or as their owner)"
 		}
-		return fmt.Errorf("set owner %d:%d: %w%s", uid, gid, nameless(err), hint)
+		return fmt.Errorf("set owner %d:%d: %w%s", uid, gid, withoutPath(err), hint)
 	}
 	return nil
 }

@@ -41,13 +41,14 @@ func (e *CheckError) Error() string {
 	return text
 }
 
-// Check runs c on the staged file; a refusal is a *CheckError, any other error says that
-// the check could not judge it. Where nothing changes it does nothing.
+// Check runs c on the staged file. The error is a *CheckError if the check refuses the
+// file, another one if the check did not run to its end. If nothing changes it does
+// nothing.
 func (s *Staged) Check(ctx context.Context, c Check) error {
 	if !s.changed || len(c.Command) == 0 {
 		return nil
 	}
-	if err := s.show(); err != nil {
+	if err := s.stageStream(); err != nil {
 		return fmt.Errorf("check of %s: %w", s.path, err)
 	}
 	shown := strings.Join(c.Command, " ")
@@ -74,7 +75,7 @@ func (s *Staged) Check(ctx context.Context, c Check) error {
 	switch {
 	case res.Code == 0:
 		return nil
-	case !judged(res.Code):
+	case !ranToEnd(res.Code):
 		return fmt.Errorf("check of %s could not run to its end: %s: exit code %d, %q", s.path, shown, res.Code, output)
 	}
 	return &CheckError{Path: s.path, Command: shown, Code: res.Code, Output: output}
@@ -89,14 +90,15 @@ const (
 	lastSignal        = 64
 )
 
-// judged reports whether a check that ended with this code has seen the file and judged it.
-func judged(code int) bool {
+// ranToEnd reports whether a check with this exit code has run to its end, so that its
+// answer counts.
+func ranToEnd(code int) bool {
 	signalled := code > codeSignalled && code <= codeSignalled+lastSignal
 	return code != codeNotExecutable && code != codeNotFound && !signalled
 }
 
-// show gives a stream's content a file that the check can read.
-func (s *Staged) show() error {
+// stageStream writes the content for a stream to a temporary file, for the check to read.
+func (s *Staged) stageStream() error {
 	if !s.to.stream || s.temp != nil {
 		return nil
 	}
@@ -109,7 +111,7 @@ func (s *Staged) show() error {
 	return err
 }
 
-// shellWord quotes a path that the shell would take apart.
+// shellWord quotes a path for the shell, if it needs that.
 func shellWord(path string) string {
 	plain := strings.IndexFunc(path, func(r rune) bool {
 		return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@%,=", r))

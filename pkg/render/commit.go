@@ -71,8 +71,8 @@ func (r Result) Restore() (bool, error) {
 	return err == nil, err
 }
 
-// closed reports whether nothing can be made in a directory.
-func closed(err error) bool {
+// unwritable reports whether err says that files cannot be created in a directory.
+func unwritable(err error) bool {
 	return errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.EACCES) || errors.Is(err, syscall.EPERM)
 }
 

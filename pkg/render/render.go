@@ -65,14 +65,14 @@ type Previous struct {
 
 // Staged is a file ready to replace its destination. Use it from one goroutine.
 type Staged struct {
-	path     string // the destination, links followed
-	to       destination
-	temp     *os.File // locked; nil: nothing changes, or all is done
-	backup   bool
-	changed  bool
-	away     bool // staged in the directory for temporary files, because its own is closed
-	content  []byte
-	previous Previous
+	path      string // the destination, links followed
+	to        destination
+	temp      *os.File // locked; nil: nothing changes, or all is done
+	backup    bool
+	changed   bool
+	inTempDir bool // staged in the directory for temporary files, because its own is closed
+	content   []byte
+	previous  Previous
 }
 
 // Stage prepares f. The caller must Commit or Discard what it returns.
@@ -88,7 +88,7 @@ func stage(f File) (*Staged, error) {
 	if len(f.Content) > MaxSize {
 		return nil, fmt.Errorf("the content has %d bytes, more than the limit of %d MiB", len(f.Content), MaxSize>>20)
 	}
-	to, err := follow(f.Path)
+	to, err := resolve(f.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -116,14 +116,14 @@ func stage(f File) (*Staged, error) {
 	}
 	removeStale(path)
 	s.temp, err = createTemp(path)
-	if closed(err) && s.previous.Existed && isMountPoint(path) {
-		s.away = true
+	if unwritable(err) && s.previous.Existed && isMountPoint(path) {
+		s.inTempDir = true
 		s.temp, err = createTemp(filepath.Join(os.TempDir(), filepath.Base(path)))
 	}
 	if err != nil {
 		return nil, err
 	}
-	if err := fill(s.temp, f.Content, s.previous, path, uid, gid, mode); err != nil {
+	if err := writeStaged(s.temp, f.Content, s.previous, path, uid, gid, mode); err != nil {
 		s.Discard()
 		return nil, err
 	}
@@ -150,10 +150,10 @@ func (s *Staged) Commit() (Result, error) {
 		}
 	}
 	err := errors.New("staged elsewhere")
-	if !s.away {
+	if !s.inTempDir {
 		err = os.Rename(s.temp.Name(), s.path)
 	}
-	if s.away || errors.Is(err, syscall.EBUSY) {
+	if s.inTempDir || errors.Is(err, syscall.EBUSY) {
 		res.InPlace = true
 		err = s.writeOver()
 	}

@@ -22,9 +22,9 @@ const (
 	tempMark = ".muster-" // in staged files: .NAME.muster-RANDOM
 )
 
-// follow resolves the links that path itself may be; a link to nothing gives what
-// it points to. Links among the directories need no care.
-func follow(path string) (destination, error) {
+// resolve follows path while it is a symbolic link. A broken link gives the path that it
+// points to. Directories in the path may be links, too: they need not be resolved.
+func resolve(path string) (destination, error) {
 	none := destination{fd: -1}
 	if path == "" {
 		return none, errors.New("no destination given")
@@ -48,7 +48,7 @@ func follow(path string) (destination, error) {
 			return none, err
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {
-			stream, err := fits(info)
+			stream, err := checkDestination(info)
 			return destination{path: at, stream: stream, fd: -1}, err
 		}
 		target, err := os.Readlink(at)
@@ -68,9 +68,9 @@ func follow(path string) (destination, error) {
 	return none, fmt.Errorf("more than %d symbolic links in a row", maxLinks)
 }
 
-// fits reports whether something can be a destination, and whether it is a stream. A disk
-// or a socket cannot: writing there is a mistake.
-func fits(info fs.FileInfo) (stream bool, err error) {
+// checkDestination reports whether a destination is a stream. A directory, a disk or a
+// socket is an error.
+func checkDestination(info fs.FileInfo) (stream bool, err error) {
 	mode := info.Mode()
 	switch {
 	case mode.IsDir():
@@ -142,8 +142,8 @@ func ensureDir(dir string, make bool) error {
 	return durable.SyncDir(parent)
 }
 
-// createTemp makes and locks the hidden file. The lock says that a live process will
-// commit or discard it.
+// createTemp makes and locks the hidden file. While it is locked, a live process will
+// commit or discard it: see removeStale.
 func createTemp(path string) (*os.File, error) {
 	dir, name := filepath.Split(path)
 	// Longest file name is 255 bytes; the mark and the random part need some.
@@ -157,14 +157,14 @@ func createTemp(path string) (*os.File, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("make a staged file in %s: %w", dir, nameless(err))
+			return nil, fmt.Errorf("make a staged file in %s: %w", dir, withoutPath(err))
 		}
 		if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil && sameFile(f, temp) {
 			return f, nil
 		} else if err != nil && !errors.Is(err, syscall.EWOULDBLOCK) {
 			return f, nil // a file system without locks: nobody can remove it as stale either
 		}
-		// Another process took it for stale before we held the lock.
+		// Another process has locked or removed it as stale before we locked it.
 		os.Remove(temp)
 		f.Close()
 	}

@@ -15,17 +15,17 @@ import (
 // streamTimeout is how long the pipe of a slow reader may stay full.
 const streamTimeout = 10 * time.Second
 
-// ErrReaderGone says that nobody will ever read a descriptor of our own (/dev/stdout)
-// again. A pipe that has a name may get another reader.
+// ErrReaderGone says that the reader of a descriptor of our own (/dev/stdout) has gone for
+// good. A named pipe may get another reader.
 var ErrReaderGone = errors.New("its reader has gone")
 
 // destination is a path after its links are followed.
 type destination struct {
 	path string
-	// stream says that there is nothing to compare with or to replace: content is
-	// written to a pipe, a terminal or another character device as it is. So it is to
-	// a descriptor of our own (/dev/stdout), even where that is a regular file: who
-	// opened it for us reads that file, not one that takes its name.
+	// stream says that there is nothing to compare with or to replace: the content is
+	// written to a pipe, a terminal or another character device. A descriptor of our own
+	// (/dev/stdout) is a stream even if it is a regular file: whoever opened it for us
+	// reads that file, not another one of the same name.
 	stream bool
 	fd     int // of our own; -1: none
 }
@@ -33,11 +33,11 @@ type destination struct {
 // IsStream reports whether content is written to path as it is, instead of replacing
 // a file: see Stage. It is false where stat fails.
 func IsStream(path string) bool {
-	d, err := follow(path)
+	d, err := resolve(path)
 	return err == nil && d.stream
 }
 
-// ownDescriptor is the number of the descriptor of ours that a path names.
+// ownDescriptor is the number of our own descriptor that a path names (/dev/fd/3).
 func ownDescriptor(path string) (fd int, ok bool) {
 	dir, name := filepath.Split(path)
 	switch filepath.Clean(dir) {

@@ -102,8 +102,8 @@ type consulTarget struct {
 	read map[string]bool // its keys that were read
 }
 
-// runConsul runs a job by that protocol. Nodes on which remote execution is off do
-// not answer: they are lost.
+// runConsul runs a job by the reference's protocol. Nodes on which remote execution is off
+// do not answer: they are lost.
 func runConsul(ctx context.Context, cfg Config, found []api.ExecCandidate) (Result, error) {
 	if cfg.Parallel > 0 || cfg.MaxFail > 0 || cfg.Timeout > 0 || cfg.Job != "" || cfg.Signer != nil {
 		return Result{}, errors.New("this agent is a Consul: -n, -max-fail, -timeout, -job and -sign need muster agents")
@@ -124,8 +124,8 @@ func runConsul(ctx context.Context, cfg Config, found []api.ExecCandidate) (Resu
 	renewing, stop := context.WithCancel(ctx)
 	defer stop()
 	go r.renew(renewing)
-	cfg.Show.Began(r.session, r.order)
-	cfg.Show.Log(slog.LevelDebug, "the agent is a Consul: speaking its protocol")
+	cfg.Display.Began(r.session, r.order)
+	cfg.Display.Log(slog.LevelDebug, "the agent is a Consul: speaking its protocol")
 	for _, t := range found {
 		if !t.Alive {
 			r.end(t.Node, api.ExecLost, 0, "the node failed")
@@ -152,7 +152,7 @@ func (r *consulRun) cleanUp(ctx context.Context) {
 	defer cancel()
 	_, err := r.cfg.Client.KVDelete(ctx, r.dir(), client.KVWrite{Recurse: true}, nil)
 	if err = errors.Join(err, r.cfg.Client.SessionDestroy(ctx, r.session, nil)); err != nil {
-		r.cfg.Show.Log(slog.LevelWarn, fmt.Sprintf("could not remove the job under %s: %v", r.dir(), err))
+		r.cfg.Display.Log(slog.LevelWarn, fmt.Sprintf("could not remove the job under %s: %v", r.dir(), err))
 	}
 }
 
@@ -201,7 +201,7 @@ func (r *consulRun) collect(ctx context.Context) error {
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				r.cfg.Show.Log(slog.LevelWarn, fmt.Sprintf("%v; trying again", err))
+				r.cfg.Display.Log(slog.LevelWarn, fmt.Sprintf("%v; trying again", err))
 				_ = retry.Sleep(ctx, maxBackoff)
 			}
 			index = 0
@@ -233,14 +233,14 @@ func (r *consulRun) readKeys(ctx context.Context, keys []string) error {
 			continue
 		case what == "ack":
 			t.State = api.ExecRunning
-			r.cfg.Show.Target(t.ExecTarget)
+			r.cfg.Display.Target(t.ExecTarget)
 		case strings.HasPrefix(what, "out/"):
 			pair, _, err := r.cfg.Client.KVGet(ctx, key, nil)
 			if err != nil {
 				return err
 			}
 			if pair != nil && len(pair.Value) > 0 { // an empty one is a heartbeat
-				r.cfg.Show.Output(t.Node, api.ExecStdout, pair.Value)
+				r.cfg.Display.Output(t.Node, api.ExecStdout, pair.Value)
 			}
 		}
 		t.read[key] = true
@@ -269,7 +269,7 @@ func (r *consulRun) readKeys(ctx context.Context, keys []string) error {
 func (r *consulRun) end(node, state string, code int, why string) {
 	t := r.targets[strings.ToLower(node)]
 	t.State, t.Code, t.Error = state, code, why
-	r.cfg.Show.Target(t.ExecTarget)
+	r.cfg.Display.Target(t.ExecTarget)
 }
 
 // expireTargets ends as lost the targets that have not answered in time.

@@ -73,11 +73,11 @@ type Config struct {
 	WaitRepl time.Duration
 	Verbose  bool
 
-	Show Show
+	Display Display
 }
 
-// Show shows a job to its user. Its methods are called by one goroutine.
-type Show interface {
+// Display shows a job to its user. Its methods are called by one goroutine.
+type Display interface {
 	// Began is called first, with the job's targets.
 	Began(id string, targets []string)
 	// Output is called with output of one of a node's streams.
@@ -85,7 +85,7 @@ type Show interface {
 	// Target is called when a target has entered another state. Before it is called
 	// with a final state, Output was called with all output of the target.
 	Target(t api.ExecTarget)
-	// Log logs how the job is followed.
+	// Log prints a message about the following of the job.
 	Log(level slog.Level, text string)
 }
 
@@ -108,7 +108,7 @@ func Targets(ctx context.Context, cfg Config) ([]api.ExecCandidate, error) {
 
 // targets is Targets. It also says whether the agent is a Consul.
 func targets(ctx context.Context, cfg Config) (found []api.ExecCandidate, consul bool, err error) {
-	err = retryWithoutLeader(ctx, cfg.Show, func() (err error) {
+	err = retryWithoutLeader(ctx, cfg.Display, func() (err error) {
 		found, err = cfg.Client.ExecTargets(ctx, cfg.Node, cfg.Service, cfg.Tag, nil)
 		if consul = client.IsStatus(err, http.StatusNotFound); consul {
 			found, err = consulTargets(ctx, cfg)
@@ -149,14 +149,14 @@ func Run(ctx context.Context, cfg Config) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	cfg.Show.Began(order.ID, order.Targets)
-	cfg.Show.Log(slog.LevelDebug, fmt.Sprintf("ordering job %s on %d node(s)", order.ID, len(found)))
+	cfg.Display.Began(order.ID, order.Targets)
+	cfg.Display.Log(slog.LevelDebug, fmt.Sprintf("ordering job %s on %d node(s)", order.ID, len(found)))
 	// A repeated order is the same job, so a retry after a lost answer is safe.
-	err = retryWithoutLeader(ctx, cfg.Show, func() error { return cfg.Client.ExecStart(ctx, request, nil) })
+	err = retryWithoutLeader(ctx, cfg.Display, func() error { return cfg.Client.ExecStart(ctx, request, nil) })
 	if err != nil && ctx.Err() == nil {
 		return Result{}, err
 	}
-	return Follow(ctx, cfg.Client, order.ID, true, cfg.Show)
+	return Follow(ctx, cfg.Client, order.ID, true, cfg.Display)
 }
 
 // newRequest encodes an order, and signs it if there is a signer.
@@ -180,7 +180,7 @@ func newRequest(order api.ExecOrder, signer *signed.Signer) (api.ExecRequest, er
 // retryWithoutLeader calls ask until it succeeds, fails for good or ctx ends. It
 // retries while there is no leader or the answer got lost, and says so once. An
 // agent that cannot be reached at all is an error at once.
-func retryWithoutLeader(ctx context.Context, show Show, ask func() error) error {
+func retryWithoutLeader(ctx context.Context, show Display, ask func() error) error {
 	backoff := newBackoff()
 	for failures := 1; ; failures++ {
 		err := ask()

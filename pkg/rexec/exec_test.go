@@ -172,7 +172,7 @@ func TestConsulKeys(t *testing.T) {
 		_ = json.NewEncoder(w).Encode([]api.KVPair{{Key: key, Value: []byte(values[key])}})
 	})
 	show := &seen{}
-	r := &consulRun{cfg: Config{Client: c, Prefix: "p", Show: show, Wait: time.Hour}, session: "s", targets: map[string]*consulTarget{}}
+	r := &consulRun{cfg: Config{Client: c, Prefix: "p", Display: show, Wait: time.Hour}, session: "s", targets: map[string]*consulTarget{}}
 	for _, node := range []string{"a", "b", "c", "silent"} {
 		r.order = append(r.order, node)
 		r.targets[node] = &consulTarget{ExecTarget: api.ExecTarget{Node: node, State: api.ExecCalled}, read: map[string]bool{}}
@@ -220,7 +220,7 @@ func TestText(t *testing.T) {
 
 func TestLines(t *testing.T) {
 	var out bytes.Buffer
-	p := &Lines{Out: &out, Err: &out}
+	p := &JSONLines{Out: &out, Err: &out}
 	p.Began("j", []string{"a"})
 	p.Output("a", api.ExecStderr, []byte("x\n"))
 	p.Target(api.ExecTarget{Node: "a", State: api.ExecFailed, Code: 4})

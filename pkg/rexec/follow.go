@@ -22,12 +22,12 @@ const (
 	pollWait = time.Minute
 )
 
-// follower follows one job. Its state belongs to the goroutine of Follow, except
+// jobReader follows one job. Its state belongs to the goroutine of Follow, except
 // have, with which the goroutine that reads output begins each stream.
-type follower struct {
+type jobReader struct {
 	client *client.Client
 	id     string
-	show   Show
+	show   Display
 
 	jobs   chan *api.ExecJob
 	output chan api.ExecOutput
@@ -42,7 +42,7 @@ type follower struct {
 	missingSince time.Time         // since when output of an ended target is missing
 }
 
-// logLine is a call of Show.Log by another goroutine.
+// logLine is a call of Display.Log by another goroutine.
 type logLine struct {
 	level slog.Level
 	text  string
@@ -51,8 +51,8 @@ type logLine struct {
 // Follow shows a job until it is over. If own is true it stops the job when ctx
 // ends, and returns ctx's cause once that is done. If not, it shows the output
 // from the beginning.
-func Follow(ctx context.Context, c *client.Client, id string, own bool, show Show) (Result, error) {
-	f := &follower{
+func Follow(ctx context.Context, c *client.Client, id string, own bool, show Display) (Result, error) {
+	f := &jobReader{
 		client: c, id: id, show: show,
 		jobs: make(chan *api.ExecJob), output: make(chan api.ExecOutput), resend: make(chan struct{}, 1), failed: make(chan error, 1),
 		logs: make(chan logLine, 1),
@@ -67,7 +67,7 @@ func Follow(ctx context.Context, c *client.Client, id string, own bool, show Sho
 	return f.loop(ctx, own)
 }
 
-func (f *follower) loop(ctx context.Context, own bool) (Result, error) {
+func (f *jobReader) loop(ctx context.Context, own bool) (Result, error) {
 	tick := time.NewTicker(resendAfter / 4)
 	defer tick.Stop()
 	var job *api.ExecJob
@@ -100,7 +100,7 @@ func (f *follower) loop(ctx context.Context, own bool) (Result, error) {
 
 // update shows the targets whose state has changed. It returns true once the job
 // has ended and all is shown.
-func (f *follower) update(job *api.ExecJob) bool {
+func (f *jobReader) update(job *api.ExecJob) bool {
 	missing := false
 	ended := !job.Ended.IsZero()
 	for _, t := range job.Targets {
@@ -138,7 +138,7 @@ func (f *follower) update(job *api.ExecJob) bool {
 }
 
 // showOutput shows output, of which some may have been shown already.
-func (f *follower) showOutput(out api.ExecOutput) {
+func (f *jobReader) showOutput(out api.ExecOutput) {
 	f.mu.Lock()
 	have := f.have[out.Node]
 	f.mu.Unlock()
@@ -153,7 +153,7 @@ func (f *follower) showOutput(out api.ExecOutput) {
 	f.have[out.Node] = have
 }
 
-func (f *follower) stopJob(ctx context.Context) {
+func (f *jobReader) stopJob(ctx context.Context) {
 	asking, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
 	defer cancel()
 	if err := retryWithoutLeader(asking, f.show, func() error { return f.client.ExecStop(asking, f.id, nil) }); err != nil {
@@ -161,9 +161,9 @@ func (f *follower) stopJob(ctx context.Context) {
 	}
 }
 
-// log has the loop call Show.Log: the methods of Show are called by its goroutine
+// log makes the loop call Display.Log: the methods of Display are called by its goroutine
 // only.
-func (f *follower) log(ctx context.Context, level slog.Level, format string, args ...any) {
+func (f *jobReader) log(ctx context.Context, level slog.Level, format string, args ...any) {
 	select {
 	case f.logs <- logLine{level, fmt.Sprintf(format, args...)}:
 	case <-ctx.Done():
@@ -171,7 +171,7 @@ func (f *follower) log(ctx context.Context, level slog.Level, format string, arg
 }
 
 // pollJob sends each new state of the job to the loop.
-func (f *follower) pollJob(ctx context.Context) {
+func (f *jobReader) pollJob(ctx context.Context) {
 	var index uint64
 	backoff, logged := newBackoff(), false
 	for {
@@ -206,7 +206,7 @@ func (f *follower) pollJob(ctx context.Context) {
 // readOutput reads the output stream, and opens another one when it breaks. With
 // all the first stream also requests what was written before, which that of a new
 // job need not.
-func (f *follower) readOutput(ctx context.Context, all bool) {
+func (f *jobReader) readOutput(ctx context.Context, all bool) {
 	for backoff := newBackoff(); ctx.Err() == nil; all = true {
 		var have map[string]uint64
 		if all {
@@ -243,7 +243,7 @@ func (f *follower) readOutput(ctx context.Context, all bool) {
 
 // position returns how many chunks of each target have been shown. It names the
 // targets of which there may be more.
-func (f *follower) position(ctx context.Context) map[string]uint64 {
+func (f *jobReader) position(ctx context.Context) map[string]uint64 {
 	job, _, err := f.client.ExecJob(ctx, f.id, nil)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -259,7 +259,7 @@ func (f *follower) position(ctx context.Context) map[string]uint64 {
 	return have
 }
 
-func (f *follower) result(job *api.ExecJob) Result {
+func (f *jobReader) result(job *api.ExecJob) Result {
 	out := Result{ID: f.id, States: map[string]int{}}
 	if job == nil {
 		return out

@@ -34,7 +34,7 @@ func (p *Text) Began(id string, targets []string) {
 	if p.Verbose {
 		p.printf("Created remote execution job: %s\n", id)
 	}
-	p.draw()
+	p.drawProgress()
 }
 
 // Output implements Show.
@@ -50,11 +50,11 @@ func (p *Text) Output(node string, stream int, data []byte) {
 		data = rest
 	}
 	p.partial[key] = bytes.Clone(data)
-	p.draw()
+	p.drawProgress()
 }
 
 func (p *Text) line(node string, stream int, line []byte) {
-	p.wipe()
+	p.clearProgress()
 	to := p.Out
 	if stream == api.ExecStderr {
 		to = p.Err
@@ -83,7 +83,7 @@ func (p *Text) Target(t api.ExecTarget) {
 	if api.ExecFinal(t.State) {
 		p.ended[t.Node] = t
 	}
-	p.draw()
+	p.drawProgress()
 }
 
 // ending describes how a target ended.
@@ -113,18 +113,18 @@ func ending(t api.ExecTarget) string {
 // Log implements Show.
 func (p *Text) Log(level slog.Level, text string) {
 	if level >= p.Level {
-		p.wipe()
+		p.clearProgress()
 		_, _ = fmt.Fprintf(p.Err, "exec: %s\n", text)
 	}
 }
 
 func (p *Text) printf(format string, args ...any) {
-	p.wipe()
+	p.clearProgress()
 	_, _ = fmt.Fprintf(p.Out, format, args...)
 }
 
-// draw writes the progress line, wipe removes it.
-func (p *Text) draw() {
+// drawProgress writes the progress line, clearProgress removes it.
+func (p *Text) drawProgress() {
 	if !p.Progress {
 		return
 	}
@@ -144,7 +144,7 @@ func (p *Text) draw() {
 	p.drawn = true
 }
 
-func (p *Text) wipe() {
+func (p *Text) clearProgress() {
 	if p.drawn {
 		_, _ = io.WriteString(p.Err, "\r\x1b[K")
 		p.drawn = false
@@ -153,7 +153,7 @@ func (p *Text) wipe() {
 
 // End shows the summary.
 func (p *Text) End(r Result, took time.Duration) {
-	p.wipe()
+	p.clearProgress()
 	if r.Total == 0 {
 		return
 	}
@@ -202,21 +202,21 @@ func (r Result) String() string {
 	return text
 }
 
-// Lines shows a job to programs, as one JSON value a line.
-type Lines struct {
+// JSONLines shows a job to programs, as one JSON value a line.
+type JSONLines struct {
 	Out, Err io.Writer
 	Level    slog.Level // the lowest that Log shows
 }
 
-func (p *Lines) write(v map[string]any) { _ = json.NewEncoder(p.Out).Encode(v) }
+func (p *JSONLines) write(v map[string]any) { _ = json.NewEncoder(p.Out).Encode(v) }
 
 // Began implements Show.
-func (p *Lines) Began(id string, targets []string) {
+func (p *JSONLines) Began(id string, targets []string) {
 	p.write(map[string]any{"Type": "job", "ID": id, "Targets": targets})
 }
 
 // Output implements Show.
-func (p *Lines) Output(node string, stream int, data []byte) {
+func (p *JSONLines) Output(node string, stream int, data []byte) {
 	name := "stdout"
 	if stream == api.ExecStderr {
 		name = "stderr"
@@ -225,18 +225,18 @@ func (p *Lines) Output(node string, stream int, data []byte) {
 }
 
 // Target implements Show.
-func (p *Lines) Target(t api.ExecTarget) {
+func (p *JSONLines) Target(t api.ExecTarget) {
 	p.write(map[string]any{"Type": "target", "Node": t.Node, "State": t.State, "Code": t.Code, "Error": t.Error, "Truncated": t.Truncated})
 }
 
 // Log implements Show.
-func (p *Lines) Log(level slog.Level, text string) {
+func (p *JSONLines) Log(level slog.Level, text string) {
 	if level >= p.Level {
 		_, _ = fmt.Fprintf(p.Err, "exec: %s\n", text)
 	}
 }
 
 // End shows the summary.
-func (p *Lines) End(r Result, took time.Duration) {
+func (p *JSONLines) End(r Result, took time.Duration) {
 	p.write(map[string]any{"Type": "end", "ID": r.ID, "Total": r.Total, "States": r.States, "Stopped": r.Stopped, "OK": r.OK(), "Seconds": took.Seconds()})
 }

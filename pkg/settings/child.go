@@ -56,8 +56,8 @@ func (e *Exec) Words() []string {
 	return w
 }
 
-// Validate checks what conf does not know the meaning of; path is where the block
-// stands.
+// Validate checks the values whose meaning conf does not know; path is the key of the
+// block.
 func (e *Exec) Validate(path string) error {
 	var errs []error
 	if _, err := Words(e.Command); err != nil {
@@ -73,7 +73,7 @@ func (e *Exec) Validate(path string) error {
 	return errors.Join(errs...)
 }
 
-// ValidSignal says what is wrong with a signal's name.
+// ValidSignal checks the name of a signal.
 func ValidSignal(key, name string) error {
 	if _, err := cli.ParseSignal(name); err != nil {
 		return fmt.Errorf("%s: %w", key, err)

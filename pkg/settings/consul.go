@@ -19,7 +19,7 @@ type Consul struct {
 	Datacenter string `conf:"datacenter,flag"`
 	HTTPAuth   string `conf:"http_auth,flag"` // user:password
 
-	_ any `conf:"enabled|transport,silent"` // how connections are kept is our own business
+	_ any `conf:"enabled|transport,silent"` // they tune connections, which needs no setting here
 	_ any `conf:"namespace,ignored"`
 }
 
@@ -50,8 +50,8 @@ type Retry struct {
 	MaxBackoff *time.Duration `conf:"max_backoff"`
 }
 
-// Spec is the retry block; without one a tool tries for ever.
-func (r *Retry) Spec() watch.Retry {
+// Watch is the block as package watch has it; without one a tool retries for ever.
+func (r *Retry) Watch() watch.Retry {
 	out := watch.Retry{Attempts: r.Attempts, Backoff: 250 * time.Millisecond, MaxBackoff: time.Minute}
 	if r.Backoff != nil {
 		out.Backoff = *r.Backoff

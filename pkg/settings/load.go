@@ -1,12 +1,11 @@
 // Package settings is what the configuration files of consul-template and envconsul
-// have in common, for the tools that read them unchanged: how files and
-// directories are laid over each other, and the blocks
-// that say which agent is asked, what is run in which environment, and how long
-// changes settle.
+// have in common, for the tools that read them unchanged: how files and directories are
+// merged, and the blocks that say which agent is asked, what is run in which environment,
+// and how long a change waits for others.
 //
-// What it promises: a key that the tool does not know is an error that names the
-// file and the nearest key; so is a value that cannot be; settings that have no
-// effect here are accepted and named in one warning.
+// It promises that an unknown key is an error that names the file and the most similar
+// key; that a wrong value is an error, too; and that settings without effect are accepted
+// and named in one warning.
 package settings
 
 import (
@@ -35,12 +34,12 @@ type File[T any] interface {
 	Validate() error
 }
 
-// Read reads every source, checks each by itself, and gives what they amount to, for
-// conf.Decode. Old spellings are replaced by prepare, which may be nil, and gives
-// remarks. The warnings are for the log; there is at most one about keys without
-// effect.
-func Read[T any, P File[T]](src Sources, prepare func(map[string]any) []string) (settings map[string]any, warnings []string, err error) {
-	in := reader{prepare: prepare, schema: *new(T)}
+// Read reads every source, checks each by itself, and returns them merged, for
+// conf.Decode. migrate, which may be nil, replaces old spellings of keys and returns
+// warnings about them. The warnings are for the log; there is at most one about keys
+// without effect.
+func Read[T any, P File[T]](src Sources, migrate func(map[string]any) []string) (settings map[string]any, warnings []string, err error) {
+	in := reader{migrate: migrate, schema: *new(T)}
 	in.check = func(m map[string]any) error {
 		var one T
 		if err := conf.Decode(m, &one); err != nil {
@@ -65,19 +64,19 @@ func Read[T any, P File[T]](src Sources, prepare func(map[string]any) []string) 
 	return in.merged, in.warnings(), nil
 }
 
-// reader collects what the sources say.
+// reader reads and merges the sources.
 type reader struct {
 	schema  any
 	check   func(map[string]any) error // one source by itself
-	prepare func(map[string]any) []string
+	migrate func(map[string]any) []string
 	merged  map[string]any
 	ignored []string
 	remarks []string
 	files   int
 }
 
-// path reads a file, or all files below a directory. What has none of the known
-// extensions is HCL, or JSON, which is HCL too: as in consul-template.
+// path reads a file, or all files below a directory. As in consul-template, a file with
+// none of the known extensions is HCL, of which JSON is a part.
 func (in *reader) path(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -124,13 +123,13 @@ func (in *reader) file(path string) error {
 	return in.add(path, m)
 }
 
-// add checks one source and lays it over those before.
+// add checks one source and merges it into those before.
 func (in *reader) add(name string, m map[string]any) error {
 	if address, ok := m["consul"].(string); ok { // the short form
 		m["consul"] = map[string]any{"address": address}
 	}
-	if in.prepare != nil {
-		for _, remark := range in.prepare(m) {
+	if in.migrate != nil {
+		for _, remark := range in.migrate(m) {
 			in.remarks = append(in.remarks, name+": "+remark)
 		}
 	}
@@ -141,8 +140,8 @@ func (in *reader) add(name string, m map[string]any) error {
 	if err := in.check(fitted.Map); err != nil {
 		return fmt.Errorf("failed to parse %s: %w", name, err)
 	}
-	// A command of several words replaces the one before instead of going on
-	// behind it.
+	// A command of several words replaces that of an earlier source; as a list it would be
+	// appended.
 	if exec, ok := fitted.Map["exec"].(map[string]any); ok && exec["command"] != nil {
 		words, _ := Words(exec["command"]) // checked
 		exec["command"] = argv(words)
@@ -152,7 +151,7 @@ func (in *reader) add(name string, m map[string]any) error {
 	return nil
 }
 
-// argv is a list of words that Merge takes for one value.
+// argv is a list of words that conf.Merge replaces as one value.
 type argv []string
 
 func (in *reader) warnings() []string {

@@ -16,7 +16,7 @@ type quiescence struct {
 	Max     time.Duration `conf:"max"`
 }
 
-// ParseWait reads "min:max", or a block; nil is nothing said.
+// ParseWait reads "min:max", or a block; nil if v is.
 func ParseWait(v any) (*watch.Wait, error) {
 	switch v := v.(type) {
 	case nil:

@@ -40,8 +40,8 @@ func WrongValue(flag, value string, err error) error {
 func (e *UsageError) Error() string { return e.Err.Error() }
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// Run executes the command that args name and returns the exit code. The error,
-// if there is one, has been printed.
+// Run executes the command that args name and returns the exit code. It prints the error,
+// if there is one.
 func (m Main) Run(ctx context.Context, args []string) int {
 	root := m.Root
 	root.SilenceErrors, root.SilenceUsage = true, true
@@ -84,8 +84,8 @@ func (m Main) failed(cmd *cobra.Command, err error) int {
 	return cli.Code(err)
 }
 
-// Unknown says that cmd has no such subcommand; the Args of a command that runs without
-// one may return it.
+// Unknown is the error for a subcommand that cmd does not have; the Args of a command that
+// runs without one may return it.
 func Unknown(cmd *cobra.Command, name string) error {
 	var names []string
 	for _, sub := range available(cmd) {
@@ -104,8 +104,8 @@ func (e *unknownCommand) Error() string {
 	return text
 }
 
-// near names the flag of cmd that was perhaps meant by one that there is not.
-func near(cmd *cobra.Command, err error) error {
+// suggestFlag adds the most similar flag of cmd to the error about an unknown one.
+func suggestFlag(cmd *cobra.Command, err error) error {
 	unknown, ok := errors.AsType[*cli.UnknownFlag](err)
 	if !ok {
 		return err
@@ -120,8 +120,8 @@ func near(cmd *cobra.Command, err error) error {
 	return unknown
 }
 
-// rewrite walks the command line down the tree of commands and puts all flags
-// into the form that pflag cannot misread. It returns the command reached.
+// rewrite finds the command that args name, and rewrites all flags to the form that pflag
+// reads as cli.Split does. It returns that command.
 func rewrite(cmd *cobra.Command, args []string) (*cobra.Command, []string, error) {
 	var out []string
 	for {
@@ -129,7 +129,7 @@ func rewrite(cmd *cobra.Command, args []string) (*cobra.Command, []string, error
 		cmd.InheritedFlags() // merges the parents' persistent flags into Flags
 		split, err := cli.Split(cmd.Flags(), args)
 		if err != nil {
-			return cmd, nil, &UsageError{near(cmd, err)}
+			return cmd, nil, &UsageError{suggestFlag(cmd, err)}
 		}
 		if slices.Contains(split.Flags, "--"+helpAll) {
 			return cmd, append(out, "--help", "--"+helpAll), nil
@@ -145,8 +145,8 @@ func rewrite(cmd *cobra.Command, args []string) (*cobra.Command, []string, error
 			return cmd, nil, Unknown(cmd, split.Rest[0])
 		}
 		if cmd.Annotations[flagsAnywhere] != "" && !split.Dash {
-			if split, err = gather(cmd, split); err != nil {
-				return cmd, nil, &UsageError{near(cmd, err)}
+			if split, err = splitAnywhere(cmd, split); err != nil {
+				return cmd, nil, &UsageError{suggestFlag(cmd, err)}
 			}
 			out = append(out, split.Flags...)
 		}
@@ -167,8 +167,8 @@ func FlagsAnywhere(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// gather tells the flags from the arguments in what stands behind the first argument.
-func gather(cmd *cobra.Command, from cli.Args) (cli.Args, error) {
+// splitAnywhere separates the flags from the arguments behind the first argument.
+func splitAnywhere(cmd *cobra.Command, from cli.Args) (cli.Args, error) {
 	out := cli.Args{Dash: true}
 	for rest := from.Rest; len(rest) > 0; {
 		out.Rest = append(out.Rest, rest[0])
@@ -185,8 +185,8 @@ func gather(cmd *cobra.Command, from cli.Args) (cli.Args, error) {
 	return out, nil
 }
 
-// subcommand is the one that the first positional argument names, unless "--"
-// said that it is none. Cobra's own (help, completion) are made on the fly.
+// subcommand is the one that the first positional argument names, unless it follows "--".
+// Cobra adds its own (help, completion) when it is asked to.
 func subcommand(cmd *cobra.Command, args cli.Args) *cobra.Command {
 	if args.Dash || len(args.Rest) == 0 {
 		return nil
@@ -195,5 +195,5 @@ func subcommand(cmd *cobra.Command, args cli.Args) *cobra.Command {
 		cmd.InitDefaultHelpCmd()
 		cmd.InitDefaultCompletionCmd()
 	}
-	return named(cmd, args.Rest[0])
+	return findCommand(cmd, args.Rest[0])
 }

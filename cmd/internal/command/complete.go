@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// complete answers a shell's question what may stand where the cursor is. Cobra
-// knows flags with two dashes only: it is asked for those, and who began with one
-// dash is answered with one.
+// complete answers a shell that asks how to complete a word. Cobra completes flags with
+// two dashes only: it gets every flag with two, and its answer has one dash if the user
+// has typed one.
 func (m Main) complete(ctx context.Context, args []string) int {
 	asked := []string{args[0]}
 	for _, arg := range args[1:] {

@@ -27,8 +27,8 @@ const NoEffect = "accepted, without effect"
 
 func noEffect(f *pflag.Flag) bool { return f.Usage == NoEffect }
 
-// Describe says under which heading a flag stands ("": among those that -help explains)
-// and which Variables mean the same. A rare flag is for -help-all alone.
+// Describe sets the heading of a flag ("": the main flags, which -help explains) and the
+// environment Variables of the same meaning. Only -help-all lists a rare flag.
 func Describe(f *pflag.Flag, group, env string, isRare bool) {
 	f.Hidden = noEffect(f)
 	if !f.Hidden && (group != "" || env != "" || isRare) {
@@ -61,11 +61,11 @@ func Alias(f *pflag.Flag, of string) {
 // mainFlags is the heading of the flags that -help explains.
 const mainFlags = "Flags"
 
-// screen is how many lines -help may have.
-const screen = 40
+// maxHelpLines is how many lines -help may have.
+const maxHelpLines = 40
 
-// leftWidth is the widest that a column of flags gets; its longer ones have a line of
-// their own.
+// leftWidth is the largest width of the column of flags; a longer flag has a line of its
+// own.
 const leftWidth = 28
 
 // addHelpAll gives a command, and all below it, the flag -help-all.
@@ -90,7 +90,7 @@ func help(cmd *cobra.Command, out io.Writer, all bool) error {
 		func() { p.long = paragraph }, func() { p.example = example }, func() { p.brief = true }, func() { p.long = "" },
 		func() { p.groups, p.example = true, "" },
 	} {
-		if all || strings.Count(text, "\n") <= screen {
+		if all || strings.Count(text, "\n") <= maxHelpLines {
 			break
 		}
 		shorten()
@@ -107,8 +107,8 @@ type page struct {
 	width         int
 	all           bool // -help-all
 	long, example string
-	brief         bool // flags are told in a few words
-	groups        bool // of the further flags only the headings are told
+	brief         bool // the texts of flags are shortened
+	groups        bool // of the flags that are not explained only the headings are listed
 }
 
 func (p page) String() string {
@@ -119,7 +119,7 @@ func (p page) String() string {
 		long = string(unicode.ToUpper(first)) + cmd.Short[size:] + "."
 	}
 	for _, paragraph := range strings.Split(strings.TrimSpace(long), "\n\n") {
-		if !setByHand(paragraph) {
+		if !preformatted(paragraph) {
 			paragraph = strings.Join(wrap(paragraph, p.width), "\n")
 		}
 		b.WriteString(paragraph + "\n\n")
@@ -141,8 +141,8 @@ func (p page) String() string {
 
 func (p page) heading(text string) string { return cli.Bold(p.out, text+":") }
 
-// flags lists the flags: all are explained, or the main ones while of the others -help
-// says only which there are.
+// flags lists the flags. -help-all explains all of them, -help the main ones; of the
+// others it lists the names.
 func (p page) flags(fs *pflag.FlagSet) string {
 	l := list(fs, p.all)
 	var b strings.Builder
@@ -173,7 +173,7 @@ func (p page) flags(fs *pflag.FlagSet) string {
 	return b.String()
 }
 
-// explained are the flags of a group with what they do.
+// explained lists the flags of a group with their texts.
 func (p page) explained(l listing, group string) string {
 	var b strings.Builder
 	left := p.column(l.in[group])
@@ -197,7 +197,7 @@ type listing struct {
 	groups []string // the main flags first
 	in     map[string][]*pflag.Flag
 	also   map[string][]string // the other spellings of a flag
-	none   []*pflag.Flag       // are without effect
+	none   []*pflag.Flag       // flags without effect
 }
 
 // unused is the heading of flags without effect.
@@ -231,16 +231,16 @@ func list(fs *pflag.FlagSet, all bool) listing {
 	return l
 }
 
-// text is all there is to say of a flag.
+// text is the full text of a flag, with its variables and aliases.
 func (l listing) text(f *pflag.Flag) string {
 	_, text := flagText(f)
 	if g := f.Annotations[groupOf]; g != nil {
-		text += more("; env ", Variables(g[1]))
+		text += joinAfter("; env ", Variables(g[1]))
 	}
-	return text + more("; also ", l.also[f.Name])
+	return text + joinAfter("; also ", l.also[f.Name])
 }
 
-func more(before string, words []string) string {
+func joinAfter(before string, words []string) string {
 	if len(words) == 0 {
 		return ""
 	}

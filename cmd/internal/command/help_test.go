@@ -36,7 +36,7 @@ func TestHelpFitsAScreen(t *testing.T) {
 	}
 	text := b.String()
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	if len(lines) > screen {
+	if len(lines) > maxHelpLines {
 		t.Errorf("%d lines", len(lines))
 	}
 	if i := slices.IndexFunc(lines, func(l string) bool { return len(l) > 80 }); i >= 0 {

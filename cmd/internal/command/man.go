@@ -27,9 +27,9 @@ func man(root *cobra.Command) *cobra.Command {
 func Man(w io.Writer, root *cobra.Command) error {
 	var b strings.Builder
 	name := root.Name()
-	fmt.Fprintf(&b, ".TH %s 1 \"\" %s muster\n", quoted("MUSTER-"+strings.ToUpper(name)), quoted("muster "+cli.Version()))
-	fmt.Fprintf(&b, ".SH NAME\nmuster\\-%s \\- %s\n", roff(name), roff(root.Short))
-	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", roff(root.UseLine()))
+	fmt.Fprintf(&b, ".TH %s 1 \"\" %s muster\n", roffArgument("MUSTER-"+strings.ToUpper(name)), roffArgument("muster "+cli.Version()))
+	fmt.Fprintf(&b, ".SH NAME\nmuster\\-%s \\- %s\n", escapeRoff(name), escapeRoff(root.Short))
+	fmt.Fprintf(&b, ".SH SYNOPSIS\n.B %s\n", escapeRoff(root.UseLine()))
 	b.WriteString(".SH DESCRIPTION\n")
 	paragraphs(&b, root)
 	if flags := options(root.LocalFlags()); flags != "" {
@@ -38,7 +38,7 @@ func Man(w io.Writer, root *cobra.Command) error {
 	if subs := available(root); len(subs) > 0 {
 		b.WriteString(".SH COMMANDS\n")
 		for _, sub := range subs {
-			manOf(&b, sub)
+			manSubcommand(&b, sub)
 		}
 	}
 	examples(&b, ".SH EXAMPLES\n", root)
@@ -47,14 +47,14 @@ func Man(w io.Writer, root *cobra.Command) error {
 	return err
 }
 
-// manOf describes a subcommand, then those below it.
-func manOf(b *strings.Builder, cmd *cobra.Command) {
-	fmt.Fprintf(b, ".SS %s\n", quoted(strings.TrimPrefix(cmd.UseLine(), cmd.Root().Name()+" ")))
+// manSubcommand describes a subcommand, then those below it.
+func manSubcommand(b *strings.Builder, cmd *cobra.Command) {
+	fmt.Fprintf(b, ".SS %s\n", roffArgument(strings.TrimPrefix(cmd.UseLine(), cmd.Root().Name()+" ")))
 	paragraphs(b, cmd)
 	b.WriteString(options(cmd.LocalFlags()))
 	examples(b, ".PP\nExamples:\n", cmd)
 	for _, sub := range available(cmd) {
-		manOf(b, sub)
+		manSubcommand(b, sub)
 	}
 }
 
@@ -76,22 +76,22 @@ func paragraphs(b *strings.Builder, cmd *cobra.Command) {
 		if i > 0 {
 			b.WriteString(".PP\n")
 		}
-		if setByHand(p) {
-			b.WriteString(".nf\n" + roff(p) + "\n.fi\n")
+		if preformatted(p) {
+			b.WriteString(".nf\n" + escapeRoff(p) + "\n.fi\n")
 			continue
 		}
-		b.WriteString(roff(p) + "\n")
+		b.WriteString(escapeRoff(p) + "\n")
 	}
 }
 
-// setByHand says that the lines of a paragraph are to stay as they are.
-func setByHand(paragraph string) bool {
+// preformatted reports whether the lines of a paragraph must stay as they are.
+func preformatted(paragraph string) bool {
 	return strings.HasPrefix(paragraph, " ") || strings.Contains(paragraph, "\n ")
 }
 
 func examples(b *strings.Builder, head string, cmd *cobra.Command) {
 	if cmd.HasExample() {
-		b.WriteString(head + ".nf\n" + roff(strings.TrimRight(cmd.Example, "\n")) + "\n.fi\n")
+		b.WriteString(head + ".nf\n" + escapeRoff(strings.TrimRight(cmd.Example, "\n")) + "\n.fi\n")
 	}
 }
 
@@ -100,21 +100,21 @@ func options(fs *pflag.FlagSet) string {
 	l := list(fs, true)
 	for _, group := range l.groups {
 		if group != mainFlags {
-			fmt.Fprintf(&b, ".PP\n.B %s\n", roff(group))
+			fmt.Fprintf(&b, ".PP\n.B %s\n", escapeRoff(group))
 		}
 		for _, f := range l.in[group] {
 			left, _ := flagText(f)
-			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", roff(left), roff(l.text(f)))
+			fmt.Fprintf(&b, ".TP\n.B %s\n%s\n", escapeRoff(left), escapeRoff(l.text(f)))
 		}
 	}
 	if len(l.none) > 0 {
-		fmt.Fprintf(&b, ".PP\n.B %s\n.PP\n%s\n", unused, roff(names(l.none)))
+		fmt.Fprintf(&b, ".PP\n.B %s\n.PP\n%s\n", unused, escapeRoff(names(l.none)))
 	}
 	return b.String()
 }
 
-// roff is a text in which nothing means anything to roff.
-func roff(text string) string {
+// escapeRoff escapes what roff would read as a command.
+func escapeRoff(text string) string {
 	text = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(text)
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
@@ -125,5 +125,7 @@ func roff(text string) string {
 	return strings.Join(lines, "\n")
 }
 
-// quoted is one argument of a macro.
-func quoted(text string) string { return `"` + strings.ReplaceAll(roff(text), `"`, `\(dq`) + `"` }
+// roffArgument quotes text as one argument of a macro.
+func roffArgument(text string) string {
+	return `"` + strings.ReplaceAll(escapeRoff(text), `"`, `\(dq`) + `"`
+}

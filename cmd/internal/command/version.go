@@ -11,7 +11,7 @@ import (
 // addVersion gives root the subcommand "version", unless it has one of its own, and
 // -v and -version, which do the same.
 func addVersion(root *cobra.Command) {
-	version := named(root, "version")
+	version := findCommand(root, "version")
 	if version == nil {
 		version = &cobra.Command{
 			Use: "version", Args: cobra.NoArgs, DisableFlagsInUseLine: true,
@@ -34,8 +34,8 @@ func addVersion(root *cobra.Command) {
 	}
 }
 
-// named is the subcommand of that name, nil if there is none.
-func named(cmd *cobra.Command, name string) *cobra.Command {
+// findCommand is the subcommand of that name, nil if there is none.
+func findCommand(cmd *cobra.Command, name string) *cobra.Command {
 	for _, sub := range cmd.Commands() {
 		if sub.Name() == name || sub.HasAlias(name) {
 			return sub

@@ -21,8 +21,8 @@ type Session struct {
 	Level  slog.Level
 }
 
-// Open reads the configuration files of a command that does one piece of work, settles
-// its options, and makes its client. Warnings go to stderr.
+// Open reads the configuration files of a command that runs once, resolves its options,
+// and makes its client. Warnings go to stderr.
 func Open[T any, P interface {
 	settings.File[T]
 	settings() *Settings
@@ -32,7 +32,7 @@ func Open[T any, P interface {
 	if err != nil {
 		return nil, out, err
 	}
-	values, from, err := t.Settle(files)
+	values, from, err := t.Resolve(files)
 	if err != nil {
 		return nil, out, err
 	}
@@ -54,7 +54,7 @@ func Open[T any, P interface {
 	return values, out, err
 }
 
-// Config is what the settings of a connection amount to.
+// Config makes the client's configuration from the settings of a connection.
 func Config(c *settings.Consul, from option.Origins, tool string) (client.Config, error) {
 	s, r := c.SSL, c.Retry
 	if r.Attempts < 0 || r.Backoff != nil && *r.Backoff < 0 || r.MaxBackoff != nil && *r.MaxBackoff < 0 {
@@ -65,21 +65,22 @@ func Config(c *settings.Consul, from option.Origins, tool string) (client.Config
 		CertFile: s.Cert, KeyFile: s.Key, CAFile: s.CACert, CAPath: s.CAPath, TLSServerName: s.ServerName,
 		SSL: s.Enabled != nil && *s.Enabled, InsecureSkipVerify: s.Verify != nil && !*s.Verify,
 	}
-	if from.Above("consul.token", "consul.token_file") { // a file that is said elsewhere is another's
+	if from.Overrides("consul.token", "consul.token_file") { // the token wins over a token file of a lower source
 		out.TokenFile = ""
 	}
-	if a := c.Auth; a.Username != "" && (a.Enabled == nil || *a.Enabled) && !from.Above("consul.http_auth", "consul.auth.username") {
+	if a := c.Auth; a.Username != "" && (a.Enabled == nil || *a.Enabled) && !from.Overrides("consul.http_auth", "consul.auth.username") {
 		out.HTTPAuth = a.Username + ":" + a.Password
 	}
-	return encrypt(out, s.Enabled != nil, from)
+	return requireTLS(out, s.Enabled != nil, from)
 }
 
-// sslKeys are the settings that say how an agent is reached by HTTPS, and so mean it.
+// sslKeys are the settings of HTTPS. One that is set implies HTTPS, see requireTLS.
 var sslKeys = [...]string{"consul.ssl.ca_cert", "consul.ssl.ca_path", "consul.ssl.cert", "consul.ssl.key", "consul.ssl.server_name", "consul.ssl.verify"}
 
-// encrypt makes sure that a setting of TLS is not given for nothing: it means https where
-// nothing else is said, and as a flag it is refused where that is not to be.
-func encrypt(out client.Config, said bool, from option.Origins) (client.Config, error) {
+// requireTLS makes sure that a TLS setting has an effect: it implies https unless the
+// address or another setting says otherwise. A flag that contradicts them is an error.
+// explicit says that consul.ssl.enabled is set.
+func requireTLS(out client.Config, explicit bool, from option.Origins) (client.Config, error) {
 	for _, key := range sslKeys {
 		flag := from.Flag(key)
 		switch {
@@ -88,15 +89,15 @@ func encrypt(out client.Config, said bool, from option.Origins) (client.Config, 
 		case flag != "" && (strings.Contains(out.Address, "://") || from.Flag("consul.ssl.enabled") != "" && !out.SSL):
 			return client.Config{}, command.Usagef("-%s says how to reach the agent by HTTPS, but %q is to be asked without it: write https://HOST:PORT, or leave the flag out",
 				flag, cmp.Or(out.Address, client.DefaultAddress))
-		case flag != "", from.Has(key, option.File) && !said:
+		case flag != "", from.Has(key, option.File) && !explicit:
 			out.SSL = true
 		}
 	}
 	return out, nil
 }
 
-// Environ is how a child command reaches the same agent, by the names of both
-// muster and the reference.
+// Environ is the environment that lets a child command reach the same agent: the MUSTER_
+// and the CONSUL_ variables.
 func Environ(c client.Config) []string {
 	var out []string
 	set := func(name, value string) {

@@ -14,7 +14,7 @@ import (
 	"github.com/muster-dev/muster/pkg/settings"
 )
 
-// try settles a command line, with no environment but env, over what files say.
+// try resolves a command line and files, with no environment but env.
 func try(t *testing.T, env map[string]string, files map[string]any, args ...string) (*Settings, client.Config, error) {
 	t.Helper()
 	for _, name := range []string{"HTTP_ADDR", "HTTP_TOKEN", "HTTP_TOKEN_FILE", "HTTP_AUTH", "HTTP_SSL", "HTTP_SSL_VERIFY", "TOKEN", "CACERT"} {
@@ -30,7 +30,7 @@ func try(t *testing.T, env map[string]string, files map[string]any, args ...stri
 	if err := fs.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	s, from, err := table.Settle(files)
+	s, from, err := table.Resolve(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,11 +160,11 @@ func TestFlagsOfTLSMeanHTTPS(t *testing.T) {
 
 func TestRetry(t *testing.T) {
 	s, _ := parse(t, nil)
-	if r := s.Consul.Retry.Spec(); r.Attempts != 0 || r.Backoff != 250*time.Millisecond || r.MaxBackoff != time.Minute {
+	if r := s.Consul.Retry.Watch(); r.Attempts != 0 || r.Backoff != 250*time.Millisecond || r.MaxBackoff != time.Minute {
 		t.Errorf("default: %+v", r)
 	}
 	s, _ = parse(t, nil, "--consul-retry=false")
-	if r := s.Consul.Retry.Spec(); r.Attempts != 1 {
+	if r := s.Consul.Retry.Watch(); r.Attempts != 1 {
 		t.Errorf("without retry: %+v", r)
 	}
 	if _, _, err := try(t, nil, nil, "--consul-retry-backoff=-1s"); err == nil {

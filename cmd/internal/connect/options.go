@@ -1,5 +1,5 @@
 // Package connect is how a command reaches its agent: the options for that, and the
-// client that they amount to.
+// client that is made from them.
 package connect
 
 import (
@@ -15,8 +15,8 @@ import (
 // Group is the heading of these options in the help.
 const Group = "Connection"
 
-// Settings are what every command that asks an agent has, and its files may hold. A
-// command's struct of options squashes them.
+// Settings are the settings of every command that asks an agent. A command's struct of
+// options embeds them.
 type Settings struct {
 	Consul   settings.Consul `conf:"consul"`
 	LogLevel string          `conf:"log_level"`
@@ -27,7 +27,7 @@ func (*Settings) Validate() error { return nil }
 
 func (s *Settings) settings() *Settings { return s }
 
-// Options are those that every command has which asks an agent.
+// Options are the options of every command that asks an agent.
 func Options() []option.Option {
 	out := []option.Option{
 		{Flag: "http-addr", Key: "consul.address", Env: "_HTTP_ADDR", Help: "`address` of the agent: host:port, http://, https:// or unix:///path (else " + client.DefaultAddress + ")"},
@@ -96,8 +96,8 @@ func LogLevel() option.Option {
 	}}
 }
 
-// AddCommon adds the options of a command that does one piece of work; paths gets the
-// configuration files that -config names.
+// AddCommon adds the options of a command that runs once; paths gets the configuration
+// files that -config names.
 func AddCommon(add func(...option.Option), paths *[]string) {
 	add(option.In("General",
 		option.Option{Flag: "config", To: paths, Help: "configuration `file` or directory (HCL, JSON, YAML, TOML), repeatable; a later one wins, flags and the environment win over all"},

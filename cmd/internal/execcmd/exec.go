@@ -127,18 +127,16 @@ func (o *options) rows() []option.Option {
 
 // show prints a job.
 type show interface {
-	rexec.Show
+	rexec.Display
 	End(r rexec.Result, took time.Duration)
 }
 
 func (o *options) show() (show, error) {
 	switch o.output {
 	case "text":
-		info, err := o.stderr.Stat()
-		terminal := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
-		return &rexec.Text{Out: o.stdout, Err: o.stderr, Progress: terminal, Verbose: o.cfg.Verbose, Level: o.level}, nil
+		return &rexec.Text{Out: o.stdout, Err: o.stderr, Progress: cli.Terminal(o.stderr), Verbose: o.cfg.Verbose, Level: o.level}, nil
 	case "jsonl":
-		return &rexec.Lines{Out: o.stdout, Err: o.stderr, Level: o.level}, nil
+		return &rexec.JSONLines{Out: o.stdout, Err: o.stderr, Level: o.level}, nil
 	}
 	return nil, command.Usagef("-o %q is neither text nor jsonl", o.output)
 }
@@ -180,10 +178,10 @@ func (o *options) run(ctx context.Context, args []string, stdin io.Reader) error
 	if err != nil {
 		return err
 	}
-	if err := o.what(args, stdin); err != nil {
+	if err := o.setCommand(args, stdin); err != nil {
 		return err
 	}
-	c.Show = printer
+	c.Display = printer
 	if o.dry {
 		return o.list(ctx)
 	}
@@ -215,8 +213,8 @@ func outcome(result rexec.Result, err error) error {
 	return nil
 }
 
-// what sets the command, job or script to run.
-func (o *options) what(args []string, stdin io.Reader) error {
+// setCommand sets the command, job or script to run.
+func (o *options) setCommand(args []string, stdin io.Reader) error {
 	c := &o.cfg
 	switch {
 	case c.Tag != "" && c.Service == "":

@@ -33,7 +33,7 @@ func (o *options) jobCommand(use, short, example string, args cobra.PositionalAr
 			defer o.cfg.Client.CloseIdle()
 			ctx, stop := cli.SignalContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
-			return o.notOfConsul(ctx, run(ctx, args))
+			return o.explainConsul(ctx, run(ctx, args))
 		},
 	})
 }
@@ -41,8 +41,8 @@ func (o *options) jobCommand(use, short, example string, args cobra.PositionalAr
 // errNoJob says that there is no such job.
 var errNoJob = errors.New("jobs are forgotten an hour after their end")
 
-// notOfConsul explains "not found" of an agent that has no jobs at all, a Consul.
-func (o *options) notOfConsul(ctx context.Context, err error) error {
+// explainConsul replaces "not found" if the agent is a Consul, which keeps no jobs.
+func (o *options) explainConsul(ctx context.Context, err error) error {
 	if !client.IsStatus(err, http.StatusNotFound) && !errors.Is(err, errNoJob) {
 		return err
 	}
@@ -83,8 +83,8 @@ func (o *options) statusCommand(name string) *cobra.Command {
 		})
 }
 
-// listed is a job in the list, without its targets.
-func listed(j *api.ExecJob) any {
+// summary is a job in the list, without its targets.
+func summary(j *api.ExecJob) any {
 	return struct {
 		ID      string
 		Job     string `json:",omitempty"`
@@ -117,7 +117,7 @@ func nodes(job *api.ExecJob) []string {
 
 func (o *options) listJobs(jobs []*api.ExecJob) error {
 	if o.output == "jsonl" {
-		return o.jsonl(len(jobs), func(i int) any { return listed(jobs[i]) })
+		return o.jsonl(len(jobs), func(i int) any { return summary(jobs[i]) })
 	}
 	w := tabwriter.NewWriter(o.stdout, 0, 0, 2, ' ', 0)
 	if len(jobs) > 0 {

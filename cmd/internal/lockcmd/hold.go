@@ -34,7 +34,7 @@ func (o *options) hold(cmd *cobra.Command, args, paths []string) error {
 	switch key := r.Lock.Key(); {
 	case err == nil && code != 0:
 		return cli.Exit(code, nil)
-	case errors.Is(err, lock.ErrNotNoted):
+	case errors.Is(err, lock.ErrNotRecorded):
 		return cli.Hint(cli.ExitError, err, "it will run again where -once-per is asked next")
 	case errors.Is(err, lock.ErrLost):
 		return cli.Exit(cli.ExitLockLost, fmt.Errorf("%s: %w", key, err))
@@ -57,7 +57,7 @@ func (o *options) prepare(cmd *cobra.Command, args, paths []string) (r *lock.Run
 		return nil, nil, err
 	}
 	safeTTL := values.Safe && o.table.Given("safe") && o.table.Given("ttl")
-	if o.file = *values; o.elect { // of which there is one
+	if o.file = *values; o.elect { // an election has one leader
 		o.N, o.Safe, o.OncePer = 1, false, ""
 	}
 	switch {

@@ -55,7 +55,7 @@ func New(name string) *cobra.Command {
 	}
 	c := &common{tool: name, table: option.New(cmd.PersistentFlags(), file{})}
 	connect.AddCommon(c.table.Add, &c.paths)
-	c.holds(cmd, &options{}, file{N: 1, TTL: lock.DefaultTTL, LockDelay: lock.DefaultDelay},
+	c.addHolding(cmd, &options{}, file{N: 1, TTL: lock.DefaultTTL, LockDelay: lock.DefaultDelay},
 		option.Option{Flag: "n", Help: "`number` of those who may hold the lock at once"},
 		option.Option{Flag: "timeout", Also: "try", Help: "give up after waiting this `time` (exit code 75); 0: never"},
 		option.Option{Flag: "once-per", Help: "`what`: VALUE, TIME or VALUE/TIME; run nothing, exit 0, if the command has succeeded for that VALUE, or within that TIME, on whatever machine"},
@@ -66,7 +66,7 @@ func New(name string) *cobra.Command {
 	return cmd
 }
 
-// file is what a configuration file may hold, and so the options of what holds a lock.
+// file is a configuration file: the options of lock and elect.
 type file struct {
 	connect.Settings `conf:",squash"`
 
@@ -87,7 +87,7 @@ type file struct {
 // options are those of one run.
 type options struct {
 	file
-	elect bool // the prefix is an election's, and a loss is no end
+	elect bool // the prefix is an election's, and after a loss it stands again
 
 	table *option.Table[file]
 }
@@ -99,16 +99,16 @@ type common struct {
 	paths []string
 }
 
-// holds makes cmd one that holds a lock. The options that lock and elect share stand
-// behind their own.
-func (c *common) holds(cmd *cobra.Command, o *options, start file, own ...option.Option) {
+// addHolding makes cmd run a command under a lock. The help lists the options that lock and
+// elect share after own.
+func (c *common) addHolding(cmd *cobra.Command, o *options, start file, own ...option.Option) {
 	start.KillTimeout = 5 * time.Second
 	o.table = option.New(cmd.Flags(), start)
 	o.table.Add(own...)
 	o.table.Add(option.In("Command",
 		option.Option{Flag: "name", Help: "`name` of the session (default \"Lock for 'COMMAND' at 'PREFIX'\")"},
 		option.Option{Flag: "pass-stdin", Help: "give the command our standard input"},
-		option.Option{Flag: "shell", Bare: "true", Help: "`true` or false: run the command by sh -c, or never (else: one string with blanks does)", Check: option.Truth},
+		option.Option{Flag: "shell", Bare: "true", Help: "`true` or false: run the command by sh -c, or never (else: one string with blanks does)", Check: option.CheckBool},
 		option.Option{Flag: "kill-timeout", Help: "`time` that the command has to end after INT or TERM"},
 		option.Option{Flag: "verbose", Help: "say what happens"},
 		option.NoEffect("child-exit-code", false), // it always passes through
@@ -132,7 +132,7 @@ leader/NAME/.lock.`,
 		DisableFlagsInUseLine: true,
 		Args:                  cobra.ArbitraryArgs,
 	}
-	c.holds(cmd, &options{elect: true}, file{TTL: lock.DefaultTTL},
+	c.addHolding(cmd, &options{elect: true}, file{TTL: lock.DefaultTTL},
 		option.Option{Flag: "value", Help: "`text` to publish while leading; \"lock leader NAME\" prints it (default: the host's name)"},
 		option.Option{Flag: "timeout", Help: "give up after waiting this `time` (exit code 75); 0: never"},
 		option.Option{Flag: "ttl", Help: "`time` after which a leader that is not heard of is taken for gone"},

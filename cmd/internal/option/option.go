@@ -1,9 +1,9 @@
 // Package option is the one table of a command's settings: each row names a flag, its
 // key in configuration files, its environment variables, its place in the help, and
-// the flags that mean the same. The flags are made from the table, and viper settles
-// the value: a flag wins over the environment, the environment over files, files over
-// the default. There is one exception (Table.FilesFirst), and lists of a flag stand
-// behind those of files.
+// the flags that mean the same. The flags are made from the table, and viper decides
+// which value counts: a flag wins over the environment, the environment over files, files
+// over the default. There is one exception (Table.FilesFirst), and a list given by flags
+// is appended to that of the files.
 package option
 
 import (
@@ -33,15 +33,15 @@ type Option struct {
 	Help  string // a word in `quotes` names the value
 	Rare  bool   // -help-all alone lists it
 	Bare  string // the value of a flag that is given without one
-	// Default is what the help says, and of the flag's type. nil: the field's value, which
-	// therefore must not be nil.
+	// Default is the default that the help shows; it has the flag's type. nil: the
+	// field's value, which must not be nil then.
 	Default any
-	// To is the variable that the flag is bound to, for what no file gives; it
-	// holds the default. nil: the field of Key is.
+	// To is the variable that the flag sets, for an option that is not in files; it holds
+	// the default. nil: the flag sets the field of Key.
 	To any
-	// Check says what is wrong with a value of the command line.
+	// Check checks a value of the command line.
 	Check func(string) error
-	// Warn has Table.Useless tell if the flag is given.
+	// Warn makes Table.GivenWithoutEffect list the flag.
 	Warn bool
 }
 
@@ -58,8 +58,8 @@ func NoEffect(flag string, kind any) Option {
 	return Option{Flag: flag, Help: command.NoEffect, To: reflect.New(reflect.TypeOf(kind)).Interface()}
 }
 
-// Unused are flags without effect that are told of when they are given; kind is a value
-// of their type.
+// Unused are flags without effect with a warning if they are given; kind is a value of
+// their type.
 func Unused(kind any, flags ...string) (out []Option) {
 	for _, flag := range flags {
 		o := NoEffect(flag, kind)
@@ -69,7 +69,7 @@ func Unused(kind any, flags ...string) (out []Option) {
 	return out
 }
 
-// In gives the options that have no heading that one.
+// In sets the heading of the options that have none.
 func In(group string, options ...Option) []Option {
 	for i := range options {
 		if options[i].Group == "" {
@@ -79,8 +79,8 @@ func In(group string, options ...Option) []Option {
 	return options
 }
 
-// Truth is the Check of an option that is true, false, or not given.
-func Truth(s string) error {
+// CheckBool is the Check of an option that is true, false, or unset.
+func CheckBool(s string) error {
 	if s != "true" && s != "false" {
 		return errors.New("want true or false")
 	}
@@ -98,7 +98,7 @@ type Table[T any] struct {
 	rows  []row
 }
 
-// row is an option with its flag and the further spellings of it.
+// row is an option with its flag and that flag's aliases.
 type row struct {
 	*Option
 	flags flags
@@ -139,10 +139,10 @@ func (t *Table[T]) Add(options ...Option) {
 	}
 }
 
-// Include takes in the options of another table, whose flags are those of a command above.
+// Include adds the options of another table, whose flags belong to a parent command.
 func (t *Table[T]) Include(other *Table[T]) { t.rows = append(t.rows, other.rows...) }
 
-// Define defines flags that are bound to variables alone.
+// Define defines flags without a table: each option has a To.
 func Define(fs *pflag.FlagSet, options ...Option) {
 	fs.SortFlags = false
 	for i := range options {
@@ -150,8 +150,8 @@ func Define(fs *pflag.FlagSet, options ...Option) {
 	}
 }
 
-// variable is one of the field's type that holds the default; text where a flag of that
-// type takes anything. It panics if no field has the key.
+// variable makes a variable of the field's type that holds the default; a string if the
+// field is a pointer or an interface. It panics if no field has the key.
 func (t *Table[T]) variable(o *Option) any {
 	value := reflect.ValueOf(o.Default)
 	if o.Default == nil {
@@ -205,7 +205,7 @@ func define(fs *pflag.FlagSet, o *Option, to any) flags {
 	return out
 }
 
-// check finds what is wrong with the values of the command line.
+// check checks the values of the command line.
 func (t *Table[T]) check() error {
 	for _, r := range t.rows {
 		if f := r.flags.given(); f != nil && r.Check != nil {
@@ -217,9 +217,9 @@ func (t *Table[T]) check() error {
 	return nil
 }
 
-// Settle fills a T from the command line, the environment and the configuration files,
-// which are given as one map that conf.Fit has checked. It may be called again.
-func (t *Table[T]) Settle(file map[string]any) (*T, Origins, error) {
+// Resolve fills a T from the command line, the environment and the configuration files,
+// which are one map that conf.Check has returned. It may be called again.
+func (t *Table[T]) Resolve(file map[string]any) (*T, Origins, error) {
 	origins := Origins{order: [3]Source{File, Environment, Flag}, flag: map[string]string{}, from: map[string]Source{}}
 	if t.FilesFirst {
 		origins.order = [3]Source{Environment, File, Flag}
@@ -260,20 +260,20 @@ func (t *Table[T]) Settle(file map[string]any) (*T, Origins, error) {
 				return nil, origins, fmt.Errorf("bind -%s: %w", f.Name, err)
 			}
 		}
-		if from := origins.winner(r.Key); from != 0 && from != File { // what a file says stands there already
+		if from := origins.winner(r.Key); from != 0 && from != File { // out has the files' values already
 			conf.Put(out, r.Key, v.Get(r.Key))
 		}
 	}
-	settled := t.start
-	if err := conf.Decode(out, &settled); err != nil {
+	resolved := t.start
+	if err := conf.Decode(out, &resolved); err != nil {
 		return nil, origins, fmt.Errorf("read configuration: %w", err)
 	}
-	return &settled, origins, nil
+	return &resolved, origins, nil
 }
 
-// variable is the environment variable that gives the option, "" if none does. A MUSTER_
-// variable that is set hides those behind it, even if it is empty. A truth value counts
-// only if it is not the default, so that CONSUL_HTTP_SSL=false does not undo a file.
+// variable is the environment variable that sets the option, "" if none does. A MUSTER_
+// variable that is set hides those after it, even if it is empty. A boolean counts only
+// if it is not the default, so that CONSUL_HTTP_SSL=false does not override a file.
 func (r row) variable() string {
 	for _, name := range command.Variables(r.Env) {
 		value, ok := os.LookupEnv(name)
@@ -293,8 +293,8 @@ func (r row) variable() string {
 	return ""
 }
 
-// Useless are the flags without effect that were given and are to be told of.
-func (t *Table[T]) Useless() (names []string) {
+// GivenWithoutEffect lists the flags with Warn that were given.
+func (t *Table[T]) GivenWithoutEffect() (names []string) {
 	for _, r := range t.rows {
 		if f := r.flags.given(); f != nil && r.Warn {
 			names = append(names, "-"+f.Name)
@@ -303,7 +303,7 @@ func (t *Table[T]) Useless() (names []string) {
 	return names
 }
 
-// Given says whether the command line gives that flag.
+// Given reports whether the flag was given.
 func (t *Table[T]) Given(flag string) bool {
 	return slices.ContainsFunc(t.rows, func(r row) bool { return r.Flag == flag && r.flags.HasChanged() })
 }

@@ -22,8 +22,8 @@ type values struct {
 	Any any `conf:"any"`
 }
 
-// settle makes a table, reads a command line, and settles it over what files say.
-func settle(t *testing.T, filesFirst bool, files map[string]any, args ...string) (*values, Origins, *Table[values]) {
+// resolve makes a table, reads a command line, and resolves it and files.
+func resolve(t *testing.T, filesFirst bool, files map[string]any, args ...string) (*values, Origins, *Table[values]) {
 	t.Helper()
 	fs := pflag.NewFlagSet("t", pflag.ContinueOnError)
 	table := New(fs, values{Name: "start", Count: 1})
@@ -45,7 +45,7 @@ func settle(t *testing.T, filesFirst bool, files map[string]any, args ...string)
 	if err := fs.Parse(args); err != nil {
 		t.Fatal(err)
 	}
-	v, from, err := table.Settle(files)
+	v, from, err := table.Resolve(files)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,13 +77,13 @@ func TestPrecedence(t *testing.T) {
 			_ = os.Unsetenv("MUSTER_T_NAME")
 		}
 		for filesFirst, want := range map[bool]string{false: c.want, true: c.over} {
-			if v, _, _ := settle(t, filesFirst, c.file, c.args...); v.Name != want || v.Count != 1 {
+			if v, _, _ := resolve(t, filesFirst, c.file, c.args...); v.Name != want || v.Count != 1 {
 				t.Errorf("%+v, files first %v: %+v", c, filesFirst, v)
 			}
 		}
 	}
 	t.Setenv("MUSTER_T_NAME", "")
-	if v, _, _ := settle(t, false, file); v.Name != "file" {
+	if v, _, _ := resolve(t, false, file); v.Name != "file" {
 		t.Errorf("an empty MUSTER_ variable does not hide CONSUL_'s: %+v", v)
 	}
 }
@@ -92,7 +92,7 @@ func TestPrecedence(t *testing.T) {
 // holds is kept, as it is spelled; the map itself is not touched.
 func TestListsAndTheRest(t *testing.T) {
 	files := map[string]any{"any": []any{map[string]any{"Upper": "x"}}, "block": map[string]any{"names": []any{"a"}}}
-	v, _, _ := settle(t, false, files, "--names=b,c", "--names=", "--wait=2s")
+	v, _, _ := resolve(t, false, files, "--names=b,c", "--names=", "--wait=2s")
 	if !slices.Equal(v.Block.Names, []string{"a", "b,c", ""}) || v.Block.Wait == nil || *v.Block.Wait != 2*time.Second {
 		t.Errorf("%+v", v.Block)
 	}
@@ -102,7 +102,7 @@ func TestListsAndTheRest(t *testing.T) {
 	if names := files["block"].(map[string]any)["names"].([]any); len(names) != 1 {
 		t.Errorf("the files' map has changed: %v", files)
 	}
-	if v, _, _ := settle(t, false, nil); v.Block.Wait != nil {
+	if v, _, _ := resolve(t, false, nil); v.Block.Wait != nil {
 		t.Errorf("the default of the help became a value: %v", v.Block.Wait)
 	}
 }
@@ -112,12 +112,12 @@ func TestTruthOfTheEnvironment(t *testing.T) {
 	file := map[string]any{"block": map[string]any{"on": true}}
 	for value, want := range map[string]bool{"": true, "false": true, "maybe": true, "true": true} {
 		t.Setenv("T_ON", value)
-		if v, _, _ := settle(t, false, file); v.Block.On == nil || *v.Block.On != want {
+		if v, _, _ := resolve(t, false, file); v.Block.On == nil || *v.Block.On != want {
 			t.Errorf("%q over a file: %v", value, v.Block.On)
 		}
 	}
 	t.Setenv("T_ON", "1")
-	if v, _, _ := settle(t, false, nil); v.Block.On == nil || !*v.Block.On {
+	if v, _, _ := resolve(t, false, nil); v.Block.On == nil || !*v.Block.On {
 		t.Errorf("alone: %v", v.Block.On)
 	}
 }
@@ -125,15 +125,15 @@ func TestTruthOfTheEnvironment(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	t.Setenv("CONSUL_T_NAME", "env")
 	files := map[string]any{"name": "file", "count": 3}
-	_, from, table := settle(t, false, files, "--called=x", "--loud=1", "--quiet")
-	if from.Flag("name") != "called" || !from.Has("name", File) || !from.Has("name", Environment) || from.Has("count", Flag) || !from.Above("name", "count") {
+	_, from, table := resolve(t, false, files, "--called=x", "--loud=1", "--quiet")
+	if from.Flag("name") != "called" || !from.Has("name", File) || !from.Has("name", Environment) || from.Has("count", Flag) || !from.Overrides("name", "count") {
 		t.Errorf("%+v", from)
 	}
-	if table.Given("count") || !table.Given("name") || !slices.Equal(table.Useless(), []string{"-loud"}) {
-		t.Errorf("useless: %v", table.Useless())
+	if table.Given("count") || !table.Given("name") || !slices.Equal(table.GivenWithoutEffect(), []string{"-loud"}) {
+		t.Errorf("useless: %v", table.GivenWithoutEffect())
 	}
 	for _, filesFirst := range []bool{false, true} {
-		if _, from, _ := settle(t, filesFirst, map[string]any{"count": 3}); from.Above("count", "name") != filesFirst || !from.Above("name", "any") {
+		if _, from, _ := resolve(t, filesFirst, map[string]any{"count": 3}); from.Overrides("count", "name") != filesFirst || !from.Overrides("name", "any") {
 			t.Errorf("files first %v: %+v", filesFirst, from)
 		}
 	}
@@ -143,13 +143,13 @@ func TestCheckNamesTheFlag(t *testing.T) {
 	fs := pflag.NewFlagSet("t", pflag.ContinueOnError)
 	table := New(fs, values{})
 	table.Add(Option{Flag: "name", Also: "called", Check: func(string) error { return errors.New("no") }})
-	if _, _, err := table.Settle(map[string]any{"name": "x"}); err != nil {
+	if _, _, err := table.Resolve(map[string]any{"name": "x"}); err != nil {
 		t.Errorf("a file's value is checked as a flag: %v", err)
 	}
 	if err := fs.Parse([]string{"--called=x"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := table.Settle(nil); err == nil || !strings.Contains(err.Error(), `"x" for flag -called: no`) {
+	if _, _, err := table.Resolve(nil); err == nil || !strings.Contains(err.Error(), `"x" for flag -called: no`) {
 		t.Errorf("%v", err)
 	}
 }

@@ -38,7 +38,7 @@ func Commands() map[string]func(*testscript.TestScript, bool, []string) {
 	}
 }
 
-// KillLeft ends the process whose id is in a file: the tool of a script that failed.
+// KillLeft kills the process whose id is in a file, if a failed script has left it.
 func KillLeft(pidFile string) {
 	data, err := os.ReadFile(pidFile)
 	if err != nil {
@@ -49,14 +49,14 @@ func KillLeft(pidFile string) {
 	}
 }
 
-// Number reads one.
+// Number parses an integer.
 func Number(ts *testscript.TestScript, s string) int {
 	n, err := strconv.Atoi(strings.TrimSpace(s))
 	ts.Check(err)
 	return n
 }
 
-// eventually polls, because nothing notifies it.
+// eventually polls until ok returns true.
 func eventually(ts *testscript.TestScript, what string, ok func() bool) {
 	for end := time.Now().Add(maxWait); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(end) {
@@ -93,7 +93,7 @@ func gone(ts *testscript.TestScript, _ bool, a []string) {
 		if errors.Is(syscall.Kill(id, 0), syscall.ESRCH) {
 			return true
 		}
-		// Dead, but nobody has taken note: an init that does not reap.
+		// A zombie is gone, too: the init of this machine may not reap.
 		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", id))
 		return err == nil && strings.Contains(string(stat), ") Z ")
 	})
@@ -175,7 +175,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// answers waits until a key/value store answers, and be it that it is empty.
+// answers waits until the key/value store answers; it may be empty.
 func answers(ctx context.Context, url string) error {
 	for {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -17,15 +17,15 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// Connection is how the agent is reached.
+// Connection is a client with its configuration.
 type Connection struct {
 	Client *client.Client
 	Config client.Config
 	Retry  watch.Retry
-	Token  string // what the token file holds: a reload reads it again
+	Token  string // content of the token file, which a reload reads again
 }
 
-// Connect makes the client of settled options.
+// Connect makes the client; c and from are what Load has returned.
 func (o *Options[T, P]) Connect(c *settings.Consul, from option.Origins) (Connection, error) {
 	var out Connection
 	var err error
@@ -42,15 +42,15 @@ func (o *Options[T, P]) Connect(c *settings.Consul, from option.Origins) (Connec
 		}
 		out.Token = string(data)
 	}
-	out.Retry = c.Retry.Spec()
+	out.Retry = c.Retry.Watch()
 	if o.retry > 0 {
 		out.Retry.Backoff, out.Retry.MaxBackoff = o.retry, o.retry
 	}
 	return out, nil
 }
 
-// WithCode gives an error of what flags, files and environment amount to its exit code: that
-// of wrong flags where they alone can be the reason, else that of a wrong configuration.
+// WithCode gives an error about the settings its exit code: that of wrong flags if there
+// are no files, else that of a wrong configuration.
 func (o *Options[T, P]) WithCode(err error, inline string) error {
 	_, usage := errors.AsType[*command.UsageError](err)
 	files := len(o.Configs) > 0 || strings.TrimSpace(inline) != ""
@@ -65,7 +65,7 @@ func (o *Options[T, P]) WithCode(err error, inline string) error {
 	return cli.Exit(cli.ExitConfig, err)
 }
 
-// Cache is where the last good data are kept, and that they are of this agent.
+// Cache is the configuration of the cache of this agent's data.
 func (c Connection) Cache(path string, maxAge *time.Duration) watch.CacheConfig {
 	k := watch.CacheConfig{Path: path, Address: c.Client.Address(), Datacenter: c.Config.Datacenter, MaxAge: watch.DefaultMaxAge}
 	if strings.HasPrefix(c.Config.Address, "unix://") { // the client's own address is the same for all
@@ -77,8 +77,8 @@ func (c Connection) Cache(path string, maxAge *time.Duration) watch.CacheConfig 
 	return k
 }
 
-// Signals are those that end the tool and make it read its configuration again. The
-// names are the configuration's, nil where it says nothing, and have been checked.
+// Signals are the signals that end the tool and that make it read its configuration again.
+// The names are those of the configuration, which has checked them; nil if unset.
 func (o *Options[T, P]) Signals(killName, reloadName *string) (kill, reload syscall.Signal, err error) {
 	name := func(given *string, otherwise string) string {
 		if given != nil {

@@ -1,6 +1,6 @@
 // Package toolopts holds the options that tmpl and envexec share, as consul-template
-// and envconsul share theirs, and what they amount to. Files win over the environment
-// there.
+// and envconsul share theirs, and makes their client, cache and rollout from them. Files
+// win over the environment there.
 package toolopts
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// Options are the values of those that are not also keys of a configuration file, and
-// the table of all. T is what a file holds.
+// Options are the table of all options, and the values of those that are not in
+// configuration files. T is the struct of a file.
 type Options[T any, P settings.File[T]] struct {
 	*option.Table[T]
 
@@ -32,7 +32,7 @@ type Options[T any, P settings.File[T]] struct {
 	shell string
 }
 
-// New is for the flags of the tool of that name.
+// New makes the options of a tool, for its flags.
 func New[T any, P settings.File[T]](fs *pflag.FlagSet, tool string) *Options[T, P] {
 	o := &Options[T, P]{tool: tool, Table: option.New(fs, *new(T))}
 	o.FilesFirst = true
@@ -44,7 +44,7 @@ func (o *Options[T, P]) Config() option.Option {
 	return option.Option{Flag: "config", To: &o.Configs, Help: "configuration `file` or directory (HCL, JSON, YAML, TOML), repeatable; a later one wins, flags win over all"}
 }
 
-// Pace is what calms the tool down; what is what is done to follow a change.
+// Pace are the options that delay changes; what says, for the help, what a change causes.
 func Pace(what string) []option.Option {
 	return option.In("Changes",
 		option.Option{Flag: "wait", Help: "`min[:max]` time without a change before " + what + ", and the longest time to wait for that", Check: func(s string) error {
@@ -54,17 +54,18 @@ func Pace(what string) []option.Option {
 		option.Option{Flag: "jitter", Help: "a node follows changes by up to this `time` later, each node always as long"})
 }
 
-// Cache is -cache-file and its kin; a start without an agent is good for what.
+// Cache are -cache-file and -cache-max-age; what says, for the help, what a start without
+// an agent does with the data.
 func Cache(what string) []option.Option {
 	return option.In("Changes",
 		option.Option{Flag: "cache-file", Help: "`file` to keep the last good data in, so that a start without an agent " + what},
 		option.Option{Rare: true, Flag: "cache-max-age", Default: watch.DefaultMaxAge, Help: "`age` above which these data are not used; 0: none is"})
 }
 
-// Exec is what steers a command, and its environment.
+// Exec are the options of a command and its environment.
 func (o *Options[T, P]) Exec(reload string) []option.Option {
 	return option.In("Command",
-		option.Option{Flag: "shell", To: &o.shell, Help: "`true` or false: run commands by sh -c, or never (else: one string with blanks does)", Check: option.Truth},
+		option.Option{Flag: "shell", To: &o.shell, Help: "`true` or false: run commands by sh -c, or never (else: one string with blanks does)", Check: option.CheckBool},
 		option.Option{Flag: "exec-reload-signal", Key: "exec.reload_signal", Help: reload, Check: signal},
 		option.Option{Flag: "exec-kill-signal", Key: "exec.kill_signal", Default: "SIGINT", Help: "`signal` that stops the command", Check: signal},
 		option.Option{Rare: true, Flag: "exec-kill-timeout", Key: "exec.kill_timeout", Default: 30 * time.Second, Help: "`time` after which a command that was stopped is killed"},
@@ -75,7 +76,8 @@ func (o *Options[T, P]) Exec(reload string) []option.Option {
 		option.Option{Rare: true, Flag: "exec-env-denylist", Key: "exec.env.denylist", Help: "`pattern` of names not to pass on, repeatable"})
 }
 
-// Apply are the options of a rollout; what is what is done one machine after the other.
+// Apply are the options of a rollout; what says, for the help, what the machines do one
+// after the other.
 func Apply(what string) []option.Option {
 	return option.In("Rollout",
 		option.Option{Flag: "apply-lock", Key: "apply.lock", Help: "`prefix` of the lock that lets only so many machines at a time " + what},
@@ -89,16 +91,15 @@ func Apply(what string) []option.Option {
 		option.Option{Rare: true, Flag: "apply-abort-after-failures", Key: "apply.abort_after_failures", Help: "so many `failures`, on whatever machine, stop the rollout; 0: none does"})
 }
 
-// Connection is which agent is asked, and how.
+// Connection are the options that say which agent is asked, and how.
 func (o *Options[T, P]) Connection() []option.Option {
 	return append(connect.ConsulOptions(), option.In(connect.Group,
 		option.Option{Flag: "retry", To: &o.retry, Help: "fixed `delay` before a retry, instead of one that doubles"},
 		option.Option{Flag: "max-stale", Help: "allow answers from any server that are at most so `old`"})...)
 }
 
-// Process are the options of the tool as a process, and those of the reference's that
-// mean nothing here: one that is given is worth a warning. env are the variables that
-// give the log level.
+// Process are the options of the tool as a process, and those of the reference that have
+// no effect here: giving one is a warning. env are the variables of the log level.
 func (o *Options[T, P]) Process(env string) []option.Option {
 	level := connect.LogLevel()
 	level.Env = env
@@ -126,18 +127,17 @@ func signal(s string) error {
 	return err
 }
 
-// Shell is what -shell says, nil: nothing.
+// Shell is the value of -shell; nil if it is not given.
 func (o *Options[T, P]) Shell() *bool {
 	if o.shell == "" {
 		return nil
 	}
-	by := o.shell == "true"
-	return &by
+	return new(o.shell == "true")
 }
 
-// Load settles the options over what the files say, which settings.Read has checked.
+// Load resolves the options. files is what settings.Read has returned.
 func (o *Options[T, P]) Load(files map[string]any) (*T, option.Origins, []string, error) {
-	values, from, err := o.Settle(files)
+	values, from, err := o.Resolve(files)
 	if err != nil {
 		return nil, from, nil, err
 	}
@@ -145,7 +145,7 @@ func (o *Options[T, P]) Load(files map[string]any) (*T, option.Origins, []string
 		return nil, from, nil, &command.UsageError{Err: err}
 	}
 	var warnings []string
-	if useless := o.Useless(); len(useless) > 0 {
+	if useless := o.GivenWithoutEffect(); len(useless) > 0 {
 		warnings = append(warnings, "these flags are accepted but have no effect: "+strings.Join(useless, ", "))
 	}
 	return values, from, warnings, nil

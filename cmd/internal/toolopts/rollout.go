@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/pkg/settings"
 )
 
-// Rollout makes what an apply block describes; nil for one without a lock.
+// Rollout makes the rollout of an apply block; nil if the block names no lock.
 func Rollout(a settings.Apply, c *client.Client, log *slog.Logger) (*rollout.Rollout, error) {
 	if a.Lock == "" {
 		if a.Slots != 0 || a.Drain != "" || a.Hold != 0 || a.AbortAfter != 0 {

@@ -106,7 +106,7 @@ func New(name string, stdout, stderr *os.File) *cobra.Command {
 	return cmd
 }
 
-// target are the options that say what is watched.
+// target are the options that say what to watch.
 func (o *options) target() []option.Option {
 	s := &o.spec
 	return []option.Option{
@@ -124,7 +124,7 @@ func (o *options) target() []option.Option {
 	}
 }
 
-// handler are the options that say who is told.
+// handler are the options of the handler.
 func (o *options) handler() []option.Option {
 	s := &o.spec
 	o.output, o.http.Method, o.http.Timeout = "json", "POST", 10*time.Second

@@ -30,7 +30,7 @@ type file struct {
 	Watches []map[string]any `conf:"watches|watch"` // each is checked when it is read
 }
 
-// config is the result of flags, files and environment.
+// config is what flags, files and environment give together.
 type config struct {
 	specs   []handlers.Spec
 	conn    client.Config
@@ -64,7 +64,7 @@ func (o *options) load() (*config, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, from, err := o.table.Settle(files)
+	f, from, err := o.table.Resolve(files)
 	if err != nil {
 		return nil, err
 	}
@@ -92,10 +92,10 @@ func (o *options) load() (*config, error) {
 func (o *options) single(c *config) error {
 	s := o.spec
 	var err error
-	if s.PassingOnly, err = truth("passingonly", o.passing); err != nil {
+	if s.PassingOnly, err = parseBool("passingonly", o.passing); err != nil {
 		return err
 	}
-	if s.Shell, err = truth("shell", o.shell); err != nil {
+	if s.Shell, err = parseBool("shell", o.shell); err != nil {
 		return err
 	}
 	s.Args = o.args
@@ -134,8 +134,8 @@ func (o *options) single(c *config) error {
 	return nil
 }
 
-// truth parses a flag that is true, false, or not set.
-func truth(flag, value string) (*bool, error) {
+// parseBool parses a flag that is true, false, or unset.
+func parseBool(flag, value string) (*bool, error) {
 	if value == "" {
 		return nil, nil
 	}
@@ -174,7 +174,7 @@ func (o *options) connect(c *config, f *file, from option.Origins) error {
 	if _, err := client.New(c.conn); err != nil {
 		return err
 	}
-	c.retry = f.Consul.Retry.Spec()
+	c.retry = f.Consul.Retry.Watch()
 	switch {
 	case o.retries < 0:
 		return command.Usagef("-retry-attempts is below zero")
@@ -257,7 +257,7 @@ func (o *options) run(ctx context.Context, c *config) error {
 		c, err := o.load()
 		return &app{o: o, config: c}, err
 	}}
-	return o.ended(ctx, c, d.Run(ctx, &app{o: o, config: c}))
+	return o.exitError(ctx, c, d.Run(ctx, &app{o: o, config: c}))
 }
 
 func (o *options) setConfig(c *config, log *slog.Logger, others <-chan os.Signal) handlers.Config {
@@ -284,8 +284,8 @@ func address(conn client.Config) string {
 	return c.Address()
 }
 
-// ended maps an error to an exit code.
-func (o *options) ended(ctx context.Context, c *config, err error) error {
+// exitError maps an error to an exit code.
+func (o *options) exitError(ctx context.Context, c *config, err error) error {
 	var exited *handlers.ExitError
 	var coded *cli.Error
 	switch {

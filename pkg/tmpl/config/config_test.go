@@ -127,7 +127,7 @@ func TestRetry(t *testing.T) {
 		`consul { retry { attempts = 3 backoff = "1s" max_backoff = "2s" } }`: {Attempts: 3, Backoff: time.Second, MaxBackoff: 2 * time.Second},
 		`consul { retry { enabled = false } }`:                                {Attempts: 1, Backoff: 250 * time.Millisecond, MaxBackoff: time.Minute},
 	} {
-		if got := load(t, settings.Sources{Inline: text}).Consul.Retry.Spec(); got != want {
+		if got := load(t, settings.Sources{Inline: text}).Consul.Retry.Watch(); got != want {
 			t.Errorf("%s: %+v", text, got)
 		}
 	}
