@@ -9,7 +9,7 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 )
 
-// A key that agents would take for another is read as that one, and written never.
+// A key that agents would clean is read as the cleaned key, and never written.
 func TestKeysThatArePathsToOthers(t *testing.T) {
 	var got []string
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,8 +14,8 @@ import (
 	"github.com/muster-dev/muster/pkg/watch"
 )
 
-// Results of what is not wanted any more are dropped; those that were stored serve a start
-// without an agent, but not one that wants fresh ones.
+// Results of requests that are not followed any more are dropped. Stored results are used
+// at a start without an agent, but not with Fresh.
 func TestSet(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "cache", "data.json")

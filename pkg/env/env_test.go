@@ -124,7 +124,7 @@ func TestObject(t *testing.T) {
 	}
 }
 
-// What is no JSON object as a whole stays the text that it is, byte for byte.
+// A value that is not exactly one JSON object stays as it is, byte for byte.
 func TestWhatIsNoObject(t *testing.T) {
 	for _, value := range []string{`{"a": 1} }`, `{"a": 1}]`, `{"a": 1}x`, "{\"a\": \"\xff\"}", "{\"\xff\": 1}", `{"a": 1} {`, "{\x00}"[:1]} {
 		vars, err := Build([]Source{{Expand: true, Pairs: pairs("", "k", value)}}, Rules{})
@@ -141,7 +141,7 @@ func TestWhatIsNoObject(t *testing.T) {
 	}
 }
 
-// A key cannot write a line of its own into what a person reads.
+// A key with a line end cannot add a line to what is printed.
 func TestHostileKeysAreQuoted(t *testing.T) {
 	const key = "a\nPATH  forged\x1b[2J\xff\u2028"
 	vars, err := Build([]Source{{Name: "prefix " + key, Pairs: pairs("app/", key, "1")}, {Name: "later", Pairs: pairs("b/", key, "2")}}, Rules{Raw: true})

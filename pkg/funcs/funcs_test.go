@@ -110,7 +110,7 @@ func (f *fixture) node(q query.Query) *api.NodeServices {
 }
 
 // source lets a fixture answer a pass late: only queries that the pass before
-// asked for are known, as in life.
+// asked for are known, as in a real tool.
 type source struct {
 	world   *fixture
 	known   map[query.Query]bool

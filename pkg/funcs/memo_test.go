@@ -58,8 +58,8 @@ func complete(t testing.TB, tmpl *Template, src Source, memo *Memo) string {
 	return string(out.Text)
 }
 
-// Of ten thousand services only the one that changed is made anew, and the text is
-// what it is without a memo.
+// Of ten thousand services only the one that changed is computed again, and the text is
+// the same as without a memo.
 func TestAPassMakesAnewOnlyWhatChanged(t *testing.T) {
 	tmpl, err := Parse("t", showAll, Options{})
 	if err != nil {

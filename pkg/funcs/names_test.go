@@ -103,7 +103,7 @@ func TestAtSignsInServices(t *testing.T) {
 	}
 }
 
-// What a path leads out of is not there: it is not asked for, and fails no template.
+// A name whose path leads elsewhere does not exist: it is not looked up, and no template fails.
 func TestNamesThatNoPathLeadsTo(t *testing.T) {
 	got, src := renderIn(t, namedWorld(), `{{keyOrDefault "../agent/self" "d"}} {{keyExists "../../x"}} {{len (ls "..")}}{{len (tree "../catalog/")}} `+
 		`{{len (service "../x|any")}} {{with node ".."}}{{.Node}}{{end}}`)

@@ -201,7 +201,7 @@ func TestOverlap(t *testing.T) {
 			_ = stop()
 		})
 	}
-	// What comes and goes while the handler runs is no change; queued, it is two.
+	// A value that changes and changes back while the handler runs is no change; with a queue it is two.
 	for overlap, want := range map[Overlap][]string{
 		OverlapQueue:    {"0 1 A", "1 2 B", "2 3 A"},
 		OverlapCoalesce: {"0 1 A"},

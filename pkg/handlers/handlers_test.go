@@ -115,7 +115,7 @@ func TestSetReplace(t *testing.T) {
 		time.Sleep(time.Second)
 		r.lastOf(t, 2)
 		asked := k.asked["a"]
-		// The same again, one more, one twice: nothing runs but what is new.
+		// The same watches again, a new one, and one twice: only the new one runs.
 		for range 20 {
 			if err := s.Replace([]Spec{keySpec("a"), keySpec("b"), keySpec("c"), keySpec("c")}); err != nil {
 				t.Fatal(err)
@@ -128,7 +128,7 @@ func TestSetReplace(t *testing.T) {
 		if k.asked["a"] != asked {
 			t.Errorf("a was asked for %d times more", k.asked["a"]-asked)
 		}
-		// Another way to handle what is known: told at once, without a request.
+		// A new watch of known data gets it at once, without a request.
 		other := keySpec("a")
 		other.Changes = true
 		if err := s.Replace([]Spec{keySpec("a"), other}); err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/muster-dev/muster/pkg/client"
 )
 
-// To list or show locks no value is read but those of locks, however much lies beside.
+// List and Show read the values of locks only, however many other keys there are.
 func TestListReadsLocksOnly(t *testing.T) {
 	store := map[string]*api.KVPair{
 		"app/big":      {Key: "app/big", Value: make([]byte, 1<<20)},

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Look and Note are retried while an agent answers 500 or restarts.
+// FindSuccess and RecordSuccess are retried while an agent answers 500 or restarts.
 func TestOnceIsRetriedDuringAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, once := newFake(), OncePer{Value: "v1"}
@@ -38,8 +38,8 @@ func TestOnceIsRetriedDuringAnOutage(t *testing.T) {
 	})
 }
 
-// A success is noted even after the lock is lost, but does not replace a newer note of
-// somebody else.
+// A success is recorded even after the lock is lost, but does not replace a newer record
+// of somebody else.
 func TestNoteAfterLoss(t *testing.T) {
 	for _, other := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
@@ -74,7 +74,7 @@ func TestNoteAfterLoss(t *testing.T) {
 	}
 }
 
-// Look ends with its context.
+// FindSuccess ends with its context.
 func TestLookEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()

@@ -200,7 +200,7 @@ func (w *warned) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Who succeeds and cannot say so has neither failed nor ended well.
+// A success that cannot be recorded is ErrNotRecorded, not a failure of the command.
 func TestRunnerReportsASuccessThatIsNotNoted(t *testing.T) {
 	f := newFake()
 	w := &warned{"could not note", make(chan struct{})}

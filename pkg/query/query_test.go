@@ -159,7 +159,7 @@ func TestPathsAreThoseOfAServer(t *testing.T) {
 	})
 }
 
-// TestEqualQueries: what asks for the same is one dependency.
+// TestEqualQueries: two queries for the same are equal.
 func TestEqualQueries(t *testing.T) {
 	for _, c := range []struct {
 		kind Kind

@@ -61,8 +61,8 @@ func TestDiscard(t *testing.T) {
 	onlyNamed(t, filepath.Dir(path))
 }
 
-// TestStaleFilesAreRemoved: what a killed process staged goes, what a living one
-// holds stays, what only looks alike stays.
+// TestStaleFilesAreRemoved: a staged file of a killed process is removed, one of a live
+// process is not, nor is a file with a similar name.
 func TestStaleFilesAreRemoved(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "f")

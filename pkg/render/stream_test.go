@@ -71,7 +71,7 @@ func TestOwnDescriptors(t *testing.T) {
 	}
 }
 
-// What a socket is behind cannot be opened by its name.
+// A descriptor that is a socket cannot be opened by its name.
 func TestSocketAsDescriptor(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -134,7 +134,7 @@ func TestDevicesAndSockets(t *testing.T) {
 	}
 }
 
-// A check that could not run has judged nothing.
+// A check that could not run is no refusal.
 func TestCheckThatCannotRun(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "f")
 	for check, judged := range map[string]bool{

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// seen is a Show that notes what it is told, in order.
+// seen is a Display that records its calls, in order.
 type seen struct{ all []string }
 
 func (s *seen) Began(id string, targets []string)   { s.add("began %v", targets) }
@@ -94,7 +94,7 @@ func TestFollowShowsOutputBeforeTheEnd(t *testing.T) {
 	}
 }
 
-// Who began a job stops it at the end of the context, and says so after it has ended.
+// Run stops its job at the end of the context, and returns after the job has ended.
 func TestFollowStopsItsOwn(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cause := errors.New("Ctrl-C")
@@ -129,7 +129,7 @@ func TestFollowStopsItsOwn(t *testing.T) {
 	}
 }
 
-// A cluster without a leader is asked again; what no retry mends is an error at once.
+// A request is retried while there is no leader; a permanent error is returned at once.
 func TestPatiently(t *testing.T) {
 	for _, tt := range []struct {
 		err  error

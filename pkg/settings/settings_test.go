@@ -43,8 +43,8 @@ func folder(t *testing.T, files map[string]string) string {
 	return dir
 }
 
-// Later sources lie over earlier ones: files of a directory in lexical order, what is
-// hidden left out, then the inline text. Lists grow, a command does not.
+// Later sources override earlier ones: the files of a directory in lexical order, without
+// hidden ones, then the inline text. Lists are appended, a command is replaced.
 func TestReadLaysSourcesOverEachOther(t *testing.T) {
 	dir := folder(t, map[string]string{
 		"10.hcl": `delay = "1s" names = ["a"] exec { command = ["x", "y"] splay = "1s" } vault {}`, "20.json": `{"delay": "2s", "names": ["b"]}`,

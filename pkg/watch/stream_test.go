@@ -120,7 +120,7 @@ func newStreamRig(t *testing.T, cfg Config) *streamRig {
 	return &streamRig{rig: r, server: s}
 }
 
-// cutOff breaks the present streams, but none that comes later.
+// cutOff breaks the streams that are open now, but no later one.
 func (r *streamRig) cutOff() {
 	r.change(func() {
 		close(r.server.cut)

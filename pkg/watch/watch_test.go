@@ -44,7 +44,7 @@ func TestFramesHoldWhatChanged(t *testing.T) {
 		if len(next.Results) != 1 || !next.Results[nodes].Empty {
 			t.Fatalf("second frame %+v", next)
 		}
-		// A higher index with the same content is no news, over many polls.
+		// A higher index with the same content makes no frame, over many polls.
 		r.set(nodes.Path, `[]`, 8)
 		r.noFrame(5 * time.Minute)
 	})

@@ -134,7 +134,7 @@ func TestKV(t *testing.T) {
 		if string(a.pair.Value) != "2" || a.meta.LastIndex <= meta.LastIndex {
 			t.Errorf("woke with %+v at %d after %d", a.pair, a.meta.LastIndex, meta.LastIndex)
 		}
-		// One that nobody wakes comes back in time, with what there is.
+		// Without a change a blocking query ends after its wait, with the current result.
 		_, m, err := kv.List("watched", &api.QueryOptions{WaitIndex: a.meta.LastIndex, WaitTime: 50 * time.Millisecond})
 		if err != nil || m.LastIndex != a.meta.LastIndex || m.RequestTime < 50*time.Millisecond {
 			t.Errorf("%+v, %v", m, err)

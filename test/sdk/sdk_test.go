@@ -55,7 +55,7 @@ func start(t *testing.T, change testutil.ServerConfigCallback) (*testutil.TestSe
 	return s, c
 }
 
-// launch only starts it.
+// launch starts a server without waiting.
 func launch(t *testing.T, change testutil.ServerConfigCallback) (*testutil.TestServer, *api.Client) {
 	t.Helper()
 	output := testutil.NewLogBuffer(t)

@@ -41,7 +41,7 @@ func TestSessions(t *testing.T) {
 			t.Errorf("%s: %d sessions, %v", what, len(entries), err)
 		}
 	}
-	// Renewed it lives; left alone it ends at its TTL, and its keys go with it.
+	// A session lives while it is renewed; then it ends at its TTL, and its keys are deleted.
 	ok, _, err := c.KV().Acquire(&api.KVPair{Key: "brief", Session: id}, nil)
 	if !ok || err != nil {
 		t.Fatalf("acquired: %v, %v", ok, err)
@@ -119,7 +119,7 @@ func TestLock(t *testing.T) {
 	if err := first.Destroy(); err != api.ErrLockInUse {
 		t.Errorf("destroyed a lock in use: %v", err)
 	}
-	// Whose session is destroyed hears of it.
+	// The holder learns that its session was destroyed.
 	pair, _, err := c.KV().Get("lock", nil)
 	must(t, err)
 	if pair.Flags != api.LockFlagValue || pair.LockIndex != 2 {

@@ -71,7 +71,7 @@ func TestRestartIsEnded(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s", sh, code, stderr)
 		}
 	}
-	// And the election's program.
+	// The same for examples/singleton.
 	f := example(t, a, "singleton")
 	f.Env = append(f.Env, "MUSTER_HTTP_ADDR=http://"+a.Addr())
 	f.Run("lock", "elect", "scheduler", "--", "./scheduler")

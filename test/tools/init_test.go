@@ -71,7 +71,7 @@ func TestProcessOneReaps(t *testing.T) {
 		}
 		return nil
 	})
-	// A signal to process 1 is one to tmpl.
+	// Process 1 passes a signal to tmpl.
 	if err := syscall.Kill(first, syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestProcessOneReaps(t *testing.T) {
 	}
 }
 
-// The child's code is process 1's.
+// Process 1 ends with the child's exit code.
 func TestProcessOneEndsWithTheChild(t *testing.T) {
 	a := harness.Dev(t)
 	namespaces(t)

@@ -96,7 +96,7 @@ func TestSingleton(t *testing.T) {
 	if addrs, err := lookup(t, a, "scheduler.leader.consul."); err != nil || len(addrs) != 1 {
 		t.Errorf("by DNS: %v, %v", addrs, err)
 	}
-	// The end of one is the beginning of the next.
+	// When one candidate ends, another one leads.
 	candidates[leader].Signal(syscall.SIGTERM)
 	second, pid2 := leads(leader)
 	if harness.Alive(pid) {

@@ -84,7 +84,7 @@ func TestLeaderKilledBehindAClientAgent(t *testing.T) {
 var unreachable = regexp.MustCompile(`cannot get data.* error="(GET|POST) `)
 
 // The agent is down at the start: tmpl says so once, and renders when it comes.
-// It is down later: the file stays, and follows again.
+// It is down later: the file stays as it is until the agent is back.
 func TestAgentComesAndGoes(t *testing.T) {
 	h := harness.New(t)
 	a := h.Add("s1", true, "-bootstrap-expect=1")

@@ -35,7 +35,7 @@ func unread(t *testing.T, f *folder, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// Who reads a tool's log may go: the tool lives on and does its work.
+// A tool goes on when the reader of its log has gone.
 func TestToolsOutliveWhoReadsTheirLog(t *testing.T) {
 	a := harness.Dev(t)
 	a.AwaitPutKey("k/a", "1")
@@ -73,7 +73,7 @@ func TestToolsOutliveWhoReadsTheirLog(t *testing.T) {
 	}
 }
 
-// What only prints ends like any other program that nobody reads.
+// A command that only prints ends by SIGPIPE when its reader has gone.
 func TestPrintersEndWithTheirReader(t *testing.T) {
 	a := harness.Dev(t)
 	a.AwaitPutKey("k/a", "1")

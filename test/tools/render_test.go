@@ -131,7 +131,7 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// Keys may hold what means something in an URL.
+// Keys may contain characters with a meaning in a URL.
 func TestKeys(t *testing.T) {
 	a := harness.Dev(t)
 	f := a.Folder(t)

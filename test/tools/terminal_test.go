@@ -37,7 +37,7 @@ func TestInterruptedPassphrase(t *testing.T) {
 	if strings.Contains(term.Text(), "sec") {
 		t.Error("what was typed is shown")
 	}
-	// And it is taken where it is given.
+	// The right passphrase is accepted.
 	term.Type("env exec -sign key true\n")
 	term.AwaitText("Passphrase of key:", 2)
 	harness.Until(t, "the terminal is quiet", func(context.Context) error {
@@ -154,7 +154,7 @@ func TestStopAtTheTerminal(t *testing.T) {
 	if err := syscall.Mkfifo(f.File("fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// No shell in a loop: one that is stopped while it forks (vfork) stops when that is done.
+	// The command is no shell loop: a shell that is stopped while it forks (vfork) stops only after that.
 	f.Write("work", "echo be''gins\nexec cat fifo\n")
 	term.Type("lock -ttl 30s x sh ./work\n")
 	term.AwaitText("begins", 1)

@@ -90,7 +90,7 @@ func setAll(ctx context.Context, a *agent, keys, version int) error {
 	return err
 }
 
-// Nor does a handler of watch get half of one, be it as the whole or as what changed.
+// A handler of watch never gets half of a transaction, neither as a state nor as changes.
 func TestTransactionIsNeverHalfWatched(t *testing.T) {
 	const keys = 50
 	h := harness.Start(t, 3, 1)
@@ -100,7 +100,7 @@ func TestTransactionIsNeverHalfWatched(t *testing.T) {
 	}
 	set(0)
 	f := c1.Folder(t)
-	// A run's end is marked, so that a run is seen whole.
+	// Each run ends with a mark, so that the test reads only whole runs.
 	for file, flag := range map[string]string{"whole": "-changes=false", "changes": "-changes"} {
 		f.Run("watch", "-type", "keyprefix", "-prefix", "txn/", "-overlap", "queue", "-state-dir", file+".d", flag, "--", "sh", "-c", "cat >>"+file+"; echo . >>"+file)
 		f.AwaitPart(file, ".\n")

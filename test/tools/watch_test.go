@@ -161,8 +161,8 @@ func TestMemcachedFlushedByAnEvent(t *testing.T) {
 	})
 }
 
-// Whatever the agent goes through, a handler runs for changes alone: an outage, its
-// restart, an election, a leader that is killed make none.
+// A handler runs for changes only: not for an outage, a restart of the agent, an election
+// or the death of a leader.
 func TestWatchThroughOutages(t *testing.T) {
 	h := harness.Start(t, 3, 1)
 	a := h.Agent("c1")

@@ -21,7 +21,7 @@ func outputOf(t *testing.T, args ...string) string {
 	return out.String()
 }
 
-// What a shell asks is answered in the dashes that were typed.
+// A completion has as many dashes as were typed.
 func TestComplete(t *testing.T) {
 	for _, c := range []struct {
 		args []string

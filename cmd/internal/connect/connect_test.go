@@ -122,7 +122,7 @@ func TestConsulBlock(t *testing.T) {
 			t.Errorf("%s: %v\n got %+v\nwant %+v", text, err, got, want)
 		}
 	}
-	// Where the environment wins, a block still lies under it.
+	// Where the environment wins, the rest of the block still counts.
 	delete(env, "files first")
 	env["CONSUL_CACERT"] = ""
 	_, c, err := try(t, env, map[string]any{"consul": map[string]any{"address": "file:1", "ssl": map[string]any{"ca_cert": "ca"}}})

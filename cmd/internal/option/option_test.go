@@ -107,7 +107,7 @@ func TestListsAndTheRest(t *testing.T) {
 	}
 }
 
-// A truth value of the environment counts where it is not the default.
+// A boolean of the environment counts if it is not the default.
 func TestTruthOfTheEnvironment(t *testing.T) {
 	file := map[string]any{"block": map[string]any{"on": true}}
 	for value, want := range map[string]bool{"": true, "false": true, "maybe": true, "true": true} {

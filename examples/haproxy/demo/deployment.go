@@ -17,12 +17,13 @@ import (
 	"github.com/muster-dev/muster/pkg/api"
 	"github.com/muster-dev/muster/pkg/client"
 	"github.com/muster-dev/muster/pkg/proc"
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // deployment is all processes of the demo, each with a log file.
 type deployment struct {
 	bin, work string
-	haproxy   string // path of the program, "" where it is missing
+	haproxy   string // path of the program; "" if it is not installed
 	web       string // where HAProxy listens
 	stats     string // where its statistics are
 	names     []string
@@ -278,17 +279,8 @@ func until(ctx context.Context, ok func() (bool, error)) error {
 			return nil
 		}
 		last = err
-		if err := pause(ctx, 10*time.Millisecond); err != nil {
+		if err := retry.Sleep(ctx, 10*time.Millisecond); err != nil {
 			return errors.Join(err, last)
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(d):
-		return nil
 	}
 }

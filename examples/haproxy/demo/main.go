@@ -16,15 +16,18 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 const (
 	limit     = 90 * time.Second // for everything
 	stepLimit = 20 * time.Second // for one change to arrive
-	calm      = time.Second      // traffic is watched that long after each change
+	observe   = time.Second      // how long traffic is watched after each change
 )
 
 func main() {
@@ -104,7 +107,7 @@ func (d *demo) play(ctx context.Context) error {
 		held = held && ok
 	}
 	if !held {
-		return fmt.Errorf("requests failed although the change was in")
+		return errors.New("requests failed after HAProxy had the change")
 	}
 	d.line.say("every step held")
 	return nil
@@ -120,7 +123,7 @@ func (d *demo) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	d.line.say("%s leads, five nodes answer the roll", leader)
+	d.line.say("%s leads, five nodes are alive", leader)
 	for i, agent := range []string{"client-1", "client-2", "client-1"} {
 		if err := h.startWeb(ctx, fmt.Sprintf("web-%d", i+1), agent, i+1); err != nil {
 			return err
@@ -158,16 +161,16 @@ func (d *demo) step(ctx context.Context, text string, do func(context.Context) e
 	if err := d.await(ctx, want); err != nil {
 		return false, fmt.Errorf("%s: %w", text, err)
 	}
-	in := time.Now()
-	d.line.result("%s %s after %.2f s", d.proxy.verb(), strings.Join(want, " "), in.Sub(start).Seconds())
+	shown := time.Now()
+	d.line.result("%s %s after %.2f s", d.proxy.verb(), strings.Join(want, " "), shown.Sub(start).Seconds())
 	if d.traffic == nil {
 		return true, nil
 	}
-	if err := pause(ctx, calm); err != nil {
+	if err := retry.Sleep(ctx, observe); err != nil {
 		return false, err
 	}
-	meanwhile := d.traffic.between(start, in)
-	after := d.traffic.between(in, time.Now())
+	meanwhile := d.traffic.between(start, shown)
+	after := d.traffic.between(shown, time.Now())
 	d.line.result("requests meanwhile: %s", meanwhile)
 	d.line.result("requests since:     %s", after)
 	return after.failed == 0 && after.sent > 0, nil
@@ -180,7 +183,7 @@ func (d *demo) await(ctx context.Context, want []string) error {
 	err := until(ctx, func() (bool, error) {
 		var err error
 		have, err = d.proxy.servers(ctx)
-		return err == nil && equal(have, want), err
+		return err == nil && slices.Equal(have, want), err
 	})
 	if err != nil {
 		return fmt.Errorf("wait until %s %v: it is %v: %w", d.proxy.verb(), want, have, err)

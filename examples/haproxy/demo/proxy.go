@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/muster-dev/muster/pkg/retry"
 )
 
 // proxy says which backends HAProxy serves.
@@ -90,10 +92,8 @@ func instance(server string) string {
 	return server
 }
 
-func equal(have, want []string) bool { return slices.Equal(have, want) }
-
-// traffic asks HAProxy for the page, over and over, each time on a connection
-// of its own, and remembers how that went.
+// traffic requests the page from HAProxy repeatedly, each time on a new connection, and
+// records the results.
 type traffic struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
@@ -123,7 +123,7 @@ func startTraffic(ctx context.Context, addr string) *traffic {
 	}
 	for range clients {
 		t.done.Go(func() {
-			for pause(ctx, interval) == nil {
+			for retry.Sleep(ctx, interval) == nil {
 				begun := time.Now()
 				err := get(ctx, client, "http://"+addr+"/")
 				if ctx.Err() != nil {

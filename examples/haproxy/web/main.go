@@ -1,4 +1,4 @@
-// Command web is a small web server to put behind HAProxy: it says its name.
+// Command web is a small web server to put behind HAProxy: it answers with its name.
 package main
 
 import (
