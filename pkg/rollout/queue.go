@@ -103,7 +103,7 @@ func (q *Queue) Run(ctx context.Context, wanted func() bool, apply func(context.
 		case ctx.Err() != nil:
 			return
 		case had && errors.Is(err, lock.ErrLost):
-			q.log.Error("rollout: the slot was lost, asking for another turn", "error", err)
+			q.log.Error("rollout: the slot was lost, asking for another one", "error", err)
 		case err == nil || had:
 			failures = 0
 			if err != nil {
@@ -118,7 +118,7 @@ func (q *Queue) Run(ctx context.Context, wanted func() bool, apply func(context.
 		default:
 			delay := retry.Exponential(minBackoff, maxBackoff, failures)
 			failures++
-			q.log.Error("rollout: no turn, trying again", "error", err, "retry_in", delay)
+			q.log.Error("rollout: no slot, trying again", "error", err, "retry_in", delay)
 			_ = retry.Sleep(ctx, delay) // await sees its end
 		}
 		q.Ask()

@@ -120,7 +120,7 @@ func (r *Rollout) Do(ctx context.Context, apply func(context.Context) error) err
 		if err := r.aborted(ctx); err != nil {
 			return err
 		}
-		r.log.Info("rollout: this machine's turn", "lock", r.lock.Key())
+		r.log.Info("rollout: this machine has a slot", "lock", r.lock.Key())
 		err := r.step(ctx, apply)
 		if err == nil || ctx.Err() != nil && !errors.Is(context.Cause(ctx), ErrFailed) {
 			return err

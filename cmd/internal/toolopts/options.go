@@ -85,7 +85,7 @@ func Apply(what string) []option.Option {
 		option.Option{Rare: true, Flag: "apply-ttl", Key: "apply.ttl", Help: "`time` after which the slot of a machine that is not heard of is free (default 15s)"},
 		option.Option{Flag: "apply-drain", Key: "apply.drain", Help: "`what` is in maintenance mode meanwhile: node, or the id of a service of this agent's"},
 		option.Option{Rare: true, Flag: "apply-drain-wait", Key: "apply.drain_wait", Help: "`time` between the start of the maintenance mode and the change"},
-		option.Option{Flag: "apply-hold", Key: "apply.hold", Help: "`time` for which the checks have to pass before the next machine's turn"},
+		option.Option{Flag: "apply-hold", Key: "apply.hold", Help: "`time` for which the checks have to pass before the next machine gets the slot"},
 		option.Option{Rare: true, Flag: "apply-service", Key: "apply.services", Help: "`id` of a service whose checks these are, repeatable (else all of this agent's)"},
 		option.Option{Rare: true, Flag: "apply-health-timeout", Key: "apply.health_timeout", Default: rollout.DefaultHealthTimeout, Help: "`time` after which a machine that is not healthy has failed"},
 		option.Option{Rare: true, Flag: "apply-abort-after-failures", Key: "apply.abort_after_failures", Help: "so many `failures`, on whatever machine, stop the rollout; 0: none does"})
