@@ -27,7 +27,7 @@ import (
 const (
 	readHeaderTimeout = 10 * time.Second
 	idleTimeout       = 2 * time.Minute
-	shutdownTimeout   = 2 * time.Second // for the answers that are under way
+	shutdownTimeout   = 1500 * time.Millisecond // for the answers that are under way: a server is to end within 2 s
 )
 
 // Server is the HTTP API on the client addresses.
