@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -168,7 +167,7 @@ func (a *Agent) localConfig(c local.Catalog) local.Config {
 			Node:            a.cfg.NodeName,
 			Address:         a.cfg.Advertise.String(),
 			Datacenter:      a.cfg.Datacenter,
-			TaggedAddresses: a.taggedAddresses(),
+			TaggedAddresses: a.cfg.TaggedAddresses,
 			Meta:            a.cfg.NodeMeta,
 		},
 		DataDir:                 a.cfg.DataDir,
@@ -181,20 +180,6 @@ func (a *Agent) localConfig(c local.Catalog) local.Config {
 		EnableLocalScriptChecks: a.cfg.EnableLocalScriptChecks,
 		ClusterSize:             a.pool.NumNodes,
 	}
-}
-
-func (a *Agent) taggedAddresses() map[string]string {
-	addr := a.cfg.Advertise
-	family := "_ipv4"
-	if addr.Is6() && !addr.Is4In6() {
-		family = "_ipv6"
-	}
-	out := map[string]string{}
-	for _, kind := range []string{"lan", "wan"} {
-		out[kind], out[kind+family] = addr.String(), addr.String()
-	}
-	maps.Copy(out, a.cfg.TaggedAddresses)
-	return out
 }
 
 // makeLookup makes the source of DNS answers: on a server its state, on a client a cache

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -10,6 +11,8 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/muster-dev/muster/pkg/agent/config"
+	"github.com/muster-dev/muster/pkg/agent/gossip"
 	"github.com/muster-dev/muster/pkg/logx"
 )
 
@@ -69,5 +72,22 @@ func TestWarnOfOutsiders(t *testing.T) {
 				t.Errorf("logged %q", got)
 			}
 		})
+	}
+}
+
+// A node is registered with the tagged addresses of its configuration and no others: no
+// other datacenter is sent to an address of the LAN.
+func TestTaggedAddressesAreThoseOfTheConfiguration(t *testing.T) {
+	cfg, _, err := config.Load(config.Sources{Flags: map[string]any{
+		"node_name": "n1", "data_dir": t.TempDir(), "advertise_addr": "10.0.0.1", "advertise_addr_wan": "2001:db8::1",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := New(cfg, Options{Logger: logx.Discard()})
+	a.pool = gossip.New(a.gossipConfig())
+	want := map[string]string{"lan": "10.0.0.1", "lan_ipv4": "10.0.0.1", "wan": "2001:db8::1", "wan_ipv6": "2001:db8::1"}
+	if got := a.localConfig(nil).Node.TaggedAddresses; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
