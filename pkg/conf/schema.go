@@ -60,6 +60,18 @@ func fieldsOf(t reflect.Type) []field {
 	return out
 }
 
+// Spellings maps each spelling of a key of the struct type t, without those of structs
+// in it, to the Go field that holds its value.
+func Spellings(t reflect.Type) map[string]string {
+	out := map[string]string{}
+	for _, f := range fieldsOf(t) {
+		for _, name := range f.names {
+			out[name] = t.FieldByIndex(f.index).Name
+		}
+	}
+	return out
+}
+
 // fileFields are the fields that a file may set.
 func fileFields(t reflect.Type) []field {
 	return slices.DeleteFunc(fieldsOf(t), func(f field) bool { return slices.Contains(f.options, "flag") })

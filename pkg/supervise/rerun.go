@@ -64,14 +64,13 @@ const (
 	Change                    // new files
 )
 
-// Outcome is what the command has said about files: it ended with 0, or has run
-// for a while (Accepted), or it failed early.
+// Outcome is what the command has said about files: it accepted them, that is, it ended
+// with 0 or has run for a while; or it failed early.
 type Outcome struct {
 	Seq      int
-	Err      error // nil: accepted
-	Delay    time.Duration
-	Failures int // in a row, on the same content
-	Accepted bool
+	Err      error         // why it failed; nil: accepted
+	Delay    time.Duration // after a failure: when to order it again
+	Failures int           // in a row, on the same content
 }
 
 // Rerun runs a command for each order. Its fields belong to the goroutine in Run.
@@ -190,7 +189,7 @@ func (r *Rerun) onOrder(o Order) {
 func (r *Rerun) onTimer() {
 	switch r.state {
 	case rerunRunning:
-		r.report(Outcome{Accepted: true})
+		r.report(Outcome{})
 	case rerunSplaying:
 		r.supersede()
 	case rerunStopping:
@@ -214,7 +213,7 @@ func (r *Rerun) onEnd(e exit) {
 		if !r.fallback {
 			r.failures = 0
 		}
-		r.report(Outcome{Accepted: true})
+		r.report(Outcome{})
 	default:
 		early := time.Since(r.since) < refusedWithin
 		if !early {

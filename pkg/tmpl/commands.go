@@ -110,7 +110,7 @@ func (e *engine) runCommand(ctx context.Context, c command) error {
 // onOutcome is what the -exec command thinks of the files: those that it refuses
 // are restored, and rendered again later.
 func (e *engine) onOutcome(v supervise.Outcome) {
-	if v.Accepted {
+	if v.Err == nil {
 		e.journal.accept(v.Seq)
 		if v.Seq == e.execSeq {
 			e.finishSlot(nil)

@@ -36,7 +36,8 @@ const (
 	newNamesBurst     = 500
 )
 
-// MaxMembers is how many members a state exchange may list, and more than any pool has.
+// MaxMembers is how many members an agent knows at most, whatever their status, and how
+// many a state exchange may list.
 const MaxMembers = 8192
 
 // streamLimits bound the open streams. A good stream ends after some milliseconds, so

@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/muster-dev/muster/pkg/api"
+	"github.com/muster-dev/muster/pkg/conf"
 )
 
 // decode decodes the first JSON value of a body into v. Unknown fields are errors, so
@@ -114,17 +116,11 @@ func (s *shape) aliased(key string) int {
 	return 0
 }
 
-// aliases maps the keys that configuration files use for the fields of T to those fields.
+// aliases are the spellings of configuration files for the fields of a T, where they are
+// more than another case.
 func aliases[T any]() map[string]string {
-	out := map[string]string{}
-	for _, f := range reflect.VisibleFields(reflect.TypeFor[T]()) {
-		names, _, _ := strings.Cut(f.Tag.Get("conf"), ",")
-		for _, name := range strings.Split(names, "|") {
-			if name != "" && !strings.EqualFold(name, f.Name) {
-				out[name] = f.Name
-			}
-		}
-	}
+	out := conf.Spellings(reflect.TypeFor[T]())
+	maps.DeleteFunc(out, strings.EqualFold)
 	return out
 }
 
